@@ -1,0 +1,7 @@
+"""What the hardware computes, in integers: the one specification. numpy only; imports nothing else of the project."""
+
+from sim.reference.errors import InputError
+from sim.reference.normaliser import Normaliser
+from sim.reference.pwl import LoweredTable, PwlTable
+
+__all__ = ["InputError", "LoweredTable", "Normaliser", "PwlTable"]

@@ -1,0 +1,29 @@
+"""Integer arithmetic as the hardware does it: round half up, then saturate; the reference never wraps."""
+
+import numpy as np
+
+INT64_SAFE_BITS = 62  # above this the reference computes in Python integers (object arrays)
+
+
+def code_range(bits: int, signed: bool) -> tuple[int, int]:
+    """Smallest and largest code of a `bits`-wide two's complement (or unsigned) integer."""
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def exact_array(values: object, bits: int) -> np.ndarray:
+    """`values` as int64 where `bits` fit with room to spare, else as an object array of Python integers."""
+    array = np.asarray(values)
+    if bits <= INT64_SAFE_BITS:
+        return array.astype(np.int64)
+    return np.array([int(v) for v in array.ravel()], dtype=object).reshape(array.shape)
+
+
+def round_half_up(values: np.ndarray, shift: int) -> np.ndarray:
+    """`floor(values / 2**shift + 1/2)`: add half, arithmetic shift right. `shift` must be >= 0."""
+    return values if shift == 0 else (values + (1 << (shift - 1))) >> shift
+
+
+def saturate(values: np.ndarray, bits: int, signed: bool) -> np.ndarray:
+    """Clamp to the code range of `bits` and return int64 codes."""
+    low, high = code_range(bits, signed)
+    return np.clip(values, low, high).astype(np.int64)

@@ -1,0 +1,53 @@
+"""A lowered table in the layouts that others read: hex for `$readmemh`, npz, a C header. The same keys in each."""
+
+import io
+import re
+from typing import Any
+
+import numpy as np
+
+from sim.reference.errors import InputError
+from sim.reference.pwl import LoweredTable
+
+
+def to_hex(lowered: LoweredTable) -> str:
+    """One word a line in load order: thresholds, slopes, intercepts; two's complement, max(in_bits, coef_bits) wide."""
+    width = max(lowered.in_bits, lowered.coef_bits)
+    lines = [f"// {key} {value}" for key, value in lowered.stored().items() if not isinstance(value, tuple)]
+    for key in ("thresholds", "slopes", "intercepts"):
+        lines.append(f"// {key}")
+        lines += [f"{word & ((1 << width) - 1):0{-(-width // 4)}x}" for word in getattr(lowered, key)]
+    return "\n".join(lines) + "\n"
+
+
+def to_npz(lowered: LoweredTable) -> bytes:
+    """An .npz with the stored keys as int64 arrays; same table, same bytes. `output_shift` must be known."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {key: np.asarray(value, dtype=np.int64) for key, value in _complete(lowered).items()}
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def to_c(lowered: LoweredTable, name: str) -> str:
+    """A C99 header with the stored keys, each prefixed by `name` as an identifier."""
+    prefix = re.sub(r"\W", "_", name)
+    prefix = prefix if prefix[:1].isalpha() else f"table_{prefix}"
+    guard = f"{prefix.upper()}_H"
+    widths = {"thresholds": (lowered.in_bits, lowered.in_signed)}
+    lines = [f"#ifndef {guard}", f"#define {guard}", "#include <stdint.h>"]
+    for key, value in _complete(lowered).items():
+        if isinstance(value, tuple):
+            bits, signed = widths.get(key, (lowered.coef_bits, True))
+            kind = f"{'' if signed else 'u'}int{next(w for w in (8, 16, 32) if w >= bits)}_t"
+            # -2^31 has no literal of its own type in C
+            items = ", ".join("(-2147483647 - 1)" if v == -(1 << 31) else str(v) for v in value)
+            lines.append(f"static const {kind} {prefix}_{key}[{len(value)}] = {{{items}}};")
+        else:
+            lines.append(f"static const int {prefix}_{key} = {value};")
+    return "\n".join([*lines, f"#endif  /* {guard} */"]) + "\n"
+
+
+def _complete(lowered: LoweredTable) -> dict[str, Any]:
+    if lowered.output_shift is None:
+        raise InputError("output_scale must be given: the layout carries output_shift")
+    return lowered.stored()

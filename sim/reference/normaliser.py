@@ -1,0 +1,100 @@
+"""The normaliser: 1/x and 1/sqrt(x) of any positive fixed-point number through one table on [lo, lo * 2**g)."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sim.reference.arithmetic import code_range, exact_array, saturate
+from sim.reference.errors import InputError
+from sim.reference.pwl import LoweredTable, PwlTable, require_range
+
+# f(x * 2**k) = f(x) * 2**(power * k), as (numerator, denominator)
+POWERS = {"div": (-1, 1), "rsqrt": (-1, 2)}
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Evaluates `table` (with a `normaliser_step` g) on integers v standing for x = v * 2**-input_frac_bits.
+
+    k, the one multiple of g with x * 2**-k in [lo, lo * 2**g), brings x into the table's domain; bits below the code
+    are rounded half up and saturate at the domain's top code. `scale` is the scale exponent of the code.
+
+    Raises `InputError` where the table has no normaliser step, its domain does not span g octaves from a power of two,
+    or its top code does not fit.
+    """
+
+    table: PwlTable
+    scale: int
+    input_bits: int
+    input_frac_bits: int
+    input_signed: bool = True
+
+    def __post_init__(self) -> None:
+        table, step = self.table, self.table.normaliser_step
+        if table.function not in POWERS:
+            raise InputError(f"function must be one of {', '.join(POWERS)} for a normaliser, not {table.function!r}")
+        if step is None:
+            raise InputError("normaliser_step must be an integer for a normaliser, not null")
+        if step % POWERS[table.function][1]:
+            raise InputError(f"normaliser_step must be even for {table.function}, not {step}")
+        low, high = table.domain
+        if low <= 0 or math.frexp(low)[0] != 0.5 or high != low * 2**step:
+            raise InputError(f"domain must be [2^e, 2^(e+{step})) for normaliser_step {step}, not {list(table.domain)}")
+        require_range("input_bits", self.input_bits, 2, 32)
+        if not 0 < high * 2**self.scale - 1 <= code_range(table.in_bits, table.in_signed)[1]:
+            raise InputError(f"scale {self.scale} puts the domain's top {high:g} outside the {table.in_bits}-bit codes")
+        if low * 2**self.scale < 1:
+            raise InputError(f"scale {self.scale} has no code for the domain's bottom {low:g}")
+
+    @property
+    def top_code(self) -> int:
+        """The largest code inside the half-open domain."""
+        return int(self.table.domain[1] * 2**self.scale) - 1
+
+    @cached_property
+    def lowered(self) -> LoweredTable:
+        """The table at `scale`, accumulator output."""
+        return self.table.lower(self.scale)
+
+    def normalise(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(code, k) for each v > 0, int64, same shape; v <= 0 gives the top code and the k of v = 1."""
+        v = np.asarray(v, dtype=np.int64)
+        low, high = code_range(self.input_bits, self.input_signed)
+        if v.size and not (low <= v.min() and v.max() <= high):
+            raise InputError(f"inputs must be in {low}..{high}, not {v.min()}..{v.max()}")
+        step = self.table.normaliser_step or 1
+        positive = np.maximum(v, 1)
+        msb = np.frexp(positive.astype(np.float64))[1].astype(np.int64) - 1  # exact: v has at most 32 bits
+        bottom = math.frexp(self.table.domain[0])[1] - 1
+        k = (msb - self.input_frac_bits - bottom) // step * step
+        left = self.scale - self.input_frac_bits - k  # code = v * 2**left
+        right = np.maximum(-left, 0)
+        half = np.where(right > 0, np.left_shift(1, np.maximum(right - 1, 0)), 0)
+        code = np.where(left >= 0, positive << np.maximum(left, 0), (positive + half) >> right)
+        code = np.minimum(code, self.top_code)
+        return np.where(v > 0, code, self.top_code), k
+
+    def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(acc, exponent): f(x) is acc * 2**(exponent - slope_frac_bits - scale); v <= 0 gives the largest of both."""
+        v = np.asarray(v, dtype=np.int64)
+        code, k = self.normalise(v)
+        numerator, denominator = POWERS[self.table.function]
+        acc = self.lowered.accumulate(code)
+        largest = (1 << (self.lowered.acc_bits - 1)) - 1
+        return np.where(v > 0, acc, largest), k * numerator // denominator
+
+    def output(self, v: np.ndarray, output_scale: int, out_bits: int, out_signed: bool = True) -> np.ndarray:
+        """saturate(round_half_up(f(x) * 2**output_scale)) with the one rounding of the shift back; v <= 0 saturates."""
+        v = np.asarray(v, dtype=np.int64)
+        acc, exponent = self.evaluate(v)
+        left = np.asarray(exponent + output_scale - self.table.slope_frac_bits - self.scale).astype(object)
+        acc = exact_array(acc, 64)  # shifts have no bound here, so Python integers
+        shifted = np.where(left >= 0, acc << np.maximum(left, 0), (acc + _half(left)) >> np.maximum(-left, 0))
+        return np.where(v > 0, saturate(shifted, out_bits, out_signed), code_range(out_bits, out_signed)[1])
+
+
+def _half(left: np.ndarray) -> np.ndarray:
+    """Half a unit of the result for each right shift of -left, and 0 where there is none."""
+    return np.where(left < 0, (1 << np.maximum(-left, 1)) >> 1, 0)

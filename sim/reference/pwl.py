@@ -1,0 +1,333 @@
+"""The integer piecewise-linear unit: `PwlTable`, its lowering to a scale, and what the hardware computes.
+
+A code q at scale exponent s stands for x = q * 2**-s. The table holds slopes in units of 2**-slope_frac_bits,
+intercepts in units of 2**-intercept_frac_bits and breakpoints in units of 2**-bp_frac_bits; entry i serves
+breakpoints[i-1] <= x < breakpoints[i].
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim.reference.arithmetic import code_range, exact_array, round_half_up, saturate
+from sim.reference.errors import InputError
+from sim.reference.files import read_text, write_whole
+
+FORMAT, VERSION = "bitwright-pwl", 1
+ENTRIES_RANGE = (2, 64)
+WIDTH_RANGE = (4, 32)
+
+
+def require_range(name: str, value: int, low: int, high: int) -> None:
+    """Raise `InputError` unless low <= value <= high."""
+    if not low <= value <= high:
+        raise InputError(f"{name} must be in {low}..{high}, not {value}")
+
+
+def frac_bits_range(in_bits: int, coef_bits: int) -> tuple[int, int]:
+    """The admitted slope and intercept fraction bits (λ and μ)."""
+    return -in_bits, coef_bits + 4
+
+
+def default_scales(in_bits: int) -> tuple[int, ...]:
+    """The scale exponents a fit serves unless told otherwise: 0..6 for 8 bits, the upper seven above."""
+    return tuple(range(max(0, in_bits - 8), in_bits - 1))
+
+
+@dataclass(frozen=True)
+class PwlTable:
+    """An N-entry piecewise-linear table: data, immutable, stored and hashed, never recomputed silently.
+
+    Shapes: `slopes` and `intercepts` N integers, `breakpoints` N-1 sorted integers. Every field is checked on
+    construction and raises `InputError` with its name. `provenance` is free-form and takes no part in equality or hash.
+    """
+
+    function: str
+    domain: tuple[float, float]
+    scales: tuple[int, ...]
+    slope_frac_bits: int
+    intercept_frac_bits: int
+    bp_frac_bits: int
+    slopes: tuple[int, ...]
+    intercepts: tuple[int, ...]
+    breakpoints: tuple[int, ...]
+    normaliser_step: int | None = None
+    objective: str = "full"
+    in_bits: int = 8
+    in_signed: bool = True
+    coef_bits: int = 8
+    out_bits: int = 8
+    out_signed: bool = True
+    symmetry: str = "none"
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # the dataclass is frozen; normalising happens once, here
+        set_field(self, "domain", tuple(_as_float(v) for v in self.domain))
+        for name in ("scales", "slopes", "intercepts", "breakpoints"):
+            set_field(self, name, _integers(name, getattr(self, name)))
+        for name in ("in_bits", "coef_bits", "out_bits"):
+            require_range(name, getattr(self, name), *WIDTH_RANGE)
+        if not self.function:
+            raise InputError("function must be a name, not empty")
+        low, high = self.domain if len(self.domain) == 2 else (math.nan, math.nan)
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise InputError(f"domain must be two finite numbers, low below high, not {list(self.domain)}")
+        if not self.scales or list(self.scales) != sorted(set(self.scales)):
+            raise InputError(f"scales must be distinct and ascending, not {list(self.scales)}")
+        for scale in self.scales:
+            require_range("scales", scale, 0, self.in_bits - 1)
+        if self.normaliser_step is not None:
+            require_range("normaliser_step", self.normaliser_step, 1, self.in_bits)
+        if self.objective not in ("full", "inside", "weights"):
+            raise InputError(f'objective must be "full", "inside" or "weights", not {self.objective!r}')
+        if self.symmetry != "none":
+            raise InputError(f'symmetry must be "none", not {self.symmetry!r}')
+        require_range("bp_frac_bits", self.bp_frac_bits, 0, self.in_bits - 1)
+        for name in ("slope_frac_bits", "intercept_frac_bits"):
+            require_range(name, getattr(self, name), *frac_bits_range(self.in_bits, self.coef_bits))
+        if self.intercept_frac_bits > self.slope_frac_bits:
+            raise InputError(
+                f"intercept_frac_bits must be at most slope_frac_bits ({self.slope_frac_bits}), "
+                f"not {self.intercept_frac_bits}"
+            )
+        require_range("entries", len(self.slopes), *ENTRIES_RANGE)
+        _check_list("slopes", self.slopes, len(self.slopes), code_range(self.coef_bits, True))
+        _check_list("intercepts", self.intercepts, len(self.slopes), code_range(self.coef_bits, True))
+        limit = 1 << (self.in_bits - (1 if self.in_signed else 0) + self.bp_frac_bits)
+        _check_list("breakpoints", self.breakpoints, len(self.slopes) - 1, (-limit, limit))
+        for j, (a, b) in enumerate(zip(self.breakpoints, self.breakpoints[1:], strict=False)):
+            if a > b:
+                raise InputError(f"breakpoints must be sorted, but breakpoints[{j}] = {a} > breakpoints[{j + 1}] = {b}")
+
+    @property
+    def entries(self) -> int:
+        """N, the number of (slope, intercept) pairs."""
+        return len(self.slopes)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON (sorted keys, no white space) without `provenance`."""
+        content = self.to_dict()
+        del content["provenance"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def thresholds(self, scale: int) -> tuple[int, ...]:
+        """ceil(p * 2**scale) for each breakpoint p, not yet clamped to the codes.
+
+        The ceiling makes a breakpoint exact at every scale: q >= ceil(p / S) exactly when q * S >= p.
+        """
+        require_range("scale", scale, 0, self.in_bits - 1)
+        b = self.bp_frac_bits
+        return tuple(p << (scale - b) if scale >= b else -((-p) >> (b - scale)) for p in self.breakpoints)
+
+    def lower(self, scale: int, output_scale: int | None = None) -> "LoweredTable":
+        """What the hardware stores for codes at `scale`, rounding its output to units of 2**-output_scale.
+
+        Without `output_scale` the output stays the accumulator in units of 2**-(slope_frac_bits + scale).
+        Raises `InputError` where a shift would be negative.
+        """
+        low, high = code_range(self.in_bits, self.in_signed)
+        reach = self.thresholds(scale)
+        last = sum(t <= high for t in reach)  # the last entry that a code can reach
+        clamp = [min(i, last) for i in range(self.entries)]
+        output_shift = None if output_scale is None else self.slope_frac_bits + scale - output_scale
+        if output_shift is not None and output_shift < 0:
+            raise InputError(
+                f"output_scale must be at most {self.slope_frac_bits + scale} at scale {scale} "
+                f"(slope_frac_bits + scale), not {output_scale}"
+            )
+        return LoweredTable(
+            thresholds=tuple(min(max(t, low), high) for t in reach),
+            slopes=tuple(self.slopes[i] for i in clamp),
+            intercepts=tuple(self.intercepts[i] for i in clamp),
+            intercept_shift=scale + self.slope_frac_bits - self.intercept_frac_bits,
+            output_shift=output_shift,
+            s=scale,
+            in_bits=self.in_bits,
+            in_signed=self.in_signed,
+            coef_bits=self.coef_bits,
+            out_bits=self.out_bits,
+            out_signed=self.out_signed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object, keys in the order of the file format."""
+        content: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+        for key in _KEYS:
+            value = getattr(self, key)
+            content[key] = list(value) if isinstance(value, tuple) else value
+        content["provenance"] = dict(self.provenance)
+        return content
+
+    def to_json(self) -> str:
+        """The table file's text, one key a line; the same table gives the same bytes."""
+        lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in self.to_dict().items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "table") -> "PwlTable":
+        """Read a table; every fault raises `InputError` with `source` and the key."""
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{source}: not valid JSON ({error.msg}, line {error.lineno} column {error.colno})"
+            ) from None
+        except (RecursionError, ValueError) as error:
+            raise InputError(f"{source}: not valid JSON ({error})") from None
+        try:
+            return cls(**_checked_content(content))
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table file, whole or not at all."""
+        return write_whole(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "PwlTable":
+        """Read a table file; `InputError` names the file and key at fault."""
+        return cls.from_json(read_text(path), str(path))
+
+
+@dataclass(frozen=True)
+class LoweredTable:
+    """A table at one scale, as the hardware stores it, and the arithmetic of the unit.
+
+    `thresholds` are N-1 `in_bits` codes; acc is in units of 2**-(slope_frac_bits + s). `output_shift` is None where
+    the output is the accumulator itself.
+    """
+
+    thresholds: tuple[int, ...]
+    slopes: tuple[int, ...]
+    intercepts: tuple[int, ...]
+    intercept_shift: int
+    output_shift: int | None
+    s: int
+    in_bits: int = 8
+    in_signed: bool = True
+    coef_bits: int = 8
+    out_bits: int = 8
+    out_signed: bool = True
+
+    STORED = ("thresholds", "slopes", "intercepts", "intercept_shift", "output_shift", "s")
+
+    @property
+    def acc_bits(self) -> int:
+        """Accumulator width that no code and no table can overflow; the rounding sum takes one bit more."""
+        return max(self.in_bits + self.coef_bits, self.coef_bits + self.intercept_shift) + 1
+
+    def codes(self) -> np.ndarray:
+        """Every input code, ascending; int64, shape (2**in_bits,)."""
+        low, high = code_range(self.in_bits, self.in_signed)
+        return np.arange(low, high + 1, dtype=np.int64)
+
+    def segment(self, q: np.ndarray) -> np.ndarray:
+        """i = #{j : q >= thresholds[j]}, the entry that serves each code; same shape as `q`."""
+        q = np.asarray(q)
+        low, high = code_range(self.in_bits, self.in_signed)
+        if q.size and not (low <= q.min() and q.max() <= high):
+            raise InputError(f"codes must be in {low}..{high}, not {q.min()}..{q.max()}")
+        return np.searchsorted(np.asarray(self.thresholds, dtype=np.int64), q.astype(np.int64), side="right")
+
+    def accumulate(self, q: np.ndarray) -> np.ndarray:
+        """acc = slopes[i] * q + (intercepts[i] << intercept_shift), same shape as `q`.
+
+        int64, or an object array of Python integers where 62 bits are too few.
+        """
+        i = self.segment(q)
+        bits = self.acc_bits + 1
+        slopes, intercepts = exact_array(self.slopes, bits), exact_array(self.intercepts, bits)
+        return slopes[i] * exact_array(q, bits) + (intercepts[i] << self.intercept_shift)
+
+    def output(self, q: np.ndarray) -> np.ndarray:
+        """y = saturate(round_half_up(acc, output_shift)), int64 codes of `out_bits`."""
+        if self.output_shift is None:
+            raise InputError("output needs a table that was lowered with an output_scale")
+        return saturate(round_half_up(self.accumulate(q), self.output_shift), self.out_bits, self.out_signed)
+
+    def stored(self) -> dict[str, Any]:
+        """The keys that every export carries: what the hardware stores, and nothing else."""
+        return {key: getattr(self, key) for key in self.STORED}
+
+
+_KEYS = (
+    "function", "domain", "normaliser_step", "scales", "objective",
+    "in_bits", "in_signed", "coef_bits", "out_bits", "out_signed",
+    "slope_frac_bits", "intercept_frac_bits", "bp_frac_bits", "symmetry",
+    "slopes", "intercepts", "breakpoints",
+)  # fmt: skip
+_BOOLEANS = ("in_signed", "out_signed")
+_STRINGS = ("function", "objective", "symmetry")
+_INTEGER_LISTS = ("scales", "slopes", "intercepts", "breakpoints")
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond float64 is refused as not finite
+        return math.inf
+
+
+def _integers(name: str, values: Iterable[Any]) -> tuple[int, ...]:
+    result = []
+    for i, value in enumerate(values):
+        try:
+            if isinstance(value, (bool, np.bool_)):
+                raise TypeError
+            result.append(index(value))
+        except TypeError:
+            raise InputError(f"{name}[{i}] must be an integer, not {value!r}") from None
+    return tuple(result)
+
+
+def _check_list(name: str, values: tuple[int, ...], length: int, limits: tuple[int, int]) -> None:
+    if len(values) != length:
+        raise InputError(f"{name} must have {length} integers, not {len(values)}")
+    for i, value in enumerate(values):
+        require_range(f"{name}[{i}]", value, *limits)
+
+
+def _checked_content(content: object) -> dict[str, Any]:
+    """The constructor's arguments from a parsed file, with the types that JSON leaves open checked."""
+    if not isinstance(content, dict):
+        raise InputError(f"must be a JSON object, not {type(content).__name__}")
+    if content.get("format") != FORMAT:
+        raise InputError(f'format must be "{FORMAT}", not {content.get("format")!r}')
+    if type(content.get("version")) is not int or content["version"] != VERSION:
+        raise InputError(f"version must be {VERSION}, not {content.get('version')!r}")
+    arguments = {key: value for key, value in content.items() if key not in ("format", "version")}
+    for key in arguments:
+        if key not in _KEYS and key != "provenance":
+            raise InputError(f"unknown key {key!r}")
+    for key in (*_KEYS, "provenance"):
+        if key not in arguments:
+            raise InputError(f"missing key {key!r}")
+        value = arguments[key]
+        if key == "provenance":
+            kind, good = "an object", isinstance(value, dict)
+        elif key in _BOOLEANS:
+            kind, good = "true or false", isinstance(value, bool)
+        elif key in _STRINGS:
+            kind, good = "a string", isinstance(value, str)
+        elif key == "domain":
+            kind = "two numbers"
+            good = isinstance(value, list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
+        elif key in _INTEGER_LISTS:
+            kind, good = "a list of integers", isinstance(value, list)  # the items are checked one by one
+        elif key == "normaliser_step":
+            kind, good = "an integer or null", value is None or type(value) is int
+        else:
+            kind, good = "an integer", type(value) is int
+        if not good:
+            raise InputError(f"{key} must be {kind}, not {json.dumps(value)[:60]}")
+    return arguments
