@@ -6,6 +6,7 @@ import sys
 # subcommand -> (module with main(argv) -> int, what it does)
 COMMANDS = {
     "fit": ("ga_search.cli", "fit integer piecewise-linear tables"),
+    "rtl": ("rtl.cli", "emit the Verilog of a unit"),
 }
 
 

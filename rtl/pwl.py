@@ -1,0 +1,290 @@
+"""The integer piecewise-linear unit: `sim.reference.LoweredTable` in gates.
+
+i   = number of thresholds at or below q              N-1 parallel comparators, a thermometer code
+acc = slopes[i] * q + (intercepts[i] << intercept_shift)
+y   = saturate(round_half_up(acc, output_shift))      only where the output is a code
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from amaranth.hdl import C, Cat, Module, Mux, Shape, Value, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl import pipeline, storage
+from rtl.arithmetic import round_and_saturate, shift_right
+from rtl.pipeline import Fields, Step
+from sim.reference import InputError, LoweredTable
+from sim.reference.arithmetic import code_range
+from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, require_range
+
+OUTPUTS = ("code", "acc")
+STEPS = {"code": 6, "acc": 4}  # how many stages a unit can be cut into
+
+
+class Word(NamedTuple):
+    """One write to a table: list (0 thresholds, 1 slopes, 2 intercepts), position, and the port's data bits."""
+
+    select: int
+    address: int
+    data: int
+
+
+@dataclass(frozen=True)
+class PwlConfig:
+    """The shape of a unit, checked on construction; every fault raises `InputError` with the field's name.
+
+    Widths are in bits. `storage` is "flops", "latches", or "constants", which needs `constants`, the table to wire in.
+    A shift given as an integer is fixed; None makes it an input of the unit, up to `max_intercept_shift` (in_bits - 1
+    unless given) and `max_output_shift` (in_bits + coef_bits - 1). `output` is "code", rounded and saturated to
+    `out_bits`, or "acc", the accumulator itself. `stages` is the latency in cycles.
+    """
+
+    entries: int = 8
+    in_bits: int = 8
+    in_signed: bool = True
+    coef_bits: int = 8
+    out_bits: int = 8
+    out_signed: bool = True
+    output: str = "code"
+    storage: str = "flops"
+    constants: LoweredTable | None = None
+    intercept_shift: int | None = None
+    output_shift: int | None = None
+    max_intercept_shift: int | None = None
+    max_output_shift: int | None = None
+    stages: int = 3
+
+    def __post_init__(self) -> None:
+        require_range("entries", self.entries, *ENTRIES_RANGE)
+        for name in ("in_bits", "coef_bits", "out_bits"):
+            require_range(name, getattr(self, name), *WIDTH_RANGE)
+        for name, choices in (("output", OUTPUTS), ("storage", storage.STYLES)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        self._settle("intercept_shift", self.in_bits - 1, 2 * self.in_bits + self.coef_bits + 3)
+        if self.output == "code":
+            self._settle("output_shift", self.in_bits + self.coef_bits - 1, self.acc_bits)
+        elif self.output_shift is not None or self.max_output_shift is not None:
+            raise InputError("output_shift must not be given where the output is the accumulator")
+        pipeline.check_stages(self.stages, STEPS[self.output])
+        if (self.storage == "constants") != (self.constants is not None):
+            raise InputError("constants must be a lowered table exactly where storage is constants")
+        if self.constants is not None:
+            if self.intercept_shift is None or (self.output == "code" and self.output_shift is None):
+                raise InputError("intercept_shift and output_shift must be fixed where storage is constants")
+            self.check_fit(self.constants)
+
+    def _settle(self, name: str, default: int, limit: int) -> None:
+        """Check a shift and give its maximum a value."""
+        fixed, highest = getattr(self, name), getattr(self, f"max_{name}")
+        if fixed is not None and highest is not None:
+            raise InputError(f"max_{name} must not be given where {name} is fixed")
+        value = default if fixed is None and highest is None else fixed if highest is None else highest
+        require_range(name if fixed is not None else f"max_{name}", value, 0, limit)
+        object.__setattr__(self, f"max_{name}", value)
+
+    @classmethod
+    def hard_wired(cls, lowered: LoweredTable, stages: int = 3) -> "PwlConfig":
+        """The unit of one table at one scale; its output is the accumulator where the table has no output shift."""
+        return cls(
+            entries=len(lowered.slopes),
+            in_bits=lowered.in_bits,
+            in_signed=lowered.in_signed,
+            coef_bits=lowered.coef_bits,
+            out_bits=lowered.out_bits,
+            out_signed=lowered.out_signed,
+            output="acc" if lowered.output_shift is None else "code",
+            storage="constants",
+            constants=lowered,
+            intercept_shift=lowered.intercept_shift,
+            output_shift=lowered.output_shift,
+            stages=stages,
+        )
+
+    @property
+    def acc_bits(self) -> int:
+        """Accumulator width that no code, table or admitted shift can overflow."""
+        return max(self.in_bits + self.coef_bits, self.coef_bits + (self.max_intercept_shift or 0)) + 1
+
+    @property
+    def in_shape(self) -> Shape:
+        """The shape of q and of a threshold."""
+        return Shape(self.in_bits, self.in_signed)
+
+    @property
+    def out_shape(self) -> Shape:
+        """The shape of the output's payload."""
+        return signed(self.acc_bits) if self.output == "acc" else Shape(self.out_bits, self.out_signed)
+
+    @property
+    def data_bits(self) -> int:
+        """Width of the table's write port: the wider of a threshold and a coefficient."""
+        return max(self.in_bits, self.coef_bits)
+
+    @property
+    def shift_ports(self) -> list[str]:
+        """The shifts that are inputs of the unit: not fixed, and not always 0."""
+        names = ("intercept_shift", "output_shift")
+        return [name for name in names if getattr(self, name) is None and getattr(self, f"max_{name}")]
+
+    def check_fit(self, lowered: LoweredTable) -> None:
+        """Raise `InputError` where the unit would not compute `lowered` exactly: a table wider than the unit."""
+        for name in ("entries", "in_bits", "coef_bits"):
+            has = len(lowered.slopes) if name == "entries" else getattr(lowered, name)
+            if has > getattr(self, name):
+                raise InputError(f"{name} of the table must be at most the unit's {getattr(self, name)}, not {has}")
+        same = ["in_signed", "out_bits", "out_signed"] if self.output == "code" else ["in_signed"]
+        for name in same:
+            if getattr(lowered, name) != getattr(self, name):
+                raise InputError(
+                    f"{name} of the table must be the unit's {getattr(self, name)}, not {getattr(lowered, name)}"
+                )
+        for name in ["intercept_shift"] + (["output_shift"] if self.output == "code" else []):
+            has, fixed, highest = getattr(lowered, name), getattr(self, name), getattr(self, f"max_{name}")
+            if has is None:
+                continue  # lowered without an output scale: the shift is the user's to drive
+            if fixed is not None and has != fixed:
+                raise InputError(f"{name} of the table must be the unit's fixed {fixed}, not {has}")
+            if has > highest:
+                raise InputError(f"{name} of the table must be at most the unit's {highest}, not {has}")
+
+    def words(self, lowered: LoweredTable) -> list[Word]:
+        """The writes that load `lowered`, in load order: thresholds, slopes, intercepts.
+
+        A shorter table is filled up with thresholds at the top code and copies of its last entry, which is exact.
+        Raises `InputError` where the table does not fit.
+        """
+        self.check_fit(lowered)
+        spare = self.entries - len(lowered.slopes)
+        top = code_range(self.in_bits, self.in_signed)[1]
+        lists = (
+            (self.in_bits, [*lowered.thresholds, *[top] * spare]),
+            (self.coef_bits, [*lowered.slopes, *lowered.slopes[-1:] * spare]),
+            (self.coef_bits, [*lowered.intercepts, *lowered.intercepts[-1:] * spare]),
+        )
+        return [
+            Word(select, address, value & ((1 << bits) - 1))
+            for select, (bits, values) in enumerate(lists)
+            for address, value in enumerate(values)
+        ]
+
+
+class Pwl(wiring.Component):
+    """The unit as a component; see `PwlConfig` for its parameters and `rtl.pipeline` for stall and reset.
+
+    Streams: `i` carries codes q, `o` codes y or accumulators. Latency `stages` cycles, one result per cycle.
+
+    A stored table is written through `table` (see `rtl.storage`). Table and shifts are quasi-static: changing them with
+    beats in flight is undefined. A word written in cycle n serves codes that are taken in cycle n + `settle` or later.
+
+    `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.storage.latch_verilog`.
+    """
+
+    def __init__(self, config: PwlConfig, latch_cell: str = "latch") -> None:
+        self.config = config
+        self.latch_cell = latch_cell
+        ports = {
+            "i": In(stream.Signature(config.in_shape)),
+            "o": Out(stream.Signature(config.out_shape)),
+        }
+        if config.storage != "constants":
+            ports["table"] = In(storage.port(config.entries, config.data_bits))
+        ports |= {name: In(range(getattr(config, f"max_{name}") + 1)) for name in config.shift_ports}
+        super().__init__(ports)
+
+    @property
+    def verilog(self) -> str:
+        """The text of the modules that the emitted Verilog needs beside the unit's own."""
+        return storage.latch_verilog(self.latch_cell) if self.config.storage == "latches" else ""
+
+    @property
+    def settle(self) -> int:
+        """Cycles from a table write to the first code that it serves."""
+        return 2 if self.config.storage == "latches" else 1
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        steps = pwl_steps(self.config, *self._table(m), self._shift("intercept_shift"), self._shift("output_shift"))
+        pipeline.build(m, self.i, self.o, steps, self.config.stages, result=self.config.output)
+        return m
+
+    def _shift(self, name: str) -> Value | int:
+        return getattr(self, name) if name in self.config.shift_ports else getattr(self.config, name) or 0
+
+    def _table(self, m: Module) -> list[storage.Words]:
+        config = self.config
+        coefficient = signed(config.coef_bits)
+        shapes = (
+            ("threshold", config.in_shape, config.entries - 1),
+            ("slope", coefficient, config.entries),
+            ("intercept", coefficient, config.entries),
+        )
+        if config.storage == "flops":
+            return storage.flops(m, self.table, shapes)
+        if config.storage == "latches":
+            return storage.latches(m, self.table, shapes, self.latch_cell)
+        values: list[list[int]] = [[], [], []]
+        for word in config.words(config.constants):
+            values[word.select].append(word.data)
+        return storage.constants([(name, shape, values[k]) for k, (name, shape, _) in enumerate(shapes)])
+
+
+def pwl_steps(
+    config: PwlConfig,
+    thresholds: storage.Words,
+    slopes: storage.Words,
+    intercepts: storage.Words,
+    intercept_shift: Value | int,
+    output_shift: Value | int,
+) -> list[Step]:
+    """The steps from the field `payload` to the field `acc` or `code`."""
+
+    def compare(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"q": f["payload"], "above": Cat(f["payload"] >= t for t in thresholds)}
+
+    def select(m: Module, f: Mapping[str, Value]) -> Fields:
+        # sorted thresholds give a thermometer code; its edge is the entry
+        above = f["above"]
+        hot = [a & ~b for a, b in zip([C(1, 1), *above], [*above, C(0, 1)], strict=True)]
+        return {"slope": one_hot(hot, slopes), "intercept": one_hot(hot, intercepts)}
+
+    def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"product": f["q"] * f["slope"]}
+
+    def add(m: Module, f: Mapping[str, Value]) -> Fields:
+        total = f["product"] + (f["intercept"] << intercept_shift)
+        return {"acc": total[: config.acc_bits].as_signed()}
+
+    def scale(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"scaled": shift_right(f["acc"], output_shift)}
+
+    def limit(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"code": round_and_saturate(f["scaled"], config.out_shape)}
+
+    shift = pipeline.select_levels
+    add_levels = pipeline.adder_levels(config.acc_bits) + shift((config.max_intercept_shift or 0) + 1)
+    steps = [
+        Step("compare", ("payload",), pipeline.adder_levels(config.in_bits), compare),
+        Step("select", ("above",), shift(config.entries) + 1, select),
+        Step("multiply", ("q", "slope"), pipeline.multiplier_levels(config.in_bits, config.coef_bits), multiply),
+        Step("add", ("product", "intercept"), add_levels, add),
+    ]
+    if config.output == "code":
+        steps += [
+            Step("scale", ("acc",), shift((config.max_output_shift or 0) + 1), scale),
+            Step("limit", ("scaled",), pipeline.adder_levels(config.out_bits) + 2, limit),
+        ]
+    return steps
+
+
+def one_hot(hot: list[Value], words: list[Value]) -> Value:
+    """The word whose bit of `hot` is 1, by AND and OR; all words have one shape."""
+    shape = words[0].shape()
+    gated = [Mux(h, word, 0) for h, word in zip(hot, words, strict=True)]
+    bits = Value.cast(0)
+    for word in gated:
+        bits = bits | word
+    return bits[: shape.width].as_signed() if shape.signed else bits[: shape.width]
