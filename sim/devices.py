@@ -1,0 +1,76 @@
+"""The device under test: a unit's Verilog and what a bench must know of its ports."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.reference import LoweredTable
+from sim.vectors import TABLE_LISTS, VectorSet
+
+
+@dataclass(frozen=True)
+class Device:
+    """A unit as Verilog.
+
+    `statics` are its quasi-static inputs, port name to bits; `table` the bits of the table port's `select`, `address`
+    and `data`, None where the table is wired in or there is none. `latency` is in cycles.
+    """
+
+    module: str
+    verilog: str
+    ports: Sequence[str]
+    in_bits: int
+    out_bits: int
+    statics: Mapping[str, int]
+    table: Mapping[str, int] | None
+    latency: int
+
+
+def device(vectors: VectorSet, module: str = "unit") -> Device:
+    """Emit the unit that a set of vectors is for. Raises `InputError` for a configuration that cannot be built."""
+    from rtl.emit import emit
+
+    component = _component(vectors)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{module}.v"
+        about = {"latency": component.config.stages}
+        description = emit(path, vectors.unit, component, about, getattr(component, "verilog", ""))
+        verilog = path.read_text()
+    bits = {port["name"]: port["width"] for port in description["ports"] if port["width"]}
+    table = {name: bits[f"table__{name}"] for name in ("select", "address", "data") if f"table__{name}" in bits}
+    streams = ("i__", "o__", "table__")
+    inputs = [port["name"] for port in description["ports"] if port["direction"] == "input"]
+    return Device(
+        module=module,
+        verilog=verilog,
+        ports=tuple(bits),
+        in_bits=bits["i__payload"],
+        out_bits=bits["o__payload"],
+        statics={name: bits[name] for name in inputs if name not in ("clk", "rst") and not name.startswith(streams)},
+        table=table or None,
+        latency=description["latency"],
+    )
+
+
+def _component(vectors: VectorSet) -> Any:
+    configuration = dict(vectors.configuration)
+    from rtl.pwl import Pwl, PwlConfig
+
+    if configuration.get("storage") == "constants":
+        return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
+    return Pwl(PwlConfig(**configuration))
+
+
+def lowered(vectors: VectorSet, load: int) -> LoweredTable:
+    """The table of one load as the specification's object."""
+    lists = {key: tuple(vectors.arrays[key][load].tolist()) for key in TABLE_LISTS}
+    shifts = {
+        key: int(vectors.arrays[key][load]) if key in vectors.arrays else None
+        for key in ("intercept_shift", "output_shift", "s")
+    }
+    widths = {
+        key: vectors.configuration[key] for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
+    }
+    return LoweredTable(**lists, **shifts, **widths)
