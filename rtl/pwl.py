@@ -6,8 +6,8 @@ y   = saturate(round_half_up(acc, output_shift))      only where the output is a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from amaranth.hdl import C, Cat, Module, Mux, Shape, Value, signed
 from amaranth.lib import stream, wiring
@@ -21,7 +21,8 @@ from sim.reference.arithmetic import code_range
 from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, require_range
 
 OUTPUTS = ("code", "acc")
-STEPS = {"code": 6, "acc": 4}  # how many stages a unit can be cut into
+HALVED_PRODUCT_BITS = 40  # a wider product, cut into HALVED_STAGES or more, is made by halves
+HALVED_STAGES = 5
 
 
 class Word(NamedTuple):
@@ -69,7 +70,10 @@ class PwlConfig:
             self._settle("output_shift", self.in_bits + self.coef_bits - 1, self.acc_bits)
         elif self.output_shift is not None or self.max_output_shift is not None:
             raise InputError("output_shift must not be given where the output is the accumulator")
-        pipeline.check_stages(self.stages, STEPS[self.output])
+        pipeline.check_stages(
+            self.stages,
+            (6 if self.in_bits + self.coef_bits > HALVED_PRODUCT_BITS else 4) + (2 if self.output == "code" else 0),
+        )
         if (self.storage == "constants") != (self.constants is not None):
             raise InputError("constants must be a lowered table exactly where storage is constants")
         if self.constants is not None:
@@ -108,6 +112,11 @@ class PwlConfig:
     def acc_bits(self) -> int:
         """Accumulator width that no code, table or admitted shift can overflow."""
         return max(self.in_bits + self.coef_bits, self.coef_bits + (self.max_intercept_shift or 0)) + 1
+
+    @property
+    def halved(self) -> bool:
+        """Whether the product is made by halves: only where the unit is wide and deep enough to gain by it."""
+        return self.in_bits + self.coef_bits > HALVED_PRODUCT_BITS and self.stages >= HALVED_STAGES
 
     @property
     def in_shape(self) -> Shape:
@@ -178,7 +187,7 @@ class Pwl(wiring.Component):
     Streams: `i` carries codes q, `o` codes y or accumulators. Latency `stages` cycles, one result per cycle.
 
     A stored table is written through `table` (see `rtl.storage`). Table and shifts are quasi-static: changing them with
-    beats in flight is undefined. A word written in cycle n serves codes that are taken in cycle n + `settle` or later.
+    beats in flight is undefined. A word written in cycle n serves codes taken from cycle n + `storage.SETTLE` on.
 
     `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.storage.latch_verilog`.
     """
@@ -200,36 +209,66 @@ class Pwl(wiring.Component):
         """The text of the modules that the emitted Verilog needs beside the unit's own."""
         return storage.latch_verilog(self.latch_cell) if self.config.storage == "latches" else ""
 
-    @property
-    def settle(self) -> int:
-        """Cycles from a table write to the first code that it serves."""
-        return 2 if self.config.storage == "latches" else 1
+    def describe(self) -> dict[str, Any]:
+        """What a user must know beside the ports."""
+        parameters = {key: value for key, value in asdict(self.config).items() if key != "constants"}
+        return {
+            "parameters": parameters | {"acc_bits": self.config.acc_bits},
+            "latency": self.config.stages,
+            "interval": 1,
+            **describe_table(self.config),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        steps = pwl_steps(self.config, *self._table(m), self._shift("intercept_shift"), self._shift("output_shift"))
+        table = build_table(m, self.config, getattr(self, "table", None), self.latch_cell)
+        steps = pwl_steps(self.config, *table, self._shift("intercept_shift"), self._shift("output_shift"))
         pipeline.build(m, self.i, self.o, steps, self.config.stages, result=self.config.output)
         return m
 
     def _shift(self, name: str) -> Value | int:
         return getattr(self, name) if name in self.config.shift_ports else getattr(self.config, name) or 0
 
-    def _table(self, m: Module) -> list[storage.Words]:
-        config = self.config
-        coefficient = signed(config.coef_bits)
-        shapes = (
-            ("threshold", config.in_shape, config.entries - 1),
-            ("slope", coefficient, config.entries),
-            ("intercept", coefficient, config.entries),
-        )
-        if config.storage == "flops":
-            return storage.flops(m, self.table, shapes)
-        if config.storage == "latches":
-            return storage.latches(m, self.table, shapes, self.latch_cell)
-        values: list[list[int]] = [[], [], []]
-        for word in config.words(config.constants):
-            values[word.select].append(word.data)
-        return storage.constants([(name, shape, values[k]) for k, (name, shape, _) in enumerate(shapes)])
+
+def build_table(m: Module, config: PwlConfig, write: Any, latch_cell: str) -> list[storage.Words]:
+    """The table's words, [thresholds, slopes, intercepts], in the storage that `config` asks for."""
+    coefficient = signed(config.coef_bits)
+    shapes = (
+        ("threshold", config.in_shape, config.entries - 1),
+        ("slope", coefficient, config.entries),
+        ("intercept", coefficient, config.entries),
+    )
+    if config.storage == "flops":
+        return storage.flops(m, write, shapes)
+    if config.storage == "latches":
+        return storage.latches(m, write, shapes, latch_cell)
+    assert config.constants is not None  # PwlConfig saw to it
+    values: list[list[int]] = [[], [], []]
+    for word in config.words(config.constants):
+        values[word.select].append(word.data)
+    return storage.constants([(name, shape, values[k]) for k, (name, shape, _) in enumerate(shapes)])
+
+
+def describe_table(config: PwlConfig) -> dict[str, Any]:
+    """How a stored table is loaded; nothing where the table is wired in."""
+    if config.storage == "constants":
+        return {}
+    lists = (
+        ("thresholds", config.entries - 1, config.in_bits, config.in_signed),
+        ("slopes", config.entries, config.coef_bits, True),
+        ("intercepts", config.entries, config.coef_bits, True),
+    )
+    return {
+        "table": {
+            "load_order": [
+                {"list": name, "select": select, "count": count, "bits": bits, "signed": sign}
+                for select, (name, count, bits, sign) in enumerate(lists)
+            ],
+            "write": "one word per clock with table__en at 1; the word is the low bits of table__data",
+            "settle_cycles": storage.SETTLE[config.storage],
+            "quasi_static": "table and shifts must not change with beats in flight: drain first",
+        }
+    }
 
 
 def pwl_steps(
@@ -239,17 +278,40 @@ def pwl_steps(
     intercepts: storage.Words,
     intercept_shift: Value | int,
     output_shift: Value | int,
+    source: str = "payload",
 ) -> list[Step]:
-    """The steps from the field `payload` to the field `acc` or `code`."""
+    """The steps from the field `source`, a code q, to the field `acc` or `code`."""
 
     def compare(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"q": f["payload"], "above": Cat(f["payload"] >= t for t in thresholds)}
+        return {"q": f[source], "above": Cat(f[source] >= t for t in thresholds)}
 
     def select(m: Module, f: Mapping[str, Value]) -> Fields:
         # sorted thresholds give a thermometer code; its edge is the entry
         above = f["above"]
         hot = [a & ~b for a, b in zip([C(1, 1), *above], [*above, C(0, 1)], strict=True)]
         return {"slope": one_hot(hot, slopes), "intercept": one_hot(hot, intercepts)}
+
+    def scale(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"scaled": shift_right(f["acc"], output_shift)}
+
+    def limit(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"code": round_and_saturate(f["scaled"], config.out_shape)}
+
+    steps = [
+        Step("compare", (source,), pipeline.compare_levels(config.in_bits), compare),
+        Step("select", ("above",), pipeline.select_levels(config.entries), select),
+        *(_halved_steps if config.halved else _multiply_add_steps)(config, intercept_shift),
+    ]
+    if config.output == "code":
+        steps += [
+            Step("scale", ("acc",), pipeline.shift_levels((config.max_output_shift or 0) + 1), scale),
+            Step("limit", ("scaled",), pipeline.adder_levels(config.out_bits), limit),
+        ]
+    return steps
+
+
+def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int) -> list[Step]:
+    """From `q`, `slope`, `intercept` to `acc`."""
 
     def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
         return {"product": f["q"] * f["slope"]}
@@ -258,26 +320,52 @@ def pwl_steps(
         total = f["product"] + (f["intercept"] << intercept_shift)
         return {"acc": total[: config.acc_bits].as_signed()}
 
-    def scale(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"scaled": shift_right(f["acc"], output_shift)}
-
-    def limit(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"code": round_and_saturate(f["scaled"], config.out_shape)}
-
-    shift = pipeline.select_levels
-    add_levels = pipeline.adder_levels(config.acc_bits) + shift((config.max_intercept_shift or 0) + 1)
-    steps = [
-        Step("compare", ("payload",), pipeline.adder_levels(config.in_bits), compare),
-        Step("select", ("above",), shift(config.entries) + 1, select),
+    distances = (config.max_intercept_shift or 0) + 1
+    add_levels = pipeline.adder_levels(config.acc_bits) + pipeline.shift_levels(distances)
+    return [
         Step("multiply", ("q", "slope"), pipeline.multiplier_levels(config.in_bits, config.coef_bits), multiply),
         Step("add", ("product", "intercept"), add_levels, add),
     ]
-    if config.output == "code":
-        steps += [
-            Step("scale", ("acc",), shift((config.max_output_shift or 0) + 1), scale),
-            Step("limit", ("scaled",), pipeline.adder_levels(config.out_bits) + 2, limit),
-        ]
-    return steps
+
+
+def _halved_steps(config: PwlConfig, intercept_shift: Value | int) -> list[Step]:
+    """The same by halves of both operands, so that no step has a carry longer than about half the accumulator.
+
+    With q = q1 * 2**h + q0 and slope = s1 * 2**h + s0, the three sums of weight 1, 2**h and 2**(2h) are made at once,
+    then joined from below.
+    """
+    half = min(config.in_bits, config.coef_bits) // 2
+    width = config.acc_bits
+
+    def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
+        (q0, q1), (s0, s1) = ((v[:half], v[half:]) for v in (f["q"], f["slope"]))
+        q1 = q1.as_signed() if config.in_signed else q1
+        s1 = s1.as_signed()
+        products = {"low": q0 * s0, "cross_0": q0 * s1, "cross_1": q1 * s0, "high": q1 * s1}
+        return products | {"aligned": (f["intercept"] << intercept_shift)[:width].as_signed()}
+
+    def partial(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {
+            "sum_low": f["low"] + f["aligned"][: 2 * half],
+            "sum_middle": f["cross_0"] + f["cross_1"],
+            "sum_high": f["high"] + f["aligned"][2 * half :].as_signed(),
+        }
+
+    def middle(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"done": f["sum_low"][:half], "joined": f["sum_middle"] + f["sum_low"][half:]}
+
+    def high(m: Module, f: Mapping[str, Value]) -> Fields:
+        total = f["sum_high"] + (f["joined"] >> half)
+        return {"acc": Cat(f["done"], f["joined"][:half], total)[:width].as_signed()}
+
+    wide = max(config.in_bits, config.coef_bits) - half
+    carry = pipeline.adder_levels(width - 2 * half)
+    return [
+        Step("multiply", ("q", "slope", "intercept"), pipeline.multiplier_levels(wide, wide), multiply),
+        Step("partial", ("low", "cross_0", "cross_1", "high", "aligned"), carry, partial),
+        Step("middle", ("sum_low", "sum_middle"), carry, middle),
+        Step("high", ("sum_high", "joined", "done"), carry, high),
+    ]
 
 
 def one_hot(hot: list[Value], words: list[Value]) -> Value:

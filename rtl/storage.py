@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 STYLES = ("flops", "latches", "constants")
+SETTLE = {"flops": 1, "latches": 2}  # cycles from a write to the first beat that it serves
 Words = list[Value]
 
 
@@ -63,9 +64,7 @@ def latches(m: Module, write: wiring.PureInterface, lists: Sequence[tuple[str, S
     address = Signal.like(write.address, reset_less=True)
     taken = Signal.like(write.data, name="data_taken", reset_less=True)
     data = Signal.like(write.data, name="data_held", reset_less=True)
-    m.d.sync += [en.eq(write.en), select.eq(write.select), address.eq(write.address)]
-    with m.If(write.en):
-        m.d.sync += taken.eq(write.data)
+    m.d.sync += [en.eq(write.en), select.eq(write.select), address.eq(write.address), taken.eq(write.data)]
     m.d.falling += data.eq(taken)
     result = []
     for choice, (name, shape, count) in enumerate(lists):

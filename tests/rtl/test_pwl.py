@@ -86,11 +86,11 @@ def test_other_widths_and_entries_equal_the_reference_on_corners(in_bits, coef_b
             assert mismatches(config, lowered, corner_codes(rng, config, lowered)) == []
 
 
-@pytest.mark.parametrize("output, most", [("code", 6), ("acc", 4)])
-def test_every_depth_equals_the_reference_under_random_stalls_and_takes_one_beat_per_cycle_without(output, most):
+@pytest.mark.parametrize("bits, output, most", [(8, "code", 6), (8, "acc", 4), (32, "code", 8), (25, "acc", 6)])
+def test_every_depth_equals_the_reference_under_random_stalls_and_takes_one_beat_per_cycle_without(bits, output, most):
     rng = np.random.default_rng(2)
     for stages in range(1, most + 1):
-        config = PwlConfig(entries=5, output=output, stages=stages)
+        config = PwlConfig(5, bits, bits == 8 or stages % 2 == 0, bits, bits, output=output, stages=stages)
         lowered = random_lowered(rng, config)
         codes = corner_codes(rng, config, lowered)
         assert mismatches(config, lowered, codes, seed=stages) == []
@@ -98,7 +98,7 @@ def test_every_depth_equals_the_reference_under_random_stalls_and_takes_one_beat
         assert np.diff(taken).tolist() == [1] * (len(codes) - 1)
         assert [g - t for t, g in zip(taken, given, strict=True)] == [stages] * len(codes)
     with pytest.raises(InputError, match=rf"stages must be in 1\.\.{most}, not {most + 1}"):
-        PwlConfig(output=output, stages=most + 1)
+        PwlConfig(in_bits=bits, coef_bits=bits, output=output, stages=most + 1)
 
 
 def test_a_hard_wired_table_and_fixed_shifts_equal_the_reference():
@@ -133,7 +133,7 @@ def test_the_emitted_verilog_equals_the_reference_in_icarus(storage, tmp_path):
     lowered = random_lowered(rng, PwlConfig(entries=6))
     config = PwlConfig.hard_wired(lowered) if storage == "constants" else PwlConfig(entries=6, storage=storage)
     unit = Pwl(config, latch_cell="unit_latch")
-    emit.emit(tmp_path / "unit.v", "pwl", unit, {}, unit.verilog)
+    emit.emit(tmp_path / "unit.v", "pwl", unit)
     words = [] if storage == "constants" else config.words(lowered)
     for seed in (0, 1):
         got = icarus(
