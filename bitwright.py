@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "fit": ("ga_search.cli", "fit integer piecewise-linear tables"),
     "rtl": ("rtl.cli", "emit the Verilog of a unit"),
+    "sim": ("sim.cli", "write vectors and check units against them in two simulators"),
 }
 
 

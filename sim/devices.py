@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.reference import LoweredTable
+from sim.reference import InputError, LoweredTable
 from sim.vectors import TABLE_LISTS, VectorSet
 
 
@@ -35,10 +35,16 @@ def device(vectors: VectorSet, module: str = "unit") -> Device:
     component = _component(vectors)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{module}.v"
-        about = {"latency": component.config.stages}
-        description = emit(path, vectors.unit, component, about, getattr(component, "verilog", ""))
+        description = emit(path, vectors.unit, component)
         verilog = path.read_text()
     bits = {port["name"]: port["width"] for port in description["ports"] if port["width"]}
+    for side, port in (("inputs", "i__payload"), ("expected", "o__payload")):
+        if vectors.bits(side) != bits[port]:
+            raise InputError(f"{vectors.name}: {side} must be {bits[port]} bits wide, not {vectors.bits(side)}")
+    if "slopes" in vectors.arrays:
+        has, entries = vectors.arrays["slopes"].shape[-1], getattr(component.config, "pwl", component.config).entries
+        if has != entries:
+            raise InputError(f"{vectors.name}: slopes must be {entries} for the unit, not {has}")
     table = {name: bits[f"table__{name}"] for name in ("select", "address", "data") if f"table__{name}" in bits}
     streams = ("i__", "o__", "table__")
     inputs = [port["name"] for port in description["ports"] if port["direction"] == "input"]
@@ -55,12 +61,24 @@ def device(vectors: VectorSet, module: str = "unit") -> Device:
 
 
 def _component(vectors: VectorSet) -> Any:
-    configuration = dict(vectors.configuration)
+    from rtl.normaliser import NormaliserUnit
     from rtl.pwl import Pwl, PwlConfig
+    from rtl.requant import RequantConfig, Requantiser
+    from sim.normaliser_vectors import config_of
 
-    if configuration.get("storage") == "constants":
-        return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
-    return Pwl(PwlConfig(**configuration))
+    configuration = dict(vectors.configuration)
+    try:
+        if vectors.unit == "normaliser":
+            return NormaliserUnit(config_of(configuration))
+        if vectors.unit == "requant":
+            return Requantiser(RequantConfig(**configuration))
+        if configuration.get("storage") == "constants":
+            if len(vectors.counts) != 1:
+                raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
+            return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
+        return Pwl(PwlConfig(**configuration))
+    except (KeyError, TypeError, InputError) as error:
+        raise InputError(f"{vectors.name}: configuration: {error}") from None
 
 
 def lowered(vectors: VectorSet, load: int) -> LoweredTable:

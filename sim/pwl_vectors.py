@@ -101,28 +101,31 @@ def fitted_set(name: str, table: PwlTable, output: str = "code", **changes: Any)
     return pwl_set(name, loads, {"table": table.digest, "function": table.function}, **changes)
 
 
-def random_table(rng: np.random.Generator, entries: int, kind: int, **widths: Any) -> PwlTable:
-    """Any table of the given size and widths. `kind` 0 spreads the breakpoints over the codes, 1 crowds them so that
-    some are equal, 2 puts most of them where no code reaches."""
-    in_bits, coef_bits = widths.get("in_bits", 8), widths.get("coef_bits", 8)
-    signed = widths.get("in_signed", True)
+def random_table(rng: np.random.Generator, entries: int, kind: int, **fields: Any) -> PwlTable:
+    """Any table of the given size; `fields` are fields of `PwlTable`, such as widths.
+
+    `kind` 0 spreads the breakpoints over the codes, 1 crowds them so that some are equal, 2 puts most of them where no
+    code reaches.
+    """
+    in_bits, coef_bits = fields.get("in_bits", 8), fields.get("coef_bits", 8)
+    signed = fields.get("in_signed", True)
     b = int(rng.integers(0, in_bits))
     mu = int(rng.integers(-in_bits // 2, coef_bits // 2))
     limit = 1 << (in_bits - signed + b)
     spread = (min(limit, 1 << in_bits - signed), min(limit, max(entries // 4, 2)), limit)[kind]
     low, high = code_range(coef_bits, True)
-    return PwlTable(
-        function="random",
-        domain=(-4, 4),
-        scales=tuple(range(in_bits)),
-        slope_frac_bits=min(mu + int(rng.integers(0, in_bits)), coef_bits + 4),
-        intercept_frac_bits=mu,
-        bp_frac_bits=b,
-        slopes=tuple(rng.integers(low, high + 1, entries).tolist()),
-        intercepts=tuple(rng.integers(low, high + 1, entries).tolist()),
-        breakpoints=tuple(np.sort(rng.integers(-spread, spread + 1, entries - 1)).tolist()),
-        **widths,
-    )
+    values = {
+        "function": "random",
+        "domain": (-4, 4),
+        "scales": tuple(range(in_bits)),
+        "slope_frac_bits": min(mu + int(rng.integers(0, in_bits)), coef_bits + 4),
+        "intercept_frac_bits": mu,
+        "bp_frac_bits": b,
+        "slopes": tuple(rng.integers(low, high + 1, entries).tolist()),
+        "intercepts": tuple(rng.integers(low, high + 1, entries).tolist()),
+        "breakpoints": tuple(np.sort(rng.integers(-spread, spread + 1, entries - 1)).tolist()),
+    }
+    return PwlTable(**{**values, **fields})
 
 
 def random_set(

@@ -1,0 +1,92 @@
+"""The suites hold what the regression claims, and every set of the quick one passes in both simulators."""
+
+import numpy as np
+import pytest
+
+from sim import regress, runner, simulators
+from sim.reference import InputError
+from sim.suites import EIGHT_BIT, OTHER_WIDTHS, fitted_suite, random_suite
+from sim.vectors import UNITS
+from tests.sim.tables import FUNCTIONS, chord_table
+
+QUICK = {vectors.name: vectors for vectors in random_suite(seed=1, quick=True)}
+
+
+@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+@pytest.mark.parametrize("name", QUICK)
+def test_every_quick_set_passes_flowing_and_stalled(name, simulator):
+    vectors = QUICK[name]
+    rows = regress.run_job(regress.Job(vectors, simulator, False), seed=1, folder=runner.BUILD, waves=None)
+    assert [row["bench"] for row in rows] == ["flow", "stall"]
+    for row in rows:
+        assert regress.passed(row), row
+        assert row["vectors"] == vectors.size
+
+
+@pytest.mark.parametrize("unit", ["normaliser", "requant"])
+def test_the_protocol_holds_on_the_other_units(unit):
+    vectors = next(v for v in QUICK.values() if v.unit == unit)
+    outcome = runner.run_protocol(vectors, "icarus", seed=4)
+    assert outcome.passed and outcome.vectors > 500, outcome
+
+
+def test_the_quick_suite_has_every_unit_output_sign_storage_and_several_stage_counts():
+    configurations = [v.configuration for v in QUICK.values()]
+    assert {v.unit for v in QUICK.values()} == set(UNITS)
+    pwl = [v.configuration for v in QUICK.values() if v.unit == "pwl"]
+    assert {c["in_bits"] for c in pwl} == {4, 8, 16, 32}
+    assert {c["output"] for c in pwl} == {"code", "acc"}
+    assert {c["in_signed"] for c in pwl} == {True, False}
+    assert "latches" in {c.get("storage") for c in configurations}
+    assert len({c.get("stages") for c in configurations}) > 3
+
+
+def test_the_full_suite_has_two_hundred_tables_at_every_code_and_a_hundred_thousand_of_the_other_widths():
+    assert sum(tables for _, tables, _, _ in EIGHT_BIT) == 200
+    sets = {v.name: v for v in random_suite(seed=0, units=("pwl",))}
+    for name, tables, _, _ in EIGHT_BIT:
+        assert sets[f"random-{name}"].size == tables * 8 * 256
+    for name, _, _ in OTHER_WIDTHS:
+        assert sets[f"random-{name}"].size >= 100_000
+    assert sets["random-hard-wired"].configuration["storage"] == "constants"
+
+
+def test_the_full_normaliser_sets_have_every_16_bit_input_and_the_requantiser_a_hundred_thousand():
+    for vectors in random_suite(seed=0, units=("normaliser", "requant")):
+        if vectors.unit == "normaliser":
+            assert np.array_equal(vectors.arrays["inputs"], np.arange(-(1 << 15), 1 << 15))
+        else:
+            assert vectors.size >= 100_000
+
+
+def test_requantiser_vectors_round_saturate_and_meet_every_corner():
+    vectors = QUICK["random-requant-int8"]
+    expected = vectors.arrays["expected"]
+    assert 0.05 < np.isin(expected, (-128, 127)).mean() < 0.8
+    operands = set(
+        zip(*(vectors.arrays[f"inputs.{f}"].tolist() for f in ("value", "multiplier", "shift")), strict=True)
+    )
+    assert {(-(1 << 31), (1 << 16) - 1, 0), ((1 << 31) - 1, (1 << 16) - 1, 47), (-(1 << 31), 1, 47)} <= operands
+    assert {-128, 127, 0} <= set(vectors.arrays["zero_point"].tolist())
+
+
+def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a_normaliser(tmp_path):
+    for function in FUNCTIONS:
+        chord_table(function).save(tmp_path / f"{function}-8.json")
+    sets = {v.name: v for v in fitted_suite(tmp_path)}
+    assert sets["fitted-gelu-8"].size == 7 * 256 and sets["fitted-div-8"].size == 256
+    for function in ("div", "rsqrt"):
+        assert sets[f"fitted-normaliser-{function}-8"].size == 1 << 16
+        assert len(sets[f"fitted-normaliser-{function}-8-acc"].columns("expected")) == 2
+    assert {v.unit for v in fitted_suite(tmp_path, ("pwl",))} == {"pwl"}
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(InputError, match=r"broken\.json: not valid JSON"):
+        fitted_suite(tmp_path)
+    with pytest.raises(InputError, match="must hold table files, but there are none"):
+        fitted_suite(tmp_path / "none")
+
+
+def test_a_hard_wired_unit_equals_the_specification():
+    vectors = next(v for v in random_suite(seed=2, units=("pwl",)) if v.name == "random-hard-wired")
+    outcome = runner.run_bulk(vectors, "icarus")
+    assert outcome.passed and outcome.vectors == vectors.size
