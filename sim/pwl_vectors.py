@@ -92,12 +92,16 @@ def output_scale(table: PwlTable) -> int:
 
 
 def fitted_set(name: str, table: PwlTable, output: str = "code", **changes: Any) -> VectorSet:
-    """Every code at every scale of one table."""
+    """Every code of one table at every scale that its codes can have; above 8 bits, at the scales that it was fitted for.
+
+    Above 16 bits there are too many codes: corners and 10^4 random ones at each scale.
+    """
     best = output_scale(table)
+    rng = np.random.default_rng(0)
     loads = []
-    for scale in table.scales:
+    for scale in range(table.in_bits) if table.in_bits <= 8 else table.scales:
         lowered = table.lower(scale, None if output == "acc" else min(best, table.slope_frac_bits + scale))
-        loads.append((lowered, lowered.codes()))
+        loads.append((lowered, lowered.codes() if table.in_bits <= 16 else corners(lowered, rng, 10_000)))
     return pwl_set(name, loads, {"table": table.digest, "function": table.function}, **changes)
 
 

@@ -108,8 +108,12 @@ def fitted_suite(folder: Path, units: tuple[str, ...] = UNITS) -> list[VectorSet
 
 
 def load_tables(folder: Path) -> list[tuple[str, PwlTable]]:
-    """(file stem, table) of every JSON in `folder`. Raises `InputError` where one is no table or there is none."""
-    tables = [(path.stem, PwlTable.load(path)) for path in sorted(folder.glob("*.json"))]
-    if not tables:
+    """(name, table) of every table file of `folder` and its subfolders; the name is the path with - for /.
+
+    `run.json` and `*.row.json`, which `python -m ga_search` writes beside its tables, are not tables. Raises
+    `InputError` where another JSON is no table or there is none.
+    """
+    paths = [p for p in sorted(folder.rglob("*.json")) if p.name != "run.json" and not p.name.endswith(".row.json")]
+    if not paths:
         raise InputError(f"{folder}: must hold table files, but there are none")
-    return tables
+    return [("-".join(path.relative_to(folder).with_suffix("").parts), PwlTable.load(path)) for path in paths]

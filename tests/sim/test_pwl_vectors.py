@@ -1,5 +1,7 @@
 """The vectors for the piecewise-linear unit contain the cases that they are made for."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -18,14 +20,16 @@ def gelu_like(**changes) -> PwlTable:
 
 def test_a_fitted_table_meets_every_code_at_every_scale():
     vectors = fitted_set("gelu", gelu_like())
-    assert vectors.counts.tolist() == [256] * 7 and vectors.arrays["s"].tolist() == list(range(7))
-    assert np.array_equal(vectors.arrays["inputs"].reshape(7, 256), np.tile(np.arange(-128, 128), (7, 1)))
-    for load, scale in enumerate(range(7)):
+    assert vectors.counts.tolist() == [256] * 8 and vectors.arrays["s"].tolist() == list(range(8))
+    assert np.array_equal(vectors.arrays["inputs"].reshape(8, 256), np.tile(np.arange(-128, 128), (8, 1)))
+    for load, scale in enumerate(range(8)):
         lowered = gelu_like().lower(scale, min(output_scale(gelu_like()), 6 + scale))
-        assert np.array_equal(vectors.arrays["expected"].reshape(7, 256)[load], lowered.output(lowered.codes()))
+        assert np.array_equal(vectors.arrays["expected"].reshape(8, 256)[load], lowered.output(lowered.codes()))
     assert vectors.source == {"table": gelu_like().digest, "function": "gelu"}
     acc = fitted_set("gelu", gelu_like(), "acc")
     assert "output_shift" not in acc.arrays and acc.widths["expected"] == (17, True)
+    wide = fitted_set("wide", dataclasses.replace(gelu_like(), in_bits=16, scales=(8, 14), bp_frac_bits=14))
+    assert wide.counts.tolist() == [1 << 16] * 2 and wide.arrays["s"].tolist() == [8, 14]
 
 
 def test_the_output_scale_is_the_largest_that_saturates_nothing_in_the_domain():

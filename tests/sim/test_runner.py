@@ -186,6 +186,14 @@ def test_a_set_larger_than_the_memories_is_cut_and_every_vector_is_compared(monk
     assert (outcome.vectors, outcome.passed) == (small.size, True)
 
 
+def test_repeats_compare_the_set_again_and_count_it_again():
+    once, thrice = (runner.run_bulk(EIGHT, "icarus", repeats=n) for n in (1, 3))
+    assert (thrice.vectors, thrice.cycles, thrice.passed) == (3 * once.vectors, 3 * once.cycles, True)
+    wrong = replaced(r">= \$signed\(threshold_2\)", "> $signed(threshold_2)")
+    once, thrice = (runner.run_bulk(EIGHT, "icarus", repeats=n, unit=wrong) for n in (1, 3))
+    assert thrice.mismatches == 3 * once.mismatches > 0 and thrice.first == once.first
+
+
 def test_a_verilog_error_is_a_build_error_with_the_log(tmp_path):
     broken = dataclasses.replace(UNIT, verilog=UNIT.verilog.replace("endmodule", "endmodul"))
     with pytest.raises(simulators.SimulationError, match=r"icarus cannot build bulk[\s\S]*syntax error"):

@@ -73,8 +73,12 @@ def test_requantiser_vectors_round_saturate_and_meet_every_corner():
 def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a_normaliser(tmp_path):
     for function in FUNCTIONS:
         chord_table(function).save(tmp_path / f"{function}-8.json")
+    chord_table("div", 16).save(tmp_path / "network/div-16.json")
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "gelu-8.row.json").write_text("{}")
     sets = {v.name: v for v in fitted_suite(tmp_path)}
-    assert sets["fitted-gelu-8"].size == 7 * 256 and sets["fitted-div-8"].size == 256
+    assert len(sets) == 5 + 3 * 2 and "fitted-network-div-16" in sets
+    assert sets["fitted-gelu-8"].size == 8 * 256 == sets["fitted-div-8"].size
     for function in ("div", "rsqrt"):
         assert sets[f"fitted-normaliser-{function}-8"].size == 1 << 16
         assert len(sets[f"fitted-normaliser-{function}-8-acc"].columns("expected")) == 2
