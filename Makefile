@@ -1,6 +1,7 @@
 # make run    set up and run the main job          make venv   prepare .venv only
 # make test   the same set-up, then every test     make lint   formatter, linter, types
 # make bench  speed and error of each method       make test-slow  the long tests
+# make formal  the proofs of the hardware
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: run venv venv-dev test test-slow lint bench clean
+.PHONY: run venv venv-dev test test-slow lint bench formal clean
 .DELETE_ON_ERROR:
 
 run: venv
@@ -45,6 +46,9 @@ lint: venv-dev
 
 bench: venv-dev
 	$(BIN)/python -m ga_search.bench -o results
+
+formal: venv-dev
+	$(BIN)/python -m rtl.formal
 
 clean:
 	rm -rf $(VENV) build tables
