@@ -1,7 +1,7 @@
 # make run    set up and run the main job          make venv   prepare .venv only
 # make test   the same set-up, then every test     make lint   formatter, linter, types
 # make bench  speed and error of each method       make test-slow  the long tests
-# make regress  every unit on the full counts of vectors, in both simulators
+# make formal  the proofs of the hardware          make regress  the full counts of vectors, in both simulators
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: run venv venv-dev test test-slow regress lint bench clean
+.PHONY: run venv venv-dev test test-slow regress lint bench formal clean
 .DELETE_ON_ERROR:
 
 run: venv
@@ -57,6 +57,9 @@ lint: venv-dev
 bench: venv-dev
 	$(BIN)/python -m ga_search.bench -o results
 	$(BIN)/python -m sim.bench -o results
+
+formal: venv-dev
+	$(BIN)/python -m rtl.formal
 
 clean:
 	rm -rf $(VENV) build tables

@@ -1,6 +1,6 @@
 """Round half up and saturate in gates; `sim.reference.arithmetic` is the specification."""
 
-from amaranth.hdl import C, Cat, Mux, Shape, Value, signed
+from amaranth.hdl import C, Cat, Module, Mux, Shape, Signal, Value, signed
 
 from sim.reference.arithmetic import code_range
 
@@ -22,14 +22,15 @@ def saturate(value: Value, shape: Shape) -> Value:
     return _clamp(inside, negative, low_bits, shape)
 
 
-def round_and_saturate(shifted: Value, shape: Shape) -> Value:
+def round_and_saturate(m: Module, shifted: Value, shape: Shape) -> Value:
     """The result of `shift_right` with its round bit added, clamped to the codes of `shape`.
 
     Only the low bits are incremented: a value outside the codes is clamped whatever its round bit, and the one value
     that the increment pushes out is the top code, seen by the carry.
     """
     inside, negative, low_bits = _inside(shifted[1:].as_signed(), shape)
-    total = (low_bits + shifted[0])[: shape.width + 1]
+    total = Signal(shape.width + 1, name="rounded")
+    m.d.comb += total.eq(low_bits + shifted[0])
     overflow = total[-1] != total[-2] if shape.signed else total[-1]
     return _clamp(inside & ~overflow, negative, total[: shape.width], shape)
 

@@ -225,7 +225,9 @@ def _code_steps(config: NormaliserConfig) -> list[Step]:
         return {"scaled": (scaled >> distance).as_signed()}
 
     def limit(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"result": Mux(f["largest"], C(top, shape.width), round_and_saturate(f["scaled"], shape))[: shape.width]}
+        return {
+            "result": Mux(f["largest"], C(top, shape.width), round_and_saturate(m, f["scaled"], shape))[: shape.width]
+        }
 
     ways = pipeline.select_levels(len(distances) + 1)
     return [

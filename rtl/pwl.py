@@ -295,7 +295,7 @@ def pwl_steps(
         return {"scaled": shift_right(f["acc"], output_shift)}
 
     def limit(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"code": round_and_saturate(f["scaled"], config.out_shape)}
+        return {"code": round_and_saturate(m, f["scaled"], config.out_shape)}
 
     steps = [
         Step("compare", (source,), pipeline.compare_levels(config.in_bits), compare),

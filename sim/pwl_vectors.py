@@ -92,7 +92,7 @@ def output_scale(table: PwlTable) -> int:
 
 
 def fitted_set(name: str, table: PwlTable, output: str = "code", **changes: Any) -> VectorSet:
-    """Every code of one table at every scale that its codes can have; above 8 bits, at the scales that it was fitted for.
+    """Every code of one table at every scale that 8-bit codes can have; for wider ones at the scales it was fitted for.
 
     Above 16 bits there are too many codes: corners and 10^4 random ones at each scale.
     """

@@ -105,7 +105,7 @@ def test_a_wrong_rounding_and_a_wrong_group_are_seen(monkeypatch):
     v = corners(12, True)
     assert mismatches(config, v) == []
     good = normaliser.round_and_saturate
-    monkeypatch.setattr(normaliser, "round_and_saturate", lambda v, shape: good((v[1:] << 1).as_signed(), shape))
+    monkeypatch.setattr(normaliser, "round_and_saturate", lambda m, v, shape: good(m, (v[1:] << 1).as_signed(), shape))
     assert mismatches(config, v) != []
     monkeypatch.undo()
     monkeypatch.setattr(NormaliserConfig, "exponents", property(lambda self: [1 - k for k, _ in self.groups]))
