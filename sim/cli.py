@@ -11,6 +11,7 @@ from tqdm import tqdm
 from sim import regress, runner
 from sim.reference import InputError
 from sim.reference.command import Parser, print_json, run
+from sim.reference.pwl import require_range
 from sim.simulators import SIMULATORS
 from sim.suites import fitted_suite, load_tables, random_suite
 from sim.vectors import UNITS, VectorSet, load_folder
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     arguments.unit = tuple(dict.fromkeys(arguments.unit))
+    require_range("--seed", arguments.seed, 0, (1 << 31) - 1)
     return arguments.do(arguments)
 
 
@@ -45,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     vectors.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="where to write them")
     vectors.add_argument("--tables", type=Path, metavar="DIR", help="a folder of table files: every code, every scale")
     vectors.add_argument("--digits", action="store_true", help="train the digits network, its activations (--tables)")
+    vectors.add_argument("--no-random", action="store_true", help="leave out the random tables and operands")
     _add_common(vectors)
 
     check = commands.add_parser("regress", help="run the units on vectors and compare, bit for bit")
@@ -66,11 +69,13 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _vectors(arguments: argparse.Namespace) -> int:
-    sets = random_suite(arguments.seed, arguments.quick, arguments.unit)
+    sets = [] if arguments.no_random else random_suite(arguments.seed, arguments.quick, arguments.unit)
     if arguments.tables is not None:
         sets += fitted_suite(arguments.tables, arguments.unit)
     if arguments.digits:
         sets += _digits(arguments)
+    if not sets:
+        raise InputError("--no-random needs --tables with tables for the units, or there is nothing to write")
     rows = []
     for vectors in sets:
         path = vectors.save(arguments.folder)

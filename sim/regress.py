@@ -1,6 +1,6 @@
 """The regression: every set of vectors, in every simulator, flowing freely and stalled, and the ports' protocol."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -54,14 +54,21 @@ def run_job(job: Job, seed: int, folder: Path, waves: Path | None) -> list[dict[
 
     if waves:
         waves.mkdir(parents=True, exist_ok=True)
-    rows = [
-        _row(job, "flow", seed, runner.run_bulk(vectors, simulator, folder, waves=wave("flow"))),
-        _row(job, "stall", seed, runner.run_bulk(vectors, simulator, folder, 1 + seed, waves=wave("stall"))),
-    ]
+    benches: dict[str, Callable[[], runner.Outcome]] = {
+        "flow": lambda: runner.run_bulk(vectors, simulator, folder, waves=wave("flow")),
+        "stall": lambda: runner.run_bulk(vectors, simulator, folder, 1 + seed, waves=wave("stall")),
+    }
     if job.protocol:
-        outcome = runner.run_protocol(vectors, simulator, folder, seed, waves=wave("protocol"))
-        rows.append(_row(job, "protocol", seed, outcome))
-    return rows
+        benches["protocol"] = lambda: runner.run_protocol(vectors, simulator, folder, seed, waves=wave("protocol"))
+    return [_row(job, bench, seed, _outcome(call)) for bench, call in benches.items()]
+
+
+def _outcome(call: Callable[[], runner.Outcome]) -> runner.Outcome:
+    """A build or simulation that breaks is a failed row like any other, and the rest goes on."""
+    try:
+        return call()
+    except simulators.SimulationError as error:
+        return runner.Outcome(0, 0, 0, 0.0, problem=str(error))
 
 
 WAVES = {"icarus": "fst", "verilator": "vcd"}

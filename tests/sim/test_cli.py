@@ -80,6 +80,24 @@ def test_vectors_writes_files_that_regress_accepts_and_the_same_seed_the_same_by
     assert {v.name for v in sets} >= {"fitted-gelu-8", "fitted-normaliser-div-8", "random-requant-int8"}
 
 
+def test_fitted_tables_alone_can_be_written(tmp_path):
+    chord_table("gelu").save(tmp_path / "t/gelu-8.json")
+    arguments = ["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "v")]
+    assert cli.main(arguments) == 0
+    assert [v.name for v in load_folder(tmp_path / "v")] == ["fitted-gelu-8"]
+
+
+def test_a_simulator_that_breaks_is_a_failed_row_and_exit_1(small, tmp_path, capsys, monkeypatch):
+    def broken(*arguments, **options):
+        raise simulators.SimulationError("icarus stopped: 139")
+
+    monkeypatch.setattr(simulators, "simulate", broken)
+    assert cli.main(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert [row["problem"] for row in json.loads(captured.out)] == ["icarus stopped: 139"] * 3
+    assert "FAILED small icarus flow: icarus stopped: 139" in captured.err
+
+
 def one_line(arguments: list[str], capsys) -> str:
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
@@ -115,6 +133,8 @@ def test_a_missing_simulator_is_one_line_and_exit_2(small, tmp_path, capsys, mon
 
 def test_bad_arguments_are_one_line_and_exit_2(small, tmp_path, capsys):
     assert "--jobs must be at least 1, not 0" in one_line(["regress", "--jobs", "0"], capsys)
+    assert "--seed must be in 0..2147483647, not -1" in one_line(["regress", "--seed", "-1"], capsys)
+    assert "--no-random needs --tables" in one_line(["vectors", "--no-random", "-o", str(tmp_path / "d")], capsys)
     assert "--digits needs --tables" in one_line(["vectors", "--quick", "--digits", "-o", str(tmp_path / "d")], capsys)
     for arguments in (["regress", "--simulator", "vcs"], ["regress", "--unit", "fpu"], ["vectors"], []):
         with pytest.raises(SystemExit) as stop:

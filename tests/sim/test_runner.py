@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +224,26 @@ def test_a_build_is_made_once_and_shared(tmp_path):
     again = runner.run_bulk(EIGHT, "icarus", tmp_path)
     assert first.passed and again.passed
     assert list(tmp_path.iterdir()) == [place] and (place / "sim.vvp").stat().st_mtime_ns == made
+
+
+def test_two_processes_may_build_the_same_unit_at_once(tmp_path):
+    with ProcessPoolExecutor(2) as pool:
+        outcomes = list(pool.map(runner.run_bulk, [EIGHT] * 2, ["icarus"] * 2, [tmp_path] * 2))
+    assert all(outcome.passed and outcome.vectors == EIGHT.size for outcome in outcomes)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_build_that_another_process_finished_first_is_used(tmp_path, monkeypatch):
+    made = simulators._build
+
+    def late(*arguments):
+        made(*arguments)
+        place = arguments[3]
+        shutil.copytree(place, place.with_name(place.name.removeprefix(".").rpartition(".")[0]))
+
+    monkeypatch.setattr(simulators, "_build", late)
+    assert runner.run_bulk(EIGHT, "icarus", tmp_path).passed
+    assert [path.name[0] for path in tmp_path.iterdir()] == ["b"]
 
 
 def test_a_waveform_is_written_where_it_is_asked_for(tmp_path):
