@@ -1,6 +1,7 @@
-"""`python -m sim {vectors,regress}`: vectors from the specification, and the units checked against them."""
+"""`python -m sim {vectors,regress,check}`: vectors from the specification, and the units checked against them."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 from sim import regress, runner
-from sim.reference import InputError
+from sim.check import check_set
+from sim.reference import InputError, PwlTable
 from sim.reference.command import Parser, print_json, run
 from sim.reference.pwl import require_range
 from sim.simulators import SIMULATORS
@@ -20,6 +22,7 @@ EXAMPLE = """examples:
   python -m sim regress --quick
   python -m sim vectors --tables tables --digits -o build/vectors
   python -m sim regress --from build/vectors --unit pwl --simulator verilator --json
+  python -m sim check gelu8.v --table tables/gelu-8-genetic.json --simulator icarus
 """
 COLUMNS = ("unit", "set", "simulator", "bench", "vectors", "mismatches", "cycles", "vectors_per_second", "seed")
 
@@ -31,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
-    arguments.unit = tuple(dict.fromkeys(arguments.unit))
     require_range("--seed", arguments.seed, 0, (1 << 31) - 1)
     return arguments.do(arguments)
 
@@ -50,28 +52,46 @@ def _parser() -> argparse.ArgumentParser:
     vectors.add_argument("--no-random", action="store_true", help="leave out the random tables and operands")
     _add_common(vectors)
 
-    check = commands.add_parser("regress", help="run the units on vectors and compare, bit for bit")
-    check.set_defaults(do=_regress)
-    check.add_argument("--from", dest="source", type=Path, metavar="DIR", help="vector files (else random vectors)")
-    check.add_argument("--simulator", nargs="+", choices=SIMULATORS, default=list(SIMULATORS), help="both unless given")
-    check.add_argument("--build", type=Path, default=runner.BUILD, metavar="DIR", help=f"for builds ({runner.BUILD})")
-    check.add_argument("--waves", action="store_true", help="keep every waveform in the build folder's waves")
-    check.add_argument("--jobs", type=int, default=1, metavar="N", help="simulations at once (1)")
-    _add_common(check)
+    regression = commands.add_parser("regress", help="run the units on vectors and compare, bit for bit")
+    regression.set_defaults(do=_regress)
+    regression.add_argument("--from", dest="source", type=Path, metavar="DIR", help="vector files (else random ones)")
+    _add_running(regression)
+    _add_common(regression)
+
+    check = commands.add_parser("check", help="an emitted piecewise-linear unit on every code and scale of a table")
+    check.set_defaults(do=_check)
+    check.add_argument("verilog", type=Path, metavar="FILE.v", help="from python -m rtl pwl; FILE.rtl.json beside it")
+    check.add_argument("--table", type=Path, required=True, metavar="JSON", help="the table to load")
+    _add_running(check)
+    _add_output(check)
     return parser
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--simulator", nargs="+", choices=SIMULATORS, default=list(SIMULATORS), help="both unless given"
+    )
+    parser.add_argument("--build", type=Path, default=runner.BUILD, metavar="DIR", help=f"for builds ({runner.BUILD})")
+    parser.add_argument("--waves", action="store_true", help="keep every waveform in the build folder's waves")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="simulations at once (1)")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unit", nargs="+", choices=UNITS, default=UNITS, help="all unless given")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random tables, operands and stalls (0)")
     parser.add_argument("--quick", action="store_true", help="every kind of case, few of each")
+    _add_output(parser)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random tables, operands and stalls (0)")
     parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 
 
 def _vectors(arguments: argparse.Namespace) -> int:
-    sets = [] if arguments.no_random else random_suite(arguments.seed, arguments.quick, arguments.unit)
+    units = tuple(arguments.unit)
+    sets = [] if arguments.no_random else random_suite(arguments.seed, arguments.quick, units)
     if arguments.tables is not None:
-        sets += fitted_suite(arguments.tables, arguments.unit)
+        sets += fitted_suite(arguments.tables, units)
     if arguments.digits:
         sets += _digits(arguments)
     if not sets:
@@ -99,13 +119,23 @@ def _digits(arguments: argparse.Namespace) -> list[VectorSet]:
 
 
 def _regress(arguments: argparse.Namespace) -> int:
+    units = tuple(arguments.unit)
+    if arguments.source is not None:
+        sets = load_folder(arguments.source, units)
+    else:
+        sets = random_suite(arguments.seed, arguments.quick, units)
+    return _run(arguments, regress.jobs(sets, arguments.simulator, arguments.quick))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    unit, vectors = check_set(arguments.verilog, PwlTable.load(arguments.table))
+    work = regress.jobs([vectors], arguments.simulator, quick=True)
+    return _run(arguments, [dataclasses.replace(job, unit=unit) for job in work])
+
+
+def _run(arguments: argparse.Namespace, work: Sequence[regress.Job]) -> int:
     if arguments.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {arguments.jobs}")
-    if arguments.source is not None:
-        sets = load_folder(arguments.source, arguments.unit)
-    else:
-        sets = random_suite(arguments.seed, arguments.quick, arguments.unit)
-    work = regress.jobs(sets, arguments.simulator, arguments.quick)
     waves = arguments.build / "waves" if arguments.waves else None
     results = regress.run(work, arguments.seed, arguments.build, waves, arguments.jobs)
     rows = []

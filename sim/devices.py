@@ -1,5 +1,7 @@
 """The device under test: a unit's Verilog and what a bench must know of its ports."""
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.reference import InputError, LoweredTable
+from sim.reference.files import read_text
 from sim.vectors import TABLE_LISTS, VectorSet
 
 
@@ -37,19 +40,43 @@ def device(vectors: VectorSet, module: str = "unit") -> Device:
         path = Path(folder) / f"{module}.v"
         description = emit(path, vectors.unit, component)
         verilog = path.read_text()
-    bits = {port["name"]: port["width"] for port in description["ports"] if port["width"]}
-    for side, port in (("inputs", "i__payload"), ("expected", "o__payload")):
-        if vectors.bits(side) != bits[port]:
-            raise InputError(f"{vectors.name}: {side} must be {bits[port]} bits wide, not {vectors.bits(side)}")
+    unit = _described(description, verilog)
+    for side, bits in (("inputs", unit.in_bits), ("expected", unit.out_bits)):
+        if vectors.bits(side) != bits:
+            raise InputError(f"{vectors.name}: {side} must be {bits} bits wide, not {vectors.bits(side)}")
     if "slopes" in vectors.arrays:
         has, entries = vectors.arrays["slopes"].shape[-1], getattr(component.config, "pwl", component.config).entries
         if has != entries:
             raise InputError(f"{vectors.name}: slopes must be {entries} for the unit, not {has}")
+    return unit
+
+
+def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
+    """An emitted unit from `FILE.v` and the description beside it, which is returned too.
+
+    Raises `InputError` where one is missing, the description is none, or the Verilog is not the one it describes.
+    """
+    verilog, source = read_text(path), path.with_suffix(".rtl.json")
+    try:
+        description = json.loads(read_text(source))
+        if description["format"] != "bitwright-rtl" or description["version"] != 1:
+            raise ValueError("another format")
+        if hashlib.sha256(verilog.encode()).hexdigest() != description["verilog"]["sha256"]:
+            raise InputError(f"{path}: its SHA-256 is not the one in {source.name}")
+        return _described(description, verilog), description
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{source}: not a description that python -m rtl wrote ({error})") from None
+
+
+def _described(description: Mapping[str, Any], verilog: str) -> Device:
+    bits = {port["name"]: port["width"] for port in description["ports"] if port["width"]}
     table = {name: bits[f"table__{name}"] for name in ("select", "address", "data") if f"table__{name}" in bits}
     streams = ("i__", "o__", "table__")
     inputs = [port["name"] for port in description["ports"] if port["direction"] == "input"]
     return Device(
-        module=module,
+        module=description["module"],
         verilog=verilog,
         ports=tuple(bits),
         in_bits=bits["i__payload"],

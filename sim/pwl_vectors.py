@@ -30,12 +30,11 @@ def pwl_set(
         **{key: getattr(first, key) for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")},
         "output": "acc" if acc else "code",
         "max_intercept_shift": max(first.in_bits - 1, *(table.intercept_shift for table in tables)),
-        **changes,
     }
     if not acc:
-        fields["max_output_shift"] = max(
-            first.in_bits + first.coef_bits - 1, *(table.output_shift or 0 for table in tables)
-        )
+        needed = [table.output_shift or 0 for table in tables]
+        fields["max_output_shift"] = max(first.in_bits + first.coef_bits - 1, *needed)
+    fields |= changes
     config = PwlConfig(**fields)
     for table in tables:
         config.check_fit(table)
@@ -99,10 +98,15 @@ def fitted_set(name: str, table: PwlTable, output: str = "code", **changes: Any)
     best = output_scale(table)
     rng = np.random.default_rng(0)
     loads = []
-    for scale in range(table.in_bits) if table.in_bits <= 8 else table.scales:
+    for scale in every_scale(table):
         lowered = table.lower(scale, None if output == "acc" else min(best, table.slope_frac_bits + scale))
         loads.append((lowered, lowered.codes() if table.in_bits <= 16 else corners(lowered, rng, 10_000)))
     return pwl_set(name, loads, {"table": table.digest, "function": table.function}, **changes)
+
+
+def every_scale(table: PwlTable) -> Sequence[int]:
+    """The scale exponents that `fitted_set` goes through."""
+    return range(table.in_bits) if table.in_bits <= 8 else table.scales
 
 
 def random_table(rng: np.random.Generator, entries: int, kind: int, **fields: Any) -> PwlTable:

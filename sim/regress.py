@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from sim import runner, simulators
+from sim.devices import Device, device
 from sim.vectors import VectorSet
 
 
 @dataclass(frozen=True)
 class Job:
-    """One set in one simulator. `protocol` adds the bench on the unit's own ports, which needs a build of its own."""
+    """One set in one simulator. `protocol` adds the bench on the unit's own ports, which needs a build of its own.
+
+    `unit` is the Verilog to check where it is not to be emitted for the set.
+    """
 
     vectors: VectorSet
     simulator: str
     protocol: bool
+    unit: Device | None = None
 
 
 def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[Job]:
@@ -54,12 +59,15 @@ def run_job(job: Job, seed: int, folder: Path, waves: Path | None) -> list[dict[
 
     if waves:
         waves.mkdir(parents=True, exist_ok=True)
+    unit = job.unit or device(vectors)
     benches: dict[str, Callable[[], runner.Outcome]] = {
-        "flow": lambda: runner.run_bulk(vectors, simulator, folder, waves=wave("flow")),
-        "stall": lambda: runner.run_bulk(vectors, simulator, folder, 1 + seed, waves=wave("stall")),
+        "flow": lambda: runner.run_bulk(vectors, simulator, folder, waves=wave("flow"), unit=unit),
+        "stall": lambda: runner.run_bulk(vectors, simulator, folder, 1 + seed, waves=wave("stall"), unit=unit),
     }
     if job.protocol:
-        benches["protocol"] = lambda: runner.run_protocol(vectors, simulator, folder, seed, waves=wave("protocol"))
+        benches["protocol"] = lambda: runner.run_protocol(
+            vectors, simulator, folder, seed, waves=wave("protocol"), unit=unit
+        )
     return [_row(job, bench, seed, _outcome(call)) for bench, call in benches.items()]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import ga_search.cli
 from sim import regress, runner, simulators
 from sim.reference import InputError
 from sim.suites import EIGHT_BIT, OTHER_WIDTHS, fitted_suite, random_suite
@@ -88,6 +89,24 @@ def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a
         fitted_suite(tmp_path)
     with pytest.raises(InputError, match="must hold table files, but there are none"):
         fitted_suite(tmp_path / "none")
+
+
+def test_freshly_fitted_tables_pass_at_every_code_and_scale(tmp_path):
+    fit = ["--entries", "8", "--no-certificate", "--no-plots", "-o", str(tmp_path)]
+    assert ga_search.cli.main(["gelu", *fit]) == 0
+    assert ga_search.cli.main(["div", "--domain", "2", "4", *fit]) == 0
+    sets = fitted_suite(tmp_path, ("pwl",))
+    assert [v.size for v in sets] == [8 * 256] * 2
+    for vectors in sets:
+        outcome = runner.run_bulk(vectors, "icarus")
+        assert outcome.passed and outcome.vectors == vectors.size, outcome
+
+
+@pytest.mark.slow
+def test_every_full_random_set_passes_in_verilator():
+    for vectors in random_suite(seed=3):
+        for row in regress.run_job(regress.Job(vectors, "verilator", True), 3, runner.BUILD, None):
+            assert regress.passed(row), row
 
 
 def test_a_hard_wired_unit_equals_the_specification():
