@@ -17,7 +17,9 @@ from typing import Any
 from tqdm import tqdm
 
 from ga_search.catalogue import PAPER
-from ga_search.fit import FitConfig, fit, prepare
+from ga_search.config import FitConfig
+from ga_search.fit import fit
+from ga_search.problem import prepare
 from sim.reference.command import Parser, print_json, run
 from sim.reference.files import write_whole
 

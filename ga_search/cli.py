@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ga_search.catalogue import PAPER
-from ga_search.fit import METHODS, OBJECTIVES, FitConfig
+from ga_search.config import METHODS, OBJECTIVES, FitConfig
 from sim.reference import InputError, PwlTable
 from sim.reference.command import Parser, print_json, run
 

@@ -1,185 +1,25 @@
-"""One fit: what is asked for, the method that does it, the table and its row of figures."""
+"""One fit: the method that does it, the table, and its row of figures."""
 
-import hashlib
 import time
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ga_search.catalogue import Function, resolve
 from ga_search.genetic import GeneticSearch
 from ga_search.gqa_lut import COEFFICIENT_BITS, gqa_lut
-from ga_search.grid import Codes, Grid, build_grid, code_weights
+from ga_search.grid import Codes, code_weights
 from ga_search.measure import measure, squared_errors, weighted_mean
 from ga_search.nn_lut import nn_lut
 from ga_search.optimal import OptimalSearch
+from ga_search.problem import MAX_PLACES, Problem
 from ga_search.real_table import RealTable, finest_fit, nearest, nearest_breakpoints
 from ga_search.solution import Solution, breakpoints, filled
 from ga_search.uniform import uniform
-from sim.reference import InputError, PwlTable
+from sim.reference import PwlTable
 from sim.reference.lint import lint_structure, lint_values
-from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, default_scales, frac_bits_range, require_range
+from sim.reference.pwl import frac_bits_range
 
-METHODS = ("genetic", "optimal", "gqa-lut", "nn-lut", "uniform")
-OBJECTIVES = ("full", "inside", "weights")
-OPTIMAL_BITS = 8  # the dynamic programme's limit, for input and coefficients alike
 PROOF_NOISE = 1e-12  # two sums of the same squares may differ by this share
-MAX_PLACES = 4096  # the genetic search cuts a larger grid at this many evenly drawn places only
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """A fit's every input. None for `domain` and `scales` means the function's own; raises `InputError` early."""
-
-    function: str
-    entries: int = 8
-    method: str = "genetic"
-    domain: tuple[float, float] | None = None
-    scales: tuple[int, ...] | None = None
-    in_bits: int = 8
-    in_signed: bool = True
-    coef_bits: int = 8
-    out_bits: int = 8
-    out_signed: bool = True
-    objective: str = "full"
-    weights: str | None = None  # path of the histogram
-    slope_frac_bits: int | None = None
-    intercept_frac_bits: int | None = None
-    restarts: int = 8
-    seed: int = 0
-    certificate: bool = True
-
-    def __post_init__(self) -> None:
-        require_range("entries", self.entries, *ENTRIES_RANGE)
-        for name in ("in_bits", "coef_bits", "out_bits"):
-            require_range(name, getattr(self, name), *WIDTH_RANGE)
-        if self.method not in METHODS:
-            raise InputError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
-        if self.objective not in OBJECTIVES:
-            raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}, not {self.objective!r}")
-        if (self.objective == "weights") != (self.weights is not None):
-            raise InputError("--weights FILE.npz and --objective weights must be given together")
-        if self.scales is not None:
-            if not self.scales:
-                raise InputError("scales must be a range, low first, not empty")
-            for scale in self.scales:
-                require_range("scales", scale, 0, self.in_bits - 1)
-        require_range("seed", self.seed, 0, 2**63 - 1)
-        require_range("restarts", self.restarts, 1, 1024)
-        if (self.slope_frac_bits is None) != (self.intercept_frac_bits is None):
-            raise InputError("slope_frac_bits and intercept_frac_bits must be given together")
-        if self.slope_frac_bits is not None and self.intercept_frac_bits is not None:
-            for name in ("slope_frac_bits", "intercept_frac_bits"):
-                require_range(name, getattr(self, name), *frac_bits_range(self.in_bits, self.coef_bits))
-            if self.intercept_frac_bits > self.slope_frac_bits:
-                raise InputError(
-                    f"intercept_frac_bits must be at most slope_frac_bits ({self.slope_frac_bits}), "
-                    f"not {self.intercept_frac_bits}"
-                )
-        if self.method == "optimal" and not self.can_certify:
-            raise InputError(
-                f"method optimal needs in_bits and coef_bits of at most {OPTIMAL_BITS}, "
-                f"not {self.in_bits} and {self.coef_bits}"
-            )
-
-    @property
-    def can_certify(self) -> bool:
-        """Whether the dynamic programme is affordable at these widths."""
-        return max(self.in_bits, self.coef_bits) <= OPTIMAL_BITS
-
-    @property
-    def pair(self) -> tuple[int, int] | None:
-        """The fixed (λ, μ), or None where the fit chooses them."""
-        if self.slope_frac_bits is None or self.intercept_frac_bits is None:
-            return None
-        return self.slope_frac_bits, self.intercept_frac_bits
-
-    @property
-    def name(self) -> str:
-        """The stem of the fit's files: function, entries and method; a domain of one's own is part of it."""
-        function = self.function.replace(":", ".")
-        domain = "" if self.domain is None or ":" in self.function else f"-{self.domain[0]:g}to{self.domain[1]:g}"
-        return f"{function}{domain}-{self.entries}-{self.method}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; with `weights` goes the SHA-256 of the file, so that other data is another plan."""
-        content: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        if self.weights is not None:
-            content["weights_sha256"] = hashlib.sha256(Path(self.weights).read_bytes()).hexdigest()
-        return content
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "FitConfig":
-        """The inverse of `to_dict`."""
-        names = {f.name for f in fields(cls)}
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in names}
-        return cls(**values)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A configuration with everything it names looked up: the function, the codes, the histogram and the grid."""
-
-    config: FitConfig
-    function: Function
-    codes: Codes
-    histogram: np.ndarray | None
-    grid: Grid
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader of the figures must know."""
-        notes = []
-        if self.function.measured_inside and ":" in self.config.function:
-            notes.append("full is measured inside the domain: the function is not finite on all codes")
-        elif self.function.measured_inside and self.function.natural != (-np.inf, np.inf):
-            notes.append("full is measured inside the domain, which exceeds the function's natural one")
-        if self.codes.stride > 1:
-            notes.append(f"errors are measured on every {self.codes.stride}th code")
-        if self.config.method == "genetic" and self.grid.points > MAX_PLACES:
-            notes.append(f"breakpoints are searched on a sampled grid: {MAX_PLACES} of {self.grid.points} places")
-        return notes
-
-
-def prepare(config: FitConfig) -> Problem:
-    """Look everything up; every mistake a user can make in a configuration shows here, before any work."""
-    function = resolve(config.function, config.domain)
-    scales = config.scales or function.scales(config.in_bits, config.in_signed) or default_scales(config.in_bits)
-    codes = Codes(config.in_bits, config.in_signed, scales)
-    if ":" in config.function:
-        function = _measured_where_finite(function, codes)
-    histogram = None if config.weights is None else load_histogram(config.weights, codes)
-    grid = build_grid(function, codes, config.objective, histogram)
-    return Problem(config, function, codes, histogram, grid)
-
-
-def load_histogram(path: str, codes: Codes) -> np.ndarray:
-    """`histogram` from an .npz: counts per code, ascending, shape (codes,) or (scales, codes)."""
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if "histogram" not in content:
-                raise InputError(f"{path}: missing array 'histogram'")
-            histogram = content["histogram"]
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # whatever numpy and zipfile make of a damaged file
-        raise InputError(f"{path}: not an .npz file ({type(error).__name__})") from None
-    count = len(codes.all())
-    if histogram.shape not in ((count,), (len(codes.scales), count)):
-        raise InputError(
-            f"{path}: histogram must have {count} counts, one per code ascending "
-            f"(or {len(codes.scales)} such rows, one per scale), not shape {histogram.shape}"
-        )
-    if histogram.dtype.kind not in "fiub":
-        raise InputError(f"{path}: histogram must hold real numbers, not {histogram.dtype}")
-    histogram = histogram.astype(np.float64)
-    if not np.isfinite(histogram).all() or (histogram < 0).any() or not histogram.any():
-        raise InputError(f"{path}: histogram must be finite, non-negative and not all zero")
-    return histogram
 
 
 def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
@@ -352,11 +192,3 @@ def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
         "certificate_seconds": None,
         "sha256": table.digest,
     }
-
-
-def _measured_where_finite(function: Function, codes: Codes) -> Function:
-    """A user's function is measured on all codes where it is finite on all, else inside its domain."""
-    x = np.unique(np.concatenate([codes.x(scale) for scale in codes.scales]))
-    with np.errstate(all="ignore"):
-        finite = np.isfinite(function.evaluate(x)).all()
-    return function if finite else replace(function, measured_inside=True)

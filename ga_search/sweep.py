@@ -18,8 +18,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ga_search.fit import FitConfig, fit, prepare
+from ga_search.config import FitConfig
+from ga_search.fit import fit
 from ga_search.plot import picture
+from ga_search.problem import prepare
 from sim.reference import InputError
 from sim.reference.files import read_text, write_whole
 

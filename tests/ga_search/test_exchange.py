@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ga_search.cli import main
+from ga_search.config import FitConfig
 from ga_search.exchange import export, import_gqa_lut
-from ga_search.fit import FitConfig, fit, prepare
+from ga_search.fit import fit
+from ga_search.problem import prepare
 from sim.reference import InputError, PwlTable
 
 # the released layout, as its readers know it: per scale, breakpoints rounded to the nearest code by themselves

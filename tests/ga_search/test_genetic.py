@@ -5,7 +5,9 @@ import pytest
 
 from ga_search import genetic
 from ga_search.catalogue import PAPER
-from ga_search.fit import FitConfig, fit, prepare
+from ga_search.config import FitConfig
+from ga_search.fit import fit
+from ga_search.problem import prepare
 
 
 @pytest.mark.parametrize("entries", [8, 16])

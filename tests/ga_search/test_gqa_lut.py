@@ -3,9 +3,11 @@
 import numpy as np
 
 from ga_search.catalogue import CATALOGUE
-from ga_search.fit import FitConfig, fit, prepare
+from ga_search.config import FitConfig
+from ga_search.fit import fit
 from ga_search.gqa_lut import chords
 from ga_search.paper import RELEASED_MSE
+from ga_search.problem import prepare
 
 
 def test_gelu_8_over_ten_seeds_is_within_a_factor_of_two_of_the_released_table():

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ga_search.catalogue import CATALOGUE, Function
-from ga_search.fit import FitConfig, fit, prepare
+from ga_search.config import FitConfig
+from ga_search.fit import fit
 from ga_search.grid import Codes, build_grid
 from ga_search.optimal import OptimalSearch
+from ga_search.problem import prepare
 from sim.reference.arithmetic import code_range
 from sim.reference.pwl import frac_bits_range
 

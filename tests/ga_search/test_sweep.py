@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ga_search import sweep as module
-from ga_search.fit import FitConfig
+from ga_search.config import FitConfig
 from ga_search.sweep import Sweep
 from sim.reference import InputError, PwlTable
 
