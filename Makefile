@@ -1,7 +1,7 @@
 # make run    set up and run the main job          make venv   prepare .venv only
 # make test   the same set-up, then every test     make lint   formatter, linter, types
 # make bench  speed and error of each method       make test-slow  the long tests
-# make formal  the proofs of the hardware
+# make formal  the proofs of the hardware, and the faults of a netlist that its vectors find
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -49,6 +49,7 @@ bench: venv-dev
 
 formal: venv-dev
 	$(BIN)/python -m rtl.formal
+	$(BIN)/python -m rtl.formal.mutate
 
 clean:
 	rm -rf $(VENV) build tables
