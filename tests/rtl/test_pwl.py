@@ -7,6 +7,7 @@ import pytest
 
 from rtl import emit, pwl
 from rtl.pwl import Pwl, PwlConfig
+from rtl.storage import SETTLE
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
 from tests.rtl.bench import icarus, simulate
@@ -120,6 +121,15 @@ def test_a_fixed_shift_has_no_port_and_equals_the_reference():
     assert mismatches(config, lowered, lowered.codes()) == []
 
 
+def test_any_maximum_of_the_shifts_equals_the_reference_and_a_maximum_of_0_has_no_port():
+    rng = np.random.default_rng(9)
+    for intercept, output in ((0, 0), (5, 3), (8, 17), (0, 9), (27, 0)):
+        config = PwlConfig(max_intercept_shift=intercept, max_output_shift=output)
+        assert len(config.shift_ports) == (intercept > 0) + (output > 0)
+        lowered = dataclasses.replace(random_lowered(rng, config), intercept_shift=intercept, output_shift=output)
+        assert mismatches(config, lowered, lowered.codes()) == []
+
+
 def test_a_shorter_and_narrower_table_in_a_wider_unit_equals_the_reference():
     rng = np.random.default_rng(4)
     config = PwlConfig(entries=12, in_bits=10, coef_bits=9)
@@ -136,9 +146,8 @@ def test_the_emitted_verilog_equals_the_reference_in_icarus(storage, tmp_path):
     emit.emit(tmp_path / "unit.v", "pwl", unit)
     words = [] if storage == "constants" else config.words(lowered)
     for seed in (0, 1):
-        got = icarus(
-            tmp_path, tmp_path / "unit.v", lowered.codes().tolist(), 8, 8, words, shifts(config, lowered), seed
-        )
+        how = dict(settings=shifts(config, lowered), seed=seed, settle=SETTLE.get(storage, 1))
+        got = icarus(tmp_path, tmp_path / "unit.v", lowered.codes().tolist(), 8, 8, words, **how)
         assert got == (lowered.output(lowered.codes()) & 255).tolist()
 
 
