@@ -175,9 +175,9 @@ def _table(rng: np.random.Generator, config: PwlConfig, k: int) -> LoweredTable:
     """Coefficients over their whole range, results mostly inside the codes for even k and mostly outside for odd k."""
     low, high = code_range(config.in_bits, config.in_signed)
     c_low, c_high = code_range(config.coef_bits, True)
-    shift = int(rng.integers(0, (config.max_intercept_shift or 0) + 1))
+    shift = int(rng.integers(0, config.largest("intercept_shift") + 1))
     inside = max(config.in_bits, shift) + config.coef_bits - config.out_bits
-    output_shift = min(max(inside - 4 * (k % 2) - int(rng.integers(0, 3)), 0), config.max_output_shift or 0)
+    output_shift = min(max(inside - 4 * (k % 2) - int(rng.integers(0, 3)), 0), config.largest("output_shift"))
     return LoweredTable(
         thresholds=tuple(sorted(rng.integers(low, high, config.entries - 1, endpoint=True).tolist())),
         slopes=tuple(rng.integers(c_low, c_high, config.entries, endpoint=True).tolist()),

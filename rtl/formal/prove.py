@@ -53,8 +53,7 @@ class Proof:
         reset = "-set-at 1 rst 1" if self.sequential else ""
         cover = f"sat -seq {depth} -set-assumes {reset} -set-at {depth} reached 1 -timeout {timeout}"
         verdict = outcome(self._yosys([*prepare, prove]))
-        reached = outcome(self._yosys([*prepare, cover])) == "model"
-        if verdict == "proved" and not reached:
+        if verdict == "proved" and outcome(self._yosys([*prepare, cover])) != "model":
             verdict = "vacuous"
         return Result(self.name, verdict, count, round(time.monotonic() - began, 1))
 

@@ -29,8 +29,10 @@ def random_lowered(rng: np.random.Generator, config: PwlConfig, entries: int | N
         thresholds=tuple(int(t) for t in np.sort(np.clip(raw, low, high))),
         slopes=tuple(slopes.tolist()),
         intercepts=tuple(intercepts.tolist()),
-        intercept_shift=int(rng.integers(0, config.max_intercept_shift, endpoint=True)),
-        output_shift=int(rng.integers(0, config.max_output_shift, endpoint=True)) if config.output == "code" else None,
+        intercept_shift=int(rng.integers(0, config.largest("intercept_shift"), endpoint=True)),
+        output_shift=int(rng.integers(0, config.largest("output_shift"), endpoint=True))
+        if config.output == "code"
+        else None,
         s=0,
         in_bits=config.in_bits,
         in_signed=config.in_signed,
@@ -128,6 +130,13 @@ def test_any_maximum_of_the_shifts_equals_the_reference_and_a_maximum_of_0_has_n
         assert len(config.shift_ports) == (intercept > 0) + (output > 0)
         lowered = dataclasses.replace(random_lowered(rng, config), intercept_shift=intercept, output_shift=output)
         assert mismatches(config, lowered, lowered.codes()) == []
+
+
+def test_a_configuration_can_be_varied_with_replace():
+    config = PwlConfig(intercept_shift=3)
+    assert dataclasses.replace(config, stages=2).largest("intercept_shift") == 3
+    assert dataclasses.replace(PwlConfig(), output_shift=5).largest("output_shift") == 5
+    assert (PwlConfig().largest("intercept_shift"), PwlConfig().largest("output_shift")) == (7, 15)
 
 
 def test_a_shorter_and_narrower_table_in_a_wider_unit_equals_the_reference():
