@@ -1,7 +1,8 @@
 # make run    set up and run the main job          make venv   prepare .venv only
 # make test   the same set-up, then every test     make lint   formatter, linter, types
 # make bench  speed and error of each method       make test-slow  the long tests
-# make formal  the proofs of the hardware          make regress  the full counts of vectors, in both simulators
+# make formal  the proofs of the hardware, and the faults of a netlist that its vectors find
+# make regress  every unit on the full counts of vectors, in both simulators
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -60,6 +61,7 @@ bench: venv-dev
 
 formal: venv-dev
 	$(BIN)/python -m rtl.formal
+	$(BIN)/python -m rtl.formal.mutate
 
 clean:
 	rm -rf $(VENV) build tables

@@ -41,10 +41,7 @@ def module_name(path: Path) -> str:
 
 def ports(component: wiring.Component) -> list[dict[str, Any]]:
     """Every port: name, direction, width, signed, and the fields of a structured payload (lowest bit first)."""
-    rows = [
-        {"name": name, "direction": "input", "width": 1, "signed": False}
-        for name in ("clk", "rst")
-    ]  # fmt: skip
+    rows = [dict(name=name, direction="input", width=1, signed=False) for name in ("clk", "rst")]
     for path, member, _ in component.signature.flatten(component):
         shape = Shape.cast(member.shape)
         row: dict[str, Any] = {

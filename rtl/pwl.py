@@ -65,15 +65,12 @@ class PwlConfig:
         for name, choices in (("output", OUTPUTS), ("storage", storage.STYLES)):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
-        self._settle("intercept_shift", self.in_bits - 1, 2 * self.in_bits + self.coef_bits + 3)
+        self._check_shift("intercept_shift", 2 * self.in_bits + self.coef_bits + 3)
         if self.output == "code":
-            self._settle("output_shift", self.in_bits + self.coef_bits - 1, self.acc_bits)
+            self._check_shift("output_shift", self.acc_bits)
         elif self.output_shift is not None or self.max_output_shift is not None:
             raise InputError("output_shift must not be given where the output is the accumulator")
-        pipeline.check_stages(
-            self.stages,
-            (6 if self.in_bits + self.coef_bits > HALVED_PRODUCT_BITS else 4) + (2 if self.output == "code" else 0),
-        )
+        pipeline.check_stages(self.stages, (6 if self.wide else 4) + (2 if self.output == "code" else 0))
         if (self.storage == "constants") != (self.constants is not None):
             raise InputError("constants must be a lowered table exactly where storage is constants")
         if self.constants is not None:
@@ -81,14 +78,19 @@ class PwlConfig:
                 raise InputError("intercept_shift and output_shift must be fixed where storage is constants")
             self.check_fit(self.constants)
 
-    def _settle(self, name: str, default: int, limit: int) -> None:
-        """Check a shift and give its maximum a value."""
-        fixed, highest = getattr(self, name), getattr(self, f"max_{name}")
-        if fixed is not None and highest is not None:
+    def _check_shift(self, name: str, limit: int) -> None:
+        fixed = getattr(self, name) is not None
+        if fixed and getattr(self, f"max_{name}") is not None:
             raise InputError(f"max_{name} must not be given where {name} is fixed")
-        value = default if fixed is None and highest is None else fixed if highest is None else highest
-        require_range(name if fixed is not None else f"max_{name}", value, 0, limit)
-        object.__setattr__(self, f"max_{name}", value)
+        require_range(name if fixed else f"max_{name}", self.largest(name), 0, limit)
+
+    def largest(self, shift: str) -> int:
+        """The largest value of "intercept_shift" or "output_shift" that the unit takes: fixed, given or by default."""
+        if shift == "output_shift" and self.output == "acc":
+            return 0
+        default = self.in_bits - 1 + (self.coef_bits if shift == "output_shift" else 0)
+        given = (value for value in (getattr(self, shift), getattr(self, f"max_{shift}")) if value is not None)
+        return next(given, default)
 
     @classmethod
     def hard_wired(cls, lowered: LoweredTable, stages: int = 3) -> "PwlConfig":
@@ -111,12 +113,17 @@ class PwlConfig:
     @property
     def acc_bits(self) -> int:
         """Accumulator width that no code, table or admitted shift can overflow."""
-        return max(self.in_bits + self.coef_bits, self.coef_bits + (self.max_intercept_shift or 0)) + 1
+        return max(self.in_bits + self.coef_bits, self.coef_bits + self.largest("intercept_shift")) + 1
+
+    @property
+    def wide(self) -> bool:
+        """Whether the unit is wide enough to gain by a product in halves."""
+        return self.in_bits + self.coef_bits > HALVED_PRODUCT_BITS
 
     @property
     def halved(self) -> bool:
-        """Whether the product is made by halves: only where the unit is wide and deep enough to gain by it."""
-        return self.in_bits + self.coef_bits > HALVED_PRODUCT_BITS and self.stages >= HALVED_STAGES
+        """Whether the product is made by halves: where the unit is wide, and deep enough to need it."""
+        return self.wide and self.stages >= HALVED_STAGES
 
     @property
     def in_shape(self) -> Shape:
@@ -137,7 +144,7 @@ class PwlConfig:
     def shift_ports(self) -> list[str]:
         """The shifts that are inputs of the unit: not fixed, and not always 0."""
         names = ("intercept_shift", "output_shift")
-        return [name for name in names if getattr(self, name) is None and getattr(self, f"max_{name}")]
+        return [name for name in names if getattr(self, name) is None and self.largest(name)]
 
     def check_fit(self, lowered: LoweredTable) -> None:
         """Raise `InputError` where the unit would not compute `lowered` exactly: a table wider than the unit."""
@@ -152,7 +159,7 @@ class PwlConfig:
                     f"{name} of the table must be the unit's {getattr(self, name)}, not {getattr(lowered, name)}"
                 )
         for name in ["intercept_shift"] + (["output_shift"] if self.output == "code" else []):
-            has, fixed, highest = getattr(lowered, name), getattr(self, name), getattr(self, f"max_{name}")
+            has, fixed, highest = getattr(lowered, name), getattr(self, name), self.largest(name)
             if has is None:
                 continue  # lowered without an output scale: the shift is the user's to drive
             if fixed is not None and has != fixed:
@@ -201,7 +208,7 @@ class Pwl(wiring.Component):
         }
         if config.storage != "constants":
             ports["table"] = In(storage.port(config.entries, config.data_bits))
-        ports |= {name: In(range(getattr(config, f"max_{name}") + 1)) for name in config.shift_ports}
+        ports |= {name: In(range(config.largest(name) + 1)) for name in config.shift_ports}
         super().__init__(ports)
 
     @property
@@ -212,6 +219,7 @@ class Pwl(wiring.Component):
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
         parameters = {key: value for key, value in asdict(self.config).items() if key != "constants"}
+        parameters |= {f"max_{name}": self.config.largest(name) for name in ("intercept_shift", "output_shift")}
         return {
             "parameters": parameters | {"acc_bits": self.config.acc_bits},
             "latency": self.config.stages,
@@ -304,7 +312,7 @@ def pwl_steps(
     ]
     if config.output == "code":
         steps += [
-            Step("scale", ("acc",), pipeline.shift_levels((config.max_output_shift or 0) + 1), scale),
+            Step("scale", ("acc",), pipeline.shift_levels(config.largest("output_shift") + 1), scale),
             Step("limit", ("scaled",), pipeline.adder_levels(config.out_bits), limit),
         ]
     return steps
@@ -320,7 +328,7 @@ def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int) -> list
         total = f["product"] + (f["intercept"] << intercept_shift)
         return {"acc": total[: config.acc_bits].as_signed()}
 
-    distances = (config.max_intercept_shift or 0) + 1
+    distances = config.largest("intercept_shift") + 1
     add_levels = pipeline.adder_levels(config.acc_bits) + pipeline.shift_levels(distances)
     return [
         Step("multiply", ("q", "slope"), pipeline.multiplier_levels(config.in_bits, config.coef_bits), multiply),

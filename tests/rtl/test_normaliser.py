@@ -5,6 +5,7 @@ import pytest
 
 from rtl import emit, normaliser
 from rtl.normaliser import NormaliserConfig, NormaliserUnit
+from rtl.storage import SETTLE
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
 from tests.rtl.bench import icarus, simulate
@@ -96,7 +97,7 @@ def test_every_16_bit_input_equals_the_reference_in_icarus(storage, tmp_path):
     emit.emit(tmp_path / "unit.v", "normaliser", NormaliserUnit(config, latch_cell="unit_latch"))
     words = [] if storage == "constants" else config.pwl.words(config.reference.lowered)
     v = np.arange(-(1 << 15), 1 << 15)
-    got = icarus(tmp_path, tmp_path / "unit.v", v.tolist(), 16, 8, words)
+    got = icarus(tmp_path, tmp_path / "unit.v", v.tolist(), 16, 8, words, settle=SETTLE.get(storage, 1))
     assert got == [y & 255 for y in expected(config, v)]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from rtl import emit, pwl
 from rtl.pwl import Pwl, PwlConfig
+from rtl.storage import SETTLE
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
 from tests.rtl.bench import icarus, simulate
@@ -28,8 +29,10 @@ def random_lowered(rng: np.random.Generator, config: PwlConfig, entries: int | N
         thresholds=tuple(int(t) for t in np.sort(np.clip(raw, low, high))),
         slopes=tuple(slopes.tolist()),
         intercepts=tuple(intercepts.tolist()),
-        intercept_shift=int(rng.integers(0, config.max_intercept_shift, endpoint=True)),
-        output_shift=int(rng.integers(0, config.max_output_shift, endpoint=True)) if config.output == "code" else None,
+        intercept_shift=int(rng.integers(0, config.largest("intercept_shift"), endpoint=True)),
+        output_shift=int(rng.integers(0, config.largest("output_shift"), endpoint=True))
+        if config.output == "code"
+        else None,
         s=0,
         in_bits=config.in_bits,
         in_signed=config.in_signed,
@@ -120,6 +123,22 @@ def test_a_fixed_shift_has_no_port_and_equals_the_reference():
     assert mismatches(config, lowered, lowered.codes()) == []
 
 
+def test_any_maximum_of_the_shifts_equals_the_reference_and_a_maximum_of_0_has_no_port():
+    rng = np.random.default_rng(9)
+    for intercept, output in ((0, 0), (5, 3), (8, 17), (0, 9), (27, 0)):
+        config = PwlConfig(max_intercept_shift=intercept, max_output_shift=output)
+        assert len(config.shift_ports) == (intercept > 0) + (output > 0)
+        lowered = dataclasses.replace(random_lowered(rng, config), intercept_shift=intercept, output_shift=output)
+        assert mismatches(config, lowered, lowered.codes()) == []
+
+
+def test_a_configuration_can_be_varied_with_replace():
+    config = PwlConfig(intercept_shift=3)
+    assert dataclasses.replace(config, stages=2).largest("intercept_shift") == 3
+    assert dataclasses.replace(PwlConfig(), output_shift=5).largest("output_shift") == 5
+    assert (PwlConfig().largest("intercept_shift"), PwlConfig().largest("output_shift")) == (7, 15)
+
+
 def test_a_shorter_and_narrower_table_in_a_wider_unit_equals_the_reference():
     rng = np.random.default_rng(4)
     config = PwlConfig(entries=12, in_bits=10, coef_bits=9)
@@ -136,9 +155,8 @@ def test_the_emitted_verilog_equals_the_reference_in_icarus(storage, tmp_path):
     emit.emit(tmp_path / "unit.v", "pwl", unit)
     words = [] if storage == "constants" else config.words(lowered)
     for seed in (0, 1):
-        got = icarus(
-            tmp_path, tmp_path / "unit.v", lowered.codes().tolist(), 8, 8, words, shifts(config, lowered), seed
-        )
+        how = dict(settings=shifts(config, lowered), seed=seed, settle=SETTLE.get(storage, 1))
+        got = icarus(tmp_path, tmp_path / "unit.v", lowered.codes().tolist(), 8, 8, words, **how)
         assert got == (lowered.output(lowered.codes()) & 255).tolist()
 
 
