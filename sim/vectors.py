@@ -10,7 +10,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,15 @@ class VectorSet:
                 row[key] = int(array[load])
         row["expected"] = _plain(self.numbers("expected", self.payloads("expected", part)[0]))
         return row | {"got": _plain(self.numbers("expected", got))}
+
+    def head(self, limit: int) -> "VectorSet":
+        """The first `limit` vectors, and the loads they need."""
+        before = np.cumsum(self.counts) - self.counts
+        counts = np.minimum(self.counts, limit - before)[before < limit]
+        arrays = {
+            key: array[:limit] if _is_payload(key) else array[: len(counts)] for key, array in self.arrays.items()
+        }
+        return replace(self, arrays={**arrays, "counts": counts})
 
     def save(self, folder: str | Path) -> Path:
         """Write `name.npz` and `name.json` under `folder`; returns the JSON's path. Same set, same bytes."""

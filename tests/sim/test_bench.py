@@ -5,6 +5,8 @@ import json
 import pytest
 
 from sim import bench
+from sim.pwl_vectors import random_set
+from sim.requant_vectors import requant_set
 from sim.simulators import SIMULATORS
 
 KEYS = {"unit", "set", "simulator", "bench", "vectors", "cycles", "seconds", "vectors_per_second"}
@@ -12,6 +14,8 @@ KEYS = {"unit", "set", "simulator", "bench", "vectors", "cycles", "seconds", "ve
 
 def test_the_report_has_a_row_for_each_bench_the_machine_and_the_versions(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "RUNS", 1)
+    monkeypatch.setattr(bench, "random_set", lambda *_: random_set("small", 0, 1, 8))
+    monkeypatch.setattr(bench, "requant_set", lambda *_: requant_set("small", 0, 100))
     assert bench.main(["-o", str(tmp_path), "--simulator", "icarus", "--json"]) == 0
     report = json.loads((tmp_path / "simulation.json").read_text())
     assert json.loads(capsys.readouterr().out) == report

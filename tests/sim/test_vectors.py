@@ -108,3 +108,13 @@ def test_a_folder_gives_the_sets_of_the_units_asked_for(vectors, tmp_path):
     assert [v.name for v in load_folder(tmp_path, ("pwl",))] == ["small"]
     with pytest.raises(InputError, match="must hold vector files for normaliser, but there are none"):
         load_folder(tmp_path, ("normaliser",))
+
+
+def test_the_head_of_a_set_is_its_first_vectors_with_the_loads_they_need(vectors):
+    first = int(vectors.counts[0])
+    head = vectors.head(first + 2)
+    assert head.counts.tolist() == [first, 2] and head.size == first + 2
+    assert np.array_equal(head.arrays["expected"], vectors.arrays["expected"][: first + 2])
+    assert np.array_equal(head.arrays["slopes"], vectors.arrays["slopes"][:2])
+    assert vectors.head(first).counts.tolist() == [first]
+    assert vectors.head(10**6).counts.tolist() == vectors.counts.tolist()
