@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 
 from rtl.formal import checkers
 from rtl.formal.opened import OpenedTable, OpenedUnit
-from rtl.pwl import Pwl, PwlConfig
+from rtl.pwl import HALVED_STAGES, Pwl, PwlConfig
 from sim.reference import InputError, LoweredTable
 
 MAX_STEPS = 12  # the depth of an induction; the proofs here need about as many steps as the unit has stages
@@ -132,7 +132,12 @@ def table_proof(lowered: LoweredTable, stages: int, expected: LoweredTable | Non
 
 
 def proofs(config: PwlConfig) -> list[Proof]:
-    """That a unit of this shape computes every sorted table, handles its streams and keeps what is loaded."""
+    """That a unit of this shape computes every sorted table, handles its streams and keeps what is loaded.
+
+    Raises `InputError` where the product is made by halves, which is not opened for proofs.
+    """
+    if config.halved:
+        raise InputError(f"stages must be at most {HALVED_STAGES - 1} for a proof at this width, not {config.stages}")
     unit = as_verilog(OpenedUnit(config, cut=False))
     opened = as_verilog(OpenedUnit(config, cut=True))
     return [
