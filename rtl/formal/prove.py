@@ -128,7 +128,7 @@ def table_proof(lowered: LoweredTable, stages: int, expected: LoweredTable | Non
     """The unit with `lowered` wired in computes it (or, to see a proof fail, computes `expected`)."""
     config = PwlConfig.hard_wired(lowered, stages)
     check = checkers.table(config, lowered if expected is None else expected)
-    return Proof(f"table, {stages} stages", as_verilog(Pwl(config)), check)
+    return Proof(f"table, stages {stages}", as_verilog(Pwl(config)), check)
 
 
 def proofs(config: PwlConfig) -> list[Proof]:

