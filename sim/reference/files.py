@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def write_whole(path: str | Path, data: bytes | str) -> Path:
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        if partial.exists():
+        with contextlib.suppress(OSError):
             partial.unlink()
     return path
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_a_threshold_no_code_can_reach_is_clamped_and_its_entries_repeat_the_las
 
 
 def small_table(**changes) -> PwlTable:
-    values = dict(
+    values: dict[str, Any] = dict(
         function="f", domain=(-4, 4), scales=(0, 6), slope_frac_bits=6, intercept_frac_bits=6, bp_frac_bits=6,
         slopes=(1, 2, 3), intercepts=(4, 5, 6), breakpoints=(-64, 64),
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Fits integer piecewise-linear tables (`sim.reference.PwlTable`) to non-linear functions."""

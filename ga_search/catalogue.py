@@ -1,0 +1,174 @@
+"""The functions that can be fitted: the catalogue and a user's own `package.module:callable`."""
+
+import difflib
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sim.reference import InputError
+
+Real = np.ndarray  # float64
+
+
+@dataclass(frozen=True)
+class Function:
+    """A real function of one variable and what a fit must know about it.
+
+    `evaluate` maps float64 arrays to float64 arrays of the same shape. `domain` is where the fit is asked to be good
+    (closed, half-open where `half_open`); `natural` is where the function is measured at all under the `full`
+    protocol. `even_step`: its normaliser may only shift by even powers of two. `monotone`: 1 rises, -1 falls.
+    """
+
+    name: str
+    evaluate: Callable[[Real], Real]
+    domain: tuple[float, float] = (-4.0, 4.0)
+    natural: tuple[float, float] = (-math.inf, math.inf)
+    half_open: bool = False
+    normalised: bool = False
+    even_step: bool = False
+    monotone: int = 0
+    measured_inside: bool = False
+
+    def inside(self, x: Real) -> np.ndarray:
+        """Which x lie in the fitted domain."""
+        low, high = self.domain
+        return (x >= low) & ((x < high) if self.half_open else (x <= high))
+
+    def defined(self, x: Real) -> np.ndarray:
+        """Which x the `full` protocol measures: the natural domain, or the fitted one where both are the same."""
+        if self.measured_inside:
+            return self.inside(x)
+        return (x >= self.natural[0]) & (x <= self.natural[1])
+
+    @property
+    def normaliser_step(self) -> int | None:
+        """g with domain [lo, lo * 2**g), lo a power of two, where the function's normaliser can use it, else None."""
+        low, high = self.domain
+        if not self.half_open or low <= 0 or math.frexp(low)[0] != 0.5:
+            return None
+        mantissa, step = math.frexp(high / low)
+        fits = mantissa == 0.5 and step > 1 and (step - 1) % (2 if self.even_step else 1) == 0
+        return step - 1 if fits else None
+
+    def scales(self, in_bits: int, in_signed: bool) -> tuple[int, ...] | None:
+        """The one scale of a normalised function, at which its domain's top is just above the top code; else None."""
+        if not self.normalised:
+            return None
+        scale = math.floor(math.log2(2.0 ** (in_bits - in_signed) / self.domain[1]))
+        return (min(max(scale, 0), in_bits - 1),)
+
+
+def _elementwise(function: Callable[[float], float]) -> Callable[[Real], Real]:
+    def evaluate(x: Real) -> Real:
+        return np.array([function(v) for v in x.ravel().tolist()], dtype=np.float64).reshape(x.shape)
+
+    return evaluate
+
+
+_erf, _erfc = _elementwise(math.erf), _elementwise(math.erfc)
+
+
+def _gelu(x: Real) -> Real:
+    return 0.5 * x * _erfc(-x / math.sqrt(2.0))  # erfc keeps the digits of the left tail that 1 + erf loses
+
+
+def _gelu_tanh(x: Real) -> Real:
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _sigmoid(x: Real) -> Real:
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, e) / (1.0 + e)
+
+
+def _softplus(x: Real) -> Real:
+    return np.logaddexp(0.0, x)
+
+
+_ALL = (
+    Function("gelu", _gelu),
+    Function("gelu-tanh", _gelu_tanh),
+    Function("hswish", lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0),
+    Function("silu", lambda x: x * _sigmoid(x)),
+    Function("sigmoid", _sigmoid, monotone=1),
+    Function("tanh", np.tanh, monotone=1),
+    Function("exp", np.exp, domain=(-8.0, 0.0), natural=(-math.inf, 0.0), monotone=1),
+    Function("div", lambda x: 1.0 / x, (0.5, 4.0), half_open=True, normalised=True, monotone=-1, measured_inside=True),
+    Function(
+        "rsqrt", lambda x: 1.0 / np.sqrt(x), (0.25, 4.0), half_open=True, normalised=True, even_step=True, monotone=-1,
+        measured_inside=True,
+    ),
+    Function("softplus", _softplus, monotone=1),
+    Function("mish", lambda x: x * np.tanh(_softplus(x))),
+    Function("erf", _erf, monotone=1),
+    Function("log", np.log, (0.5, 4.0), half_open=True, normalised=True, monotone=1, measured_inside=True),
+    Function(
+        "sqrt", np.sqrt, (0.25, 4.0), half_open=True, normalised=True, even_step=True, monotone=1, measured_inside=True
+    ),
+)  # fmt: skip
+CATALOGUE = {function.name: function for function in _ALL}
+PAPER = ("gelu", "hswish", "exp", "div", "rsqrt")  # the five of GQA-LUT, and our default
+
+
+def resolve(name: str, domain: tuple[float, float] | None = None) -> Function:
+    """The function called `name`, from the catalogue or as `package.module:callable`, on `domain` if one is given.
+
+    Raises `InputError` for an unknown name (with the nearest ones), a callable that cannot be imported or does not
+    map finite float64 arrays to arrays of the same shape, and a domain that is empty or that the function has not.
+    """
+    if ":" in name:
+        if domain is None:
+            raise InputError(f"--domain must be given for a function of your own ({name})")
+        function = Function(name, _users_callable(name), domain)
+    elif name in CATALOGUE:
+        function = replace(CATALOGUE[name], domain=domain) if domain else CATALOGUE[name]
+    else:
+        near = difflib.get_close_matches(name, CATALOGUE, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(CATALOGUE)}"
+        raise InputError(f"unknown function {name!r}; {hint} (or package.module:callable)")
+    low, high = function.domain
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"domain must be two finite numbers, low below high, not {low:g} {high:g}")
+    if not (function.natural[0] <= low and high <= function.natural[1]):
+        function = replace(function, measured_inside=True)
+    with np.errstate(all="ignore"):
+        probe = np.linspace(low, high, 257)[: -1 if function.half_open else None]
+        if not np.isfinite(function.evaluate(probe)).all():
+            raise InputError(f"{name} is not finite everywhere on its domain {low:g} {high:g}")
+    return function
+
+
+def _users_callable(name: str) -> Callable[[Real], Real]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        target: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            target = getattr(target, part)
+    except (
+        Exception
+    ) as error:  # whatever a user's module raises while it is imported is the user's to hear, in one line
+        raise InputError(f"{name} cannot be imported: {type(error).__name__}: {_first_line(error)}") from None
+    if not callable(target):
+        raise InputError(f"{name} must be callable, not {type(target).__name__}")
+
+    def evaluate(x: Real) -> Real:
+        try:
+            with np.errstate(all="ignore"):
+                y = np.asarray(target(x.copy()))
+        except Exception as error:
+            raise InputError(f"{name} raised {type(error).__name__}: {_first_line(error)}") from None
+        if y.shape != x.shape:
+            raise InputError(f"{name} must return an array of its argument's shape {x.shape}, not {y.shape}")
+        if y.dtype.kind not in "fiub":
+            raise InputError(f"{name} must return real numbers, not {y.dtype}")
+        return y.astype(np.float64)
+
+    return evaluate
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -1,0 +1,118 @@
+"""Least squares on the integer grid: the slope and intercept of segments from their moments, exactly priced."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sim.reference.arithmetic import code_range
+
+
+@dataclass(frozen=True)
+class Parabola:
+    """The weighted squared error of segments as a function of real slope k and intercept b.
+
+    error(k, b) = residual + spread * (k - slope)^2 + weight * (b - (mean_f - k * mean_x))^2. All arrays share the
+    moments' trailing shape; an empty segment has weight 0 and costs nothing.
+    """
+
+    weight: np.ndarray
+    mean_x: np.ndarray
+    mean_f: np.ndarray
+    spread: np.ndarray
+    slope: np.ndarray
+    residual: np.ndarray
+
+    def take(self, index: np.ndarray) -> "Parabola":
+        """The same for a subset of the segments."""
+        return Parabola(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+def parabola(moments: np.ndarray) -> Parabola:
+    """From moments of shape (6, ...): sums of w, wx, wx^2, wf, wxf, wf^2."""
+    w, wx, wxx, wf, wxf, wff = moments
+    safe = np.where(w > 0, w, 1.0)
+    mean_x, mean_f = wx / safe, wf / safe
+    spread = wxx - wx * mean_x
+    single = spread <= 1e-12 * wxx  # what is left of a single point is rounding
+    spread = np.where(single, 0.0, spread)
+    covariance = np.where(single, 0.0, wxf - wx * mean_f)
+    slope = covariance / np.where(single, 1.0, spread)
+    residual = np.maximum(wff - wf * mean_f - slope * covariance, 0.0)
+    return Parabola(w, mean_x, mean_f, spread, slope, residual)
+
+
+class CoefficientGrid:
+    """Slopes K * 2**-slope_frac_bits and intercepts B * 2**-intercept_frac_bits with K, B of `coef_bits`.
+
+    The fraction bits may be arrays that broadcast against the segments.
+    """
+
+    def __init__(
+        self, slope_frac_bits: int | np.ndarray, intercept_frac_bits: int | np.ndarray, coef_bits: int
+    ) -> None:
+        self.slope_unit = 2.0 ** -np.asarray(slope_frac_bits)
+        self.intercept_unit = 2.0 ** -np.asarray(intercept_frac_bits)
+        self.low, self.high = code_range(coef_bits, True)
+
+    def best(self, shape: Parabola, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(error, K, B) over the 2 * reach integer slopes around the real optimum, clipped to the range."""
+        slope, intercept, error = self._around(shape, reach)
+        at = error.argmin(axis=-1)[..., None]
+        return tuple(np.take_along_axis(a, at, -1)[..., 0] for a in (error, slope, intercept))  # pyright: ignore[reportReturnType]
+
+    def price(self, shape: Parabola, reach: int) -> np.ndarray:
+        """The least error over the 2 * reach integer slopes around the real optimum."""
+        return self._around(shape, reach)[2].min(axis=-1)
+
+    def at(self, shape: Parabola, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(B, error) at integer slopes K; the error is a parabola in b, so B is its rounded, clipped minimum."""
+        k = slope * self.slope_unit
+        ideal = shape.mean_f - k * shape.mean_x
+        intercept = np.minimum(np.maximum(np.rint(ideal / self.intercept_unit), self.low), self.high)
+        off = intercept * self.intercept_unit - ideal
+        error = shape.residual + shape.spread * (k - shape.slope) ** 2 + shape.weight * off * off
+        return intercept, error
+
+    def take(self, index: Any) -> "CoefficientGrid":
+        """The grid for a subset of the segments; shared fraction bits stay shared."""
+        part = object.__new__(CoefficientGrid)
+        part.slope_unit = self.slope_unit[index] if self.slope_unit.ndim else self.slope_unit
+        part.intercept_unit = self.intercept_unit[index] if self.intercept_unit.ndim else self.intercept_unit
+        part.low, part.high = self.low, self.high
+        return part
+
+    def _around(self, shape: Parabola, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(K, B, error) with a trailing axis over the slopes."""
+        wide = Parabola(*(getattr(shape, name)[..., None] for name in shape.__dataclass_fields__))
+        grid = self.take(np.s_[..., None]) if self.slope_unit.ndim else self
+        below = np.floor(wide.slope / grid.slope_unit)
+        slope = np.minimum(np.maximum(below + np.arange(1.0 - reach, 1.0 + reach), self.low), self.high)
+        intercept, error = grid.at(wide, slope)
+        return slope, intercept, error
+
+
+def short_reach(shape: Parabola, grid: CoefficientGrid) -> np.ndarray:
+    """How many slopes to either side can pay, squared, times the spread: short segments leave their slope free.
+
+    Moving the slope by n units costs spread * (n * slope_unit)^2 and can save at most weight * (intercept_unit / 2)^2,
+    so n^2 * spread <= what is returned here.
+    """
+    return 0.25 * shape.weight * (grid.intercept_unit / grid.slope_unit) ** 2
+
+
+def price_segments(moments: np.ndarray, grid: CoefficientGrid, coef_bits: int) -> np.ndarray:
+    """Least error of segments, shape (n,), from moments (6, n): two slopes for long segments, many for short ones.
+
+    Up to 8 coefficient bits this is the true minimum but for segments of a few points, where it may miss by less than
+    a 64th of the intercept unit.
+    """
+    shape = parabola(moments)
+    price = grid.price(shape, 1)
+    need = short_reach(shape, grid)
+    short = (need > shape.spread) & (shape.weight > 0)
+    near = need <= 16 * shape.spread
+    for index, reach in ((np.flatnonzero(short & near), 4), (np.flatnonzero(short & ~near), min(32, 1 << coef_bits))):
+        if index.size:
+            price[index] = grid.take(index).price(shape.take(index), reach)
+    return price

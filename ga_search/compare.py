@@ -1,0 +1,80 @@
+"""Tables of one function side by side, and the codes where their outputs differ."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ga_search.exchange import function_of, table_output_scale
+from ga_search.grid import Codes
+from ga_search.measure import measure
+from sim.reference import InputError, PwlTable
+
+
+def compare(paths: list[Path]) -> list[dict[str, Any]]:
+    """A row per table, measured on the scales that all share; `differing_codes` counts against the first table."""
+    tables = [PwlTable.load(path) for path in paths]
+    first = tables[0]
+    for path, table in zip(paths, tables, strict=True):
+        for key in ("function", "in_bits", "in_signed"):
+            if getattr(table, key) != getattr(first, key):
+                raise InputError(
+                    f"{path}: {key} must be {getattr(first, key)!r} as in {paths[0]}, not {getattr(table, key)!r}"
+                )
+    scales = tuple(s for s in first.scales if all(s in t.scales for t in tables))
+    if not scales:
+        raise InputError("the tables have no scale in common")
+    codes = Codes(first.in_bits, first.in_signed, scales)
+    function = function_of(first)
+    rows = []
+    for path, table in zip(paths, tables, strict=True):
+        errors = measure(table, function, codes, "full")
+        rows.append(
+            {
+                "table": str(path),
+                "sha256": table.digest,
+                "entries": table.entries,
+                "scales": list(scales),
+                "slope_frac_bits": table.slope_frac_bits,
+                "intercept_frac_bits": table.intercept_frac_bits,
+                "mse_full": errors.mse_full,
+                "mse_inside": errors.mse_inside,
+                "max_ulp": errors.max_ulp,
+                "correctly_rounded": errors.correctly_rounded,
+                "codes": len(scales) * len(codes.all()),
+                "differing_codes": _differing(first, table, codes),
+            }
+        )
+    return rows
+
+
+def compare_text(rows: list[dict[str, Any]]) -> str:
+    """Aligned columns, one line a table."""
+    head = ("table", "hash", "N", "λ", "μ", "MSE full", "MSE inside", "max ULP", "correct", "differing codes")
+    lines: list[tuple[str, ...]] = [head]
+    for row in rows:
+        ulp = "-" if row["max_ulp"] is None else f"{row['max_ulp']:.2f}"
+        correct = "-" if row["correctly_rounded"] is None else f"{row['correctly_rounded']:.1%}"
+        lines.append(
+            (
+                row["table"], row["sha256"][:12], str(row["entries"]), str(row["slope_frac_bits"]),
+                str(row["intercept_frac_bits"]), f"{row['mse_full']:.3e}", f"{row['mse_inside']:.3e}", ulp, correct,
+                f"{row['differing_codes']} of {row['codes']}",
+            )
+        )  # fmt: skip
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    text = [
+        "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    ]
+    return "\n".join(line.rstrip() for line in text) + f"\nmeasured on scales {rows[0]['scales']}, domain of the first"
+
+
+def _differing(one: PwlTable, other: PwlTable, codes: Codes) -> int:
+    """Codes over all scales whose output code differs, each table at the first one's output scale."""
+    count, scale_out = 0, table_output_scale(one)
+    for scale in codes.scales:
+        possible = min(t.slope_frac_bits for t in (one, other)) + scale
+        out = [t.lower(scale, min(scale_out, possible)).output(codes.all()) for t in (one, other)]
+        count += int(np.count_nonzero(out[0] != out[1]))
+    return count

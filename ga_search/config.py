@@ -1,0 +1,102 @@
+"""What a fit is asked for, checked as soon as it is said."""
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sim.reference import InputError
+from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, frac_bits_range, require_range
+
+METHODS = ("genetic", "optimal", "gqa-lut", "nn-lut", "uniform")
+OBJECTIVES = ("full", "inside", "weights")
+OPTIMAL_BITS = 8  # the dynamic programme's limit, for input and coefficients alike
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """A fit's every input. None for `domain` and `scales` means the function's own; raises `InputError` early."""
+
+    function: str
+    entries: int = 8
+    method: str = "genetic"
+    domain: tuple[float, float] | None = None
+    scales: tuple[int, ...] | None = None
+    in_bits: int = 8
+    in_signed: bool = True
+    coef_bits: int = 8
+    out_bits: int = 8
+    out_signed: bool = True
+    objective: str = "full"
+    weights: str | None = None  # path of the histogram
+    slope_frac_bits: int | None = None
+    intercept_frac_bits: int | None = None
+    restarts: int = 8
+    seed: int = 0
+    certificate: bool = True
+
+    def __post_init__(self) -> None:
+        require_range("entries", self.entries, *ENTRIES_RANGE)
+        for name in ("in_bits", "coef_bits", "out_bits"):
+            require_range(name, getattr(self, name), *WIDTH_RANGE)
+        if self.method not in METHODS:
+            raise InputError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
+        if self.objective not in OBJECTIVES:
+            raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}, not {self.objective!r}")
+        if (self.objective == "weights") != (self.weights is not None):
+            raise InputError("--weights FILE.npz and --objective weights must be given together")
+        if self.scales is not None:
+            if not self.scales:
+                raise InputError("scales must be a range, low first, not empty")
+            for scale in self.scales:
+                require_range("scales", scale, 0, self.in_bits - 1)
+        require_range("seed", self.seed, 0, 2**63 - 1)
+        require_range("restarts", self.restarts, 1, 1024)
+        if (self.slope_frac_bits is None) != (self.intercept_frac_bits is None):
+            raise InputError("slope_frac_bits and intercept_frac_bits must be given together")
+        if self.slope_frac_bits is not None and self.intercept_frac_bits is not None:
+            for name in ("slope_frac_bits", "intercept_frac_bits"):
+                require_range(name, getattr(self, name), *frac_bits_range(self.in_bits, self.coef_bits))
+            if self.intercept_frac_bits > self.slope_frac_bits:
+                raise InputError(
+                    f"intercept_frac_bits must be at most slope_frac_bits ({self.slope_frac_bits}), "
+                    f"not {self.intercept_frac_bits}"
+                )
+        if self.method == "optimal" and not self.can_certify:
+            raise InputError(
+                f"method optimal needs in_bits and coef_bits of at most {OPTIMAL_BITS}, "
+                f"not {self.in_bits} and {self.coef_bits}"
+            )
+
+    @property
+    def can_certify(self) -> bool:
+        """Whether the dynamic programme is affordable at these widths."""
+        return max(self.in_bits, self.coef_bits) <= OPTIMAL_BITS
+
+    @property
+    def pair(self) -> tuple[int, int] | None:
+        """The fixed (λ, μ), or None where the fit chooses them."""
+        if self.slope_frac_bits is None or self.intercept_frac_bits is None:
+            return None
+        return self.slope_frac_bits, self.intercept_frac_bits
+
+    @property
+    def name(self) -> str:
+        """The stem of the fit's files: function, entries and method; a domain of one's own is part of it."""
+        function = self.function.replace(":", ".")
+        domain = "" if self.domain is None or ":" in self.function else f"-{self.domain[0]:g}to{self.domain[1]:g}"
+        return f"{function}{domain}-{self.entries}-{self.method}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; with `weights` goes the SHA-256 of the file, so that other data is another plan."""
+        content: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if self.weights is not None:
+            content["weights_sha256"] = hashlib.sha256(Path(self.weights).read_bytes()).hexdigest()
+        return content
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "FitConfig":
+        """The inverse of `to_dict`."""
+        names = {f.name for f in fields(cls)}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in names}
+        return cls(**values)

@@ -1,0 +1,165 @@
+"""Tables in and out: lowered layouts for hardware and software, and the layout of the released GQA-LUT tables."""
+
+import json
+import math
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from ga_search.catalogue import CATALOGUE, Function, resolve
+from ga_search.grid import Codes
+from ga_search.measure import output_scale
+from sim.reference import InputError, PwlTable
+from sim.reference.arithmetic import code_range
+from sim.reference.files import read_text, write_whole
+from sim.reference.layouts import to_c, to_hex, to_npz
+from sim.reference.pwl import WIDTH_RANGE, frac_bits_range
+
+EXPORTS = {"hex": ".hex", "npz": ".npz", "c": ".h", "gqa-lut": ".gqa-lut.json"}
+# the released files' names for functions and lists, beside ours
+RELEASED_NAMES = {"reci": "div", "sqrt_reci": "rsqrt"}
+RELEASED_KEYS = (("breakpoints", "split_points"), ("slopes", "coeff"), ("intercepts", "bias"))
+
+
+def function_of(table: PwlTable) -> Function:
+    """The table's function on the table's domain; `InputError` where this package does not know it."""
+    return resolve(table.function, table.domain)
+
+
+def table_output_scale(table: PwlTable) -> int:
+    """The output scale at which a fit of this table is judged, and the default of every export."""
+    codes = Codes(table.in_bits, table.in_signed, table.scales)
+    return output_scale(function_of(table), (table.out_bits, table.out_signed), codes)
+
+
+def export(
+    path: Path, layout: str, scales: tuple[int, ...] | None, scale_out: int | None, folder: Path | None
+) -> list[Path]:
+    """Write `path`'s table in `layout`; returns the files: one a scale (`NAME.s3.hex`), for gqa-lut one for all."""
+    table = PwlTable.load(path)
+    folder = path.parent if folder is None else folder
+    stem = path.name.removesuffix(".json")
+    scales = scales or table.scales
+    if layout == "gqa-lut":
+        return [write_whole(folder / f"{stem}{EXPORTS[layout]}", to_gqa_lut(table, scales))]
+    if scale_out is None:
+        scale_out = table_output_scale(table)
+    lowered = [table.lower(scale, scale_out) for scale in scales]  # every refusal comes before the first file
+    files = []
+    for low in lowered:
+        name = f"{stem}.s{low.s}"
+        data = {"hex": to_hex, "npz": to_npz, "c": lambda t, name=name: to_c(t, name)}[layout](low)
+        files.append(write_whole(folder / f"{name}{EXPORTS[layout]}", data))
+    return files
+
+
+def to_gqa_lut(table: PwlTable, scales: tuple[int, ...]) -> str:
+    """The released layout: real numbers per scale, breakpoints as the codes see them."""
+    content = {}
+    for scale in scales:
+        content[str(scale)] = {
+            "breakpoints": [t * 2.0**-scale for t in table.thresholds(scale)],
+            "slopes": [k * 2.0**-table.slope_frac_bits for k in table.slopes],
+            "intercepts": [b * 2.0**-table.intercept_frac_bits for b in table.intercepts],
+        }
+    return json.dumps({table.function: content}, indent=4) + "\n"
+
+
+def import_gqa_lut(path: Path, in_bits: int = 8) -> dict[str, PwlTable]:
+    """Tables by file stem from a file in the released layout, exactly: nothing is rounded.
+
+    Where one set of breakpoints serves all scales the result is one table, else one per scale (`STEM-s3`), since the
+    released breakpoints are rounded at each scale by itself. Coefficients take the fewest bits, from 8 up, that are
+    exact.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: not valid JSON") from None
+    if not isinstance(content, dict) or len(content) != 1 or not isinstance(next(iter(content.values())), dict):
+        raise InputError(f'{path}: must be one object {{"FUNCTION": {{"SCALE": {{...}}}}}}')
+    name, by_scale = next(iter(content.items()))
+    function = RELEASED_NAMES.get(str(name), str(name))
+    domain = CATALOGUE[function].domain if function in CATALOGUE else None
+    if domain is None:
+        raise InputError(f"{path}: unknown function {name!r}")
+    parts = {_scale(path, key, in_bits): _lists(path, key, value) for key, value in by_scale.items()}
+    if not parts:
+        raise InputError(f"{path}: {name} must have at least one scale")
+    stem = path.name.removesuffix(".json").removesuffix(".gqa-lut")
+    whole = _build(path, function, domain, parts, in_bits)
+    agrees = all(
+        [t * Fraction(1, 2**scale) for t in whole.thresholds(scale)] == lists[0]
+        and (lists[1], lists[2]) == next((v[1], v[2]) for v in parts.values())
+        for scale, lists in parts.items()
+    )
+    if agrees:
+        return {stem: whole}
+    return {f"{stem}-s{s}": _build(path, function, domain, {s: lists}, in_bits) for s, lists in sorted(parts.items())}
+
+
+def _build(
+    path: Path, function: str, domain: tuple[float, float], parts: dict[int, tuple[list, ...]], in_bits: int
+) -> PwlTable:
+    """A table from the finest scale's lists; the coefficients' fraction bits are the fewest that are exact."""
+    b = max(parts)
+    points, slopes, intercepts = parts[b]
+    intercept_bits = _exact_bits(intercepts)
+    slope_bits = max(_exact_bits(slopes), intercept_bits)
+    integers = [0, *(v * 2**slope_bits for v in slopes), *(v * 2**intercept_bits for v in intercepts)]
+    for coef_bits in range(8, WIDTH_RANGE[1] + 1):
+        low, high = code_range(coef_bits, True)
+        if low <= min(integers) and max(integers) <= high and slope_bits <= frac_bits_range(in_bits, coef_bits)[1]:
+            break
+    else:
+        raise InputError(f"{path}: coefficients must be exact in 32 bits; round them to a power of two first")
+    try:
+        return PwlTable(
+            function=function,
+            domain=domain,
+            normaliser_step=CATALOGUE[function].normaliser_step,
+            scales=tuple(sorted(parts)),
+            in_bits=in_bits,
+            coef_bits=coef_bits,
+            slope_frac_bits=slope_bits,
+            intercept_frac_bits=intercept_bits,
+            bp_frac_bits=b,
+            slopes=tuple(int(v * 2**slope_bits) for v in slopes),
+            intercepts=tuple(int(v * 2**intercept_bits) for v in intercepts),
+            breakpoints=tuple(_on_grid(path, v, b) for v in points),
+            provenance={"imported_from": "gqa-lut"},
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _scale(path: Path, key: str, in_bits: int) -> int:
+    if not key.isdecimal() or int(key) >= in_bits:
+        raise InputError(f"{path}: scale must be in 0..{in_bits - 1}, not {key!r}")
+    return int(key)
+
+
+def _lists(path: Path, scale: str, value: Any) -> tuple[list[Fraction], ...]:
+    lists = []
+    for names in RELEASED_KEYS:
+        key = next((n for n in names if isinstance(value, dict) and n in value), None)
+        if key is None:
+            raise InputError(f"{path}: scale {scale}: missing key {names[0]!r}")
+        numbers = value[key]
+        good = isinstance(numbers, list) and all(type(v) in (int, float) and math.isfinite(v) for v in numbers)
+        if not good:
+            raise InputError(f"{path}: scale {scale}: {key} must be a list of finite numbers")
+        lists.append([Fraction(v) for v in numbers])
+    return tuple(lists)
+
+
+def _exact_bits(values: list[Fraction]) -> int:
+    """Fraction bits that make every value an integer; floats are dyadic, so there always are some."""
+    return max((v.denominator.bit_length() - 1 for v in values), default=0)
+
+
+def _on_grid(path: Path, value: Fraction, frac_bits: int) -> int:
+    scaled = value * 2**frac_bits
+    if scaled.denominator != 1:
+        raise InputError(f"{path}: breakpoints must be multiples of 2^-{frac_bits}, not {float(value):g}")
+    return int(scaled)

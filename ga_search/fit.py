@@ -1,0 +1,194 @@
+"""One fit: the method that does it, the table, and its row of figures."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from ga_search.genetic import GeneticSearch
+from ga_search.gqa_lut import COEFFICIENT_BITS, gqa_lut
+from ga_search.grid import Codes, code_weights
+from ga_search.measure import measure, squared_errors, weighted_mean
+from ga_search.nn_lut import nn_lut
+from ga_search.optimal import OptimalSearch
+from ga_search.problem import MAX_PLACES, Problem
+from ga_search.real_table import RealTable, finest_fit, nearest, nearest_breakpoints
+from ga_search.solution import Solution, breakpoints, filled
+from ga_search.uniform import uniform
+from sim.reference import PwlTable
+from sim.reference.lint import lint_structure, lint_values
+from sim.reference.pwl import frac_bits_range
+
+PROOF_NOISE = 1e-12  # two sums of the same squares may differ by this share
+
+
+def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
+    """Run the method; returns the table and its row of figures (JSON values)."""
+    config = problem.config
+    started = time.perf_counter()
+    real: RealTable | None = None
+    solution: Solution | None = None
+    if config.method in ("gqa-lut", "nn-lut"):
+        if config.method == "gqa-lut":
+            real = gqa_lut(problem.function, config.entries, config.seed)
+        else:
+            real = nn_lut(problem.function, config.entries, config.seed, config.restarts)
+        table = _table(problem, *_rounded(problem, real))
+    else:
+        solution = _search(problem)
+        slopes, intercepts = filled(solution)
+        pair = solution.slope_frac_bits, solution.intercept_frac_bits
+        table = _table(problem, pair, slopes, intercepts, breakpoints(problem.grid, solution.boundaries))
+    seconds = time.perf_counter() - started
+    row = _row(problem, table, seconds)
+    if config.method == "gqa-lut" and real is not None:
+        row["mse_full_nearest"] = _nearest_lowering(problem, table, real)
+    if config.method == "optimal":
+        row.update(optimum=row["mse"], gap=1.0)
+    elif config.certificate and config.can_certify:
+        started = time.perf_counter()
+        row.update(_certificate(problem, row["mse"], solution))
+        row["certificate_seconds"] = time.perf_counter() - started
+    return table, row
+
+
+def _search(problem: Problem) -> Solution:
+    config, grid = problem.config, problem.grid
+    if config.method == "genetic":
+        candidates = None
+        if grid.points > MAX_PLACES:
+            candidates = np.unique(np.linspace(0, grid.points, MAX_PLACES + 1).astype(np.int64))
+        search = GeneticSearch(grid, config.entries, config.in_bits, config.coef_bits, config.seed, candidates)
+        return search.run(config.pair)
+    if config.method == "optimal":
+        search = OptimalSearch(grid, config.entries, config.in_bits, config.coef_bits)
+        return search.best() if config.pair is None else search.at(*config.pair)
+    low, high = frac_bits_range(config.in_bits, config.coef_bits)
+    every = [(s, i) for s in range(low, high + 1) for i in range(low, s + 1)]
+    return uniform(
+        grid,
+        config.entries,
+        problem.function.domain,
+        config.coef_bits,
+        np.array([config.pair] if config.pair else every),
+    )
+
+
+def _certificate(problem: Problem, mse: float, known: Solution | None) -> dict[str, float | None]:
+    """The proven optimum for the same objective over all (λ, μ), and how far above it `mse` lies."""
+    config = problem.config
+    search = OptimalSearch(problem.grid, config.entries, config.in_bits, config.coef_bits)
+    best = search.best(known)
+    slopes, intercepts = filled(best)
+    pair = best.slope_frac_bits, best.intercept_frac_bits
+    table = _table(problem, pair, slopes, intercepts, breakpoints(problem.grid, best.boundaries))
+    optimum = measure(table, problem.function, problem.codes, config.objective, problem.histogram).mse
+    if mse <= optimum:  # another table of the same error, or the proof is wrong
+        noise = PROOF_NOISE * (optimum + float(problem.grid.weight @ problem.grid.value**2))
+        assert optimum - mse <= noise, f"the optimum {optimum} is disproved by {mse}"
+        return {"optimum": mse, "gap": 1.0}
+    return {"optimum": optimum, "gap": mse / optimum if optimum else None}
+
+
+def _rounded(problem: Problem, real: RealTable) -> tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]:
+    """Integers of a real table: the finest fraction bits that fit, for GQA-LUT at most its own 2**-6."""
+    config = problem.config
+    if config.pair:
+        pair = config.pair
+    else:
+        most = COEFFICIENT_BITS if config.method == "gqa-lut" else 64
+        slope_bits = finest_fit(real.slopes, config.in_bits, config.coef_bits, most)
+        pair = slope_bits, finest_fit(real.intercepts, config.in_bits, config.coef_bits, slope_bits)
+    slopes = nearest(real.slopes, pair[0], config.coef_bits)
+    intercepts = nearest(real.intercepts, pair[1], config.coef_bits)
+    b = max(problem.codes.scales)
+    return pair, slopes, intercepts, nearest_breakpoints(real, b, config.in_bits, config.in_signed)
+
+
+def _table(
+    problem: Problem, pair: tuple[int, int], slopes: np.ndarray, intercepts: np.ndarray, points: np.ndarray
+) -> PwlTable:
+    return _table_at(problem, pair, slopes, intercepts, points, problem.codes.scales, max(problem.codes.scales))
+
+
+def _table_at(
+    problem: Problem,
+    pair: tuple[int, int],
+    slopes: np.ndarray,
+    intercepts: np.ndarray,
+    points: np.ndarray,
+    scales: tuple[int, ...],
+    bp_frac_bits: int,
+) -> PwlTable:
+    config = problem.config
+    provenance: dict[str, Any] = {"method": config.method, "seed": config.seed}
+    if problem.histogram is not None:
+        provenance["weights_sha256"] = config.to_dict()["weights_sha256"]
+    return PwlTable(
+        function=config.function,
+        domain=problem.function.domain,
+        normaliser_step=problem.function.normaliser_step,
+        scales=scales,
+        objective=config.objective,
+        in_bits=config.in_bits,
+        in_signed=config.in_signed,
+        coef_bits=config.coef_bits,
+        out_bits=config.out_bits,
+        out_signed=config.out_signed,
+        slope_frac_bits=pair[0],
+        intercept_frac_bits=pair[1],
+        bp_frac_bits=bp_frac_bits,
+        slopes=tuple(slopes.tolist()),
+        intercepts=tuple(intercepts.tolist()),
+        breakpoints=tuple(points.tolist()),
+        provenance=provenance,
+    )
+
+
+def _nearest_lowering(problem: Problem, table: PwlTable, real: RealTable) -> float:
+    """`mse_full` as the paper lowers a table: breakpoints rounded to the nearest code at each scale by itself."""
+    pair = table.slope_frac_bits, table.intercept_frac_bits
+    slopes, intercepts = np.array(table.slopes), np.array(table.intercepts)
+    errors = []
+    for scale in problem.codes.scales:
+        points = nearest_breakpoints(real, scale, table.in_bits, table.in_signed)
+        lowered = _table_at(problem, pair, slopes, intercepts, points, (scale,), scale)
+        errors.append(squared_errors(lowered, problem.function, Codes(table.in_bits, table.in_signed, (scale,)))[0])
+    return weighted_mean(code_weights(problem.function, problem.codes, "full", None), np.array(errors))
+
+
+def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
+    config, function = problem.config, problem.function
+    errors = measure(table, function, problem.codes, config.objective, problem.histogram)
+    findings = lint_structure(table)
+    if config.in_bits <= 16:
+        findings += lint_values(table, function.evaluate, errors.output_scale, function.defined, function.monotone)
+    return {
+        "function": config.function,
+        "entries": config.entries,
+        "method": config.method,
+        "objective": config.objective,
+        "domain": list(function.domain),
+        "scales": list(problem.codes.scales),
+        "in_bits": config.in_bits,
+        "coef_bits": config.coef_bits,
+        "out_bits": config.out_bits,
+        "seed": config.seed,
+        "slope_frac_bits": table.slope_frac_bits,
+        "intercept_frac_bits": table.intercept_frac_bits,
+        "output_scale": errors.output_scale,
+        "mse": errors.mse,
+        "mse_full": errors.mse_full,
+        "mse_inside": errors.mse_inside,
+        "mse_by_scale": {str(k): v for k, v in errors.mse_by_scale.items()},
+        "mse_inside_by_scale": {str(k): v for k, v in errors.mse_inside_by_scale.items()},
+        "optimum": None,
+        "gap": None,
+        "max_ulp": errors.max_ulp,
+        "correctly_rounded": errors.correctly_rounded,
+        "lint": [str(finding) for finding in findings],
+        "notes": problem.notes,
+        "seconds": seconds,
+        "certificate_seconds": None,
+        "sha256": table.digest,
+    }

@@ -1,0 +1,102 @@
+"""Run folders: the same bytes whatever the jobs, resumption, and one run at a time."""
+
+import fcntl
+import json
+from pathlib import Path
+
+import pytest
+
+from ga_search import sweep as module
+from ga_search.config import FitConfig
+from ga_search.sweep import Sweep
+from sim.reference import InputError, PwlTable
+
+CONFIGS = tuple(FitConfig(f, n, in_bits=6, certificate=False) for f in ("gelu", "div") for n in (4, 8))
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    found = {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in (".json", ".png")}
+    return {name: data for name, data in found.items() if not name.endswith(".row.json")}
+
+
+def steady(rows: list[dict]) -> list[dict]:
+    """Rows without what may differ between two runs."""
+    return [{k: v for k, v in row.items() if k not in ("seconds", "certificate_seconds", "table")} for row in rows]
+
+
+def test_the_same_plan_gives_the_same_bytes_with_any_number_of_jobs(tmp_path):
+    one = Sweep(CONFIGS, tmp_path / "one").run(jobs=1, resume=False)
+    two = Sweep(CONFIGS, tmp_path / "two").run(jobs=2, resume=False)
+    assert steady(one) == steady(two) and [r["entries"] for r in one] == [4, 8, 4, 8]
+    assert tables(tmp_path / "one") == tables(tmp_path / "two") and len(tables(tmp_path / "one")) == 9
+    for row in one:
+        assert PwlTable.load(row["table"]).digest == row["sha256"]
+
+
+def test_an_interrupted_sweep_resumes_with_what_is_missing_and_gives_the_same_rows(tmp_path, monkeypatch):
+    whole = Sweep(CONFIGS, tmp_path / "whole", plots=False).run(1, False)
+    real, done = module._fit_into, []
+
+    def interrupted(config, *rest):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(config["function"])
+        real(config, *rest)
+
+    folder = tmp_path / "cut"
+    monkeypatch.setattr(module, "_fit_into", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Sweep(CONFIGS, folder, plots=False).run(1, False)
+    before = {p.name: p.read_bytes() for p in folder.glob("*.row.json")}
+    assert len(before) == 2
+    again = []
+    monkeypatch.setattr(
+        module, "_fit_into", lambda config, *rest: (again.append(config["entries"]), real(config, *rest))
+    )
+    rows = Sweep(CONFIGS, folder, plots=False).run(1, True)
+    assert again == [4, 8]  # only div, the second function, was missing
+    assert steady(rows) == steady(whole)
+    assert all((folder / name).read_bytes() == data for name, data in before.items())
+    assert tables(folder) == tables(tmp_path / "whole")
+
+
+def test_without_resume_everything_is_done_again(tmp_path, monkeypatch):
+    Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, False)
+    count = []
+    real = module._fit_into
+    monkeypatch.setattr(module, "_fit_into", lambda *a: (count.append(1), real(*a)))
+    Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, False)
+    assert count == [1]
+
+
+def test_resume_refuses_another_plan_and_names_the_key(tmp_path):
+    Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, False)
+    changed = FitConfig("gelu", 4, in_bits=6, certificate=False, seed=7)
+    with pytest.raises(InputError, match="cannot resume, seed of gelu-4-genetic was 0, not 7"):
+        Sweep((changed,), tmp_path, plots=False).run(1, True)
+    more = Sweep(CONFIGS[:2], tmp_path, plots=False).run(1, True)  # a longer list is no other plan
+    assert len(more) == 2
+
+
+def test_resume_refuses_a_damaged_plan(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"fits": [{"nonsense": 1}]}))
+    with pytest.raises(InputError, match="not a plan of a fit run"):
+        Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, True)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another run is writing here"):
+            Sweep(CONFIGS[:1], tmp_path).run(1, False)
+
+
+def test_the_same_fit_twice_is_refused(tmp_path):
+    with pytest.raises(InputError, match="gelu-4-genetic is asked for twice"):
+        Sweep((CONFIGS[0], CONFIGS[0]), tmp_path)
+
+
+def test_a_mistake_in_the_last_fit_writes_nothing(tmp_path):
+    with pytest.raises(InputError):
+        Sweep((CONFIGS[0], FitConfig("gelo", 8)), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
