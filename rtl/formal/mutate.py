@@ -153,20 +153,11 @@ def _stimulus(rng: np.random.Generator, config: PwlConfig, tables: int) -> Itera
         shifts = {name: getattr(lowered, name) for name in config.shift_ports}
         codes = rng.choice(1 << config.in_bits, min(1 << config.in_bits, CODES), replace=False)
         busy = rng.uniform(0.3, 1.0, 2)
-        for position, code in enumerate(codes.tolist()):
+        for code in codes.tolist():
             while rng.random() > busy[0]:
                 yield idle | shifts | {"o__ready": int(rng.random() < busy[1]), "lowered": lowered}
-            yield (
-                idle
-                | shifts
-                | {
-                    "i__valid": 1,
-                    "i__payload": code,
-                    "o__ready": int(rng.random() < busy[1]),
-                    "rst": int(position % 97 == 96),
-                    "lowered": lowered,
-                }
-            )
+            beat = dict(i__valid=1, i__payload=code, o__ready=int(rng.random() < busy[1]), lowered=lowered)
+            yield idle | shifts | beat | {"rst": int(rng.random() < 0.01)}
         for _ in range(2 * config.stages):
             yield idle | shifts | {"o__ready": 1}
 

@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 
 from rtl.formal import checkers
 from rtl.formal.opened import OpenedTable, OpenedUnit
-from rtl.pwl import Pwl, PwlConfig
+from rtl.pwl import HALVED_STAGES, Pwl, PwlConfig
 from sim.reference import InputError, LoweredTable
 
 MAX_STEPS = 12  # the depth of an induction; the proofs here need about as many steps as the unit has stages
@@ -128,11 +128,16 @@ def table_proof(lowered: LoweredTable, stages: int, expected: LoweredTable | Non
     """The unit with `lowered` wired in computes it (or, to see a proof fail, computes `expected`)."""
     config = PwlConfig.hard_wired(lowered, stages)
     check = checkers.table(config, lowered if expected is None else expected)
-    return Proof(f"table, {stages} stages", as_verilog(Pwl(config)), check)
+    return Proof(f"table, stages {stages}", as_verilog(Pwl(config)), check)
 
 
 def proofs(config: PwlConfig) -> list[Proof]:
-    """That a unit of this shape computes every sorted table, handles its streams and keeps what is loaded."""
+    """That a unit of this shape computes every sorted table, handles its streams and keeps what is loaded.
+
+    Raises `InputError` where the product is made by halves, which is not opened for proofs.
+    """
+    if config.halved:
+        raise InputError(f"stages must be at most {HALVED_STAGES - 1} for a proof at this width, not {config.stages}")
     unit = as_verilog(OpenedUnit(config, cut=False))
     opened = as_verilog(OpenedUnit(config, cut=True))
     return [

@@ -104,6 +104,18 @@ def test_every_depth_equals_the_reference_under_random_stalls_and_takes_one_beat
         PwlConfig(in_bits=bits, coef_bits=bits, output=output, stages=most + 1)
 
 
+@pytest.mark.parametrize("in_bits, coef_bits, in_signed", [(8, 8, True), (8, 5, False), (5, 9, True), (4, 4, False)])
+def test_a_product_by_halves_equals_the_reference_on_every_code(in_bits, coef_bits, in_signed, monkeypatch):
+    monkeypatch.setattr(pwl, "HALVED_PRODUCT_BITS", 0)
+    rng = np.random.default_rng(10)
+    for stages, output in ((5, "code"), (8, "code"), (6, "acc")):
+        config = PwlConfig(6, in_bits, in_signed, coef_bits, output=output, stages=stages)
+        assert config.halved
+        for _ in range(3):
+            lowered = random_lowered(rng, config)
+            assert mismatches(config, lowered, lowered.codes()) == []
+
+
 def test_a_hard_wired_table_and_fixed_shifts_equal_the_reference():
     rng = np.random.default_rng(3)
     for output in ("code", "acc"):

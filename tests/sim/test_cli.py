@@ -59,9 +59,8 @@ def test_the_same_seed_gives_the_same_cycles_and_another_seed_others(small, tmp_
         assert cli.main(arguments) == 0
         return [row["cycles"] for row in json.loads(capsys.readouterr().out)]
 
-    first = cycles(1)
-    assert cycles(1) == first
-    other = cycles(2)
+    first, same, other = cycles(1), cycles(1), cycles(2)
+    assert same == first
     assert other[0] == first[0] and other[1] != first[1] and other[2] != first[2]
 
 

