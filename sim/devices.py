@@ -17,8 +17,8 @@ from sim.vectors import TABLE_LISTS, VectorSet
 class Device:
     """A unit as Verilog.
 
-    `statics` are its quasi-static inputs, port name to bits; `table` the bits of the table port's `select`, `address`
-    and `data`, None where the table is wired in or there is none. `latency` is in cycles.
+    `ports` are the names of all its ports; `statics` its quasi-static inputs, port name to bits; `table` the bits of
+    the table port's `select`, `address` and `data`, None where there is no such port. `latency` is in cycles.
     """
 
     module: str

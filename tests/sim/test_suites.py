@@ -1,5 +1,7 @@
 """The suites hold what the regression claims, and every set of the quick one passes in both simulators."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,23 @@ def test_the_protocol_holds_on_the_other_units(unit):
     vectors = next(v for v in QUICK.values() if v.unit == unit)
     outcome = runner.run_protocol(vectors, "icarus", seed=4)
     assert outcome.passed and outcome.vectors > 500, outcome
+
+
+def test_a_wrong_rounding_constant_in_the_requantiser_is_found(monkeypatch):
+    monkeypatch.setattr("rtl.requant.shift_right", lambda value, shift: (value >> shift) << 1)  # no round bit
+    outcome = runner.run_bulk(QUICK["random-requant-int8"], "icarus")
+    assert outcome.mismatches and outcome.first is not None
+    assert outcome.first["got"] == outcome.first["expected"] - 1
+    assert set(outcome.first["input"]) == {"value", "multiplier", "shift"}
+
+
+def test_a_flipped_bit_of_a_normaliser_s_table_is_found():
+    vectors = QUICK["random-normaliser-rsqrt-2"]
+    intercepts = vectors.arrays["intercepts"] ^ 1
+    wrong = dataclasses.replace(vectors, arrays={**vectors.arrays, "intercepts": intercepts})
+    outcome = runner.run_bulk(wrong, "icarus")
+    assert outcome.mismatches and outcome.first is not None
+    assert set(outcome.first["got"]) == {"acc", "exponent"} and outcome.first["got"] != outcome.first["expected"]
 
 
 def test_the_quick_suite_has_every_unit_output_sign_storage_and_several_stage_counts():
