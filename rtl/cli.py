@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     pwl.add_argument("--entries", type=int, metavar="N", help="table entries, 2..64 (8, or the table's)")
     for name, what in (("", "all three widths"), ("in-", "input"), ("coef-", "coefficients"), ("out-", "output")):
         pwl.add_argument(f"--{name}width", type=int, metavar="BITS", help=f"{what}, 4..32 bits (8, or the table's)")
-    pwl.add_argument("--unsigned-input", action="store_true", help="input codes are unsigned")
-    pwl.add_argument("--unsigned-output", action="store_true", help="output codes are unsigned")
+    pwl.add_argument("--in-unsigned", action="store_true", help="input codes are unsigned")
+    pwl.add_argument("--out-unsigned", action="store_true", help="output codes are unsigned")
     pwl.add_argument("--table", type=Path, metavar="JSON", help="the table to fit, to load or to wire in")
     _add_table(pwl)
     pwl.add_argument("--intercept-shift", type=int, metavar="N", help="fix the intercept shift")
@@ -66,9 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     normaliser.add_argument("--table", type=Path, metavar="JSON", required=True, help="a table with a normaliser step")
     normaliser.add_argument("--input-bits", type=int, default=16, metavar="BITS", help="input width, 2..32 (16)")
     normaliser.add_argument("--input-frac-bits", type=int, default=0, metavar="N", help="x = v * 2**-N (0)")
-    normaliser.add_argument("--unsigned-input", action="store_true", help="the input is unsigned")
+    normaliser.add_argument("--in-unsigned", action="store_true", help="the input is unsigned")
     normaliser.add_argument("--out-width", type=int, metavar="BITS", help="output, 4..32 bits (the table's)")
-    normaliser.add_argument("--unsigned-output", action="store_true", help="output codes are unsigned")
+    normaliser.add_argument("--out-unsigned", action="store_true", help="output codes are unsigned")
     _add_table(normaliser)
     _add_common(normaliser, stages=4)
 
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     requant.add_argument("--multiplier-width", type=int, default=16, metavar="BITS", help="multiplier, 1..16 bits (16)")
     requant.add_argument("--max-shift", type=int, default=47, metavar="K", help="largest shift, 0..47 (47)")
     requant.add_argument("--out-width", type=int, default=8, metavar="BITS", help="output, 4..32 bits (8)")
-    requant.add_argument("--unsigned-output", action="store_true", help="output codes are unsigned")
+    requant.add_argument("--out-unsigned", action="store_true", help="output codes are unsigned")
     _add_common(requant, stages=3)
     return parser
 
@@ -142,13 +142,13 @@ def _normaliser(arguments: argparse.Namespace) -> dict[str, Any]:
         if len(table.scales) != 1:
             raise InputError(f"--scale must be given: {arguments.table} has the scales {list(table.scales)}")
         scale = table.scales[0]
-    reference = Normaliser(table, scale, arguments.input_bits, arguments.input_frac_bits, not arguments.unsigned_input)
+    reference = Normaliser(table, scale, arguments.input_bits, arguments.input_frac_bits, not arguments.in_unsigned)
     config = NormaliserConfig(
         reference,
         output=arguments.output,
         output_scale=arguments.output_scale,
         out_bits=table.out_bits if arguments.out_width is None else arguments.out_width,
-        out_signed=table.out_signed and not arguments.unsigned_output,
+        out_signed=table.out_signed and not arguments.out_unsigned,
         storage=arguments.storage,
         stages=arguments.stages,
     )
@@ -162,7 +162,7 @@ def _requant(arguments: argparse.Namespace) -> dict[str, Any]:
         multiplier_bits=arguments.multiplier_width,
         max_shift=arguments.max_shift,
         out_bits=arguments.out_width,
-        out_signed=not arguments.unsigned_output,
+        out_signed=not arguments.out_unsigned,
         stages=arguments.stages,
     )
     return emit(arguments.output_file, "requant", Requantiser(config))
@@ -190,7 +190,7 @@ def _shape(arguments: argparse.Namespace, table: PwlTable | None) -> dict[str, A
             if value is not None:
                 require_range(f"--{option.replace('_', '-')}", value, *WIDTH_RANGE)
                 fields[f"{name}_bits"] = value
-    for name, flag in (("in_signed", arguments.unsigned_input), ("out_signed", arguments.unsigned_output)):
+    for name, flag in (("in_signed", arguments.in_unsigned), ("out_signed", arguments.out_unsigned)):
         if flag:
             fields[name] = False
     return fields

@@ -124,7 +124,7 @@ MISTAKES = [
     ("pwl --table gelu.json --width 6 -o u.v", "in_bits of the table must be at most the unit's 6, not 8"),
     ("pwl --table gelu.json --max-intercept-shift 5 -o u.v",
      "intercept_shift of the table must be at most the unit's 5, not 6"),
-    ("pwl --table gelu.json --unsigned-input -o u.v", "in_signed of the table must be the unit's False, not True"),
+    ("pwl --table gelu.json --in-unsigned -o u.v", "in_signed of the table must be the unit's False, not True"),
     ("pwl --table gelu.json --scale 9 -o u.v", "scale must be in 0..7, not 9"),
     ("pwl --storage constants -o u.v", "--storage constants needs --table and --scale"),
     ("pwl --storage constants --table gelu.json --scale 3 -o u.v",
