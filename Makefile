@@ -1,6 +1,8 @@
 # make run    set up and run the main job          make venv   prepare .venv only
 # make test   the same set-up, then every test     make lint   formatter, linter, types
 # make bench  speed and error of each method       make test-slow  the long tests
+# make formal  the proofs of the hardware, and the faults of a netlist that its vectors find
+# make regress  every unit on the full counts of vectors, in both simulators
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -8,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: run venv venv-dev test test-slow lint bench clean
+.PHONY: run venv venv-dev test test-slow regress lint bench formal clean
 .DELETE_ON_ERROR:
 
 run: venv
@@ -38,6 +40,16 @@ test-slow: venv-dev
 	@bash .ci/system-tools simulators
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow
 
+# ten default tables, two for networks, random tables, the digits network; minutes, most of them in Icarus
+regress: venv-dev
+	@bash .ci/system-tools simulators
+	rm -rf build/tables build/vectors
+	$(BIN)/python -m ga_search --no-certificate --no-plots -o build/tables
+	$(BIN)/python -m ga_search div --domain 2 4 --entries 8 --no-certificate --no-plots -o build/tables
+	$(BIN)/python -m ga_search rsqrt --domain 1 4 --entries 8 --no-certificate --no-plots -o build/tables
+	$(BIN)/python -m sim vectors --tables build/tables --digits -o build/vectors
+	$(BIN)/python -m sim regress --from build/vectors --jobs $(JOBS)
+
 lint: venv-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check --output-format concise .
@@ -45,6 +57,11 @@ lint: venv-dev
 
 bench: venv-dev
 	$(BIN)/python -m ga_search.bench -o results
+	$(BIN)/python -m sim.bench -o results
+
+formal: venv-dev
+	$(BIN)/python -m rtl.formal
+	$(BIN)/python -m rtl.formal.mutate
 
 clean:
 	rm -rf $(VENV) build tables

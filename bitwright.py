@@ -6,6 +6,8 @@ import sys
 # subcommand -> (module with main(argv) -> int, what it does)
 COMMANDS = {
     "fit": ("ga_search.cli", "fit integer piecewise-linear tables"),
+    "rtl": ("rtl.cli", "emit the Verilog of a unit"),
+    "sim": ("sim.cli", "write vectors and check units against them in two simulators"),
 }
 
 

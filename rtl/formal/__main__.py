@@ -1,0 +1,98 @@
+"""`python -m rtl.formal`: every proof, and every fault that a proof must find; exit code 1 where one does not hold."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rtl.formal.faults import faulty
+from rtl.formal.prove import Proof, proofs, table_proof
+from rtl.pwl import PwlConfig
+from sim.reference import LoweredTable, PwlTable
+from sim.reference.command import Parser, print_json, run
+
+# chords of GELU at s = 4 with the output at 2^-5: an example with slopes of both signs and a clamped end
+EXAMPLE = LoweredTable(
+    thresholds=(-48, -26, -9, 0, 11, 25, 48),
+    slopes=(0, -6, -2, 17, 46, 68, 71, 64),
+    intercepts=(-1, -16, -11, 0, 0, -12, -14, 0),
+    intercept_shift=4,
+    output_shift=5,
+    s=4,
+)
+DEPTHS = (1, 3, 6)
+
+
+def table_proofs(lowered: LoweredTable) -> list[Proof]:
+    """The wired-in table at several depths."""
+    return [table_proof(lowered, stages) for stages in DEPTHS]
+
+
+def table_faults(lowered: LoweredTable) -> list[Proof]:
+    """The same unit where one bit of its table is flipped: a slope, an intercept, a threshold."""
+    changes = {
+        "slopes": (lowered.slopes[0] ^ 1, *lowered.slopes[1:]),
+        "intercepts": (*lowered.intercepts[:-1], lowered.intercepts[-1] ^ 1),
+        "thresholds": (lowered.thresholds[0] ^ 1, *lowered.thresholds[1:]),
+    }
+    bare = replace(lowered, output_shift=0, out_bits=32)  # no output rounding that could hide the bit
+    return [
+        replace(table_proof(replace(bare, **{name: values}), 3, expected=bare), name=f"table, a flipped bit in {name}")
+        for name, values in changes.items()
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(argv)
+    config = PwlConfig(
+        entries=arguments.entries,
+        in_bits=arguments.width,
+        coef_bits=arguments.width,
+        out_bits=arguments.width,
+        stages=arguments.stages,
+    )
+    lowered = EXAMPLE
+    if arguments.table is not None:
+        lowered = PwlTable.load(arguments.table).lower(arguments.scale, arguments.output_scale)
+    claims = proofs(config)
+    jobs = [(proof, "proved") for proof in [*table_proofs(lowered), *claims]]
+    jobs += [(proof, "refuted") for proof in [*table_faults(EXAMPLE), *faulty(claims)]]
+    rows, good = [], True
+    for proof, expected in tqdm(jobs, unit="proof", disable=not sys.stderr.isatty()):
+        result = proof.run(arguments.timeout)
+        good &= result.outcome == expected
+        rows.append(asdict(result) | {"expected": expected})
+        if not arguments.json:
+            mark = "ok " if result.outcome == expected else "BAD"
+            print(f"{mark} {result.outcome:<9} {result.seconds:6.1f} s  {result.name}", flush=True)
+    if arguments.json:
+        print_json(rows)
+    return 0 if good else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m rtl.formal", description=__doc__, epilog="example:\n  python -m rtl.formal --width 4",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--entries", type=int, default=8, metavar="N", help="entries of the unit for all tables (8)")
+    parser.add_argument("--width", type=int, default=8, metavar="BITS", help="its three widths (8)")
+    parser.add_argument("--stages", type=int, default=3, metavar="N", help="its stages (3)")
+    parser.add_argument("--table", type=Path, metavar="JSON", help="the table to prove, instead of an example")
+    parser.add_argument("--scale", type=int, default=5, metavar="S", help="its input scale exponent (5)")
+    parser.add_argument("--output-scale", type=int, default=5, metavar="S", help="its output scale exponent (5)")
+    parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS", help="for one call of the solver (300)")
+    parser.add_argument("--json", action="store_true", help="rows as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Faults that a proof must find: each is one change to the unit's Verilog, the kind of slip that a designer makes."""
+
+import re
+from dataclasses import dataclass, replace
+
+from rtl.formal.prove import Proof
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Replace `pattern`, which must be there, by `put` in the unit of the proof called `proof`."""
+
+    name: str
+    proof: str
+    pattern: str
+    put: str
+
+    def into(self, proof: Proof) -> Proof:
+        """The same claim about the faulty unit."""
+        unit, count = re.subn(self.pattern, self.put, proof.unit, count=1, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"{self.name}: {self.pattern!r} is not in the unit of {proof.name}")
+        return replace(proof, name=f"{proof.name}, {self.name}", unit=unit)
+
+
+FAULTS = (
+    Fault("> for >=", "selection", r"(\$signed\(i__payload\)) >= ", r"\1 > "),
+    Fault("an entry that is never selected", "selection", r"\? slopes\[", r"& 1'h0 ? slopes["),
+    Fault("an unsigned multiplier", "product", r"(\* )\$signed(\(factor_slope\))", r"\1\2"),
+    Fault("a lost round bit", "arithmetic", r"scaled\[0\]", "1'h0"),
+    Fault("a logical shift", "arithmetic", r"\$signed\((\{ acc, 1'h0 \})\) >>>", r"\1 >>"),
+    Fault("a top code that is one too low", "arithmetic", r"(\? \d+'h80* : \d+'h7?)[7f];", r"\g<1>6;"),
+    Fault("a register that does not stall", "arithmetic", r"(= intercept_1;\n    if \()i__ready", r"\g<1>1'h1"),
+    Fault("a dropped beat", "handshake", r"assign i__ready = o__ready \|", "assign i__ready = 1'h1 |"),
+    Fault("a beat that comes twice", "handshake", r"= i__valid;", "= i__valid | valid_0;"),
+    Fault("a reset that leaves a beat", "handshake", r"(= valid_0;\n    end\n    if \()rst", r"\g<1>1'h0"),
+    Fault("a result that changes while it waits", "handshake", r"(= o__payload;\n    if \()i__ready", r"\g<1>1'h1"),
+    Fault("a write to the wrong word", "load", r"(table__address == )1'h1", r"\g<1>2'h2"),
+)
+
+
+def faulty(proofs: list[Proof]) -> list[Proof]:
+    """Every fault in the unit of its proof."""
+    named = {proof.name: proof for proof in proofs}
+    return [fault.into(named[fault.proof]) for fault in FAULTS]

@@ -1,0 +1,234 @@
+"""`python -m rtl.formal.mutate`: how many single faults of a unit's netlist the unit's vectors find.
+
+The unit is synthesised to gates, and `mutate` puts many faults (a stuck, inverted or swapped pin) into one netlist,
+switched by an input; copy k of the simulation has fault k, copy 0 has none. The vectors load tables with the whole
+range of coefficients, send every code, stall both streams and reset in mid-stream. Copy 0 must equal `sim.reference`
+all the time; a fault is killed where its copy shows another handshake, or another result while the result is valid.
+
+A survivor is called equivalent only where the SAT solver proves that no output and no next state differs, from any
+state. Clock pins take no part: their faults are no faults of the logic.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rtl.formal.netlist import Netlist, differ, of_copy_0
+from rtl.formal.prove import as_verilog, outcome, yosys
+from rtl.pwl import Pwl, PwlConfig
+from sim.reference import LoweredTable
+from sim.reference.arithmetic import code_range
+from sim.reference.command import Parser, print_json, run
+from sim.reference.pwl import require_range
+
+SYNTHESISE = """read_verilog unit.v
+hierarchy -top unit
+proc
+setattr -unset init
+flatten
+synth -top unit -noabc
+dffunmap
+abc -g AND,XOR,MUX,OR,NAND
+opt_clean -purge
+rename -enumerate
+write_rtlil unit.il
+mutate -list {candidates} -seed {seed} -o faults.txt
+"""
+GATES = """read_rtlil unit.il
+script faults.ys
+techmap
+simplemap
+clean
+write_json unit.json
+"""
+COMPARE = """read_rtlil unit.il
+copy unit faulty
+{command}
+techmap faulty
+simplemap faulty
+expose -evert-dff unit faulty
+miter -equiv -flatten unit faulty compared
+hierarchy -top compared
+sat -prove trigger 0 -timeout {timeout}
+"""
+TABLES, CODES = 24, 256  # in the vectors; at most so many codes per table
+NEEDED = 0.95  # of the faults that are not proved equivalent
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mutant: its copy, what `mutate` did, and what became of it: killed, equivalent or survived."""
+
+    copy: int
+    command: str
+    outcome: str
+
+
+def mutate(config: PwlConfig, count: int = 100, seed: int = 1, tables: int = TABLES, timeout: int = 60) -> list[Fault]:
+    """`count` faults of the unit's netlist. Raises `RuntimeError` where the unmutated copy is wrong."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "unit.v").write_text(as_verilog(Pwl(config)))
+        (folder / "list.ys").write_text(SYNTHESISE.format(candidates=2 * count, seed=seed))
+        yosys(folder, "list.ys")
+        lines = [line for line in (folder / "faults.txt").read_text().splitlines() if " -port C " not in line]
+        commands = lines[:count]
+        bits = count.bit_length()
+        switched = [line.replace("mutate", f"mutate -ctrl fault {bits} {k}", 1) for k, line in enumerate(commands, 1)]
+        (folder / "faults.ys").write_text("\n".join(switched) + "\n")
+        (folder / "gates.ys").write_text(GATES)
+        yosys(folder, "gates.ys")
+        killed = _killed(Netlist((folder / "unit.json").read_text(), "unit", count + 1), config, seed, tables)
+        faults = []
+        for copy, command in enumerate(tqdm(commands, unit="fault", disable=not sys.stderr.isatty()), 1):
+            fate = "killed" if killed >> copy & 1 else _survivor(folder, command, timeout)
+            faults.append(Fault(copy, re.sub(r" -src \S+", "", command), fate))
+        return faults
+
+
+def _survivor(folder: Path, command: str, timeout: int) -> str:
+    """Whether a fault that no vector found changes anything at all; one behind a flip-flop is taken to do so."""
+    if " -port Q " in command:
+        return "survived"
+    text = COMPARE.format(command=command.replace("-module unit", "-module faulty"), timeout=timeout)
+    (folder / "compare.ys").write_text(text)
+    return "equivalent" if outcome(yosys(folder, "compare.ys")) == "proved" else "survived"
+
+
+def _killed(netlist: Netlist, config: PwlConfig, seed: int, tables: int) -> int:
+    """The copies that the vectors tell from copy 0, which itself must equal the reference."""
+    rng = np.random.default_rng(seed)
+    width = len(netlist.ports["fault"])
+    copies = range(netlist.all.bit_length())
+    netlist.drive(fault=[sum((copy >> bit & 1) << copy for copy in copies) for bit in range(width)])
+    killed = 0
+    waiting: list[int] = []
+    lowered = None
+    for step in _stimulus(rng, config, tables):
+        lowered = step.pop("lowered", lowered)
+        netlist.drive(**step)
+        netlist.settle()
+        ready, valid, payload = (netlist.read(name) for name in ("i__ready", "o__valid", "o__payload"))
+        killed |= differ([*ready, *valid], netlist.all) | (differ(payload, netlist.all) if valid[0] & 1 else 0)
+        delivered = valid[0] & 1 and step["o__ready"]
+        if delivered and (not waiting or waiting.pop(0) != of_copy_0(payload)):
+            raise RuntimeError("the netlist without a fault differs from the reference")
+        if ready[0] & 1 and step["i__valid"]:
+            assert lowered is not None
+            waiting.append(_expected(config, lowered, step["i__payload"]))
+        if step["rst"]:
+            waiting.clear()
+        netlist.clock()
+    if waiting:
+        raise RuntimeError(f"the netlist without a fault still holds {len(waiting)} beats")
+    return killed
+
+
+def _expected(config: PwlConfig, lowered: LoweredTable, payload: int) -> int:
+    sign = config.in_signed and payload >> (config.in_bits - 1)
+    code = np.array([payload - (1 << config.in_bits) if sign else payload])
+    result = lowered.output(code) if config.output == "code" else lowered.accumulate(code)
+    return int(result[0]) & ((1 << config.out_shape.width) - 1)
+
+
+def _stimulus(rng: np.random.Generator, config: PwlConfig, tables: int) -> Iterator[dict[str, Any]]:
+    """The inputs of each cycle; `lowered` names the table that is loaded from there on."""
+    names = ("table__en", "table__select", "table__address", "table__data")
+    idle = dict.fromkeys([*names, *config.shift_ports, "i__valid", "i__payload", "o__ready", "rst"], 0)
+    yield idle | {"rst": 1}
+    for k in range(tables):
+        lowered = _table(rng, config, k)
+        for word in config.words(lowered):
+            yield idle | dict(zip(names, (1, *word), strict=True))
+            noise = {name: int(rng.integers(0, 1 << 16)) for name in names[1:]}
+            yield idle | noise  # without its enable nothing is written
+        shifts = {name: getattr(lowered, name) for name in config.shift_ports}
+        codes = rng.choice(1 << config.in_bits, min(1 << config.in_bits, CODES), replace=False)
+        busy = rng.uniform(0.3, 1.0, 2)
+        for code in codes.tolist():
+            while rng.random() > busy[0]:
+                yield idle | shifts | {"o__ready": int(rng.random() < busy[1]), "lowered": lowered}
+            beat = dict(i__valid=1, i__payload=code, o__ready=int(rng.random() < busy[1]), lowered=lowered)
+            yield idle | shifts | beat | {"rst": int(rng.random() < 0.01)}
+        for _ in range(2 * config.stages):
+            yield idle | shifts | {"o__ready": 1}
+
+
+def _table(rng: np.random.Generator, config: PwlConfig, k: int) -> LoweredTable:
+    """Coefficients over their whole range, results mostly inside the codes for even k and mostly outside for odd k."""
+    low, high = code_range(config.in_bits, config.in_signed)
+    c_low, c_high = code_range(config.coef_bits, True)
+    shift = int(rng.integers(0, config.largest("intercept_shift") + 1))
+    inside = max(config.in_bits, shift) + config.coef_bits - config.out_bits
+    output_shift = min(max(inside - 4 * (k % 2) - int(rng.integers(0, 3)), 0), config.largest("output_shift"))
+    return LoweredTable(
+        thresholds=tuple(sorted(rng.integers(low, high, config.entries - 1, endpoint=True).tolist())),
+        slopes=tuple(rng.integers(c_low, c_high, config.entries, endpoint=True).tolist()),
+        intercepts=tuple(rng.integers(c_low, c_high, config.entries, endpoint=True).tolist()),
+        intercept_shift=shift if config.intercept_shift is None else config.intercept_shift,
+        output_shift=(output_shift if config.output_shift is None else config.output_shift)
+        if config.output == "code"
+        else None,
+        s=0,
+        in_bits=config.in_bits,
+        in_signed=config.in_signed,
+        coef_bits=config.coef_bits,
+        out_bits=config.out_bits,
+        out_signed=config.out_signed,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(argv)
+    config = PwlConfig(
+        entries=arguments.entries,
+        in_bits=arguments.width,
+        coef_bits=arguments.width,
+        out_bits=arguments.width,
+        stages=arguments.stages,
+    )
+    require_range("--count", arguments.count, 1, 1000)
+    require_range("--tables", arguments.tables, 1, 1000)
+    faults = mutate(config, arguments.count, arguments.seed, arguments.tables)
+    fates = {
+        fate: [fault for fault in faults if fault.outcome == fate] for fate in ("killed", "equivalent", "survived")
+    }
+    if arguments.json:
+        print_json([asdict(fault) for fault in faults])
+    else:
+        print(", ".join(f"{len(found)} {fate}" for fate, found in fates.items()))
+        for fault in fates["survived"] + fates["equivalent"]:
+            print(f"{fault.outcome}: {fault.command}")
+    return 0 if len(fates["killed"]) >= NEEDED * (len(faults) - len(fates["equivalent"])) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m rtl.formal.mutate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  python -m rtl.formal.mutate --count 100 --seed 2",
+    )  # fmt: skip
+    parser.add_argument("--entries", type=int, default=8, metavar="N", help="entries of the unit (8)")
+    parser.add_argument("--width", type=int, default=8, metavar="BITS", help="its three widths (8)")
+    parser.add_argument("--stages", type=int, default=3, metavar="N", help="its stages (3)")
+    parser.add_argument("--count", type=int, default=100, metavar="N", help="faults (100)")
+    parser.add_argument("--tables", type=int, default=TABLES, metavar="N", help=f"tables in the vectors ({TABLES})")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the faults and the vectors (1)")
+    parser.add_argument("--json", action="store_true", help="one row per fault as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,386 @@
+"""The integer piecewise-linear unit: `sim.reference.LoweredTable` in gates.
+
+i   = number of thresholds at or below q              N-1 parallel comparators, a thermometer code
+acc = slopes[i] * q + (intercepts[i] << intercept_shift)
+y   = saturate(round_half_up(acc, output_shift))      only where the output is a code
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from amaranth.hdl import C, Cat, Module, Mux, Shape, Value, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl import pipeline, storage
+from rtl.arithmetic import round_and_saturate, shift_right
+from rtl.pipeline import Fields, Step
+from sim.reference import InputError, LoweredTable
+from sim.reference.arithmetic import code_range
+from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, require_range
+
+OUTPUTS = ("code", "acc")
+HALVED_PRODUCT_BITS = 40  # a wider product, cut into HALVED_STAGES or more, is made by halves
+HALVED_STAGES = 5
+
+
+class Word(NamedTuple):
+    """One write to a table: list (0 thresholds, 1 slopes, 2 intercepts), position, and the port's data bits."""
+
+    select: int
+    address: int
+    data: int
+
+
+@dataclass(frozen=True)
+class PwlConfig:
+    """The shape of a unit, checked on construction; every fault raises `InputError` with the field's name.
+
+    Widths are in bits. `storage` is "flops", "latches", or "constants", which needs `constants`, the table to wire in.
+    A shift given as an integer is fixed; None makes it an input of the unit, up to `max_intercept_shift` (in_bits - 1
+    unless given) and `max_output_shift` (in_bits + coef_bits - 1). `output` is "code", rounded and saturated to
+    `out_bits`, or "acc", the accumulator itself. `stages` is the latency in cycles.
+    """
+
+    entries: int = 8
+    in_bits: int = 8
+    in_signed: bool = True
+    coef_bits: int = 8
+    out_bits: int = 8
+    out_signed: bool = True
+    output: str = "code"
+    storage: str = "flops"
+    constants: LoweredTable | None = None
+    intercept_shift: int | None = None
+    output_shift: int | None = None
+    max_intercept_shift: int | None = None
+    max_output_shift: int | None = None
+    stages: int = 3
+
+    def __post_init__(self) -> None:
+        require_range("entries", self.entries, *ENTRIES_RANGE)
+        for name in ("in_bits", "coef_bits", "out_bits"):
+            require_range(name, getattr(self, name), *WIDTH_RANGE)
+        for name, choices in (("output", OUTPUTS), ("storage", storage.STYLES)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        self._check_shift("intercept_shift", 2 * self.in_bits + self.coef_bits + 3)
+        if self.output == "code":
+            self._check_shift("output_shift", self.acc_bits)
+        elif self.output_shift is not None or self.max_output_shift is not None:
+            raise InputError("output_shift must not be given where the output is the accumulator")
+        pipeline.check_stages(self.stages, (6 if self.wide else 4) + (2 if self.output == "code" else 0))
+        if (self.storage == "constants") != (self.constants is not None):
+            raise InputError("constants must be a lowered table exactly where storage is constants")
+        if self.constants is not None:
+            if self.intercept_shift is None or (self.output == "code" and self.output_shift is None):
+                raise InputError("intercept_shift and output_shift must be fixed where storage is constants")
+            self.check_fit(self.constants)
+
+    def _check_shift(self, name: str, limit: int) -> None:
+        fixed = getattr(self, name) is not None
+        if fixed and getattr(self, f"max_{name}") is not None:
+            raise InputError(f"max_{name} must not be given where {name} is fixed")
+        require_range(name if fixed else f"max_{name}", self.largest(name), 0, limit)
+
+    def largest(self, shift: str) -> int:
+        """The largest value of "intercept_shift" or "output_shift" that the unit takes: fixed, given or by default."""
+        if shift == "output_shift" and self.output == "acc":
+            return 0
+        default = self.in_bits - 1 + (self.coef_bits if shift == "output_shift" else 0)
+        given = (value for value in (getattr(self, shift), getattr(self, f"max_{shift}")) if value is not None)
+        return next(given, default)
+
+    @classmethod
+    def hard_wired(cls, lowered: LoweredTable, stages: int = 3) -> "PwlConfig":
+        """The unit of one table at one scale; its output is the accumulator where the table has no output shift."""
+        return cls(
+            entries=len(lowered.slopes),
+            in_bits=lowered.in_bits,
+            in_signed=lowered.in_signed,
+            coef_bits=lowered.coef_bits,
+            out_bits=lowered.out_bits,
+            out_signed=lowered.out_signed,
+            output="acc" if lowered.output_shift is None else "code",
+            storage="constants",
+            constants=lowered,
+            intercept_shift=lowered.intercept_shift,
+            output_shift=lowered.output_shift,
+            stages=stages,
+        )
+
+    @property
+    def acc_bits(self) -> int:
+        """Accumulator width that no code, table or admitted shift can overflow."""
+        return max(self.in_bits + self.coef_bits, self.coef_bits + self.largest("intercept_shift")) + 1
+
+    @property
+    def wide(self) -> bool:
+        """Whether the unit is wide enough to gain by a product in halves."""
+        return self.in_bits + self.coef_bits > HALVED_PRODUCT_BITS
+
+    @property
+    def halved(self) -> bool:
+        """Whether the product is made by halves: where the unit is wide, and deep enough to need it."""
+        return self.wide and self.stages >= HALVED_STAGES
+
+    @property
+    def in_shape(self) -> Shape:
+        """The shape of q and of a threshold."""
+        return Shape(self.in_bits, self.in_signed)
+
+    @property
+    def out_shape(self) -> Shape:
+        """The shape of the output's payload."""
+        return signed(self.acc_bits) if self.output == "acc" else Shape(self.out_bits, self.out_signed)
+
+    @property
+    def data_bits(self) -> int:
+        """Width of the table's write port: the wider of a threshold and a coefficient."""
+        return max(self.in_bits, self.coef_bits)
+
+    @property
+    def shift_ports(self) -> list[str]:
+        """The shifts that are inputs of the unit: not fixed, and not always 0."""
+        names = ("intercept_shift", "output_shift")
+        return [name for name in names if getattr(self, name) is None and self.largest(name)]
+
+    def check_fit(self, lowered: LoweredTable) -> None:
+        """Raise `InputError` where the unit would not compute `lowered` exactly: a table wider than the unit."""
+        for name in ("entries", "in_bits", "coef_bits"):
+            has = len(lowered.slopes) if name == "entries" else getattr(lowered, name)
+            if has > getattr(self, name):
+                raise InputError(f"{name} of the table must be at most the unit's {getattr(self, name)}, not {has}")
+        same = ["in_signed", "out_bits", "out_signed"] if self.output == "code" else ["in_signed"]
+        for name in same:
+            if getattr(lowered, name) != getattr(self, name):
+                raise InputError(
+                    f"{name} of the table must be the unit's {getattr(self, name)}, not {getattr(lowered, name)}"
+                )
+        for name in ["intercept_shift"] + (["output_shift"] if self.output == "code" else []):
+            has, fixed, highest = getattr(lowered, name), getattr(self, name), self.largest(name)
+            if has is None:
+                continue  # lowered without an output scale: the shift is the user's to drive
+            if fixed is not None and has != fixed:
+                raise InputError(f"{name} of the table must be the unit's fixed {fixed}, not {has}")
+            if has > highest:
+                raise InputError(f"{name} of the table must be at most the unit's {highest}, not {has}")
+
+    def words(self, lowered: LoweredTable) -> list[Word]:
+        """The writes that load `lowered`, in load order: thresholds, slopes, intercepts.
+
+        A shorter table is filled up with thresholds at the top code and copies of its last entry, which is exact.
+        Raises `InputError` where the table does not fit.
+        """
+        self.check_fit(lowered)
+        spare = self.entries - len(lowered.slopes)
+        top = code_range(self.in_bits, self.in_signed)[1]
+        lists = (
+            (self.in_bits, [*lowered.thresholds, *[top] * spare]),
+            (self.coef_bits, [*lowered.slopes, *lowered.slopes[-1:] * spare]),
+            (self.coef_bits, [*lowered.intercepts, *lowered.intercepts[-1:] * spare]),
+        )
+        return [
+            Word(select, address, value & ((1 << bits) - 1))
+            for select, (bits, values) in enumerate(lists)
+            for address, value in enumerate(values)
+        ]
+
+
+class Pwl(wiring.Component):
+    """The unit as a component; see `PwlConfig` for its parameters and `rtl.pipeline` for stall and reset.
+
+    Streams: `i` carries codes q, `o` codes y or accumulators. Latency `stages` cycles, one result per cycle.
+
+    A stored table is written through `table` (see `rtl.storage`). Table and shifts are quasi-static: changing them with
+    beats in flight is undefined. A word written in cycle n serves codes taken from cycle n + `storage.SETTLE` on.
+
+    `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.storage.latch_verilog`.
+    """
+
+    def __init__(self, config: PwlConfig, latch_cell: str = "latch") -> None:
+        self.config = config
+        self.latch_cell = latch_cell
+        ports = {
+            "i": In(stream.Signature(config.in_shape)),
+            "o": Out(stream.Signature(config.out_shape)),
+        }
+        if config.storage != "constants":
+            ports["table"] = In(storage.port(config.entries, config.data_bits))
+        ports |= {name: In(range(config.largest(name) + 1)) for name in config.shift_ports}
+        super().__init__(ports)
+
+    @property
+    def verilog(self) -> str:
+        """The text of the modules that the emitted Verilog needs beside the unit's own."""
+        return storage.latch_verilog(self.latch_cell) if self.config.storage == "latches" else ""
+
+    def describe(self) -> dict[str, Any]:
+        """What a user must know beside the ports."""
+        parameters = {key: value for key, value in asdict(self.config).items() if key != "constants"}
+        parameters |= {f"max_{name}": self.config.largest(name) for name in ("intercept_shift", "output_shift")}
+        return {
+            "parameters": parameters | {"acc_bits": self.config.acc_bits},
+            "latency": self.config.stages,
+            "interval": 1,
+            **describe_table(self.config),
+        }
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        table = build_table(m, self.config, getattr(self, "table", None), self.latch_cell)
+        steps = pwl_steps(self.config, *table, self._shift("intercept_shift"), self._shift("output_shift"))
+        pipeline.build(m, self.i, self.o, steps, self.config.stages, result=self.config.output)
+        return m
+
+    def _shift(self, name: str) -> Value | int:
+        return getattr(self, name) if name in self.config.shift_ports else getattr(self.config, name) or 0
+
+
+def build_table(m: Module, config: PwlConfig, write: Any, latch_cell: str) -> list[storage.Words]:
+    """The table's words, [thresholds, slopes, intercepts], in the storage that `config` asks for."""
+    coefficient = signed(config.coef_bits)
+    shapes = (
+        ("threshold", config.in_shape, config.entries - 1),
+        ("slope", coefficient, config.entries),
+        ("intercept", coefficient, config.entries),
+    )
+    if config.storage == "flops":
+        return storage.flops(m, write, shapes)
+    if config.storage == "latches":
+        return storage.latches(m, write, shapes, latch_cell)
+    assert config.constants is not None  # PwlConfig saw to it
+    values: list[list[int]] = [[], [], []]
+    for word in config.words(config.constants):
+        values[word.select].append(word.data)
+    return storage.constants([(name, shape, values[k]) for k, (name, shape, _) in enumerate(shapes)])
+
+
+def describe_table(config: PwlConfig) -> dict[str, Any]:
+    """How a stored table is loaded; nothing where the table is wired in."""
+    if config.storage == "constants":
+        return {}
+    lists = (
+        ("thresholds", config.entries - 1, config.in_bits, config.in_signed),
+        ("slopes", config.entries, config.coef_bits, True),
+        ("intercepts", config.entries, config.coef_bits, True),
+    )
+    return {
+        "table": {
+            "load_order": [
+                {"list": name, "select": select, "count": count, "bits": bits, "signed": sign}
+                for select, (name, count, bits, sign) in enumerate(lists)
+            ],
+            "write": "one word per clock with table__en at 1; the word is the low bits of table__data",
+            "settle_cycles": storage.SETTLE[config.storage],
+            "quasi_static": "table and shifts must not change with beats in flight: drain first",
+        }
+    }
+
+
+def pwl_steps(
+    config: PwlConfig,
+    thresholds: storage.Words,
+    slopes: storage.Words,
+    intercepts: storage.Words,
+    intercept_shift: Value | int,
+    output_shift: Value | int,
+    source: str = "payload",
+) -> list[Step]:
+    """The steps from the field `source`, a code q, to the field `acc` or `code`."""
+
+    def compare(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"q": f[source], "above": Cat(f[source] >= t for t in thresholds)}
+
+    def select(m: Module, f: Mapping[str, Value]) -> Fields:
+        # sorted thresholds give a thermometer code; its edge is the entry
+        above = f["above"]
+        hot = [a & ~b for a, b in zip([C(1, 1), *above], [*above, C(0, 1)], strict=True)]
+        return {"slope": one_hot(hot, slopes), "intercept": one_hot(hot, intercepts)}
+
+    def scale(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"scaled": shift_right(f["acc"], output_shift)}
+
+    def limit(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"code": round_and_saturate(m, f["scaled"], config.out_shape)}
+
+    steps = [
+        Step("compare", (source,), pipeline.compare_levels(config.in_bits), compare),
+        Step("select", ("above",), pipeline.select_levels(config.entries), select),
+        *(_halved_steps if config.halved else _multiply_add_steps)(config, intercept_shift),
+    ]
+    if config.output == "code":
+        steps += [
+            Step("scale", ("acc",), pipeline.shift_levels(config.largest("output_shift") + 1), scale),
+            Step("limit", ("scaled",), pipeline.adder_levels(config.out_bits), limit),
+        ]
+    return steps
+
+
+def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int) -> list[Step]:
+    """From `q`, `slope`, `intercept` to `acc`."""
+
+    def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"product": f["q"] * f["slope"]}
+
+    def add(m: Module, f: Mapping[str, Value]) -> Fields:
+        total = f["product"] + (f["intercept"] << intercept_shift)
+        return {"acc": total[: config.acc_bits].as_signed()}
+
+    distances = config.largest("intercept_shift") + 1
+    add_levels = pipeline.adder_levels(config.acc_bits) + pipeline.shift_levels(distances)
+    return [
+        Step("multiply", ("q", "slope"), pipeline.multiplier_levels(config.in_bits, config.coef_bits), multiply),
+        Step("add", ("product", "intercept"), add_levels, add),
+    ]
+
+
+def _halved_steps(config: PwlConfig, intercept_shift: Value | int) -> list[Step]:
+    """The same by halves of both operands, so that no step has a carry longer than about half the accumulator.
+
+    With q = q1 * 2**h + q0 and slope = s1 * 2**h + s0, the three sums of weight 1, 2**h and 2**(2h) are made at once,
+    then joined from below.
+    """
+    half = min(config.in_bits, config.coef_bits) // 2
+    width = config.acc_bits
+
+    def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
+        (q0, q1), (s0, s1) = ((v[:half], v[half:]) for v in (f["q"], f["slope"]))
+        q1 = q1.as_signed() if config.in_signed else q1
+        s1 = s1.as_signed()
+        products = {"low": q0 * s0, "cross_0": q0 * s1, "cross_1": q1 * s0, "high": q1 * s1}
+        return products | {"aligned": (f["intercept"] << intercept_shift)[:width].as_signed()}
+
+    def partial(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {
+            "sum_low": f["low"] + f["aligned"][: 2 * half],
+            "sum_middle": f["cross_0"] + f["cross_1"],
+            "sum_high": f["high"] + f["aligned"][2 * half :].as_signed(),
+        }
+
+    def middle(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"done": f["sum_low"][:half], "joined": f["sum_middle"] + f["sum_low"][half:]}
+
+    def high(m: Module, f: Mapping[str, Value]) -> Fields:
+        total = f["sum_high"] + (f["joined"] >> half)
+        return {"acc": Cat(f["done"], f["joined"][:half], total)[:width].as_signed()}
+
+    wide = max(config.in_bits, config.coef_bits) - half
+    carry = pipeline.adder_levels(width - 2 * half)
+    return [
+        Step("multiply", ("q", "slope", "intercept"), pipeline.multiplier_levels(wide, wide), multiply),
+        Step("partial", ("low", "cross_0", "cross_1", "high", "aligned"), carry, partial),
+        Step("middle", ("sum_low", "sum_middle"), carry, middle),
+        Step("high", ("sum_high", "joined", "done"), carry, high),
+    ]
+
+
+def one_hot(hot: list[Value], words: list[Value]) -> Value:
+    """The word whose bit of `hot` is 1, by AND and OR; all words have one shape."""
+    shape = words[0].shape()
+    gated = [Mux(h, word, 0) for h, word in zip(hot, words, strict=True)]
+    bits = Value.cast(0)
+    for word in gated:
+        bits = bits | word
+    return bits[: shape.width].as_signed() if shape.signed else bits[: shape.width]

@@ -1,0 +1,91 @@
+"""Where a unit keeps its table: flip-flops, latches, or wires.
+
+A table is three lists of words (0 thresholds, 1 slopes, 2 intercepts), written one word at a time through a port
+`en`, `select`, `address`, `data`; an address or a selection that does not exist writes nothing.
+"""
+
+from collections.abc import Sequence
+
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Shape, Signal, Value, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
+
+STYLES = ("flops", "latches", "constants")
+SETTLE = {"flops": 1, "latches": 2}  # cycles from a write to the first beat that it serves
+Words = list[Value]
+
+
+def port(entries: int, data_bits: int) -> wiring.Signature:
+    """The write port of a table, as its writer sees it: lists of up to `entries` words of up to `data_bits` bits."""
+    return wiring.Signature(
+        {
+            "en": Out(1),
+            "select": Out(2),
+            "address": Out(range(entries)),
+            "data": Out(unsigned(data_bits)),
+        }
+    )
+
+
+def constants(lists: Sequence[tuple[str, Shape, Sequence[int]]]) -> list[Words]:
+    """The words of (name, shape, values) as wires."""
+    return [[Const(value, shape) for value in values] for _, shape, values in lists]
+
+
+def flops(m: Module, write: wiring.PureInterface, lists: Sequence[tuple[str, Shape, int]]) -> list[Words]:
+    """A register for each word of (name, shape, count); a word is there in the cycle after it was written.
+
+    No reset: a table survives it, and a word that was never written is undefined.
+    """
+    result = []
+    for select, (name, shape, count) in enumerate(lists):
+        words: Words = []
+        for address in range(count):
+            word = Signal(shape, name=f"{name}_{address}", reset_less=True)
+            with m.If(write.en & (write.select == select) & (write.address == address)):
+                m.d.sync += word.eq(write.data)
+            words.append(word)
+        result.append(words)
+    return result
+
+
+def latches(m: Module, write: wiring.PureInterface, lists: Sequence[tuple[str, Shape, int]], cell: str) -> list[Words]:
+    """A latch for each word of (name, shape, count); a word is there in the second cycle after it was written.
+
+    The port is registered at the rising edge. In the low half of the following cycle the word's gate is open; it opens
+    at the falling edge, in which the data register moves as well, and closes at the rising edge, in which it does not:
+    data is still when a gate closes, and the address moves only while every gate is shut. `cell` names the module with
+    ports `gate`, `d` and `q`, whose text is `latch_verilog(cell)`.
+    """
+    m.domains.falling = ClockDomain(clk_edge="neg", local=True, reset_less=True)
+    m.d.comb += ClockSignal("falling").eq(ClockSignal())
+    en = Signal(reset_less=True)
+    select = Signal.like(write.select, reset_less=True)
+    address = Signal.like(write.address, reset_less=True)
+    taken = Signal.like(write.data, name="data_taken", reset_less=True)
+    data = Signal.like(write.data, name="data_held", reset_less=True)
+    m.d.sync += [en.eq(write.en), select.eq(write.select), address.eq(write.address), taken.eq(write.data)]
+    m.d.falling += data.eq(taken)
+    result = []
+    for choice, (name, shape, count) in enumerate(lists):
+        words: Words = []
+        for k in range(count):
+            word = Signal(shape, name=f"{name}_{k}")
+            gate = Signal(name=f"gate_{name}_{k}")
+            m.d.comb += gate.eq(~ClockSignal() & en & (select == choice) & (address == k))
+            m.submodules[f"latch_{name}_{k}"] = Instance(
+                cell, p_WIDTH=shape.width, i_gate=gate, i_d=data[: shape.width], o_q=word
+            )
+            words.append(word)
+        result.append(words)
+    return result
+
+
+def latch_verilog(cell: str) -> str:
+    """The module of one latched word."""
+    return f"""
+/* One table word: q follows d while gate is 1 and holds while it is 0. A synthesis tool maps it to latches. */
+module {cell} #(parameter WIDTH = 1) (input gate, input [WIDTH-1:0] d, output reg [WIDTH-1:0] q);
+  always @* if (gate) q = d;
+endmodule
+"""

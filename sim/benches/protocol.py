@@ -1,0 +1,111 @@
+"""The protocol bench: stalls, a reset in mid-stream, throughput. Runs on the unit itself, a beat at a time.
+
+Plusargs: `vectors` the set's JSON, `limit` how many vectors of each load, `loads` of how many loads, `latency` in
+cycles, `seed`, `result` the file for the counters.
+"""
+
+import json
+import time
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from cocotb.triggers import FallingEdge
+
+from sim.benches import stream
+from sim.vectors import TABLE_LISTS, VectorSet
+
+NEVER = repeat(False)
+
+
+def _plusarg(name: str) -> int:
+    return int(cocotb.plusargs[name])
+
+
+def _vectors() -> VectorSet:
+    return VectorSet.load(str(cocotb.plusargs["vectors"]))
+
+
+async def _load(dut: Any, vectors: VectorSet, load: int) -> None:
+    """Write the table in load order and set the quasi-static inputs; nothing may be in flight."""
+    for select, key in enumerate(TABLE_LISTS):
+        if not hasattr(dut, "table__en"):
+            break
+        mask = (1 << len(dut.table__data)) - 1
+        for address, word in enumerate(vectors.arrays[key][load].tolist()):
+            dut.table__en.value, dut.table__select.value, dut.table__address.value = 1, select, address
+            dut.table__data.value = word & mask
+            await FallingEdge(dut.clk)
+        dut.table__en.value = 0
+    for key in vectors.arrays:
+        if hasattr(dut, key):
+            port = getattr(dut, key)
+            port.value = int(vectors.arrays[key][load]) & ((1 << len(port)) - 1)
+    await FallingEdge(dut.clk)
+
+
+def _parts(vectors: VectorSet) -> list[tuple[int, list[int], list[int]]]:
+    """(load, inputs, expected) of the first loads, cut to the limit, evenly over each load."""
+    rows, first = [], 0
+    for load, count in enumerate(vectors.counts.tolist()):
+        if load < _plusarg("loads"):
+            step = max(1, count // _plusarg("limit"))
+            part = slice(first, first + count, step)
+            rows.append((load, vectors.payloads("inputs", part), vectors.payloads("expected", part)))
+        first += count
+    return rows
+
+
+@cocotb.test()
+async def random_stalls_lose_duplicate_and_reorder_nothing(dut) -> None:
+    vectors = _vectors()
+    await stream.start(dut)
+    beats = cycles = 0
+    start = time.perf_counter()
+    for load, inputs, expected in _parts(vectors):
+        await _load(dut, vectors, load)
+        for k, (slow_in, slow_out) in enumerate(((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))):
+            seed = 10 * (100 * _plusarg("seed") + load) + 2 * k
+            feeding = cocotb.start_soon(stream.feed(dut, inputs, stream.stalls(seed, slow_in)))
+            cycles += await stream.check(dut, expected, stream.stalls(seed + 1, slow_out))
+            await feeding
+            await stream.nothing_more(dut)
+            beats += len(expected)
+    counters = {"vectors": beats, "cycles": cycles, "seconds": time.perf_counter() - start}
+    Path(str(cocotb.plusargs["result"])).write_text(json.dumps(counters))
+
+
+@cocotb.test()
+async def a_reset_in_mid_stream_drops_what_was_in_flight_and_nothing_else(dut) -> None:
+    vectors = _vectors()
+    await stream.start(dut)
+    load, inputs, expected = _parts(vectors)[0]
+    await _load(dut, vectors, load)
+    for k in range(4):
+        # results are held back, so that the pipeline is full when the reset comes
+        feeding = cocotb.start_soon(stream.feed(dut, inputs, stream.stalls(k, 0.2)))
+        await stream.check(dut, expected[: 3 + 5 * k], stream.stalls(50 + k, 0.5))
+        for _ in range(_plusarg("latency") + 2):
+            await FallingEdge(dut.clk)
+        assert int(dut.o__valid.value), "nothing was in flight, so the reset shows nothing"
+        feeding.cancel()
+        await stream.reset(dut, cycles=1 + k)
+        await stream.nothing_more(dut, cycles=8 + k)
+        # the table is not written again: a reset keeps it
+        feeding = cocotb.start_soon(stream.feed(dut, inputs, stream.stalls(60 + k, 0.3)))
+        await stream.check(dut, expected, stream.stalls(70 + k, 0.3))
+        await feeding
+        await stream.nothing_more(dut)
+
+
+@cocotb.test()
+async def one_result_comes_per_cycle_when_nothing_stalls(dut) -> None:
+    vectors = _vectors()
+    await stream.start(dut)
+    load, inputs, expected = _parts(vectors)[0]
+    await _load(dut, vectors, load)
+    feeding = cocotb.start_soon(stream.feed(dut, inputs, NEVER))
+    cycles = await stream.check(dut, expected, NEVER)
+    await feeding
+    assert cycles == len(expected) + _plusarg("latency"), f"{len(expected)} results took {cycles} cycles"

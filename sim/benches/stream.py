@@ -1,0 +1,106 @@
+"""Feed and check: the two coroutines that every stream bench is made of."""
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge, RisingEdge
+
+PATIENCE = 500  # cycles without a beat before a stream counts as stuck
+
+
+class Stuck(AssertionError):
+    """A stream on which nothing has moved for `PATIENCE` cycles."""
+
+
+def stalls(seed: int, probability: float) -> Iterable[bool]:
+    """Whether to stall, cycle by cycle; the same for the same seed."""
+    source = random.Random(seed)
+    while True:
+        yield source.random() < probability
+
+
+async def reset(dut: Any, cycles: int = 2) -> None:
+    """Hold the streams idle and `rst` high; ends half a cycle after the first edge without it."""
+    dut.rst.value = 1
+    dut.i__valid.value = 0
+    dut.o__ready.value = 0
+    for _ in range(cycles):
+        await FallingEdge(dut.clk)
+    dut.rst.value = 0
+    await FallingEdge(dut.clk)
+
+
+async def start(dut: Any) -> None:
+    """Start the clock, set every input, reset."""
+    dut.clk.value = 0
+    Clock(dut.clk, 2, unit="ns").start()
+    dut.i__payload.value = 0
+    if hasattr(dut, "table__en"):
+        dut.table__en.value = 0
+    await reset(dut)
+
+
+async def feed(dut: Any, beats: Sequence[int], stalled: Iterable[bool]) -> None:
+    """Offer each beat until it is taken. Inputs change at the falling edge and are taken at the rising one."""
+    gaps = iter(stalled)
+    for beat in beats:
+        while next(gaps):
+            dut.i__valid.value = 0
+            await FallingEdge(dut.clk)
+        dut.i__payload.value = beat
+        dut.i__valid.value = 1
+        await _taken(dut.clk, dut.i__valid, dut.i__ready)
+    dut.i__valid.value = 0
+
+
+async def check(dut: Any, expected: Sequence[int], stalled: Iterable[bool]) -> int:
+    """Take as many beats as are expected and compare each, in order; returns the cycles from the call to the last.
+
+    Raises `AssertionError` with the beat's position and both values, or `Stuck` where nothing comes.
+    """
+    gaps = iter(stalled)
+    cycles = quiet = position = 0
+    held = None
+    while position < len(expected):
+        dut.o__ready.value = int(not next(gaps))
+        await RisingEdge(dut.clk)
+        cycles, quiet = cycles + 1, quiet + 1
+        if int(dut.o__valid.value):
+            got = int(dut.o__payload.value)
+            assert held is None or got == held, (
+                f"beat {position}: changed from {held:#x} to {got:#x} before it was taken"
+            )
+            held = got
+            if int(dut.o__ready.value):
+                want = expected[position]
+                assert got == want, f"beat {position}: expected {want:#x}, got {got:#x}"
+                position, quiet, held = position + 1, 0, None
+        else:
+            assert held is None, f"beat {position}: withdrawn before it was taken"
+        if quiet > PATIENCE:
+            raise Stuck(f"stuck after {position} of {len(expected)} beats")
+        await FallingEdge(dut.clk)
+    dut.o__ready.value = 0
+    return cycles
+
+
+async def nothing_more(dut: Any, cycles: int = 64) -> None:
+    """Require that no further beat comes."""
+    dut.o__ready.value = 1
+    for _ in range(cycles):
+        await RisingEdge(dut.clk)
+        assert not int(dut.o__valid.value), f"a beat too many: {int(dut.o__payload.value):#x}"
+    await FallingEdge(dut.clk)
+    dut.o__ready.value = 0
+
+
+async def _taken(clk: Any, valid: Any, ready: Any) -> None:
+    for _ in range(PATIENCE):
+        await RisingEdge(clk)
+        taken = int(valid.value) and int(ready.value)
+        await FallingEdge(clk)
+        if taken:
+            return
+    raise Stuck("no beat was taken")

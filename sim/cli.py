@@ -1,0 +1,168 @@
+"""`python -m sim {vectors,regress,check}`: vectors from the specification, and the units checked against them."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sim import regress, runner
+from sim.check import check_set
+from sim.reference import InputError, PwlTable
+from sim.reference.command import Parser, print_json, run
+from sim.reference.pwl import require_range
+from sim.simulators import SIMULATORS
+from sim.suites import fitted_suite, load_tables, random_suite
+from sim.vectors import UNITS, VectorSet, load_folder
+
+EXAMPLE = """examples:
+  python -m sim regress --quick
+  python -m sim vectors --tables tables --digits -o build/vectors
+  python -m sim regress --from build/vectors --unit pwl --simulator verilator --json
+  python -m sim check gelu8.v --table tables/gelu-8-genetic.json --simulator icarus
+"""
+COLUMNS = ("unit", "set", "simulator", "bench", "vectors", "mismatches", "cycles", "vectors_per_second", "seed")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code: 1 where a unit differs from its vectors."""
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(argv)
+    require_range("--seed", arguments.seed, 0, (1 << 31) - 1)
+    return arguments.do(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m sim", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    vectors = commands.add_parser("vectors", help="write vector files: an .npz and a .json each")
+    vectors.set_defaults(do=_vectors)
+    vectors.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="where to write them")
+    vectors.add_argument("--tables", type=Path, metavar="DIR", help="a folder of table files: every code, every scale")
+    vectors.add_argument("--digits", action="store_true", help="train the digits network, its activations (--tables)")
+    vectors.add_argument("--no-random", action="store_true", help="leave out the random tables and operands")
+    _add_common(vectors)
+
+    regression = commands.add_parser("regress", help="run the units on vectors and compare, bit for bit")
+    regression.set_defaults(do=_regress)
+    regression.add_argument("--from", dest="source", type=Path, metavar="DIR", help="vector files (else random ones)")
+    _add_running(regression)
+    _add_common(regression)
+
+    check = commands.add_parser("check", help="an emitted piecewise-linear unit on every code and scale of a table")
+    check.set_defaults(do=_check)
+    check.add_argument("verilog", type=Path, metavar="FILE.v", help="from python -m rtl pwl; FILE.rtl.json beside it")
+    check.add_argument("--table", type=Path, required=True, metavar="JSON", help="the table to load")
+    _add_running(check)
+    _add_output(check)
+    return parser
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--simulator", nargs="+", choices=SIMULATORS, default=list(SIMULATORS), help="both unless given"
+    )
+    parser.add_argument("--build", type=Path, default=runner.BUILD, metavar="DIR", help=f"for builds ({runner.BUILD})")
+    parser.add_argument("--waves", action="store_true", help="keep every waveform in the build folder's waves")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="simulations at once (1)")
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--unit", nargs="+", choices=UNITS, default=UNITS, help="all unless given")
+    parser.add_argument("--quick", action="store_true", help="every kind of case, few of each")
+    _add_output(parser)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random tables, operands and stalls (0)")
+    parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
+
+
+def _vectors(arguments: argparse.Namespace) -> int:
+    units = tuple(arguments.unit)
+    sets = [] if arguments.no_random else random_suite(arguments.seed, arguments.quick, units)
+    if arguments.tables is not None:
+        sets += fitted_suite(arguments.tables, units)
+    if arguments.digits:
+        sets += _digits(arguments)
+    if not sets:
+        raise InputError("--no-random needs --tables with tables for the units, or there is nothing to write")
+    rows = []
+    for vectors in sets:
+        path = vectors.save(arguments.folder)
+        rows.append({"unit": vectors.unit, "set": vectors.name, "vectors": vectors.size, "loads": len(vectors.counts)})
+        print(f"{path}: {vectors.size} vectors", file=sys.stderr)
+    if arguments.json:
+        print_json(rows)
+    return 0
+
+
+def _digits(arguments: argparse.Namespace) -> list[VectorSet]:
+    if arguments.tables is None:
+        raise InputError("--digits needs --tables, for gelu, exp and div")
+    try:
+        from sim.digits_vectors import choose_tables, digits_sets
+    except ModuleNotFoundError as error:
+        raise InputError(f'--digits needs {error.name}: pip install "bitwright[digits]"') from None
+    tables = choose_tables([table for _, table in load_tables(arguments.tables)])
+    sets = digits_sets(tables, arguments.seed, images=16 if arguments.quick else 128)
+    return [vectors for vectors in sets if vectors.unit in arguments.unit]
+
+
+def _regress(arguments: argparse.Namespace) -> int:
+    units = tuple(arguments.unit)
+    if arguments.source is not None:
+        sets = load_folder(arguments.source, units)
+    else:
+        sets = random_suite(arguments.seed, arguments.quick, units)
+    return _run(arguments, regress.jobs(sets, arguments.simulator, arguments.quick))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    unit, vectors = check_set(arguments.verilog, PwlTable.load(arguments.table))
+    work = regress.jobs([vectors], arguments.simulator, quick=True)
+    return _run(arguments, [dataclasses.replace(job, unit=unit) for job in work])
+
+
+def _run(arguments: argparse.Namespace, work: Sequence[regress.Job]) -> int:
+    if arguments.jobs < 1:
+        raise InputError(f"--jobs must be at least 1, not {arguments.jobs}")
+    waves = arguments.build / "waves" if arguments.waves else None
+    results = regress.run(work, arguments.seed, arguments.build, waves, arguments.jobs)
+    rows = []
+    for job_rows in tqdm(results, total=len(work), unit="job", file=sys.stderr, disable=None):
+        rows += job_rows
+        for row in job_rows:
+            if not regress.passed(row):
+                print(_failure(row), file=sys.stderr)
+    if arguments.json:
+        print_json(rows)
+    else:
+        _print_table(rows)
+    failed = sum(not regress.passed(row) for row in rows)
+    vectors = sum(row["vectors"] for row in rows)
+    print(f"{len(rows)} rows, {vectors} vectors, {failed} rows failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _failure(row: dict[str, Any]) -> str:
+    what = row["problem"] or ("no vector was compared" if not row["vectors"] else "")
+    first = ", ".join(f"{key} {value}" for key, value in (row["first"] or {}).items())
+    found = f"{row['mismatches']} of {row['vectors']} wrong, the first: {first}" if first else ""
+    return f"FAILED {row['set']} {row['simulator']} {row['bench']}: {'; '.join(filter(None, (found, what)))}"
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    cells = [COLUMNS, *([str(row[column]) for column in COLUMNS] for row in rows)]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(COLUMNS))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,121 @@
+"""The device under test: a unit's Verilog and what a bench must know of its ports."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.reference import InputError, LoweredTable
+from sim.reference.files import read_text
+from sim.vectors import TABLE_LISTS, VectorSet
+
+
+@dataclass(frozen=True)
+class Device:
+    """A unit as Verilog.
+
+    `ports` are the names of all its ports; `statics` its quasi-static inputs, port name to bits; `table` the bits of
+    the table port's `select`, `address` and `data`, None where there is no such port. `latency` is in cycles.
+    """
+
+    module: str
+    verilog: str
+    ports: Sequence[str]
+    in_bits: int
+    out_bits: int
+    statics: Mapping[str, int]
+    table: Mapping[str, int] | None
+    latency: int
+
+
+def device(vectors: VectorSet, module: str = "unit") -> Device:
+    """Emit the unit that a set of vectors is for. Raises `InputError` for a configuration that cannot be built."""
+    from rtl.emit import emit
+
+    component = _component(vectors)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{module}.v"
+        description = emit(path, vectors.unit, component)
+        verilog = path.read_text()
+    unit = _described(description, verilog)
+    for side, bits in (("inputs", unit.in_bits), ("expected", unit.out_bits)):
+        if vectors.bits(side) != bits:
+            raise InputError(f"{vectors.name}: {side} must be {bits} bits wide, not {vectors.bits(side)}")
+    if "slopes" in vectors.arrays:
+        has, entries = vectors.arrays["slopes"].shape[-1], getattr(component.config, "pwl", component.config).entries
+        if has != entries:
+            raise InputError(f"{vectors.name}: slopes must be {entries} for the unit, not {has}")
+    return unit
+
+
+def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
+    """An emitted unit from `FILE.v` and the description beside it, which is returned too.
+
+    Raises `InputError` where one is missing, the description is none, or the Verilog is not the one it describes.
+    """
+    verilog, source = read_text(path), path.with_suffix(".rtl.json")
+    try:
+        description = json.loads(read_text(source))
+        if description["format"] != "bitwright-rtl" or description["version"] != 1:
+            raise ValueError("another format")
+        if hashlib.sha256(verilog.encode()).hexdigest() != description["verilog"]["sha256"]:
+            raise InputError(f"{path}: its SHA-256 is not the one in {source.name}")
+        return _described(description, verilog), description
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{source}: not a description that python -m rtl wrote ({error})") from None
+
+
+def _described(description: Mapping[str, Any], verilog: str) -> Device:
+    bits = {port["name"]: port["width"] for port in description["ports"] if port["width"]}
+    table = {name: bits[f"table__{name}"] for name in ("select", "address", "data") if f"table__{name}" in bits}
+    streams = ("i__", "o__", "table__")
+    inputs = [port["name"] for port in description["ports"] if port["direction"] == "input"]
+    return Device(
+        module=description["module"],
+        verilog=verilog,
+        ports=tuple(bits),
+        in_bits=bits["i__payload"],
+        out_bits=bits["o__payload"],
+        statics={name: bits[name] for name in inputs if name not in ("clk", "rst") and not name.startswith(streams)},
+        table=table or None,
+        latency=description["latency"],
+    )
+
+
+def _component(vectors: VectorSet) -> Any:
+    from rtl.normaliser import NormaliserUnit
+    from rtl.pwl import Pwl, PwlConfig
+    from rtl.requant import RequantConfig, Requantiser
+    from sim.normaliser_vectors import config_of
+
+    configuration = dict(vectors.configuration)
+    try:
+        if vectors.unit == "normaliser":
+            return NormaliserUnit(config_of(configuration))
+        if vectors.unit == "requant":
+            return Requantiser(RequantConfig(**configuration))
+        if configuration.get("storage") == "constants":
+            if len(vectors.counts) != 1:
+                raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
+            return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
+        return Pwl(PwlConfig(**configuration))
+    except (KeyError, TypeError, InputError) as error:
+        raise InputError(f"{vectors.name}: configuration: {error}") from None
+
+
+def lowered(vectors: VectorSet, load: int) -> LoweredTable:
+    """The table of one load as the specification's object."""
+    lists = {key: tuple(vectors.arrays[key][load].tolist()) for key in TABLE_LISTS}
+    shifts = {
+        key: int(vectors.arrays[key][load]) if key in vectors.arrays else None
+        for key in ("intercept_shift", "output_shift", "s")
+    }
+    widths = {
+        key: vectors.configuration[key] for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
+    }
+    return LoweredTable(**lists, **shifts, **widths)

@@ -1,0 +1,50 @@
+"""The requantiser: an exact accumulator back to a code, y = saturate(round(A * m * 2**-k) + z)."""
+
+import numpy as np
+
+from sim.reference.arithmetic import code_range, exact_array, round_half_up, saturate
+from sim.reference.errors import InputError
+from sim.reference.pwl import require_range
+
+MULTIPLIER_BITS = 16
+MAX_SHIFT = 47
+
+
+def requantise(
+    values: np.ndarray,
+    multiplier: np.ndarray | int,
+    shift: np.ndarray | int,
+    zero_point: int = 0,
+    out_bits: int = 8,
+    out_signed: bool = True,
+) -> np.ndarray:
+    """Codes of `out_bits` as int64, in the shape to which `values`, `multiplier` and `shift` broadcast.
+
+    `values` are integers of any size, `multiplier` unsigned 16-bit integers, `shift` in 0..47. Rounding is half up and
+    happens once, before the zero point is added; saturation comes last.
+
+    Raises:
+        InputError: a multiplier, shift or zero point outside its range.
+    """
+    _require_all("multiplier", multiplier, 0, (1 << MULTIPLIER_BITS) - 1)
+    _require_all("shift", shift, 0, MAX_SHIFT)
+    require_range("zero_point", zero_point, *code_range(out_bits, out_signed))
+    values, multiplier, shift = np.broadcast_arrays(np.asarray(values), np.asarray(multiplier), np.asarray(shift))
+    if not values.size:
+        return np.zeros(values.shape, dtype=np.int64)
+    largest = max(abs(int(values.min())), abs(int(values.max())))
+    bits = max(largest.bit_length() + MULTIPLIER_BITS, MAX_SHIFT) + 2  # the product or half a unit, their sum, the sign
+    product = exact_array(values, bits) * exact_array(multiplier, bits)
+    result = np.empty_like(product)
+    for k in np.unique(shift):
+        chosen = shift == k
+        result[chosen] = round_half_up(product[chosen], int(k))
+    return saturate(result + zero_point, out_bits, out_signed)
+
+
+def _require_all(name: str, values: np.ndarray | int, low: int, high: int) -> None:
+    array = np.asarray(values)
+    if array.dtype.kind not in "iuO":
+        raise InputError(f"{name} must be integers, not {array.dtype}")
+    for value in (array.min(), array.max()) if array.size else ():
+        require_range(name, int(value), low, high)

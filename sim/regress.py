@@ -1,0 +1,109 @@
+"""The regression: every set of vectors, in every simulator, flowing freely and stalled, and the ports' protocol."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sim import runner, simulators
+from sim.devices import Device, device
+from sim.vectors import VectorSet
+
+STALLED = 20_000  # vectors at most in the stalled bench; the flowing one has compared them all
+
+
+@dataclass(frozen=True)
+class Job:
+    """One set in one simulator. `protocol` adds the bench on the unit's own ports, which needs a build of its own.
+
+    `unit` is the Verilog to check where it is not to be emitted for the set.
+    """
+
+    vectors: VectorSet
+    simulator: str
+    protocol: bool
+    unit: Device | None = None
+
+
+def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[Job]:
+    """Every set in every simulator; the protocol once for each configuration, when `quick` once for each unit."""
+    for name in names:
+        simulators.version(name)  # a missing one is said before anything is run
+    seen = set()
+    result = []
+    for vectors in sets:
+        key = vectors.unit if quick else (vectors.unit, repr(sorted(vectors.configuration.items())))
+        result += [Job(vectors, name, key not in seen) for name in names]
+        seen.add(key)
+    return result
+
+
+def run(
+    work: Sequence[Job], seed: int = 0, folder: Path = runner.BUILD, waves: Path | None = None, processes: int = 1
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each job, in order, as they come; `waves` is a folder for waveforms."""
+    call = partial(run_job, seed=seed, folder=folder, waves=waves)
+    if processes == 1:
+        yield from map(call, work)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        yield from pool.map(call, work)
+
+
+def run_job(job: Job, seed: int, folder: Path, waves: Path | None) -> list[dict[str, Any]]:
+    """A row for each bench: flowing, stalled, protocol. `seed` decides the stalls."""
+    vectors, simulator = job.vectors, job.simulator
+
+    def wave(bench: str) -> Path | None:
+        return waves and waves.resolve() / f"{vectors.name}-{bench}-{simulator}.{WAVES[simulator]}"
+
+    if waves:
+        waves.mkdir(parents=True, exist_ok=True)
+    unit = job.unit or device(vectors)
+    benches: dict[str, Callable[[], runner.Outcome]] = {
+        "flow": lambda: runner.run_bulk(vectors, simulator, folder, waves=wave("flow"), unit=unit),
+        "stall": lambda: runner.run_bulk(
+            vectors.head(STALLED), simulator, folder, 1 + seed, waves=wave("stall"), unit=unit
+        ),
+    }
+    if job.protocol:
+        benches["protocol"] = lambda: runner.run_protocol(
+            vectors, simulator, folder, seed, waves=wave("protocol"), unit=unit
+        )
+    return [_row(job, bench, seed, _outcome(call)) for bench, call in benches.items()]
+
+
+def _outcome(call: Callable[[], runner.Outcome]) -> runner.Outcome:
+    """A build or simulation that breaks is a failed row like any other, and the rest goes on."""
+    try:
+        return call()
+    except simulators.SimulationError as error:
+        return runner.Outcome(0, 0, 0, 0.0, problem=str(error))
+
+
+WAVES = {"icarus": "fst", "verilator": "vcd"}
+
+
+def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, Any]:
+    configuration = {key: value for key, value in job.vectors.configuration.items() if key != "table"}
+    return {
+        "unit": job.vectors.unit,
+        "set": job.vectors.name,
+        "configuration": configuration,
+        "simulator": job.simulator,
+        "bench": bench,
+        "vectors": outcome.vectors,
+        "mismatches": outcome.mismatches,
+        "cycles": outcome.cycles,
+        "vectors_per_second": round(outcome.vectors / outcome.seconds) if outcome.seconds else 0,
+        "seed": seed,
+        "first": outcome.first,
+        "problem": outcome.problem,
+    }
+
+
+def passed(row: dict[str, Any]) -> bool:
+    """No wrong result, no fault of the stream, and something was compared."""
+    return row["mismatches"] == 0 and row["problem"] is None and row["vectors"] > 0

@@ -1,0 +1,94 @@
+"""The vectors find the faults of a netlist, survivors are judged by proof alone, and the simulator tells truth."""
+
+import json
+
+import pytest
+
+from rtl.formal import mutate as module
+from rtl.formal.mutate import SYNTHESISE, main, mutate
+from rtl.formal.netlist import Netlist, differ, of_copy_0
+from rtl.formal.prove import as_verilog, yosys
+from rtl.pwl import Pwl, PwlConfig
+
+SMALL = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
+
+
+def test_at_least_95_of_100_faults_of_the_8_bit_unit_are_killed(capsys):
+    assert main(["--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 100 and sum(row["outcome"] == "killed" for row in rows) >= 95
+
+
+def test_the_same_seed_gives_the_same_faults():
+    assert mutate(SMALL, 10, 1, 1) == mutate(SMALL, 10, 1, 1)
+
+
+def test_vectors_that_send_nothing_kill_nothing_and_the_command_exits_with_1(monkeypatch, capsys):
+    idle = dict.fromkeys(("i__valid", "i__payload", "o__ready", "rst"), 0)
+    monkeypatch.setattr(module, "_stimulus", lambda *_: iter([idle | {"rst": 1}, idle, idle]))
+    assert main(["--width", "4", "--entries", "2", "--count", "10"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("survived: mutate -mode") >= 5
+
+
+def test_a_netlist_that_differs_from_the_reference_is_an_error_and_no_score(monkeypatch):
+    good = module._expected
+    monkeypatch.setattr(module, "_expected", lambda *arguments: good(*arguments) ^ 1)
+    with pytest.raises(RuntimeError, match="differs from the reference"):
+        mutate(SMALL, 5)
+
+
+def test_a_survivor_is_equivalent_only_where_the_solver_proves_it(tmp_path):
+    (tmp_path / "unit.v").write_text(as_verilog(Pwl(SMALL)))
+    (tmp_path / "list.ys").write_text(SYNTHESISE.format(candidates=200, seed=1))
+    yosys(tmp_path, "list.ys")
+    commands = (tmp_path / "faults.txt").read_text().splitlines()
+    gates = [c for c in commands if " -port Y " in c and " -mode inv " in c]
+    assert module._survivor(tmp_path, gates[0], 60) == "survived"
+    assert module._survivor(tmp_path, "mutate -mode none -module unit", 60) == "equivalent"
+    assert module._survivor(tmp_path, "mutate -mode inv -module unit -cell x -port Q ", 60) == "survived"
+
+
+def gates(cells: dict[str, tuple[str, dict]], ports: dict[str, tuple[str, list]]) -> str:
+    """yosys' JSON of a small module `top`."""
+    module = {
+        "ports": {name: {"direction": flow, "bits": bits} for name, (flow, bits) in ports.items()},
+        "cells": {
+            n: {"type": kind, "connections": {p: [b] for p, b in pins.items()}} for n, (kind, pins) in cells.items()
+        },
+    }
+    return json.dumps({"modules": {"top": module}})
+
+
+def test_every_gate_of_the_simulator_has_its_truth_table():
+    truth = {"AND": 8, "OR": 14, "XOR": 6, "NAND": 7, "NOR": 1, "XNOR": 9, "ANDNOT": 2, "ORNOT": 11}
+    for name, table in truth.items():
+        text = gates({"g": (f"$_{name}_", {"A": 2, "B": 3, "Y": 4})}, {"a": ("input", [2, 3]), "y": ("output", [4])})
+        netlist = Netlist(text, "top", 4)
+        netlist.drive(a=[0b1010, 0b1100])  # copy k sees a = k
+        netlist.settle()
+        assert netlist.read("y") == [table], name
+    text = gates({"g": ("$_MUX_", {"A": 2, "B": 3, "S": 4, "Y": 5}), "n": ("$_NOT_", {"A": 5, "Y": 6})},
+                 {"a": ("input", [2, 3, 4]), "y": ("output", [5, 6])})  # fmt: skip
+    netlist = Netlist(text, "top", 8)
+    netlist.drive(a=[0xAA, 0xCC, 0xF0])
+    netlist.settle()
+    assert netlist.read("y") == [0xCA, 0x35]
+
+
+def test_flip_flops_take_their_inputs_together():
+    cells = {"f": ("$_DFF_P_", {"C": 9, "D": 2, "Q": 3}), "g": ("$_DFF_P_", {"C": 9, "D": 3, "Q": 4})}
+    netlist = Netlist(gates(cells, {"d": ("input", [2]), "q": ("output", [3, 4])}), "top", 1)
+    seen = []
+    for value in (1, 0, 0):
+        netlist.drive(d=value)
+        netlist.settle()
+        netlist.clock()
+        seen.append(of_copy_0(netlist.read("q")))
+    assert seen == [1, 2, 0]
+    assert differ([0b0101, 0b1111], 0b1111) == 0b1010
+
+
+def test_a_bad_count_is_one_line_and_exit_code_2(capsys):
+    assert main(["--count", "0"]) == 2
+    assert capsys.readouterr().err == "error: --count must be in 1..1000, not 0\n"

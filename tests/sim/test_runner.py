@@ -1,0 +1,258 @@
+"""The units equal the specification in both simulators, and each checker is shown to fail on a unit that is wrong."""
+
+import dataclasses
+import re
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pytest
+
+from sim import harness, runner, simulators
+from sim.devices import Device, device
+from sim.pwl_vectors import random_set
+from sim.reference import InputError
+from sim.vectors import VectorSet
+
+EIGHT = random_set("eight", seed=1, tables=8, entries=8)
+UNIT = device(EIGHT)
+
+
+@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+def test_a_unit_equals_the_specification_on_every_vector_with_and_without_stalls(simulator):
+    flowing = runner.run_bulk(EIGHT, simulator)
+    assert (flowing.vectors, flowing.mismatches, flowing.problem) == (EIGHT.size, 0, None)
+    assert flowing.cycles == EIGHT.size + len(EIGHT.counts) * UNIT.latency
+    for seed in (1, 2):
+        stalled = runner.run_bulk(EIGHT, simulator, stall_seed=seed)
+        assert (stalled.vectors, stalled.mismatches, stalled.problem) == (EIGHT.size, 0, None)
+        assert stalled.cycles > 1.5 * flowing.cycles  # the stalls were there
+
+
+@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+def test_stalls_resets_and_throughput_hold_on_the_unit_s_own_ports(simulator):
+    outcome = runner.run_protocol(EIGHT, simulator, seed=3)
+    assert outcome.passed, outcome.problem
+    assert outcome.vectors == 2 * 256 * 3
+
+
+def replaced(pattern: str, by: str, count: int = 0) -> Device:
+    """The unit with an edit of its Verilog, which must have an effect."""
+    text, edits = re.subn(pattern, by, UNIT.verilog, count=count)
+    assert edits
+    return dataclasses.replace(UNIT, verilog=text)
+
+
+def around(body: str) -> Device:
+    """The unit inside a module that tampers with its output stream; `body` assigns o__payload, o__valid and ready."""
+    inner = UNIT.verilog.replace("module unit(", "module inner(")
+    statics = "".join(f"  input [{bits - 1}:0] {name},\n" for name, bits in UNIT.statics.items())
+    table = "".join(f"  input [{bits - 1}:0] table__{name},\n" for name, bits in (UNIT.table or {}).items())
+    names = [*UNIT.statics, *(f"table__{name}" for name in UNIT.table or {})]
+    wrapper = f"""
+module unit(
+{statics}{table}  input table__en, input clk, input rst, input [{UNIT.in_bits - 1}:0] i__payload, input i__valid,
+  output i__ready, output [{UNIT.out_bits - 1}:0] o__payload, output o__valid, input o__ready
+);
+  wire [{UNIT.out_bits - 1}:0] payload;
+  wire valid, ready;
+  reg [7:0] beats;
+  always @(posedge clk) if (rst) beats <= 0; else if (valid && ready) beats <= beats + 1;
+  inner core(.clk(clk), .rst(rst), .table__en(table__en), {", ".join(f".{name}({name})" for name in names)},
+    .i__payload(i__payload), .i__valid(i__valid), .i__ready(i__ready),
+    .o__payload(payload), .o__valid(valid), .o__ready(ready));
+{body}
+endmodule
+"""
+    return dataclasses.replace(UNIT, verilog=inner + wrapper)
+
+
+def test_a_comparator_with_greater_for_greater_or_equal_is_found():
+    wrong = replaced(r">= \$signed\(threshold_2\)", "> $signed(threshold_2)")
+    outcome = runner.run_bulk(EIGHT, "icarus", unit=wrong)
+    assert outcome.mismatches and outcome.first is not None
+    thresholds = EIGHT.arrays["thresholds"][outcome.first["load"]]
+    assert outcome.first["input"] == thresholds[2] and outcome.first["expected"] != outcome.first["got"]
+
+
+def test_a_wrong_rounding_constant_is_found(monkeypatch):
+    monkeypatch.setattr("rtl.pwl.shift_right", lambda value, shift: (value >> shift) << 1)  # the round bit is always 0
+    outcome = runner.run_bulk(EIGHT, "icarus", unit=device(EIGHT))
+    assert outcome.mismatches and outcome.first is not None
+    assert outcome.first["got"] == outcome.first["expected"] - 1
+
+
+@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+def test_one_flipped_bit_of_a_table_is_found_and_reported_in_full(simulator):
+    slopes = EIGHT.arrays["slopes"].copy()
+    load, segment = _used_segment(EIGHT)
+    slopes[load, segment] ^= 4
+    wrong = dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "slopes": slopes})
+    outcome = runner.run_bulk(wrong, simulator)
+    assert 0 < outcome.mismatches <= 256 and outcome.first is not None
+    assert (outcome.first["load"], outcome.first["segment"]) == (load, segment)
+    vector = outcome.first["vector"]
+    assert outcome.first["input"] == EIGHT.arrays["inputs"][vector]
+    assert outcome.first["expected"] == EIGHT.arrays["expected"][vector] != outcome.first["got"]
+
+
+def _used_segment(vectors: VectorSet) -> tuple[int, int]:
+    """A load and a segment whose outputs are not all saturated."""
+    for load in range(len(vectors.counts)):
+        part = slice(load * 256, load * 256 + 256)
+        free = ~np.isin(vectors.arrays["expected"][part], (-128, 127)) & (abs(vectors.arrays["inputs"][part]) > 40)
+        if free.any() and vectors.arrays["output_shift"][load] < 6:
+            code = vectors.arrays["inputs"][part][free][0]
+            return load, int((vectors.arrays["thresholds"][load] <= code).sum())
+    raise AssertionError("no load is sensitive")
+
+
+DROPPED = (
+    "  assign o__payload = payload, o__valid = valid && beats != 100, ready = o__ready || (valid && beats == 100);"
+)
+DOUBLED = """
+  reg again; reg [7:0] last;
+  always @(posedge clk) if (rst) again <= 0; else if (o__valid && o__ready) begin
+    again <= !again && beats == 100; last <= payload;
+  end
+  assign o__payload = again ? last : payload, o__valid = again || valid, ready = o__ready && !again;
+"""
+WITHDRAWN = """
+  reg [3:0] blink;
+  always @(posedge clk) blink <= rst ? 0 : blink + 1;
+  assign o__payload = payload, o__valid = valid && blink != 0, ready = o__ready && blink != 0;
+"""
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        (DROPPED, r"stuck after 255 of 16384 results"),
+        (DOUBLED, r"results too many"),
+        (WITHDRAWN, "took .* cycles, not"),
+    ],
+    ids=["dropped", "doubled", "slow"],
+)
+def test_a_beat_that_is_dropped_doubled_or_late_is_found_by_the_bulk_bench(body, message):
+    outcome = runner.run_bulk(EIGHT, "icarus", unit=around(body))
+    assert not outcome.passed
+    assert outcome.problem is not None and re.search(message, outcome.problem), outcome
+
+
+PROTOCOL = {
+    "dropped": (DROPPED, "beat 124: expected"),
+    "doubled": (DOUBLED, "expected"),
+    "withdrawn": (WITHDRAWN, "withdrawn before it was taken"),
+    "unstable": (
+        "  reg odd; always @(posedge clk) odd <= rst ? 0 : !odd;\n"
+        "  assign o__payload = payload ^ odd, o__valid = valid, ready = o__ready;",
+        "expected|changed",
+    ),
+    "reset ignored": (
+        "  assign o__payload = payload, o__valid = valid, ready = o__ready;",
+        "a beat too many",
+    ),
+}
+
+
+@pytest.mark.parametrize("body, message", PROTOCOL.values(), ids=PROTOCOL.keys())
+def test_a_fault_of_the_stream_is_found_by_the_protocol_bench(body, message):
+    unit = around(body)
+    if message == "a beat too many":  # the inner unit never hears of a reset in mid-stream
+        unit = dataclasses.replace(
+            unit,
+            verilog=unit.verilog.replace("inner core(.clk(clk), .rst(rst)", "inner core(.clk(clk), .rst(1'b0)"),
+        )
+    outcome = runner.run_protocol(EIGHT, "icarus", unit=unit)
+    assert outcome.problem is not None and re.search(message, outcome.problem), outcome
+
+
+def test_a_unit_that_answers_nothing_is_stuck_not_green():
+    outcome = runner.run_bulk(EIGHT, "icarus", unit=around("  assign o__valid = 1'b0, ready = 1'b0, o__payload = 0;"))
+    assert outcome.problem == f"stuck after 0 of {EIGHT.size} results" and outcome.vectors == 0
+    outcome = runner.run_protocol(
+        EIGHT, "icarus", unit=around("  assign o__valid = 1'b0, ready = 1'b0, o__payload = 0;")
+    )
+    assert outcome.problem is not None and "stuck" in outcome.problem.lower()
+
+
+def test_a_set_larger_than_the_memories_is_cut_and_every_vector_is_compared(monkeypatch, tmp_path):
+    monkeypatch.setattr(harness, "VECTORS", 1 << 9)
+    monkeypatch.setattr(harness, "PROGRAM", 1 << 6)
+    small = random_set("small", seed=4, tables=1, entries=8, per_table=1500)
+    parts = harness.chunks(small, UNIT)
+    assert len(parts) == 3 and parts[0].first == 0 and parts[-1].last == small.size
+    assert [p.last for p in parts[:-1]] == [p.first for p in parts[1:]]
+    outcome = runner.run_bulk(small, "icarus", tmp_path)
+    assert (outcome.vectors, outcome.passed) == (small.size, True)
+
+
+def test_repeats_compare_the_set_again_and_count_it_again():
+    once, thrice = (runner.run_bulk(EIGHT, "icarus", repeats=n) for n in (1, 3))
+    assert (thrice.vectors, thrice.cycles, thrice.passed) == (3 * once.vectors, 3 * once.cycles, True)
+    wrong = replaced(r">= \$signed\(threshold_2\)", "> $signed(threshold_2)")
+    once, thrice = (runner.run_bulk(EIGHT, "icarus", repeats=n, unit=wrong) for n in (1, 3))
+    assert thrice.mismatches == 3 * once.mismatches > 0 and thrice.first == once.first
+
+
+def test_a_verilog_error_is_a_build_error_with_the_log(tmp_path):
+    broken = dataclasses.replace(UNIT, verilog=UNIT.verilog.replace("endmodule", "endmodul"))
+    with pytest.raises(simulators.SimulationError, match=r"icarus cannot build bulk[\s\S]*syntax error"):
+        runner.run_bulk(EIGHT, "icarus", tmp_path, unit=broken)
+    assert list(tmp_path.iterdir()) == []  # nothing half built stays
+
+
+def test_a_missing_simulator_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    simulators.version.cache_clear()
+    try:
+        with pytest.raises(InputError, match="simulator icarus is missing: no iverilog on PATH"):
+            simulators.version("icarus")
+        with pytest.raises(InputError, match="simulator verilator is missing: no make on PATH"):
+            simulators.version("verilator")
+    finally:
+        simulators.version.cache_clear()
+    with pytest.raises(InputError, match="simulator must be one of icarus, verilator, not 'vcs'"):
+        simulators.version("vcs")
+
+
+def test_a_build_is_made_once_and_shared(tmp_path):
+    first = runner.run_bulk(EIGHT, "icarus", tmp_path)
+    (place,) = tmp_path.iterdir()
+    made = (place / "sim.vvp").stat().st_mtime_ns
+    again = runner.run_bulk(EIGHT, "icarus", tmp_path)
+    assert first.passed and again.passed
+    assert list(tmp_path.iterdir()) == [place] and (place / "sim.vvp").stat().st_mtime_ns == made
+
+
+def test_two_processes_may_build_the_same_unit_at_once(tmp_path):
+    with ProcessPoolExecutor(2) as pool:
+        outcomes = list(pool.map(runner.run_bulk, [EIGHT] * 2, ["icarus"] * 2, [tmp_path] * 2))
+    assert all(outcome.passed and outcome.vectors == EIGHT.size for outcome in outcomes)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_build_that_another_process_finished_first_is_used(tmp_path, monkeypatch):
+    made = simulators._build
+
+    def late(*arguments):
+        made(*arguments)
+        place = arguments[3]
+        shutil.copytree(place, place.with_name(place.name.removeprefix(".").rpartition(".")[0]))
+
+    monkeypatch.setattr(simulators, "_build", late)
+    assert runner.run_bulk(EIGHT, "icarus", tmp_path).passed
+    assert [path.name[0] for path in tmp_path.iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize(
+    "simulator, name",
+    [
+        ("icarus", "x.fst"),
+        pytest.param("verilator", "x.vcd", marks=pytest.mark.slow),
+    ],  # a runtime of its own to compile
+)
+def test_a_waveform_is_written_where_it_is_asked_for(simulator, name, tmp_path):
+    small = random_set("small", seed=4, tables=1, entries=8, per_table=5)
+    outcome = runner.run_bulk(small, simulator, runner.BUILD, waves=tmp_path / name)
+    assert outcome.passed and (tmp_path / name).stat().st_size > 1000

@@ -1,0 +1,134 @@
+"""The suites hold what the regression claims, and every set of the quick one passes in both simulators."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import ga_search.cli
+from sim import regress, runner, simulators
+from sim.reference import InputError
+from sim.suites import EIGHT_BIT, OTHER_WIDTHS, fitted_suite, random_suite
+from sim.vectors import UNITS
+from tests.sim.tables import FUNCTIONS, chord_table
+
+QUICK = {vectors.name: vectors for vectors in random_suite(seed=1, quick=True)}
+
+
+@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+@pytest.mark.parametrize("name", QUICK)
+def test_every_quick_set_passes_flowing_and_stalled(name, simulator):
+    vectors = QUICK[name]
+    rows = regress.run_job(regress.Job(vectors, simulator, False), seed=1, folder=runner.BUILD, waves=None)
+    assert [row["bench"] for row in rows] == ["flow", "stall"]
+    for row in rows:
+        assert regress.passed(row), row
+        assert row["vectors"] == vectors.size
+
+
+@pytest.mark.parametrize("unit", ["normaliser", "requant"])
+def test_the_protocol_holds_on_the_other_units(unit):
+    vectors = next(v for v in QUICK.values() if v.unit == unit)
+    outcome = runner.run_protocol(vectors, "icarus", seed=4)
+    assert outcome.passed and outcome.vectors > 500, outcome
+
+
+def test_a_wrong_rounding_constant_in_the_requantiser_is_found(monkeypatch):
+    monkeypatch.setattr("rtl.requant.shift_right", lambda value, shift: (value >> shift) << 1)  # no round bit
+    outcome = runner.run_bulk(QUICK["random-requant-int8"], "icarus")
+    assert outcome.mismatches and outcome.first is not None
+    assert outcome.first["got"] == outcome.first["expected"] - 1
+    assert set(outcome.first["input"]) == {"value", "multiplier", "shift"}
+
+
+def test_a_flipped_bit_of_a_normaliser_s_table_is_found():
+    vectors = QUICK["random-normaliser-rsqrt-2"]
+    intercepts = vectors.arrays["intercepts"] ^ 1
+    wrong = dataclasses.replace(vectors, arrays={**vectors.arrays, "intercepts": intercepts})
+    outcome = runner.run_bulk(wrong, "icarus")
+    assert outcome.mismatches and outcome.first is not None
+    assert set(outcome.first["got"]) == {"acc", "exponent"} and outcome.first["got"] != outcome.first["expected"]
+
+
+def test_the_quick_suite_has_every_unit_output_sign_storage_and_several_stage_counts():
+    configurations = [v.configuration for v in QUICK.values()]
+    assert {v.unit for v in QUICK.values()} == set(UNITS)
+    pwl = [v.configuration for v in QUICK.values() if v.unit == "pwl"]
+    assert {c["in_bits"] for c in pwl} == {4, 8, 16, 32}
+    assert {c["output"] for c in pwl} == {"code", "acc"}
+    assert {c["in_signed"] for c in pwl} == {True, False}
+    assert "latches" in {c.get("storage") for c in configurations}
+    assert len({c.get("stages") for c in configurations}) > 3
+
+
+def test_the_full_suite_has_two_hundred_tables_at_every_code_and_a_hundred_thousand_of_the_other_widths():
+    assert sum(tables for _, tables, _, _ in EIGHT_BIT) == 200
+    sets = {v.name: v for v in random_suite(seed=0, units=("pwl",))}
+    for name, tables, _, _ in EIGHT_BIT:
+        assert sets[f"random-{name}"].size == tables * 8 * 256
+    for name, _, _ in OTHER_WIDTHS:
+        assert sets[f"random-{name}"].size >= 100_000
+    assert sets["random-hard-wired"].configuration["storage"] == "constants"
+
+
+def test_the_full_normaliser_sets_have_every_16_bit_input_and_the_requantiser_a_hundred_thousand():
+    for vectors in random_suite(seed=0, units=("normaliser", "requant")):
+        if vectors.unit == "normaliser":
+            assert np.array_equal(vectors.arrays["inputs"], np.arange(-(1 << 15), 1 << 15))
+        else:
+            assert vectors.size >= 100_000
+
+
+def test_requantiser_vectors_round_saturate_and_meet_every_corner():
+    vectors = QUICK["random-requant-int8"]
+    expected = vectors.arrays["expected"]
+    assert 0.05 < np.isin(expected, (-128, 127)).mean() < 0.8
+    operands = set(
+        zip(*(vectors.arrays[f"inputs.{f}"].tolist() for f in ("value", "multiplier", "shift")), strict=True)
+    )
+    assert {(-(1 << 31), (1 << 16) - 1, 0), ((1 << 31) - 1, (1 << 16) - 1, 47), (-(1 << 31), 1, 47)} <= operands
+    assert {-128, 127, 0} <= set(vectors.arrays["zero_point"].tolist())
+
+
+def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a_normaliser(tmp_path):
+    for function in FUNCTIONS:
+        chord_table(function).save(tmp_path / f"{function}-8.json")
+    chord_table("div", 16).save(tmp_path / "network/div-16.json")
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "gelu-8.row.json").write_text("{}")
+    sets = {v.name: v for v in fitted_suite(tmp_path)}
+    assert len(sets) == 5 + 3 * 2 and "fitted-network-div-16" in sets
+    assert sets["fitted-gelu-8"].size == 8 * 256 == sets["fitted-div-8"].size
+    for function in ("div", "rsqrt"):
+        assert sets[f"fitted-normaliser-{function}-8"].size == 1 << 16
+        assert len(sets[f"fitted-normaliser-{function}-8-acc"].columns("expected")) == 2
+    assert {v.unit for v in fitted_suite(tmp_path, ("pwl",))} == {"pwl"}
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(InputError, match=r"broken\.json: not valid JSON"):
+        fitted_suite(tmp_path)
+    with pytest.raises(InputError, match="must hold table files, but there are none"):
+        fitted_suite(tmp_path / "none")
+
+
+def test_freshly_fitted_tables_pass_at_every_code_and_scale(tmp_path):
+    fit = ["--entries", "8", "--no-certificate", "--no-plots", "-o", str(tmp_path)]
+    assert ga_search.cli.main(["gelu", *fit]) == 0
+    assert ga_search.cli.main(["div", "--domain", "2", "4", *fit]) == 0
+    sets = fitted_suite(tmp_path, ("pwl",))
+    assert [v.size for v in sets] == [8 * 256] * 2
+    for vectors in sets:
+        outcome = runner.run_bulk(vectors, "icarus")
+        assert outcome.passed and outcome.vectors == vectors.size, outcome
+
+
+@pytest.mark.slow
+def test_every_full_random_set_passes_in_verilator():
+    for vectors in random_suite(seed=3):
+        for row in regress.run_job(regress.Job(vectors, "verilator", True), 3, runner.BUILD, None):
+            assert regress.passed(row), row
+
+
+def test_a_hard_wired_unit_equals_the_specification():
+    vectors = next(v for v in random_suite(seed=2, units=("pwl",)) if v.name == "random-hard-wired")
+    outcome = runner.run_bulk(vectors, "icarus")
+    assert outcome.passed and outcome.vectors == vectors.size
