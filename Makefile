@@ -13,8 +13,12 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 .PHONY: run venv venv-dev test test-slow regress lint bench formal clean
 .DELETE_ON_ERROR:
 
+# fit the paper's functions, then the Verilog of the fitted GELU table, checked in a simulator on every code and scale
 run: venv
+	@bash .ci/system-tools simulators
 	$(BIN)/python -m ga_search -o tables
+	$(BIN)/python -m rtl pwl --entries 8 --width 8 -o build/gelu_8.v
+	$(BIN)/python -m sim check build/gelu_8.v --table tables/gelu-8-genetic.json --simulator icarus
 
 venv: $(VENV)/core.stamp
 
@@ -25,7 +29,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/core.stamp: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[sim]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
