@@ -119,5 +119,10 @@ def _main(argv: Sequence[str]) -> int:
     return 0
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command's entry; returns the exit code."""
+    return run(_main, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run(_main))
+    sys.exit(main())

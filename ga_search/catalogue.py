@@ -58,7 +58,8 @@ class Function:
         """The one scale of a normalised function, at which its domain's top is just above the top code; else None."""
         if not self.normalised:
             return None
-        scale = math.floor(math.log2(2.0 ** (in_bits - in_signed) / self.domain[1]))
+        top = max(abs(end) for end in self.domain)
+        scale = math.floor(math.log2(2.0 ** (in_bits - in_signed) / top))
         return (min(max(scale, 0), in_bits - 1),)
 
 
@@ -137,8 +138,11 @@ def resolve(name: str, domain: tuple[float, float] | None = None) -> Function:
         function = replace(function, measured_inside=True)
     with np.errstate(all="ignore"):
         probe = np.linspace(low, high, 257)[: -1 if function.half_open else None]
-        if not np.isfinite(function.evaluate(probe)).all():
+        values = function.evaluate(probe)
+        if not np.isfinite(values).all():
             raise InputError(f"{name} is not finite everywhere on its domain {low:g} {high:g}")
+        if (function.evaluate(probe) != values).any():
+            raise InputError(f"{name} must return the same values each time it is called")
     return function
 
 
@@ -148,9 +152,7 @@ def _users_callable(name: str) -> Callable[[Real], Real]:
         target: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             target = getattr(target, part)
-    except (
-        Exception
-    ) as error:  # whatever a user's module raises while it is imported is the user's to hear, in one line
+    except (Exception, SystemExit) as error:  # whatever a user's module raises on import is the user's to hear
         raise InputError(f"{name} cannot be imported: {type(error).__name__}: {_first_line(error)}") from None
     if not callable(target):
         raise InputError(f"{name} must be callable, not {type(target).__name__}")
@@ -159,7 +161,7 @@ def _users_callable(name: str) -> Callable[[Real], Real]:
         try:
             with np.errstate(all="ignore"):
                 y = np.asarray(target(x.copy()))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"{name} raised {type(error).__name__}: {_first_line(error)}") from None
         if y.shape != x.shape:
             raise InputError(f"{name} must return an array of its argument's shape {x.shape}, not {y.shape}")
@@ -170,5 +172,5 @@ def _users_callable(name: str) -> Callable[[Real], Real]:
     return evaluate
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0]

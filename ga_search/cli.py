@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ga_search.catalogue import PAPER
+from ga_search.catalogue import CATALOGUE, PAPER
 from ga_search.config import METHODS, OBJECTIVES, FitConfig
 from sim.reference import InputError, PwlTable
 from sim.reference.command import Parser, print_json, run
+from sim.reference.pwl import WIDTH_RANGE, require_range
 
 EXAMPLES = """\
 examples:
@@ -66,7 +67,14 @@ def _fit(argv: Sequence[str]) -> int:
     add("--no-certificate", action="store_true", help="skip the proven optimum beside each fit")
     add("--no-plots", action="store_true", help="write no pictures")
     add("--resume", action="store_true", help="do only what an interrupted run in the folder left")
-    add("-o", "--output", type=Path, default=Path("tables"), metavar="DIR", help="default: tables")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("tables"),
+        metavar="DIR",
+        help="for the files, named by what is fitted (tables)",
+    )
     add("--json", action="store_true", help="print the rows as JSON")
     options = parser.parse_args(argv)
     if options.jobs < 1:
@@ -135,15 +143,27 @@ def _import(argv: Sequence[str]) -> int:
     parser = Parser(prog="python -m ga_search import", description="Read tables in the released GQA-LUT layout.")
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--in-bits", type=int, default=8)
+    parser.add_argument("--in-unsigned", action="store_true", help="input codes are unsigned")
+    parser.add_argument("--domain", type=float, nargs=2, metavar=("LO", "HI"), help="default: the function's own")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: beside the file")
     options = parser.parse_args(argv)
     folder = options.output or options.file.parent
-    for name, table in import_gqa_lut(options.file, options.in_bits).items():
+    require_range("in_bits", options.in_bits, *WIDTH_RANGE)
+    domain = tuple(options.domain) if options.domain else None
+    tables = import_gqa_lut(options.file, options.in_bits, not options.in_unsigned, domain)
+    for name, table in tables.items():
         path = folder / f"{name}.json"
         if path.resolve() == options.file.resolve():
             raise InputError(f"{path}: would overwrite the file that is imported; give another folder with -o")
         print(table.save(path))
+    print(f"domain {list(next(iter(tables.values())).domain)}, which the layout does not hold", file=sys.stderr)
     return 0
+
+
+def _add_function(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--function", metavar="MODULE:CALLABLE", help="the table's function where it is your own: it is called"
+    )
 
 
 def _lint(argv: Sequence[str]) -> int:
@@ -155,15 +175,20 @@ def _lint(argv: Sequence[str]) -> int:
         description="f(0), tails, sign, monotonicity, duplicate breakpoints, wasted entries; exit code 1 on a finding.",
     )
     parser.add_argument("table", type=Path, metavar="TABLE")
+    _add_function(parser)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     table = PwlTable.load(options.table)
     findings = lint_structure(table)
     if table.in_bits > 16:
-        print("values are not linted above 16 input bits", file=sys.stderr)
+        print("only the structure is linted above 16 input bits", file=sys.stderr)
+    elif options.function is None and table.function not in CATALOGUE:
+        print(
+            f"only the structure is linted: {table.function!r} is not in the catalogue, see --function", file=sys.stderr
+        )
     else:
-        function = function_of(table)
-        scale_out = table_output_scale(table)
+        function = function_of(table, options.function)
+        scale_out = table_output_scale(table, function)
         findings += lint_values(table, function.evaluate, scale_out, function.defined, function.monotone)
     if options.json:
         print_json([asdict(finding) for finding in findings])
@@ -177,11 +202,12 @@ def _compare(argv: Sequence[str]) -> int:
 
     parser = Parser(prog="python -m ga_search compare", description="Errors of tables of one function, side by side.")
     parser.add_argument("tables", type=Path, nargs="+", metavar="TABLE")
+    _add_function(parser)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     if len(options.tables) < 2:
         raise InputError("compare needs at least two tables")
-    rows: list[dict[str, Any]] = compare(options.tables)
+    rows: list[dict[str, Any]] = compare(options.tables, options.function)
     if options.json:
         print_json(rows)
     else:

@@ -29,12 +29,12 @@ class Parabola:
 
 
 def parabola(moments: np.ndarray) -> Parabola:
-    """From moments of shape (6, ...): sums of w, wx, wx^2, wf, wxf, wf^2."""
-    w, wx, wxx, wf, wxf, wff = moments
+    """From moments of shape (7, ...): sums of w, wx, wx^2, wf, wxf, wf^2 and 1."""
+    w, wx, wxx, wf, wxf, wff, count = moments
     safe = np.where(w > 0, w, 1.0)
     mean_x, mean_f = wx / safe, wf / safe
     spread = wxx - wx * mean_x
-    single = spread <= 1e-12 * wxx  # what is left of a single point is rounding
+    single = (count <= 1) | (spread <= 0.0)  # what is left of a single point is rounding
     spread = np.where(single, 0.0, spread)
     covariance = np.where(single, 0.0, wxf - wx * mean_f)
     slope = covariance / np.where(single, 1.0, spread)
@@ -92,24 +92,24 @@ class CoefficientGrid:
         return slope, intercept, error
 
 
-def short_reach(shape: Parabola, grid: CoefficientGrid) -> np.ndarray:
-    """How many slopes to either side can pay, squared, times the spread: short segments leave their slope free.
+def free_slope_limit(shape: Parabola, grid: CoefficientGrid) -> np.ndarray:
+    """The spread below which another slope can pay: short segments leave theirs almost free.
 
     Moving the slope by n units costs spread * (n * slope_unit)^2 and can save at most weight * (intercept_unit / 2)^2,
-    so n^2 * spread <= what is returned here.
+    so it can pay only where n^2 * spread is at most what is returned here.
     """
     return 0.25 * shape.weight * (grid.intercept_unit / grid.slope_unit) ** 2
 
 
 def price_segments(moments: np.ndarray, grid: CoefficientGrid, coef_bits: int) -> np.ndarray:
-    """Least error of segments, shape (n,), from moments (6, n): two slopes for long segments, many for short ones.
+    """Least error of segments, shape (n,), from moments (7, n): two slopes for long segments, many for short ones.
 
     Up to 8 coefficient bits this is the true minimum but for segments of a few points, where it may miss by less than
     a 64th of the intercept unit.
     """
     shape = parabola(moments)
     price = grid.price(shape, 1)
-    need = short_reach(shape, grid)
+    need = free_slope_limit(shape, grid)
     short = (need > shape.spread) & (shape.weight > 0)
     near = need <= 16 * shape.spread
     for index, reach in ((np.flatnonzero(short & near), 4), (np.flatnonzero(short & ~near), min(32, 1 << coef_bits))):

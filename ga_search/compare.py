@@ -11,7 +11,7 @@ from ga_search.measure import measure
 from sim.reference import InputError, PwlTable
 
 
-def compare(paths: list[Path]) -> list[dict[str, Any]]:
+def compare(paths: list[Path], own: str | None = None) -> list[dict[str, Any]]:
     """A row per table, measured on the scales that all share; `differing_codes` counts against the first table."""
     tables = [PwlTable.load(path) for path in paths]
     first = tables[0]
@@ -25,7 +25,8 @@ def compare(paths: list[Path]) -> list[dict[str, Any]]:
     if not scales:
         raise InputError("the tables have no scale in common")
     codes = Codes(first.in_bits, first.in_signed, scales)
-    function = function_of(first)
+    function = function_of(first, own)
+    scale_out = table_output_scale(first, function)
     rows = []
     for path, table in zip(paths, tables, strict=True):
         errors = measure(table, function, codes, "full")
@@ -42,7 +43,7 @@ def compare(paths: list[Path]) -> list[dict[str, Any]]:
                 "max_ulp": errors.max_ulp,
                 "correctly_rounded": errors.correctly_rounded,
                 "codes": len(scales) * len(codes.all()),
-                "differing_codes": _differing(first, table, codes),
+                "differing_codes": _differing(first, table, codes, scale_out),
             }
         )
     return rows
@@ -70,9 +71,9 @@ def compare_text(rows: list[dict[str, Any]]) -> str:
     return "\n".join(line.rstrip() for line in text) + f"\nmeasured on scales {rows[0]['scales']}, domain of the first"
 
 
-def _differing(one: PwlTable, other: PwlTable, codes: Codes) -> int:
-    """Codes over all scales whose output code differs, each table at the first one's output scale."""
-    count, scale_out = 0, table_output_scale(one)
+def _differing(one: PwlTable, other: PwlTable, codes: Codes, scale_out: int) -> int:
+    """Codes over all scales whose output code differs at the same output scale."""
+    count = 0
     for scale in codes.scales:
         possible = min(t.slope_frac_bits for t in (one, other)) + scale
         out = [t.lower(scale, min(scale_out, possible)).output(codes.all()) for t in (one, other)]

@@ -82,10 +82,22 @@ class FitConfig:
 
     @property
     def name(self) -> str:
-        """The stem of the fit's files: function, entries and method; a domain of one's own is part of it."""
-        function = self.function.replace(":", ".")
-        domain = "" if self.domain is None or ":" in self.function else f"-{self.domain[0]:g}to{self.domain[1]:g}"
-        return f"{function}{domain}-{self.entries}-{self.method}"
+        """The stem of the fit's files: function, entries, method, and whatever makes another table of the same fit."""
+        parts = [self.function.replace(":", "-")]
+        if self.domain is not None and ":" not in self.function:
+            parts[0] += f"-{self.domain[0]:g}to{self.domain[1]:g}"
+        parts += [str(self.entries), self.method]
+        widths = {self.in_bits, self.coef_bits, self.out_bits}
+        if len(widths) > 1:
+            parts.append(f"{self.in_bits}x{self.coef_bits}x{self.out_bits}bit")
+        elif widths != {8}:
+            parts.append(f"{self.in_bits}bit")
+        parts += ["unsigned"] * (not self.in_signed) + ["positive"] * (not self.out_signed)
+        if self.scales is not None:
+            parts.append(f"s{self.scales[0]}to{self.scales[-1]}")
+        if self.objective != "full":
+            parts.append(self.objective)
+        return "-".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; with `weights` goes the SHA-256 of the file, so that other data is another plan."""

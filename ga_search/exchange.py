@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ga_search.catalogue import CATALOGUE, Function, resolve
-from ga_search.grid import Codes
+from ga_search.grid import Codes, measured_where_finite
 from ga_search.measure import output_scale
 from sim.reference import InputError, PwlTable
 from sim.reference.arithmetic import code_range
@@ -17,19 +17,30 @@ from sim.reference.pwl import WIDTH_RANGE, frac_bits_range
 
 EXPORTS = {"hex": ".hex", "npz": ".npz", "c": ".h", "gqa-lut": ".gqa-lut.json"}
 # the released files' names for functions and lists, beside ours
-RELEASED_NAMES = {"reci": "div", "sqrt_reci": "rsqrt"}
+RELEASED_NAMES = {"reci": "div", "sqrt_reci": "rsqrt", "swish": "silu"}
 RELEASED_KEYS = (("breakpoints", "split_points"), ("slopes", "coeff"), ("intercepts", "bias"))
 
 
-def function_of(table: PwlTable) -> Function:
-    """The table's function on the table's domain; `InputError` where this package does not know it."""
-    return resolve(table.function, table.domain)
+def table_codes(table: PwlTable) -> Codes:
+    """The input codes the table serves."""
+    return Codes(table.in_bits, table.in_signed, table.scales)
 
 
-def table_output_scale(table: PwlTable) -> int:
-    """The output scale at which a fit of this table is judged, and the default of every export."""
-    codes = Codes(table.in_bits, table.in_signed, table.scales)
-    return output_scale(function_of(table), (table.out_bits, table.out_signed), codes)
+def function_of(table: PwlTable, own: str | None = None) -> Function:
+    """The table's function on the table's domain.
+
+    A table is data: a `module:callable` that it names is never imported, unless the caller gives the same as `own`.
+    Raises `InputError` where the function is neither in the catalogue nor given.
+    """
+    if own is None and table.function not in CATALOGUE:
+        raise InputError(f"the table's function {table.function!r} must be given with --function to be called")
+    function = resolve(own or table.function, table.domain)
+    return measured_where_finite(function, table_codes(table)) if ":" in function.name else function
+
+
+def table_output_scale(table: PwlTable, function: Function) -> int:
+    """The output scale at which a fit of this table is judged."""
+    return output_scale(function, (table.out_bits, table.out_signed), table_codes(table))
 
 
 def export(
@@ -40,10 +51,13 @@ def export(
     folder = path.parent if folder is None else folder
     stem = path.name.removesuffix(".json")
     scales = scales or table.scales
+    if layout == "gqa-lut" and scale_out is not None:
+        raise InputError("--output-scale must not be given with gqa-lut, whose tables are real numbers")
     if layout == "gqa-lut":
         return [write_whole(folder / f"{stem}{EXPORTS[layout]}", to_gqa_lut(table, scales))]
     if scale_out is None:
-        scale_out = table_output_scale(table)
+        noted = table.provenance.get("output_scale")
+        scale_out = noted if type(noted) is int else table_output_scale(table, function_of(table))
     lowered = [table.lower(scale, scale_out) for scale in scales]  # every refusal comes before the first file
     files = []
     for low in lowered:
@@ -62,11 +76,16 @@ def to_gqa_lut(table: PwlTable, scales: tuple[int, ...]) -> str:
             "slopes": [k * 2.0**-table.slope_frac_bits for k in table.slopes],
             "intercepts": [b * 2.0**-table.intercept_frac_bits for b in table.intercepts],
         }
-    return json.dumps({table.function: content}, indent=4) + "\n"
+    names = {ours: released for released, ours in RELEASED_NAMES.items()}
+    return json.dumps({names.get(table.function, table.function): content}, indent=4) + "\n"
 
 
-def import_gqa_lut(path: Path, in_bits: int = 8) -> dict[str, PwlTable]:
+def import_gqa_lut(
+    path: Path, in_bits: int = 8, in_signed: bool = True, domain: tuple[float, float] | None = None
+) -> dict[str, PwlTable]:
     """Tables by file stem from a file in the released layout, exactly: nothing is rounded.
+
+    The layout knows no widths and no domain: they are the arguments', the domain the paper's unless given.
 
     Where one set of breakpoints serves all scales the result is one table, else one per scale (`STEM-s3`), since the
     released breakpoints are rounded at each scale by itself. Coefficients take the fewest bits, from 8 up, that are
@@ -80,26 +99,26 @@ def import_gqa_lut(path: Path, in_bits: int = 8) -> dict[str, PwlTable]:
         raise InputError(f'{path}: must be one object {{"FUNCTION": {{"SCALE": {{...}}}}}}')
     name, by_scale = next(iter(content.items()))
     function = RELEASED_NAMES.get(str(name), str(name))
-    domain = CATALOGUE[function].domain if function in CATALOGUE else None
-    if domain is None:
+    if function not in CATALOGUE:
         raise InputError(f"{path}: unknown function {name!r}")
+    target = resolve(function, domain)
     parts = {_scale(path, key, in_bits): _lists(path, key, value) for key, value in by_scale.items()}
     if not parts:
         raise InputError(f"{path}: {name} must have at least one scale")
     stem = path.name.removesuffix(".json").removesuffix(".gqa-lut")
-    whole = _build(path, function, domain, parts, in_bits)
+    whole = _build(path, target, parts, in_bits, in_signed)
+    coefficients = next(iter(parts.values()))[1:]
     agrees = all(
-        [t * Fraction(1, 2**scale) for t in whole.thresholds(scale)] == lists[0]
-        and (lists[1], lists[2]) == next((v[1], v[2]) for v in parts.values())
+        [t * Fraction(1, 2**scale) for t in whole.thresholds(scale)] == lists[0] and lists[1:] == coefficients
         for scale, lists in parts.items()
     )
     if agrees:
         return {stem: whole}
-    return {f"{stem}-s{s}": _build(path, function, domain, {s: lists}, in_bits) for s, lists in sorted(parts.items())}
+    return {f"{stem}-s{s}": _build(path, target, {s: part}, in_bits, in_signed) for s, part in sorted(parts.items())}
 
 
 def _build(
-    path: Path, function: str, domain: tuple[float, float], parts: dict[int, tuple[list, ...]], in_bits: int
+    path: Path, function: Function, parts: dict[int, tuple[list, ...]], in_bits: int, in_signed: bool
 ) -> PwlTable:
     """A table from the finest scale's lists; the coefficients' fraction bits are the fewest that are exact."""
     b = max(parts)
@@ -115,11 +134,12 @@ def _build(
         raise InputError(f"{path}: coefficients must be exact in 32 bits; round them to a power of two first")
     try:
         return PwlTable(
-            function=function,
-            domain=domain,
-            normaliser_step=CATALOGUE[function].normaliser_step,
+            function=function.name,
+            domain=function.domain,
+            normaliser_step=function.normaliser_step,
             scales=tuple(sorted(parts)),
             in_bits=in_bits,
+            in_signed=in_signed,
             coef_bits=coef_bits,
             slope_frac_bits=slope_bits,
             intercept_frac_bits=intercept_bits,

@@ -8,17 +8,19 @@ import numpy as np
 from ga_search.genetic import GeneticSearch
 from ga_search.gqa_lut import COEFFICIENT_BITS, gqa_lut
 from ga_search.grid import Codes, code_weights
-from ga_search.measure import measure, squared_errors, weighted_mean
+from ga_search.measure import measure, output_scale, squared_errors, weighted_mean
 from ga_search.nn_lut import nn_lut
 from ga_search.optimal import OptimalSearch
 from ga_search.problem import MAX_PLACES, Problem
 from ga_search.real_table import RealTable, finest_fit, nearest, nearest_breakpoints
 from ga_search.solution import Solution, breakpoints, filled
 from ga_search.uniform import uniform
-from sim.reference import PwlTable
+from sim.reference import InputError, PwlTable
 from sim.reference.lint import lint_structure, lint_values
 from sim.reference.pwl import frac_bits_range
 
+GAP_PROMISED = 1.05  # what a genetic fit keeps to; more is said
+DEFAULT_INTERCEPT_SHIFT = 7  # of a hardware unit, unless it is made for more
 PROOF_NOISE = 1e-12  # two sums of the same squares may differ by this share
 
 
@@ -33,6 +35,8 @@ def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
             real = gqa_lut(problem.function, config.entries, config.seed)
         else:
             real = nn_lut(problem.function, config.entries, config.seed, config.restarts)
+        if not all(np.isfinite(part).all() for part in (real.breakpoints, real.slopes, real.intercepts)):
+            raise InputError(f"{config.method} finds no finite coefficients for {config.function}")
         table = _table(problem, *_rounded(problem, real))
     else:
         solution = _search(problem)
@@ -43,12 +47,14 @@ def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
     row = _row(problem, table, seconds)
     if config.method == "gqa-lut" and real is not None:
         row["mse_full_nearest"] = _nearest_lowering(problem, table, real)
-    if config.method == "optimal":
+    if config.method == "optimal" and config.pair is None:
         row.update(optimum=row["mse"], gap=1.0)
     elif config.certificate and config.can_certify:
         started = time.perf_counter()
         row.update(_certificate(problem, row["mse"], solution))
         row["certificate_seconds"] = time.perf_counter() - started
+    if config.method == "genetic" and config.pair is None and row["gap"] is not None and row["gap"] > GAP_PROMISED:
+        row["notes"].append(f"the search stopped {row['gap']:.3f} times above the optimum; --method optimal reaches it")
     return table, row
 
 
@@ -121,7 +127,12 @@ def _table_at(
     bp_frac_bits: int,
 ) -> PwlTable:
     config = problem.config
-    provenance: dict[str, Any] = {"method": config.method, "seed": config.seed}
+    codes, bits = problem.codes, (config.out_bits, config.out_signed)
+    provenance: dict[str, Any] = {
+        "method": config.method,
+        "seed": config.seed,
+        "output_scale": output_scale(problem.function, bits, codes),
+    }
     if problem.histogram is not None:
         provenance["weights_sha256"] = config.to_dict()["weights_sha256"]
     return PwlTable(
@@ -163,6 +174,10 @@ def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
     findings = lint_structure(table)
     if config.in_bits <= 16:
         findings += lint_values(table, function.evaluate, errors.output_scale, function.defined, function.monotone)
+    notes = problem.notes
+    shift = max(problem.codes.scales) + table.slope_frac_bits - table.intercept_frac_bits
+    if shift > max(DEFAULT_INTERCEPT_SHIFT, config.in_bits - 1):
+        notes.append(f"the table needs an intercept shift of up to {shift}, more than a unit has by default")
     return {
         "function": config.function,
         "entries": config.entries,
@@ -187,7 +202,7 @@ def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
         "max_ulp": errors.max_ulp,
         "correctly_rounded": errors.correctly_rounded,
         "lint": [str(finding) for finding in findings],
-        "notes": problem.notes,
+        "notes": notes,
         "seconds": seconds,
         "certificate_seconds": None,
         "sha256": table.digest,

@@ -15,6 +15,7 @@ here reads a result of the dynamic programme.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +60,10 @@ class SegmentPrices:
         new = np.arange(len(self.pairs), len(self.pairs) + len(pairs))
         if len(pairs):
             self.pairs = np.concatenate([self.pairs, pairs])
+            more = len(pairs) * self._stride**2
             if self._known is not None:
-                self._known = np.concatenate([self._known, np.zeros(len(pairs) * self._stride**2)])
+                fits = (self._known.size + more) * 8 <= MEMO_BYTES
+                self._known = np.concatenate([self._known, np.zeros(more)]) if fits else None
         return new
 
     def of(self, start: np.ndarray, stop: np.ndarray, pair: np.ndarray) -> np.ndarray:
@@ -112,6 +115,10 @@ class GeneticSearch:
     def run(self, pair: tuple[int, int] | None = None) -> Solution:
         """The best solution found, at (λ, μ) = `pair` or over all."""
         config = self.config
+        if self.last <= self.entries:  # each point may have a segment of its own: no breakpoints are left to search
+            cuts = np.minimum(np.arange(1, self.entries), self.last)
+            tried = self._every_pair().tolist() if pair is None else [pair]
+            return min((self._solution(cuts, p) for p in tried), key=lambda solution: solution.error)
         pairs = self._first_pairs() if pair is None else np.array([pair])
         prices = SegmentPrices(self._place_grid(), pairs, self.coef_bits)
         alive = np.arange(len(pairs))
@@ -137,9 +144,12 @@ class GeneticSearch:
             if not new.size:
                 break
             alive = np.append(new, alive[winner])
-        chosen = prices.pairs[alive[winner]]
-        ends = self.places[self._ends(cuts[winner, 0])]
-        return with_coefficients(self.grid, ends, (int(chosen[0]), int(chosen[1])), self.coef_bits, 128)
+        return self._solution(cuts[winner, 0], prices.pairs[alive[winner]])
+
+    def _solution(self, cuts: np.ndarray, pair: Sequence[int] | np.ndarray) -> Solution:
+        """The cuts with their best coefficients."""
+        ends = self.places[self._ends(cuts)]
+        return with_coefficients(self.grid, ends, (int(pair[0]), int(pair[1])), self.coef_bits, 128)
 
     def _final(self, prices: SegmentPrices, cuts: np.ndarray, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The last round: every island that is alive starts from the best cuts of all, and a few fresh ones."""

@@ -4,7 +4,7 @@ A code q at scale s sits at position q * 2**(b - s) on the grid of step 2**-b, b
 serves all scales, so a fit is a weighted least-squares problem over the distinct positions, a few thousand at most.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ga_search.catalogue import Function
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 
+MAX_VALUE = 1e30  # far beyond any coefficient; its square is finite
 MAX_CODES_PER_SCALE = 1 << 16  # wider inputs are measured on every 2**(in_bits - 16)-th code
 
 
@@ -43,8 +44,8 @@ class Grid:
     """M distinct points in ascending order with their weight in the objective (the weights sum to 1).
 
     `position` is int64 in units of 2**-frac_bits; `x`, `value` and `weight` are float64, shape (M,). `prefix` has
-    shape (6, M + 1): sums of w, wx, wx^2, wf, wxf, wf^2 over the points before each boundary, counted outward from
-    x = 0, where the points are dense and must not lose their digits to the tails.
+    shape (7, M + 1): sums of w, wx, wx^2, wf, wxf, wf^2 and 1 over the points before each boundary, counted outward
+    from x = 0, where the points are dense and must not lose their digits to the tails.
     """
 
     frac_bits: int
@@ -60,7 +61,7 @@ class Grid:
         return len(self.position)
 
     def moments(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        """The six sums over points start..stop-1, shape (6, *start.shape)."""
+        """The seven sums over points start..stop-1, shape (7, *start.shape)."""
         return self.prefix[:, stop] - self.prefix[:, start]
 
 
@@ -105,11 +106,23 @@ def build_grid(function: Function, codes: Codes, objective: str = "full", histog
     weight = np.bincount(where, weights=np.concatenate(summed))
     x = position * 2.0**-b
     value = function.evaluate(x)
-    if not np.isfinite(value).all():
-        raise InputError(f"{function.name} is not finite at x = {x[~np.isfinite(value)][0]:g}")
-    terms = weight * np.stack([np.ones_like(x), x, x * x, value, x * value, value * value])
+    if not (np.abs(value) < MAX_VALUE).all():
+        worst = int(np.argmax(~(np.abs(value) < MAX_VALUE)))
+        raise InputError(
+            f"{function.name} must be below {MAX_VALUE:g} on all codes, not {value[worst]:g} at x = {x[worst]:g}"
+        )
+    one = np.ones_like(x)
+    terms = np.stack([*(weight * v for v in (one, x, x * x, value, x * value, value * value)), one])
     origin = int(np.searchsorted(position, 0))
     right = np.cumsum(terms[:, origin:], axis=1)
     left = -np.cumsum(terms[:, :origin][:, ::-1], axis=1)[:, ::-1]
-    prefix = np.concatenate([left, np.zeros((6, 1)), right], axis=1)
+    prefix = np.concatenate([left, np.zeros((7, 1)), right], axis=1)
     return Grid(b, position, x, value, weight, prefix)
+
+
+def measured_where_finite(function: Function, codes: Codes) -> Function:
+    """A user's function is measured on all codes where it is finite on all, else inside its domain."""
+    x = np.unique(np.concatenate([codes.x(scale) for scale in codes.scales]))
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(function.evaluate(x)).all()
+    return function if finite else replace(function, measured_inside=True)

@@ -15,10 +15,15 @@ from sim.reference import InputError
 STEPS, LEARNING_RATE, POINTS = 2000, 0.02, 512
 
 
-def nn_lut(function: Function, entries: int, seed: int, restarts: int, steps: int = STEPS) -> RealTable:
-    """The best of `restarts` networks with N - 1 hidden units; same seed, same thread count, same result."""
+def require_torch() -> None:
+    """Raise `InputError` where PyTorch is missing."""
     if importlib.util.find_spec("torch") is None:
         raise InputError("method nn-lut needs PyTorch, please install it: pip install 'bitwright[nn]'")
+
+
+def nn_lut(function: Function, entries: int, seed: int, restarts: int, steps: int = STEPS) -> RealTable:
+    """The best of `restarts` networks with N - 1 hidden units; same seed, same thread count, same result."""
+    require_torch()
     import torch
 
     low, high = function.domain

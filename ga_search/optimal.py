@@ -70,6 +70,8 @@ class OptimalSearch:
     def at(self, slope_frac_bits: int, intercept_frac_bits: int) -> Solution:
         """The optimum at one (λ, μ)."""
         start = self._feasible([(slope_frac_bits, intercept_frac_bits)])
+        if start.error <= self._slack:
+            return start  # nothing can be provably better
         segments = self._survivors(start.error)
         solution = self._solve(segments, (slope_frac_bits, intercept_frac_bits), start)
         assert solution is not None
@@ -82,6 +84,8 @@ class OptimalSearch:
         best = self._feasible(pairs)
         if known is not None and known.error < best.error:
             best = known
+        if best.error <= self._slack:
+            return best  # nothing can be provably better
         segments = self._survivors(best.error)
         by_slope = {bits: self._slope_bound(segments, bits) for bits in range(low, high + 1)}
         by_intercept = {bits: self._intercept_bound(segments, bits) for bits in range(low, high + 1)}
@@ -208,15 +212,15 @@ def _backward_lengths(segments: _Segments, length: np.ndarray, entries: int) -> 
 
 def _dense_residual(grid: Grid) -> np.ndarray:
     """Real-valued error of the segment from boundary i to j, shape (M + 1, M + 1); 0 on the diagonal, inf below."""
-    w, wx, wxx, wf, wxf, wff = (row[None, :] - row[:, None] for row in grid.prefix)
+    w, wx, wxx, wf, wxf, wff, count = (row[None, :] - row[:, None] for row in grid.prefix)
     w = np.where(w > 0, w, 1.0)
     mean_x, mean_f = wx / w, wf / w
     spread = wxx - wx * mean_x
     covariance = wxf - wx * mean_f
-    flat = spread <= 1e-12 * np.abs(wxx)
-    covariance[flat] = 0.0
-    spread[flat] = 1.0
+    lost = spread <= 0.0  # single points, or weights so uneven that rounding took all: free, to stay a bound
+    spread[lost] = 1.0
     residual = np.maximum(wff - wf * mean_f - covariance * covariance / spread, 0.0)
+    residual[lost | (count <= 1)] = 0.0
     residual[np.tri(len(residual), k=-1, dtype=bool)] = np.inf
     np.fill_diagonal(residual, 0.0)
     return residual

@@ -1,12 +1,14 @@
 """A configuration with everything it names looked up: every mistake a user can make in it shows here."""
 
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 
 from ga_search.catalogue import Function, resolve
 from ga_search.config import FitConfig
-from ga_search.grid import Codes, Grid, build_grid
+from ga_search.grid import Codes, Grid, build_grid, code_weights, measured_where_finite
+from ga_search.nn_lut import require_torch
 from sim.reference import InputError
 from sim.reference.pwl import default_scales
 
@@ -37,6 +39,10 @@ class Problem:
             notes.append(f"breakpoints are searched on a sampled grid: {MAX_PLACES} of {self.grid.points} places")
         return notes
 
+    def values_digest(self) -> str:
+        """SHA-256 of the function's values on the measured points: another function under the same name shows here."""
+        return hashlib.sha256(self.grid.position.tobytes() + self.grid.value.tobytes()).hexdigest()
+
 
 def prepare(config: FitConfig) -> Problem:
     """Look everything up; every mistake a user can make in a configuration shows here, before any work."""
@@ -44,8 +50,22 @@ def prepare(config: FitConfig) -> Problem:
     scales = config.scales or function.scales(config.in_bits, config.in_signed) or default_scales(config.in_bits)
     codes = Codes(config.in_bits, config.in_signed, scales)
     if ":" in config.function:
-        function = _measured_where_finite(function, codes)
+        function = measured_where_finite(function, codes)
+    if config.method == "nn-lut":
+        require_torch()
     histogram = None if config.weights is None else load_histogram(config.weights, codes)
+    for protocol in ("full", "inside"):  # both are always reported
+        code_weights(function, codes, protocol, None)
+    if not config.out_signed:
+        x = np.concatenate([np.linspace(*function.domain, 4097), *map(codes.x, scales)])
+        x = x[function.inside(x)]
+        value = function.evaluate(x)
+        if (value < 0).any():
+            at = int(value.argmin())
+            raise InputError(
+                f"--out-unsigned needs a function that is never negative, but {config.function} is {value[at]:.3g} "
+                f"at x = {x[at]:g}"
+            )
     grid = build_grid(function, codes, config.objective, histogram)
     return Problem(config, function, codes, histogram, grid)
 
@@ -75,11 +95,3 @@ def load_histogram(path: str, codes: Codes) -> np.ndarray:
     if not np.isfinite(histogram).all() or (histogram < 0).any() or not histogram.any():
         raise InputError(f"{path}: histogram must be finite, non-negative and not all zero")
     return histogram
-
-
-def _measured_where_finite(function: Function, codes: Codes) -> Function:
-    """A user's function is measured on all codes where it is finite on all, else inside its domain."""
-    x = np.unique(np.concatenate([codes.x(scale) for scale in codes.scales]))
-    with np.errstate(all="ignore"):
-        finite = np.isfinite(function.evaluate(x)).all()
-    return function if finite else replace(function, measured_inside=True)

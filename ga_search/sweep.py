@@ -1,7 +1,7 @@
 """Many fits into one folder: in parallel, with progress, and resumable.
 
-The folder holds `run.json` (the plan), a lock while a run is on, and per fit the table, its picture and, written
-last, its row: the row is the mark that the fit is done.
+The folder holds `run.json` (the plan and the versions), a lock while a run is on, and per fit the table, its picture
+and, written last, its row with the plan it was made by: the mark that the fit is done.
 """
 
 import concurrent.futures
@@ -10,9 +10,11 @@ import fcntl
 import hashlib
 import json
 import multiprocessing
+import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,8 @@ from ga_search.config import FitConfig
 from ga_search.fit import fit
 from ga_search.plot import picture
 from ga_search.problem import prepare
-from sim.reference import InputError
-from sim.reference.files import read_text, write_whole
-
-PLAN_FORMAT = "bitwright-fit-run"
+from sim.reference import InputError, PwlTable
+from sim.reference.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -35,74 +35,90 @@ class Sweep:
     configs: tuple[FitConfig, ...]
     folder: Path
     plots: bool = True
+    plans: tuple[dict[str, Any], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         names = [config.name for config in self.configs]
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"{name} is asked for twice")
-        for config in self.configs:
-            prepare(config)
+        object.__setattr__(self, "plans", tuple(_plan(config) for config in self.configs))
 
     def run(self, jobs: int, resume: bool) -> list[dict[str, Any]]:
         """The rows in the order of `configs`. Same plan, same bytes of every table, whatever `jobs`."""
         with _locked(self.folder):
+            done = [self._done(config, plan) if resume else None for config, plan in self._fits()]
             self._start(resume)
-            todo = [config for config in self.configs if not (resume and self._done(config))]
-            bar = tqdm(total=len(self.configs), initial=len(self.configs) - len(todo), unit="fit", file=sys.stderr)
+            todo = [plan for plan, row in zip(self.plans, done, strict=True) if row is None]
+            bar = tqdm(total=len(done), initial=len(done) - len(todo), unit="fit", file=sys.stderr)
             with bar, _workers(min(jobs, len(todo))) as submit:
-                waiting = {submit(_fit_into, config.to_dict(), str(self.folder), self.plots): config for config in todo}
+                waiting = [submit(_fit_into, plan, str(self.folder), self.plots) for plan in todo]
                 for finished in concurrent.futures.as_completed(waiting):
-                    finished.result()
-                    bar.set_postfix_str(waiting[finished].name)
+                    bar.set_postfix_str(finished.result())
                     bar.update()
-        return [json.loads(read_text(_row_path(self.folder, config))) for config in self.configs]
+            return [row or json.loads(_path(self.folder, c, "row.json").read_text())["row"] for c, row in
+                    zip(self.configs, done, strict=True)]  # fmt: skip
 
-    def _plan(self) -> dict[str, Any]:
-        fits = [config.to_dict() for config in self.configs]
-        digest = hashlib.sha256(json.dumps(fits, sort_keys=True).encode()).hexdigest()
-        return {"format": PLAN_FORMAT, "version": 1, "sha256": digest, "fits": fits}
+    def _fits(self) -> Iterator[tuple[FitConfig, dict[str, Any]]]:
+        return zip(self.configs, self.plans, strict=True)
 
     def _start(self, resume: bool) -> None:
-        """Write the plan, or with `resume` hold it against the folder's and name the first key that differs."""
-        path, plan = self.folder / "run.json", self._plan()
-        if resume and path.exists():
-            try:
-                found = json.loads(read_text(path))["fits"]
-                old = {FitConfig.from_dict(f).name: f for f in found}
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise InputError(f"{path}: not a plan of a fit run") from None
-            for new in plan["fits"]:
-                name = FitConfig.from_dict(new).name
-                for key, value in new.items():
-                    if name in old and old[name].get(key) != value:
-                        raise InputError(
-                            f"{path}: cannot resume, {key} of {name} was {old[name].get(key)}, not {value}"
-                        )
-        else:
+        """Write the plan; without `resume` what an earlier run left under the same names goes."""
+        digest = hashlib.sha256(json.dumps(self.plans, sort_keys=True).encode()).hexdigest()
+        versions = {"python": platform.python_version()} | {p: version(p) for p in ("numpy", "matplotlib")}
+        run = {"format": "bitwright-fit-run", "version": 1, "sha256": digest, "versions": versions, "fits": self.plans}
+        write_whole(self.folder / "run.json", json.dumps(run, indent=1) + "\n")
+        if not resume:
             for config in self.configs:
-                _row_path(self.folder, config).unlink(missing_ok=True)
-        write_whole(path, json.dumps(plan, indent=1) + "\n")
+                for end in ("row.json", "png", "json"):
+                    _path(self.folder, config, end).unlink(missing_ok=True)
 
-    def _done(self, config: FitConfig) -> bool:
-        table = self.folder / f"{config.name}.json"
-        picture_ = self.folder / f"{config.name}.png"
-        return _row_path(self.folder, config).exists() and table.exists() and (not self.plots or picture_.exists())
+    def _done(self, config: FitConfig, plan: dict[str, Any]) -> dict[str, Any] | None:
+        """The row of a fit that is whole and was made by this plan, None where anything is missing or damaged.
+
+        Raises `InputError` with the first key where it was made by another plan.
+        """
+        try:
+            mark = json.loads(_path(self.folder, config, "row.json").read_text())
+            old, row, digest = mark["plan"], mark["row"], mark["picture_sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        for key, value in plan.items():
+            if not isinstance(old, dict) or old.get(key) != value:
+                was = old.get(key) if isinstance(old, dict) else None
+                raise InputError(f"{self.folder}: cannot resume, {key} of {config.name} was {was}, not {value}")
+        try:
+            table = PwlTable.load(_path(self.folder, config, "json"))
+            shown = hashlib.sha256(_path(self.folder, config, "png").read_bytes()).hexdigest() if self.plots else digest
+        except (InputError, OSError):
+            return None
+        return row if table.digest == row.get("sha256") and shown == digest else None
 
 
-def _row_path(folder: Path, config: FitConfig) -> Path:
-    return folder / f"{config.name}.row.json"
+def _plan(config: FitConfig) -> dict[str, Any]:
+    """The configuration with a hash of the values it is fitted to, since a user's function may change its meaning."""
+    digest = prepare(config).values_digest()  # first, since it is here that a user's mistakes show
+    return config.to_dict() | {"values_sha256": digest}
 
 
-def _fit_into(config: dict[str, Any], folder: str, plots: bool) -> None:
-    """One fit and its files, the row last. Runs in a worker, hence plain arguments."""
-    problem = prepare(FitConfig.from_dict(config))
+def _path(folder: Path, config: FitConfig, end: str) -> Path:
+    return folder / f"{config.name}.{end}"
+
+
+def _fit_into(plan: dict[str, Any], folder: str, plots: bool) -> str:
+    """One fit and its files, the row last; returns its name. Runs in a worker, hence plain arguments."""
+    problem = prepare(FitConfig.from_dict(plan))
     table, row = fit(problem)
-    stem = Path(folder) / problem.config.name
-    row["table"] = str(table.save(f"{stem}.json"))
+    place = Path(folder)
+    row["table"] = str(table.save(_path(place, problem.config, "json")))
+    digest = None
     if plots:
-        write_whole(f"{stem}.png", picture(table, problem.function, row))
-    write_whole(f"{stem}.row.json", json.dumps(row, indent=1, allow_nan=False) + "\n")
+        data = picture(table, problem.function, row)
+        digest = hashlib.sha256(data).hexdigest()
+        write_whole(_path(place, problem.config, "png"), data)
+    mark = {"plan": plan, "picture_sha256": digest, "row": row}
+    write_whole(_path(place, problem.config, "row.json"), json.dumps(mark, indent=1, allow_nan=False) + "\n")
+    return problem.config.name
 
 
 @contextlib.contextmanager

@@ -20,7 +20,11 @@ def exact_array(values: object, bits: int) -> np.ndarray:
 
 def round_half_up(values: np.ndarray, shift: int) -> np.ndarray:
     """`floor(values / 2**shift + 1/2)`: add half, arithmetic shift right. `shift` must be >= 0."""
-    return values if shift == 0 else (values + (1 << (shift - 1))) >> shift
+    if shift == 0:
+        return values
+    if shift >= INT64_SAFE_BITS:
+        values = values.astype(object)
+    return (values + (1 << (shift - 1))) >> shift
 
 
 def saturate(values: np.ndarray, bits: int, signed: bool) -> np.ndarray:

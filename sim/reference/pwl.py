@@ -8,7 +8,7 @@ breakpoints[i-1] <= x < breakpoints[i].
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index
@@ -47,7 +47,8 @@ class PwlTable:
     """An N-entry piecewise-linear table: data, immutable, stored and hashed, never recomputed silently.
 
     Shapes: `slopes` and `intercepts` N integers, `breakpoints` N-1 sorted integers. Every field is checked on
-    construction and raises `InputError` with its name. `provenance` is free-form and takes no part in equality or hash.
+    construction and raises `InputError` with its name. `provenance` is free-form JSON, copied, and takes no part in
+    equality or hash.
     """
 
     function: str
@@ -71,9 +72,8 @@ class PwlTable:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the dataclass is frozen; normalising happens once, here
-        set_field(self, "domain", tuple(_as_float(v) for v in self.domain))
-        for name in ("scales", "slopes", "intercepts", "breakpoints"):
-            set_field(self, name, _integers(name, getattr(self, name)))
+        for name, kind in _KINDS.items():
+            set_field(self, name, _checked(name, kind, getattr(self, name)))
         for name in ("in_bits", "coef_bits", "out_bits"):
             require_range(name, getattr(self, name), *WIDTH_RANGE)
         if not self.function:
@@ -177,7 +177,7 @@ class PwlTable:
     def from_json(cls, text: str, source: str = "table") -> "PwlTable":
         """Read a table; every fault raises `InputError` with `source` and the key."""
         try:
-            content = json.loads(text)
+            content = json.loads(text, parse_constant=_no_constant)
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{source}: not valid JSON ({error.msg}, line {error.lineno} column {error.colno})"
@@ -234,6 +234,8 @@ class LoweredTable:
     def segment(self, q: np.ndarray) -> np.ndarray:
         """i = #{j : q >= thresholds[j]}, the entry that serves each code; same shape as `q`."""
         q = np.asarray(q)
+        if q.dtype.kind not in "iu":
+            raise InputError(f"codes must be integers, not {q.dtype}")
         low, high = code_range(self.in_bits, self.in_signed)
         if q.size and not (low <= q.min() and q.max() <= high):
             raise InputError(f"codes must be in {low}..{high}, not {q.min()}..{q.max()}")
@@ -266,9 +268,50 @@ _KEYS = (
     "slope_frac_bits", "intercept_frac_bits", "bp_frac_bits", "symmetry",
     "slopes", "intercepts", "breakpoints",
 )  # fmt: skip
-_BOOLEANS = ("in_signed", "out_signed")
-_STRINGS = ("function", "objective", "symmetry")
-_INTEGER_LISTS = ("scales", "slopes", "intercepts", "breakpoints")
+# what each field must be; the constructor and the file are held to the same
+_KINDS = {
+    **dict.fromkeys(("function", "objective", "symmetry"), "a string"),
+    **dict.fromkeys(("in_signed", "out_signed"), "true or false"),
+    **dict.fromkeys(("in_bits", "coef_bits", "out_bits"), "an integer"),
+    **dict.fromkeys(("slope_frac_bits", "intercept_frac_bits", "bp_frac_bits"), "an integer"),
+    "normaliser_step": "an integer or null",
+    "domain": "two numbers",
+    **dict.fromkeys(("scales", "slopes", "intercepts", "breakpoints"), "a list of integers"),
+    "provenance": "an object of JSON values",
+}
+
+
+def _checked(name: str, kind: str, value: Any) -> Any:
+    """`value` as the plain Python object that `kind` asks for; `InputError` with `name` where it is none."""
+    if kind == "a string" and isinstance(value, str):
+        return value
+    if kind == "true or false" and isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if kind == "an integer or null" and value is None:
+        return None
+    if kind.startswith("an integer") and _is_integer(value):
+        return index(value)
+    if kind == "two numbers" and isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_real, value)):
+        return tuple(map(_as_float, value))
+    if kind == "a list of integers" and isinstance(value, (list, tuple, np.ndarray)):
+        for i, item in enumerate(value):
+            if not _is_integer(item):
+                raise InputError(f"{name}[{i}] must be an integer, not {item!r}")
+        return tuple(map(index, value))
+    if kind == "an object of JSON values" and isinstance(value, Mapping):
+        try:
+            return json.loads(json.dumps(dict(value), allow_nan=False))
+        except (TypeError, ValueError):
+            pass
+    raise InputError(f"{name} must be {kind}, not {_short(value)}")
+
+
+def _is_integer(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_, np.ndarray))
+
+
+def _is_real(value: Any) -> bool:
+    return _is_integer(value) or isinstance(value, (float, np.floating))
 
 
 def _as_float(value: float) -> float:
@@ -278,16 +321,12 @@ def _as_float(value: float) -> float:
         return math.inf
 
 
-def _integers(name: str, values: Iterable[Any]) -> tuple[int, ...]:
-    result = []
-    for i, value in enumerate(values):
-        try:
-            if isinstance(value, (bool, np.bool_)):
-                raise TypeError
-            result.append(index(value))
-        except TypeError:
-            raise InputError(f"{name}[{i}] must be an integer, not {value!r}") from None
-    return tuple(result)
+def _short(value: Any) -> str:
+    """`value` as JSON where it can be, cut to what a line can hold."""
+    try:
+        return json.dumps(value)[:60]
+    except TypeError:
+        return repr(value)[:60]
 
 
 def _check_list(name: str, values: tuple[int, ...], length: int, limits: tuple[int, int]) -> None:
@@ -297,8 +336,12 @@ def _check_list(name: str, values: tuple[int, ...], length: int, limits: tuple[i
         require_range(f"{name}[{i}]", value, *limits)
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
 def _checked_content(content: object) -> dict[str, Any]:
-    """The constructor's arguments from a parsed file, with the types that JSON leaves open checked."""
+    """The constructor's arguments from a parsed file, with format, version and keys checked."""
     if not isinstance(content, dict):
         raise InputError(f"must be a JSON object, not {type(content).__name__}")
     if content.get("format") != FORMAT:
@@ -312,22 +355,4 @@ def _checked_content(content: object) -> dict[str, Any]:
     for key in (*_KEYS, "provenance"):
         if key not in arguments:
             raise InputError(f"missing key {key!r}")
-        value = arguments[key]
-        if key == "provenance":
-            kind, good = "an object", isinstance(value, dict)
-        elif key in _BOOLEANS:
-            kind, good = "true or false", isinstance(value, bool)
-        elif key in _STRINGS:
-            kind, good = "a string", isinstance(value, str)
-        elif key == "domain":
-            kind = "two numbers"
-            good = isinstance(value, list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
-        elif key in _INTEGER_LISTS:
-            kind, good = "a list of integers", isinstance(value, list)  # the items are checked one by one
-        elif key == "normaliser_step":
-            kind, good = "an integer or null", value is None or type(value) is int
-        else:
-            kind, good = "an integer", type(value) is int
-        if not good:
-            raise InputError(f"{key} must be {kind}, not {json.dumps(value)[:60]}")
     return arguments

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ..sim.reference.test_pwl import small_table
+
 ROOT = Path(__file__).parents[2]
 ROW_KEYS = {
     "function", "entries", "method", "objective", "slope_frac_bits", "intercept_frac_bits", "mse", "mse_full",
@@ -64,8 +66,14 @@ def test_a_users_own_function_in_the_working_folder_is_found(tmp_path):
     done = command("mine:swish", "--domain", -6, 6, "--entries", 8, "--no-plots", "--json", "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["gap"] <= 1.02
-    lint = command("lint", "out/mine.swish-8-genetic.json", cwd=tmp_path)
-    assert lint.returncode in (0, 1) and "Traceback" not in lint.stderr
+    path = "out/mine-swish-8-genetic.json"
+    alone = command("lint", path, cwd=tmp_path)
+    assert alone.returncode == 0 and "only the structure is linted" in alone.stderr  # a table never runs code
+    assert command("lint", path, "--function", "mine:swish", cwd=tmp_path).returncode in (0, 1)
+    assert command("compare", path, path, "--function", "mine:swish", "--json", cwd=tmp_path).returncode == 0
+    assert command("export", path, "--format", "hex", cwd=tmp_path).returncode == 0
+    refused = command("compare", path, path, cwd=tmp_path)
+    assert refused.returncode == 2 and "must be given with --function" in refused.stderr
 
 
 BAD = [
@@ -85,6 +93,13 @@ BAD = [
     (["gelu", "--seed", "-1"], "seed must be in 0.."),
     (["gelu", "--method", "magic"], "invalid choice: 'magic'"),
     (["gelu", "--objective", "weights"], "must be given together"),
+    (["gelu", "--domain", "-1e-1", "-2e-1"], "low below high, not -0.1 -0.2"),
+    (["gelu", "--domain", "200", "300"], "no code at scales 0..6 has weight in the domain of gelu"),
+    (["gelu", "--out-unsigned"], "--out-unsigned needs a function that is never negative, but gelu is -0.1"),
+    (["bad:counts", "--domain", "0", "1"], "bad:counts must return the same values each time"),
+    (["bad:huge", "--domain", "0", "1"], "bad:huge must be below 1e+30 on all codes"),
+    (["leaves:f", "--domain", "0", "1"], "leaves:f cannot be imported: SystemExit"),
+    (["export", "wide.json", "--format", "gqa-lut", "--output-scale", "1"], "must not be given with gqa-lut"),
     (["gelu", "--nonsense"], "unrecognized arguments: --nonsense"),
     (["bad:nan", "--domain", "0", "1"], "bad:nan is not finite everywhere on its domain 0 1"),
     (["bad:shape", "--domain", "0", "1"], "bad:shape must return an array of its argument's shape"),
@@ -112,10 +127,15 @@ def test_bad_input_is_one_line_and_exit_code_2_and_writes_nothing(arguments, mes
         "import numpy as np\n"
         "nan = lambda x: x * np.nan\n"
         "shape = lambda x: x[:3]\n"
+        "huge = lambda x: x * 1e200\n"
+        "calls = []\n"
+        "def counts(x): calls.append(1); return x * len(calls)\n"
         "def raises(x): raise ZeroDivisionError('first line\\nsecond line')\n"
     )
     (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(0)\n")
     (tmp_path / "in_the_way").write_text("")
+    (tmp_path / "wide.json").write_text(small_table().to_json())
     (tmp_path / "truncated.json").write_text('{"format": "bitwright-pwl", "vers')
     (tmp_path / "other.json").write_text("{}")
     np.savez(tmp_path / "short.npz", histogram=np.ones(100))

@@ -73,6 +73,16 @@ def test_released_tables_are_imported_exactly_one_per_scale(tmp_path):
         assert (low.accumulate(low.codes()) / 2.0 ** (table.slope_frac_bits + scale) == expected).all()
 
 
+def test_a_networks_domain_comes_back_where_it_is_given(tmp_path):
+    fitted, _ = fit(prepare(FitConfig("div", 4, domain=(2.0, 4.0), certificate=False)))
+    [out] = export(fitted.save(tmp_path / "d.json"), "gqa-lut", None, None, tmp_path / "out")
+    assert list(json.loads(out.read_text())) == ["reci"]  # the name that the layout's readers know
+    [again] = import_gqa_lut(out, domain=(2.0, 4.0)).values()
+    assert (again.domain, again.normaliser_step, again.scales) == ((2.0, 4.0), 1, (5,))
+    [paper] = import_gqa_lut(out).values()
+    assert paper.domain == (0.5, 4.0)
+
+
 def test_older_key_names_and_wide_coefficients_are_read(tmp_path):
     path = tmp_path / "r.json"
     part = {"split_points": [1.0], "coeff": [-4.015625, -0.25], "bias": [3.5, 1.0]}

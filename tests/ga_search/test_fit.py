@@ -49,6 +49,42 @@ def test_the_reported_errors_are_the_means_over_codes_and_scales(function, objec
     assert row["mse"] == row[f"mse_{objective}"]
 
 
+def test_different_tables_of_one_function_have_different_names(tmp_path):
+    np.savez(tmp_path / "h.npz", histogram=np.ones(256))
+    changes: list[dict[str, Any]] = [
+        {}, {"entries": 16}, {"method": "uniform"}, {"domain": (-2.0, 2.0)}, {"in_bits": 6}, {"coef_bits": 12},
+        {"in_bits": 6, "coef_bits": 6, "out_bits": 6}, {"in_signed": False}, {"out_signed": False},
+        {"scales": (2, 3)}, {"objective": "inside"}, {"objective": "weights", "weights": str(tmp_path / "h.npz")},
+    ]  # fmt: skip
+    names = [FitConfig(**{"function": "silu", **change}).name for change in changes]
+    assert len(set(names)) == len(names) and names[0] == "silu-8-genetic" and names[6] == "silu-8-genetic-6bit"
+
+
+def test_an_optimum_at_fixed_fraction_bits_is_measured_against_the_one_at_any():
+    _, row = fit(prepare(FitConfig("exp", 8, "optimal", slope_frac_bits=6, intercept_frac_bits=6)))
+    assert row["gap"] == pytest.approx(7.56e-6 / 4.62e-6, rel=2e-3) and row["optimum"] < row["mse"]
+    _, row = fit(prepare(FitConfig("exp", 8, "optimal")))
+    assert row["gap"] == 1.0
+
+
+def test_a_table_beyond_the_default_units_shifts_says_so():
+    _, row = fit(prepare(FitConfig("sigmoid", 8, slope_frac_bits=9, intercept_frac_bits=6, certificate=False)))
+    assert "intercept shift of up to 9" in row["notes"][0]
+
+
+def test_negative_domains_of_normalised_functions_work():
+    _, row = fit(prepare(FitConfig("div", 8, domain=(-4.0, -1.0))))
+    assert row["scales"] == [5] and row["gap"] <= 1.05
+
+
+def test_a_single_weighted_code_is_fitted_exactly_as_well_as_can_be(tmp_path):
+    histogram = np.zeros(256)
+    histogram[0] = 1.0
+    np.savez(tmp_path / "h.npz", histogram=histogram)
+    config = FitConfig("exp", 8, objective="weights", weights=str(tmp_path / "h.npz"))
+    assert fit(prepare(config))[1]["gap"] <= 1.02
+
+
 def test_ulp_and_correct_rounding_are_those_of_the_output_codes():
     problem = prepare(FitConfig("tanh", 8, certificate=False))
     table, row = fit(problem)

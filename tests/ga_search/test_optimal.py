@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ga_search.catalogue import CATALOGUE, Function
+from ga_search.coefficients import CoefficientGrid
 from ga_search.config import FitConfig
 from ga_search.fit import fit
 from ga_search.grid import Codes, build_grid
@@ -66,9 +67,33 @@ def test_equals_brute_force_on_weighted_codes_of_two_scales(seed, entries):
     histogram = np.where(rng.random((2, 32)) < 0.35, rng.random((2, 32)), 0.0)
     histogram[0, :3] = 1.0
     grid = build_grid(function, Codes(5, True, (2, 3)), "weights", histogram)
-    if grid.points <= 22:
-        found = OptimalSearch(grid, entries, 5, 5).at(2, 2)
-        assert found.error == pytest.approx(brute_force(grid, entries, 5, (2, 2)), rel=1e-9, abs=1e-13)
+    assume(grid.points <= 22)  # brute force is exponential
+    found = OptimalSearch(grid, entries, 5, 5).at(2, 2)
+    assert found.error == pytest.approx(brute_force(grid, entries, 5, (2, 2)), rel=1e-9, abs=1e-13)
+
+
+def test_very_uneven_weights_are_priced_right():
+    values = np.zeros(256)
+    values[[100, 110, 126, 127]] = 0.0, 5.0, 1.0, 2.0
+    histogram = np.zeros(256)
+    histogram[[100, 110, 126, 127]] = 1.0, 1.0, 1.0, 1e-9
+    function = Function("uneven", lambda x: values[x.astype(int)], domain=(100.0, 127.0))
+    grid = build_grid(function, Codes(8, False, (0,)), "weights", histogram)
+    assert OptimalSearch(grid, 2, 8, 8).at(1, 0).error == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("function", [np.zeros_like, lambda x: np.maximum(x, 0.0), lambda x: x, np.ones_like])
+def test_functions_that_a_table_holds_exactly_have_error_0(function):
+    grid = build_grid(Function("exact", function), Codes(8, True, tuple(range(7))))
+    assert OptimalSearch(grid, 4, 8, 8).best().error < 1e-20
+
+
+def test_two_calls_at_the_optimum_agree():
+    grid = build_grid(CATALOGUE["gelu"], Codes(6, True, (0, 1, 2)))
+    search = OptimalSearch(grid, 5, 6, 6)
+    best = search.best()
+    assert search.best(best).error == best.error
+    assert search.at(best.slope_frac_bits, best.intercept_frac_bits).error == pytest.approx(best.error, rel=1e-9)
 
 
 @settings(max_examples=10, deadline=None)
@@ -80,13 +105,21 @@ def test_the_best_over_all_fraction_bits_equals_the_best_of_each(values, entries
     assert OptimalSearch(grid, entries, 4, 4).best().error == pytest.approx(min(each), rel=1e-9, abs=1e-13)
 
 
-def test_the_brute_force_check_can_fail():
+def test_the_brute_force_check_can_fail(monkeypatch):
     grid = build_grid(CATALOGUE["gelu"], Codes(4, True, (1,)))
-    search = OptimalSearch(grid, 2, 4, 4)
-    search._residual = search._residual + 1.0  # a bound that is no bound prunes the optimum away
-    search._residual[np.tri(len(search._residual), dtype=bool)] = 0.0
-    with pytest.raises((AssertionError, ValueError)):
-        assert search.at(2, 2).error == pytest.approx(brute_force(grid, 2, 4, (2, 2)), rel=1e-9)
+    expected = pytest.approx(brute_force(grid, 2, 4, (2, 2)), rel=1e-9)
+    assert OptimalSearch(grid, 2, 4, 4).at(2, 2).error == expected
+
+    def floored(self, shape, slope):
+        """The intercept rounded down instead of to the nearest."""
+        ideal = shape.mean_f - slope * self.slope_unit * shape.mean_x
+        intercept = np.clip(np.floor(ideal / self.intercept_unit), self.low, self.high)
+        off = intercept * self.intercept_unit - ideal
+        spread = shape.spread * (slope * self.slope_unit - shape.slope) ** 2
+        return intercept, shape.residual + spread + shape.weight * off * off
+
+    monkeypatch.setattr(CoefficientGrid, "at", floored)
+    assert OptimalSearch(grid, 2, 4, 4).at(2, 2).error != expected
 
 
 # mean squared error at λ = μ = 6 with 8-bit coefficients, one table for scales 0..6, and EXP at 7

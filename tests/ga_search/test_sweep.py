@@ -1,9 +1,10 @@
 """Run folders: the same bytes whatever the jobs, resumption, and one run at a time."""
 
+import dataclasses
 import fcntl
-import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ga_search import sweep as module
@@ -72,16 +73,43 @@ def test_without_resume_everything_is_done_again(tmp_path, monkeypatch):
 def test_resume_refuses_another_plan_and_names_the_key(tmp_path):
     Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, False)
     changed = FitConfig("gelu", 4, in_bits=6, certificate=False, seed=7)
-    with pytest.raises(InputError, match="cannot resume, seed of gelu-4-genetic was 0, not 7"):
+    with pytest.raises(InputError, match="cannot resume, seed of gelu-4-genetic-6x8x8bit was 0, not 7"):
         Sweep((changed,), tmp_path, plots=False).run(1, True)
     more = Sweep(CONFIGS[:2], tmp_path, plots=False).run(1, True)  # a longer list is no other plan
     assert len(more) == 2
 
 
-def test_resume_refuses_a_damaged_plan(tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"fits": [{"nonsense": 1}]}))
-    with pytest.raises(InputError, match="not a plan of a fit run"):
-        Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, True)
+def test_a_row_of_an_earlier_plan_is_not_taken_for_this_one(tmp_path):
+    Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, False)
+    Sweep(CONFIGS[2:3], tmp_path, plots=False).run(1, False)  # another run in between knows nothing of gelu
+    with pytest.raises(InputError, match="cannot resume, seed of gelu-4-genetic-6x8x8bit was 0, not 7"):
+        Sweep((dataclasses.replace(CONFIGS[0], seed=7),), tmp_path, plots=False).run(1, True)
+
+
+def test_a_changed_function_under_the_same_name_is_another_plan(tmp_path, monkeypatch):
+    config = FitConfig("numpy:arctan", 4, domain=(-3.0, 3.0), certificate=False)
+    Sweep((config,), tmp_path, plots=False).run(1, False)
+    monkeypatch.setattr(np, "arctan", np.sin)
+    with pytest.raises(InputError, match="cannot resume, values_sha256 of numpy-arctan-4-genetic"):
+        Sweep((config,), tmp_path, plots=False).run(1, True)
+
+
+DAMAGES = [(end, damage) for end in ("json", "png", "row.json") for damage in ("gone", "garbage", "changed")][:-1]
+
+
+@pytest.mark.parametrize("end, damage", DAMAGES)
+def test_resume_does_again_what_is_gone_or_damaged(end, damage, tmp_path):
+    [row] = Sweep(CONFIGS[:1], tmp_path).run(1, False)
+    before = tables(tmp_path)
+    path = tmp_path / f"gelu-4-genetic-6x8x8bit.{end}"
+    if damage == "gone":
+        path.unlink()
+    elif damage == "garbage":
+        path.write_bytes(b"{")
+    else:
+        path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    [again] = Sweep(CONFIGS[:1], tmp_path).run(1, True)
+    assert steady([again]) == steady([row]) and tables(tmp_path) == before
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
@@ -92,7 +120,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
 
 
 def test_the_same_fit_twice_is_refused(tmp_path):
-    with pytest.raises(InputError, match="gelu-4-genetic is asked for twice"):
+    with pytest.raises(InputError, match="gelu-4-genetic-6x8x8bit is asked for twice"):
         Sweep((CONFIGS[0], CONFIGS[0]), tmp_path)
 
 
