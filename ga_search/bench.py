@@ -53,7 +53,7 @@ def bench(repeats: int, seeds: int) -> list[dict[str, Any]]:
     for function, entries, method in tqdm(cases, unit="row", file=sys.stderr):
         fixed = 6 if method == "optimal-6-6" else None
         name = "optimal" if fixed else method
-        seconds, errors = [], []
+        seconds, errors, inside = [], [], []
         random = name in ("genetic", "gqa-lut", "nn-lut")
         for i in range(max(repeats, seeds if random else 1)):
             seed = i % seeds if random else 0
@@ -63,6 +63,7 @@ def bench(repeats: int, seeds: int) -> list[dict[str, Any]]:
             _, row = fit(prepare(config))
             seconds.append(row["seconds"])
             errors.append(row["mse"])
+            inside.append(row["mse_inside"])
         rows.append(
             {
                 "function": function,
@@ -71,6 +72,7 @@ def bench(repeats: int, seeds: int) -> list[dict[str, Any]]:
                 "seconds": statistics.median(seconds),
                 "mse_median": statistics.median(errors),
                 "mse_worst": max(errors),
+                "mse_inside_median": statistics.median(inside),
                 "seeds": seeds if random else 1,
             }
         )
@@ -88,11 +90,12 @@ def _add_ratios(rows: list[dict[str, Any]]) -> None:
 
 
 def _text(rows: list[dict[str, Any]]) -> str:
-    lines = [f"{'function':8} {'N':>3} {'method':12} {'seconds':>9} {'time ratio':>10} {'MSE':>9} {'worst gap':>9}"]
+    head = f"{'function':8} {'N':>3} {'method':12} {'seconds':>9} {'time ratio':>10}"
+    lines = [f"{head} {'MSE full':>9} {'inside':>9} {'worst gap':>9}"]
     for r in rows:
         lines.append(
             f"{r['function']:8} {r['entries']:>3} {r['method']:12} {r['seconds']:9.4f} {r['time_ratio']:10.2f} "
-            f"{r['mse_median']:9.2e} {r['worst_gap']:9.3f}"
+            f"{r['mse_median']:9.2e} {r['mse_inside_median']:9.2e} {r['worst_gap']:9.3g}"
         )
     return "\n".join(lines)
 

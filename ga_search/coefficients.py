@@ -51,8 +51,9 @@ class CoefficientGrid:
     def __init__(
         self, slope_frac_bits: int | np.ndarray, intercept_frac_bits: int | np.ndarray, coef_bits: int
     ) -> None:
-        self.slope_unit = 2.0 ** -np.asarray(slope_frac_bits)
-        self.intercept_unit = 2.0 ** -np.asarray(intercept_frac_bits)
+        self.slope_unit = np.ldexp(1.0, -np.asarray(slope_frac_bits))
+        self.intercept_unit = np.ldexp(1.0, -np.asarray(intercept_frac_bits))
+        self.intercept_scale = 1.0 / self.intercept_unit  # exact, and a product is faster than a quotient
         self.low, self.high = code_range(coef_bits, True)
 
     def best(self, shape: Parabola, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,9 +70,17 @@ class CoefficientGrid:
         """(B, error) at integer slopes K; the error is a parabola in b, so B is its rounded, clipped minimum."""
         k = slope * self.slope_unit
         ideal = shape.mean_f - k * shape.mean_x
-        intercept = np.minimum(np.maximum(np.rint(ideal / self.intercept_unit), self.low), self.high)
-        off = intercept * self.intercept_unit - ideal
-        error = shape.residual + shape.spread * (k - shape.slope) ** 2 + shape.weight * off * off
+        intercept = np.rint(ideal * self.intercept_scale)
+        np.minimum(np.maximum(intercept, self.low, out=intercept), self.high, out=intercept)
+        error = intercept * self.intercept_unit
+        error -= ideal
+        error *= error  # in place from here on: this is where fits spend their time
+        error *= shape.weight
+        k -= shape.slope
+        k *= k
+        k *= shape.spread
+        error += k
+        error += shape.residual
         return intercept, error
 
     def take(self, index: Any) -> "CoefficientGrid":
@@ -79,6 +88,7 @@ class CoefficientGrid:
         part = object.__new__(CoefficientGrid)
         part.slope_unit = self.slope_unit[index] if self.slope_unit.ndim else self.slope_unit
         part.intercept_unit = self.intercept_unit[index] if self.intercept_unit.ndim else self.intercept_unit
+        part.intercept_scale = self.intercept_scale[index] if self.intercept_scale.ndim else self.intercept_scale
         part.low, part.high = self.low, self.high
         return part
 
