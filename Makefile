@@ -15,9 +15,9 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 # fit the paper's functions, then the Verilog of the fitted GELU table, checked in a simulator on every code and scale
 run: venv
-	@bash .ci/system-tools simulators
 	$(BIN)/python -m ga_search -o tables
-	$(BIN)/python -m rtl pwl --entries 8 --width 8 -o build/gelu_8.v
+	@bash .ci/system-tools icarus
+	$(BIN)/python -m rtl pwl --table tables/gelu-8-genetic.json -o build/gelu_8.v
 	$(BIN)/python -m sim check build/gelu_8.v --table tables/gelu-8-genetic.json --simulator icarus
 
 venv: $(VENV)/core.stamp

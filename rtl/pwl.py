@@ -152,6 +152,16 @@ class PwlConfig:
             has = len(lowered.slopes) if name == "entries" else getattr(lowered, name)
             if has > getattr(self, name):
                 raise InputError(f"{name} of the table must be at most the unit's {getattr(self, name)}, not {has}")
+        lists = (
+            ("thresholds", lowered.thresholds, lowered.in_bits, lowered.in_signed),
+            ("slopes", lowered.slopes, lowered.coef_bits, True),
+            ("intercepts", lowered.intercepts, lowered.coef_bits, True),
+        )
+        for name, values, bits, sign in lists:
+            for k, value in enumerate(values):
+                require_range(f"{name}[{k}] of the table", value, *code_range(bits, sign))
+        if list(lowered.thresholds) != sorted(lowered.thresholds):
+            raise InputError(f"thresholds of the table must be sorted, not {list(lowered.thresholds)}")
         same = ["in_signed", "out_bits", "out_signed"] if self.output == "code" else ["in_signed"]
         for name in same:
             if getattr(lowered, name) != getattr(self, name):

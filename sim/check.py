@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.devices import Device, read_device
-from sim.pwl_vectors import every_scale, fitted_set
+from sim.pwl_vectors import fitted_set
 from sim.reference import InputError, PwlTable
 from sim.vectors import VectorSet
 
@@ -12,7 +12,7 @@ SAME = ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
 
 
 def check_set(path: Path, table: PwlTable) -> tuple[Device, VectorSet]:
-    """The unit in `path` and the vectors of `table` for it: every code at every scale.
+    """The unit in `path` and the vectors of `table` for it: every code at every scale it was fitted for.
 
     Raises `InputError` where the unit is no piecewise-linear one with a stored table and variable shifts, or the table
     does not fit it.
@@ -26,11 +26,11 @@ def check_set(path: Path, table: PwlTable) -> tuple[Device, VectorSet]:
     for name in SAME:
         if parameters[name] != getattr(table, name):
             raise InputError(f"{path}: {name} must be the table's {getattr(table, name)}, not {parameters[name]}")
-    needed = max(table.lower(scale).intercept_shift for scale in every_scale(table))
+    needed = max(table.lower(scale).intercept_shift for scale in table.scales)
     if needed > parameters["max_intercept_shift"]:
         raise InputError(f"{path}: max_intercept_shift must be at least {needed} for the table")
     names = ("entries", "stages", "storage", "max_intercept_shift")
     changes = {name: parameters[name] for name in names}
     if parameters["output"] == "code":
         changes["max_output_shift"] = parameters["max_output_shift"]
-    return unit, fitted_set(path.stem, table, parameters["output"], **changes)
+    return unit, fitted_set(path.stem, table, parameters["output"], table.scales, **changes)

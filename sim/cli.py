@@ -96,6 +96,10 @@ def _vectors(arguments: argparse.Namespace) -> int:
         sets += _digits(arguments)
     if not sets:
         raise InputError("--no-random needs --tables with tables for the units, or there is nothing to write")
+    names = [vectors.name for vectors in sets]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{name} is the name of two sets; rename one of the tables")
     rows = []
     for vectors in sets:
         path = vectors.save(arguments.folder)

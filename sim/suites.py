@@ -109,13 +109,17 @@ def fitted_suite(folder: Path, units: tuple[str, ...] = UNITS) -> list[VectorSet
     return sets
 
 
+# what `python -m ga_search` writes beside its tables
+NO_TABLE = ("run.json", ".row.json", ".gqa-lut.json")
+
+
 def load_tables(folder: Path) -> list[tuple[str, PwlTable]]:
     """(name, table) of every table file of `folder` and its subfolders; the name is the path with - for /.
 
-    `run.json` and `*.row.json`, which `python -m ga_search` writes beside its tables, are not tables. Raises
+    What `python -m ga_search` writes beside its tables is passed over. Raises
     `InputError` where another JSON is no table or there is none.
     """
-    paths = [p for p in sorted(folder.rglob("*.json")) if p.name != "run.json" and not p.name.endswith(".row.json")]
+    paths = [p for p in sorted(folder.rglob("*.json")) if not p.name.endswith(NO_TABLE)]
     if not paths:
         raise InputError(f"{folder}: must hold table files, but there are none")
     return [("-".join(path.relative_to(folder).with_suffix("").parts), PwlTable.load(path)) for path in paths]

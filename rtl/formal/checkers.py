@@ -25,9 +25,12 @@ def table(config: PwlConfig, lowered: LoweredTable) -> str:
     constants = "\n".join(
         f"  wire [{width - 1}:0] {name} = {width}'h{value:x};" for name, (value, width) in packed.items()
     )
+    top = f"q_{n}[{config.in_bits - 1}]" if config.in_signed else "1'b0"
     body = f"""{constants}
 {_selected(config, f"q_{n}")}
-  wire signed [{config.in_bits + config.coef_bits - 1}:0] product = q_{n} * want_slope;
+  // one bit wider than the code, so that an unsigned one keeps its value beside a signed slope
+  wire signed [{config.in_bits}:0] wide_q = {{{top}, q_{n}}};
+  wire signed [{config.in_bits + config.coef_bits}:0] product = wide_q * want_slope;
 {_result(config, "product", "want_intercept", str(lowered.intercept_shift), str(lowered.output_shift))}
   always @* if (v[{n}]) assert(y == want);
   assign reached = v[{n}] && o_ready && index == {config.entries - 1} && stalled;"""

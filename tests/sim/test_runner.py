@@ -4,13 +4,14 @@ import dataclasses
 import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 
 from sim import harness, runner, simulators
 from sim.devices import Device, device
-from sim.pwl_vectors import random_set
+from sim.pwl_vectors import pwl_set, random_set, random_table
 from sim.reference import InputError
 from sim.vectors import VectorSet
 
@@ -256,3 +257,34 @@ def test_a_waveform_is_written_where_it_is_asked_for(simulator, name, tmp_path):
     small = random_set("small", seed=4, tables=1, entries=8, per_table=5)
     outcome = runner.run_bulk(small, simulator, runner.BUILD, waves=tmp_path / name)
     assert outcome.passed and (tmp_path / name).stat().st_size > 1000
+
+
+def test_a_stalled_run_that_never_stalled_is_a_failure():
+    vectors = random_set("s", 0, 1, 4, in_bits=4, coef_bits=4)
+    unit, [chunk, *_] = device(vectors), harness.chunks(vectors, device(vectors))
+    count, streams = chunk.last - chunk.first, sum(s.operation == harness.STREAM for s in chunk.steps)
+    counted = {"mismatches": 0, "stuck": 0, "checked": count, "extra": 0, "seconds": 1.0}
+    smooth = counted | {"cycles": count + streams * unit.latency}
+    assert runner._judge(vectors, chunk, unit, smooth, 0, 1).problem is None
+    assert "nothing stalled" in str(runner._judge(vectors, chunk, unit, smooth, 1, 1).problem)
+
+
+def test_a_test_filter_in_the_environment_leaves_no_test_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("COCOTB_TEST_FILTER", "random")
+    vectors = random_set("s", 0, 1, 4, in_bits=4, coef_bits=4)
+    assert runner.run_protocol(vectors, "icarus", tmp_path).problem is None
+    monkeypatch.setattr(simulators, "_require_passed", partial(counting, simulators._require_passed))
+    assert runner.run_protocol(vectors, "icarus", tmp_path).problem is None
+
+
+def counting(required, results, log, tests) -> None:
+    """As `required`, and one test more would have been missed."""
+    required(results, log, tests)
+    with pytest.raises(simulators.SimulationError, match="3 of 4 tests ran"):
+        required(results, log, tests + 1)
+
+
+def test_a_first_load_of_few_vectors_is_enough_for_the_protocol(tmp_path):
+    lowered = random_table(np.random.default_rng(0), 4, 0).lower(2, -8)
+    vectors = pwl_set("tiny", [(lowered, np.arange(-5, 5))], {})
+    assert runner.run_protocol(vectors, "icarus", tmp_path).problem is None

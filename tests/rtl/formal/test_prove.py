@@ -9,6 +9,7 @@ from rtl.formal.__main__ import EXAMPLE, main, table_faults
 from rtl.formal.faults import FAULTS, faulty
 from rtl.formal.prove import Proof, proofs, table_proof
 from rtl.pwl import PwlConfig
+from sim.reference import LoweredTable
 
 SMALL = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
 CLAIMS = proofs(SMALL)
@@ -18,6 +19,11 @@ NAMES = ["selection", "product", "arithmetic", "handshake", "load"]
 def test_a_unit_with_a_table_wired_in_is_proved_to_compute_it():
     result = table_proof(EXAMPLE, stages=3).run()
     assert (result.outcome, result.assertions) == ("proved", 1)
+
+
+def test_a_table_of_an_unsigned_unit_with_falling_entries_is_proved_too():
+    lowered = LoweredTable((40, 120, 200), (-3, 5, -60, 7), (1, -2, 3, -4), 2, 4, 2, in_signed=False)
+    assert table_proof(lowered, stages=2).run().outcome == "proved"
 
 
 @pytest.mark.parametrize("proof", CLAIMS, ids=NAMES)
