@@ -17,7 +17,7 @@ from ga_search.solution import Solution, breakpoints, filled
 from ga_search.uniform import uniform
 from sim.reference import InputError, PwlTable
 from sim.reference.lint import lint_structure, lint_values
-from sim.reference.pwl import frac_bits_range
+from sim.reference.pwl import frac_bits_pairs
 
 GAP_PROMISED = 1.05  # what a genetic fit keeps to; more is said
 DEFAULT_INTERCEPT_SHIFT = 7  # of a hardware unit, unless it is made for more
@@ -69,8 +69,7 @@ def _search(problem: Problem) -> Solution:
     if config.method == "optimal":
         search = OptimalSearch(grid, config.entries, config.in_bits, config.coef_bits)
         return search.best() if config.pair is None else search.at(*config.pair)
-    low, high = frac_bits_range(config.in_bits, config.coef_bits)
-    every = [(s, i) for s in range(low, high + 1) for i in range(low, s + 1)]
+    every = frac_bits_pairs(config.in_bits, config.coef_bits)
     return uniform(
         grid,
         config.entries,

@@ -23,7 +23,7 @@ import numpy as np
 from ga_search.coefficients import CoefficientGrid, parabola, price_segments
 from ga_search.grid import Grid
 from ga_search.solution import Solution, with_coefficients
-from sim.reference.pwl import frac_bits_range
+from sim.reference.pwl import frac_bits_pairs
 
 MEMO_BYTES = 1 << 29  # prices are remembered where a table of all segments fits
 
@@ -184,8 +184,7 @@ class GeneticSearch:
         return every[near.all(axis=1)]
 
     def _every_pair(self) -> np.ndarray:
-        low, high = frac_bits_range(self.in_bits, self.coef_bits)
-        return np.array([(s, i) for s in range(low, high + 1) for i in range(low, s + 1)])
+        return np.array(frac_bits_pairs(self.in_bits, self.coef_bits))
 
     def _neighbours(self, tried: np.ndarray, best: int) -> np.ndarray:
         """The (λ, μ) next to the best that have not been tried yet."""

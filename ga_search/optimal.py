@@ -19,7 +19,7 @@ from ga_search.coefficients import CoefficientGrid, Parabola, parabola
 from ga_search.grid import Grid
 from ga_search.solution import Solution, with_coefficients
 from sim.reference.arithmetic import code_range
-from sim.reference.pwl import frac_bits_range
+from sim.reference.pwl import frac_bits_pairs, frac_bits_range
 
 # bounds are compared with this slack, relative to the error and to f squared, so that rounding in float64 never
 # discards the optimum
@@ -61,6 +61,7 @@ class OptimalSearch:
     def __init__(self, grid: Grid, entries: int, in_bits: int, coef_bits: int) -> None:
         self.grid, self.entries, self.coef_bits = grid, entries, coef_bits
         self.frac_bits = frac_bits_range(in_bits, coef_bits)
+        self.pairs = frac_bits_pairs(in_bits, coef_bits)
         self._slack = SLACK_OF_SQUARE * float(grid.weight @ grid.value**2)
         residual = _dense_residual(grid)
         self._residual = residual
@@ -80,7 +81,7 @@ class OptimalSearch:
     def best(self, known: Solution | None = None) -> Solution:
         """The optimum over all (λ, μ) with μ <= λ. `known`, any table's content, only speeds the search up."""
         low, high = self.frac_bits
-        pairs = [(s, i) for s in range(low, high + 1) for i in range(low, s + 1)]
+        pairs = self.pairs
         best = self._feasible(pairs)
         if known is not None and known.error < best.error:
             best = known

@@ -37,6 +37,12 @@ def frac_bits_range(in_bits: int, coef_bits: int) -> tuple[int, int]:
     return -in_bits, coef_bits + 4
 
 
+def frac_bits_pairs(in_bits: int, coef_bits: int) -> list[tuple[int, int]]:
+    """Every admitted (λ, μ), μ <= λ, ascending."""
+    low, high = frac_bits_range(in_bits, coef_bits)
+    return [(s, i) for s in range(low, high + 1) for i in range(low, s + 1)]
+
+
 def default_scales(in_bits: int) -> tuple[int, ...]:
     """The scale exponents a fit serves unless told otherwise: 0..6 for 8 bits, the upper seven above."""
     return tuple(range(max(0, in_bits - 8), in_bits - 1))
