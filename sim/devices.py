@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,24 +88,42 @@ def _described(description: Mapping[str, Any], verilog: str) -> Device:
 
 
 def _component(vectors: VectorSet) -> Any:
-    from rtl.normaliser import NormaliserUnit
-    from rtl.pwl import Pwl, PwlConfig
-    from rtl.requant import RequantConfig, Requantiser
-    from sim.normaliser_vectors import config_of
-
-    configuration = dict(vectors.configuration)
+    """The unit of a set as an Amaranth component."""
     try:
-        if vectors.unit == "normaliser":
-            return NormaliserUnit(config_of(configuration))
-        if vectors.unit == "requant":
-            return Requantiser(RequantConfig(**configuration))
-        if configuration.get("storage") == "constants":
-            if len(vectors.counts) != 1:
-                raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
-            return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
-        return Pwl(PwlConfig(**configuration))
+        return _BUILDERS[vectors.unit](vectors, dict(vectors.configuration))
     except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{vectors.name}: configuration: {error}") from None
+
+
+def _pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.pwl import Pwl, PwlConfig
+
+    if configuration.get("storage") != "constants":
+        return Pwl(PwlConfig(**configuration))
+    if len(vectors.counts) != 1:
+        raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
+    return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
+
+
+def _normaliser(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.normaliser import NormaliserUnit
+    from sim.normaliser_vectors import config_of
+
+    return NormaliserUnit(config_of(configuration))
+
+
+def _requant(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.requant import RequantConfig, Requantiser
+
+    return Requantiser(RequantConfig(**configuration))
+
+
+# unit -> its component from a set; each imports its own, so that reading a description needs no Amaranth
+_BUILDERS: dict[str, Callable[[VectorSet, dict[str, Any]], Any]] = {
+    "pwl": _pwl,
+    "normaliser": _normaliser,
+    "requant": _requant,
+}
 
 
 def lowered(vectors: VectorSet, load: int) -> LoweredTable:
