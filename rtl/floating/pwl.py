@@ -48,11 +48,16 @@ class FloatPwlConfig:
         require_range("entries", self.entries, *ENTRIES_RANGE)
         if self.storage not in storage.STYLES:
             raise InputError(f"storage must be one of {', '.join(storage.STYLES)}, not {self.storage!r}")
-        pipeline.check_stages(self.stages, 11 + is_wide(self.number) + self.late_intercept)
+        pipeline.check_stages(self.stages, self.deepest(self.entries, self.number))
         if (self.storage == "constants") != (self.constants is not None):
             raise InputError("constants must be a table exactly where storage is constants")
         if self.constants is not None:
             self.check_fit(self.constants)
+
+    @classmethod
+    def deepest(cls, entries: int, number: FloatFormat) -> int:
+        """The most stages that a unit of this shape can be cut into."""
+        return 11 + is_wide(number) + _late(entries, number)
 
     @property
     def halved(self) -> bool:
@@ -62,7 +67,7 @@ class FloatPwlConfig:
     @property
     def late_intercept(self) -> bool:
         """Whether the comparators' bits go along to the adder and not the intercept: where they are fewer."""
-        return self.entries - 1 < self.number.bits
+        return _late(self.entries, self.number)
 
     def check_fit(self, table: FloatTable) -> None:
         """Raise `InputError` where the unit would not compute `table`: another format, or more entries."""
@@ -85,6 +90,10 @@ class FloatPwlConfig:
         """The writes that load `table`, in load order: thresholds, slopes, intercepts."""
         lists = self.padded(table).values()
         return [Word(k, address, word) for k, words in enumerate(lists) for address, word in enumerate(words)]
+
+
+def _late(entries: int, number: FloatFormat) -> bool:
+    return entries - 1 < number.bits
 
 
 class FloatPwl(wiring.Component):
