@@ -3,13 +3,14 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sim.reference import InputError, LoweredTable
 from sim.reference.files import read_text
+from sim.reference.floating import FloatFormat
 from sim.vectors import TABLE_LISTS, VectorSet
 
 
@@ -88,24 +89,74 @@ def _described(description: Mapping[str, Any], verilog: str) -> Device:
 
 
 def _component(vectors: VectorSet) -> Any:
-    from rtl.normaliser import NormaliserUnit
-    from rtl.pwl import Pwl, PwlConfig
-    from rtl.requant import RequantConfig, Requantiser
-    from sim.normaliser_vectors import config_of
-
-    configuration = dict(vectors.configuration)
+    """The unit of a set as an Amaranth component."""
     try:
-        if vectors.unit == "normaliser":
-            return NormaliserUnit(config_of(configuration))
-        if vectors.unit == "requant":
-            return Requantiser(RequantConfig(**configuration))
-        if configuration.get("storage") == "constants":
-            if len(vectors.counts) != 1:
-                raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
-            return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
-        return Pwl(PwlConfig(**configuration))
+        return _BUILDERS[vectors.unit](vectors, dict(vectors.configuration))
     except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{vectors.name}: configuration: {error}") from None
+
+
+def _pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.pwl import Pwl, PwlConfig
+
+    if configuration.get("storage") != "constants":
+        return Pwl(PwlConfig(**configuration))
+    _require_one_load(vectors)
+    return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
+
+
+def _require_one_load(vectors: VectorSet) -> None:
+    if len(vectors.counts) != 1:
+        raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
+
+
+def _normaliser(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.normaliser import NormaliserUnit
+    from sim.normaliser_vectors import config_of
+
+    return NormaliserUnit(config_of(configuration))
+
+
+def _requant(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.requant import RequantConfig, Requantiser
+
+    return Requantiser(RequantConfig(**configuration))
+
+
+def _float_pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.floating.pwl import FloatPwl, FloatPwlConfig
+    from sim.reference.float_pwl import FloatTable
+
+    number = FloatFormat(**configuration.pop("number"))
+    if configuration.get("storage") == "constants":
+        _require_one_load(vectors)
+        lists = (tuple(vectors.arrays[key][0].tolist()) for key in TABLE_LISTS)
+        configuration["constants"] = FloatTable(number, *lists)
+    return FloatPwl(FloatPwlConfig(number=number, **configuration))
+
+
+def _float_mac(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.floating.mac import Mac, MacConfig
+
+    formats = {key: FloatFormat(**configuration.pop(key)) for key in ("number", "accumulator")}
+    return Mac(MacConfig(**formats, **configuration))
+
+
+def _float_operator(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.floating.operators import Operator, OperatorConfig
+
+    return Operator(OperatorConfig(number=FloatFormat(**configuration.pop("number")), **configuration))
+
+
+# unit -> its component from a set; each imports its own, so that reading a description needs no Amaranth
+_BUILDERS: dict[str, Callable[[VectorSet, dict[str, Any]], Any]] = {
+    "pwl": _pwl,
+    "normaliser": _normaliser,
+    "requant": _requant,
+    "fp-pwl": _float_pwl,
+    "fp-mac": _float_mac,
+    **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), _float_operator),
+}
 
 
 def lowered(vectors: VectorSet, load: int) -> LoweredTable:

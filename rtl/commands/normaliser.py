@@ -1,0 +1,45 @@
+"""`python -m rtl normaliser`: 1/x and 1/sqrt(x) of any positive fixed-point number."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rtl.commands import options
+from rtl.emit import emit
+from rtl.normaliser import NormaliserConfig, NormaliserUnit
+from sim.reference import InputError, Normaliser, PwlTable
+
+
+def add(units: Any) -> None:
+    """The subcommand, added to argparse's `units`."""
+    normaliser = units.add_parser("normaliser", help="1/x and 1/sqrt(x) of any positive fixed-point number")
+    normaliser.set_defaults(make=_make)
+    normaliser.add_argument("--table", type=Path, metavar="JSON", required=True, help="a table with a normaliser step")
+    normaliser.add_argument("--input-bits", type=int, default=16, metavar="BITS", help="input width, 2..32 (16)")
+    normaliser.add_argument("--input-frac-bits", type=int, default=0, metavar="N", help="x = v * 2**-N (0)")
+    normaliser.add_argument("--in-unsigned", action="store_true", help="the input is unsigned")
+    normaliser.add_argument("--out-width", type=int, metavar="BITS", help="output, 4..32 bits (the table's)")
+    normaliser.add_argument("--out-unsigned", action="store_true", help="output codes are unsigned")
+    options.add_table(normaliser)
+    options.add_common(normaliser, stages=4)
+
+
+def _make(arguments: argparse.Namespace) -> dict[str, Any]:
+    table = PwlTable.load(arguments.table)
+    scale = arguments.scale
+    if scale is None:
+        if len(table.scales) != 1:
+            raise InputError(f"--scale must be given: {arguments.table} has the scales {list(table.scales)}")
+        scale = table.scales[0]
+    reference = Normaliser(table, scale, arguments.input_bits, arguments.input_frac_bits, not arguments.in_unsigned)
+    config = NormaliserConfig(
+        reference,
+        output=arguments.output,
+        output_scale=arguments.output_scale,
+        out_bits=table.out_bits if arguments.out_width is None else arguments.out_width,
+        out_signed=table.out_signed and not arguments.out_unsigned,
+        storage=arguments.storage,
+        stages=arguments.stages,
+    )
+    component = NormaliserUnit(config, latch_cell=f"{arguments.module}_latch")
+    return emit(arguments.output_file, "normaliser", component, options.source(config.pwl, table, reference.lowered))

@@ -1,0 +1,34 @@
+"""The options that several units share, and what is read from them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rtl.pwl import PwlConfig
+from rtl.storage import STYLES
+from sim.reference import LoweredTable, PwlTable
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """What a unit with a table has: its storage, its output and the scales."""
+    parser.add_argument("--storage", choices=STYLES, default="flops", help="where the table is kept (flops)")
+    parser.add_argument("--output", choices=("code", "acc"), default="code", help="rounded code (default), accumulator")
+    parser.add_argument("--scale", type=int, metavar="S", help="scale exponent of the table's input codes")
+    parser.add_argument("--output-scale", type=int, metavar="S", help="scale exponent of the output codes")
+
+
+def add_common(parser: argparse.ArgumentParser, stages: int) -> None:
+    """What every unit has; `stages` is the default depth."""
+    parser.add_argument("--stages", type=int, default=stages, metavar="N", help=f"pipeline stages ({stages})")
+    parser.add_argument("-o", dest="output_file", type=Path, required=True, metavar="FILE.v", help="the Verilog file")
+    parser.add_argument("--json", action="store_true", help="print the description that is written beside the Verilog")
+
+
+def source(config: PwlConfig, table: PwlTable | None, lowered: LoweredTable | None) -> dict[str, Any]:
+    """The table that a unit was made for: its hash, what is stored of it, and the writes (select, address, data)."""
+    made_for: dict[str, Any] = {} if table is None else {"table_sha256": table.digest}
+    if lowered is not None:
+        made_for["lowered"] = lowered.stored()
+        if config.storage != "constants":
+            made_for["words"] = [list(word) for word in config.words(lowered)]
+    return made_for

@@ -1,0 +1,97 @@
+"""`python -m rtl pwl`: the integer piecewise-linear unit."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rtl.commands import options
+from rtl.emit import emit
+from rtl.pwl import Pwl, PwlConfig
+from sim.reference import InputError, LoweredTable, PwlTable
+from sim.reference.pwl import WIDTH_RANGE, require_range
+
+
+def add(units: Any) -> None:
+    """The subcommand, added to argparse's `units`."""
+    pwl = units.add_parser("pwl", help="the integer piecewise-linear unit")
+    pwl.set_defaults(make=_make)
+    pwl.add_argument("--entries", type=int, metavar="N", help="table entries, 2..64 (8, or the table's)")
+    for name, what in (("", "all three widths"), ("in-", "input"), ("coef-", "coefficients"), ("out-", "output")):
+        pwl.add_argument(f"--{name}width", type=int, metavar="BITS", help=f"{what}, 4..32 bits (8, or the table's)")
+    pwl.add_argument("--in-unsigned", action="store_true", help="input codes are unsigned")
+    pwl.add_argument("--out-unsigned", action="store_true", help="output codes are unsigned")
+    pwl.add_argument("--table", type=Path, metavar="JSON", help="the table to fit, to load or to wire in")
+    options.add_table(pwl)
+    pwl.add_argument("--intercept-shift", type=int, metavar="N", help="fix the intercept shift")
+    pwl.add_argument("--output-shift", type=int, metavar="N", help="fix the output shift")
+    pwl.add_argument("--max-intercept-shift", type=int, metavar="N", help="largest intercept shift (input width - 1)")
+    pwl.add_argument("--max-output-shift", type=int, metavar="N", help="largest output shift (input + coefficient - 1)")
+    options.add_common(pwl, stages=3)
+
+
+def _make(arguments: argparse.Namespace) -> dict[str, Any]:
+    table = None if arguments.table is None else PwlTable.load(arguments.table)
+    lowered = _lowered(arguments, table)
+    fields = _shape(arguments, table)
+    for shift in ("intercept_shift", "output_shift", "max_intercept_shift", "max_output_shift"):
+        fields[shift] = getattr(arguments, shift)
+    if arguments.storage == "constants":
+        fields |= _wired(arguments, lowered)
+    elif table is not None and fields["intercept_shift"] is None and fields["max_intercept_shift"] is None:
+        needed = max(table.lower(s).intercept_shift for s in table.scales)
+        fields["max_intercept_shift"] = max(needed, fields["in_bits"] - 1)
+    config = PwlConfig(**fields, output=arguments.output, storage=arguments.storage, stages=arguments.stages)
+    if table is not None:
+        for fitting in [table.lower(scale) for scale in table.scales] if lowered is None else [lowered]:
+            config.check_fit(fitting)
+    return emit(
+        arguments.output_file,
+        "pwl",
+        Pwl(config, latch_cell=f"{arguments.module}_latch"),
+        options.source(config, table, lowered),
+    )
+
+
+def _wired(arguments: argparse.Namespace, lowered: LoweredTable | None) -> dict[str, Any]:
+    """What a table that is wired in fixes."""
+    if lowered is None:
+        raise InputError("--storage constants needs --table and --scale")
+    wired: dict[str, Any] = {"constants": lowered, "intercept_shift": lowered.intercept_shift}
+    if arguments.output == "code":
+        if lowered.output_shift is None:
+            raise InputError("--storage constants needs --output-scale, or --output acc")
+        wired["output_shift"] = lowered.output_shift
+    for name in ("intercept_shift", "output_shift"):
+        given = getattr(arguments, name)
+        if given is not None and given != wired.get(name):
+            raise InputError(f"--{name.replace('_', '-')} must be the table's {wired.get(name)}, not {given}")
+    return wired
+
+
+def _shape(arguments: argparse.Namespace, table: PwlTable | None) -> dict[str, Any]:
+    """Entries, widths and signs: as given, else the table's."""
+    names = ("entries", "in_bits", "coef_bits", "out_bits", "in_signed", "out_signed")
+    fields = {name: getattr(PwlConfig if table is None else table, name) for name in names}
+    if arguments.entries is not None:
+        fields["entries"] = arguments.entries
+    for name in ("in", "coef", "out"):
+        for option in ("width", f"{name}_width"):
+            value = getattr(arguments, option)
+            if value is not None:
+                require_range(f"--{option.replace('_', '-')}", value, *WIDTH_RANGE)
+                fields[f"{name}_bits"] = value
+    for name, flag in (("in_signed", arguments.in_unsigned), ("out_signed", arguments.out_unsigned)):
+        if flag:
+            fields[name] = False
+    return fields
+
+
+def _lowered(arguments: argparse.Namespace, table: PwlTable | None) -> LoweredTable | None:
+    for name in ("scale", "output_scale"):
+        if table is None and getattr(arguments, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} needs --table")
+    if arguments.output_scale is not None and arguments.scale is None:
+        raise InputError("--output-scale needs --scale")
+    if table is None or arguments.scale is None:
+        return None
+    return table.lower(arguments.scale, arguments.output_scale)
