@@ -21,7 +21,7 @@ from sim.reference.files import read_text, write_whole
 from sim.reference.floating import FloatFormat, greater_equal
 
 FORMAT, VERSION = "bitwright-vectors", 1
-UNITS = ("pwl", "normaliser", "requant", "fp-pwl", "fp-mac", "fp-mul", "fp-add", "fp-compare")
+UNITS = ("pwl", "normaliser", "requant", "fp-pwl", "fp-mac", "fp-mul", "fp-add", "fp-compare", "element")
 TABLE_LISTS = ("thresholds", "slopes", "intercepts")
 _KEYS = ("format", "version", "name", "unit", "configuration", "source", "arrays", "npz_sha256")
 
