@@ -1,6 +1,6 @@
 """Which rows a regression of softmax and the norms is made of: 10^5 of each unit in full."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,9 @@ import numpy as np
 from sim.reference import PwlTable
 from sim.row_vectors import (
     fitted_softmax,
+    near_table,
     norm_set,
     random_norm,
-    random_rsqrt,
     random_softmax,
     softmax_set,
 )
@@ -36,16 +36,26 @@ NORM: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...]
     ("2", 1, 500, 2, 1 << 30, {}, {"storage": "constants", "stages": (3, 4)}),
     ("17", 1, 3_000, 17, 5, {}, {"storage": "constants", "rows": 2}),
 )
-QUICK = ("40", "8-bit", "17")
+QUICK = {"softmax": ("40", "8-bit"), "layernorm": ("40",), "rmsnorm": ("17",)}
 FITTED_ROWS = 8_000  # each longest row, so that both make up 10^5 with the random ones
 LONGEST = 128
 
 
-def row_suite(seed: int, quick: bool, units: tuple[str, ...]) -> list[VectorSet]:
-    """Random tables, gains and biases, on rows of every kind and length. `quick` keeps some dozens of rows of each."""
+def row_suite(
+    seed: int, quick: bool, units: Sequence[str], cases: Mapping[str, Sequence[str]] | None = None
+) -> list[VectorSet]:
+    """Random tables, gains and biases, on rows of every kind and length.
+
+    `quick` keeps some dozens of rows of each case, and of the cases those of `QUICK`; `cases`, names for each unit,
+    chooses others.
+    """
+    if cases is None:
+        cases = (
+            QUICK if quick else {"softmax": [case[0] for case in SOFTMAX]} | {u: [c[0] for c in NORM] for u in NORMS}
+        )
     sets = []
     for k, (name, loads, count, longest, exp_scale, numbers, fields) in enumerate(SOFTMAX):
-        if "softmax" in units and (not quick or name in QUICK):
+        if "softmax" in units and name in cases["softmax"]:
             rng = np.random.default_rng((seed, k))
             work = [
                 (
@@ -57,7 +67,7 @@ def row_suite(seed: int, quick: bool, units: tuple[str, ...]) -> list[VectorSet]
             sets.append(softmax_set(f"random-softmax-{name}", work, {"seed": seed}, **fields))
     for unit, centring in NORMS.items():
         for k, (name, loads, count, longest, epsilon, widths, fields) in enumerate(NORM):
-            if unit in units and (not quick or name in QUICK):
+            if unit in units and name in cases[unit]:
                 rng = np.random.default_rng((seed, 100 + k, centring))
                 part = (min(loads, 2), 40) if quick else (loads, count)
                 sets.append(_norm(f"random-{unit}-{name}", rng, part, longest, epsilon, centring, widths, fields, seed))
@@ -76,7 +86,7 @@ def _norm(
     seed: int,
 ) -> VectorSet:
     """The first load is the longest norm with the largest epsilon; the others are any of their tables."""
-    table = random_rsqrt(rng)
+    table = near_table(rng, "rsqrt")
     reference = random_norm(rng, table, longest, epsilon, centring, **widths)
     work = []
     for k in range(part[0]):

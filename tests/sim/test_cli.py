@@ -142,7 +142,7 @@ def test_bad_arguments_are_one_line_and_exit_2(small, tmp_path, capsys):
 
 
 BAD_CONFIGURATIONS = [
-    ({"entries": 9}, "small: slopes must be 9 for the unit, not 8"),
+    ({"entries": 9}, "small: thresholds must be 8 for the unit, not 7"),
     ({"entries": 1}, "small: configuration: entries must be in 2..64, not 1"),
     ({"out_bits": 9}, "small: expected must be 9 bits wide, not 8"),
     ({"colour": 1}, "small: configuration: "),
