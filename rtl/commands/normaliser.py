@@ -15,7 +15,7 @@ def add(units: Any) -> None:
     normaliser = units.add_parser("normaliser", help="1/x and 1/sqrt(x) of any positive fixed-point number")
     normaliser.set_defaults(make=_make)
     normaliser.add_argument("--table", type=Path, metavar="JSON", required=True, help="a table with a normaliser step")
-    normaliser.add_argument("--input-bits", type=int, default=16, metavar="BITS", help="input width, 2..32 (16)")
+    normaliser.add_argument("--input-bits", type=int, default=16, metavar="BITS", help="input width, 2..62 (16)")
     normaliser.add_argument("--input-frac-bits", type=int, default=0, metavar="N", help="x = v * 2**-N (0)")
     normaliser.add_argument("--in-unsigned", action="store_true", help="the input is unsigned")
     normaliser.add_argument("--out-width", type=int, metavar="BITS", help="output, 4..32 bits (the table's)")
