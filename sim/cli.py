@@ -141,6 +141,10 @@ def _run(arguments: argparse.Namespace, work: Sequence[regress.Job]) -> int:
     if arguments.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {arguments.jobs}")
     waves = arguments.build / "waves" if arguments.waves else None
+    try:
+        (waves or arguments.build).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--build must be a folder to write to, not {arguments.build}: {error.strerror}") from None
     results = regress.run(work, arguments.seed, arguments.build, waves, arguments.jobs)
     rows = []
     for job_rows in tqdm(results, total=len(work), unit="job", file=sys.stderr, disable=None):

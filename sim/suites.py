@@ -25,11 +25,12 @@ OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int16-8", 8, {"in_bits": 16, "coef_bits": 16, "out_bits": 16, "stages": 4}),
     ("int16-8-acc", 8, {"in_bits": 16, "coef_bits": 16, "out_bits": 16, "stages": 4, "output": "acc"}),
     ("int32-8", 8, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 5}),
+    ("int32-8-acc", 8, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 5, "output": "acc"}),
     ("int32-3-shallow", 3, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 2}),
     ("int32-4-deep", 4, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 8}),
     ("mixed-13", 13, {"in_bits": 8, "coef_bits": 12, "out_bits": 16, "stages": 5}),
 )
-QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8")
+QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8", "int32-8-acc")
 
 
 def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
