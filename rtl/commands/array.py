@@ -6,6 +6,7 @@ from typing import Any
 
 from rtl.array.config import ArrayConfig
 from rtl.array.element import Element
+from rtl.array.fetch import MemoryGemm
 from rtl.array.gemm import Gemm
 from rtl.commands import options
 from rtl.emit import emit
@@ -28,6 +29,7 @@ def add(units: Any) -> None:
         ("max-inputs", "max_inputs", "inputs of the largest layer, for the accumulator's bound"),
         ("depth", "depth", "tokens at once: accumulators of a column"),
         ("count-bits", "count_bits", "width of a job's dimensions"),
+        ("address-bits", "address_bits", "width of an address, for --operands memory"),
         ("out-width", "out_bits", "output of the requantiser, 4..32 bits"),
     ):
         value = getattr(defaults, name)
@@ -40,6 +42,12 @@ def add(units: Any) -> None:
     array.add_argument("--acc-bits", type=int, metavar="N", help="accumulator (the narrowest that cannot overflow)")
     array.add_argument("--out-unsigned", action="store_true", help="output codes are unsigned")
     array.add_argument("--pwl-table", type=Path, metavar="JSON", help="append a piecewise-linear unit for this table")
+    array.add_argument(
+        "--operands",
+        choices=("stream", "memory"),
+        default="stream",
+        help="streams (default), or read ports of memories",
+    )
     array.add_argument("--part", choices=PARTS, default="array", help="the whole array, or one element of it")
     options.add_common(array, stages=defaults.stages)
 
@@ -47,7 +55,7 @@ def add(units: Any) -> None:
 def _make(arguments: argparse.Namespace) -> dict[str, Any]:
     names = (
         "rows", "columns", "weight_bits", "activation_bits", "two_pass", "max_inputs", "bias_bits", "acc_bits", "depth",
-        "count_bits", "out_bits", "stages",
+        "count_bits", "address_bits", "out_bits", "stages",
     )  # fmt: skip
     group = _group(arguments.group)
     multiplier_bits = arguments.group_multiplier_bits
@@ -63,7 +71,8 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     if arguments.part == "element":
         return emit(arguments.output_file, "element", Element(config))
-    return emit(arguments.output_file, "array", Gemm(config, latch_cell=f"{arguments.module}_latch"))
+    unit = MemoryGemm if arguments.operands == "memory" else Gemm
+    return emit(arguments.output_file, "array", unit(config, latch_cell=f"{arguments.module}_latch"))
 
 
 def _group(text: str) -> int | None:

@@ -90,14 +90,32 @@ class Run:
 
 def beats(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> dict[str, list[int]]:
     """The beats of each stream, of one job."""
-    job = operands.job(config, layer, len(activations))
-    result = {"i": [config.job_layout.const(job.payload(config)).as_value().value]}
+    result = {"i": [job_beat(config, layer, activations)]}
     order = operands.reading_order(config, layer, len(activations))
     for name, words in operands.images(config, layer, activations)._asdict().items():
         if words is not None:
-            integers = [int.from_bytes(word.tobytes(), "little") for word in words]
-            result[name] = [integers[address] for address in order[name]]
+            image = integers(words)
+            result[name] = [image[address] for address in order[name]]
     return result
+
+
+def integers(words: np.ndarray) -> list[int]:
+    """Packed words as integers."""
+    return [int.from_bytes(word.tobytes(), "little") for word in words]
+
+
+def job_beat(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> int:
+    """The payload of the job."""
+    payload = operands.job(config, layer, len(activations)).payload(config)
+    return config.job_layout.const(payload).as_value().value
+
+
+def collected(config: ArrayConfig, payloads: Sequence[int]) -> np.ndarray:
+    """The codes (beats, C) in the payloads of `o`."""
+    lane = Shape.cast(config.out_layout.elem_shape)
+    size = -(-lane.width * config.columns // 8)
+    packed = np.array([list(value.to_bytes(size, "little")) for value in payloads], dtype=np.uint8)
+    return operands.unpack(packed, config.columns, lane.width, lane.signed)
 
 
 def run(
@@ -162,11 +180,7 @@ def run(
     simulator.add_clock(1e-6)
     simulator.add_testbench(drive)
     simulator.run()
-    lane = Shape.cast(config.out_layout.elem_shape)
-    size = -(-lane.width * config.columns // 8)
-    packed = np.array([list(value.to_bytes(size, "little")) for value in got], dtype=np.uint8)
-    codes = operands.unpack(packed, config.columns, lane.width, lane.signed)
-    return Run(codes, given_at[-1] - taken_at[0] + 1, sum(stream.left for stream in streams))
+    return Run(collected(config, got), given_at[-1] - taken_at[0] + 1, sum(stream.left for stream in streams))
 
 
 def expected(config: ArrayConfig, work: Sequence[Work]) -> np.ndarray:

@@ -6,13 +6,15 @@ from itertools import product
 import numpy as np
 import pytest
 
-from rtl.array import core
+from rtl.array import core, operands
 from rtl.array.columns import Columns
 from rtl.array.config import ArrayConfig
+from rtl.pwl import PwlConfig
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 from sim.reference.gemm import GroupedLinear
 from tests.rtl.array.bench import Work, beats, cycles, expected, random_work, run
+from tests.rtl.test_pwl import random_lowered
 
 WIDTHS = [
     (weight_bits, signed, activation_bits, two_pass)
@@ -226,3 +228,38 @@ def test_weights_that_come_into_use_a_cycle_early_in_one_row_are_seen(work, monk
 
     monkeypatch.setattr(core, "delayed", early)
     assert wrong(FAULTY, work) > 0
+
+
+# with a piecewise-linear unit at its end
+
+
+@pytest.mark.parametrize(
+    "storage, stages, output", [("flops", 3, "code"), ("constants", 6, "code"), ("flops", 9, "acc")]
+)
+def test_gemm_bias_and_a_table_as_one_stream_equal_the_reference(storage, stages, output):
+    rng = np.random.default_rng(10)
+    loose = PwlConfig(entries=5, output=output)
+    table = dataclasses.replace(random_lowered(rng, loose), intercept_shift=5, output_shift=6)
+    pwl = PwlConfig.hard_wired(table) if storage == "constants" else loose
+    config = ArrayConfig(2, 3, group=4, max_inputs=16, depth=4, pwl=pwl, stages=stages)
+    layer, activations = random_work(rng, config, (6, 7, 4))
+    words = [] if storage == "constants" else pwl.words(table)
+    shifts = {name: getattr(table, name) for name in pwl.shift_ports}
+    codes = operands.results(config, layer.output(activations), layer.zero_point)
+    want = table.output(codes) if output == "code" else table.accumulate(codes)
+    assert len(np.unique(want)) > 10
+    for seed in (None, 1):
+        outcome = run(config, [(layer, activations)], seed, words=words, settings=shifts)
+        assert np.array_equal(outcome.codes, want)
+        assert seed is not None or outcome.cycles == cycles(config, layer, activations)
+    if words:
+        wrong_words = [word._replace(data=word.data ^ 1) if word.select == 2 else word for word in words]
+        outcome = run(config, [(layer, activations)], words=wrong_words, settings=shifts)
+        assert not np.array_equal(outcome.codes, want)
+
+
+def test_a_table_for_other_codes_and_too_many_stages_are_refused():
+    with pytest.raises(InputError, match="in_bits and sign of pwl must be those of the requantiser's code, not 16"):
+        ArrayConfig(pwl=PwlConfig(in_bits=16, coef_bits=16))
+    with pytest.raises(InputError, match=r"stages must be in 1\.\.11, not 12"):
+        ArrayConfig(pwl=PwlConfig(), stages=12)
