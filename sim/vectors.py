@@ -21,7 +21,7 @@ from sim.reference.files import read_text, write_whole
 from sim.reference.floating import FloatFormat, greater_equal
 
 FORMAT, VERSION = "bitwright-vectors", 1
-UNITS = ("pwl", "normaliser", "requant", "fp-pwl", "fp-mac", "fp-mul", "fp-add", "fp-compare")
+UNITS = ("pwl", "normaliser", "requant", "fp-pwl", "fp-mac", "fp-mul", "fp-add", "fp-compare", "array")
 TABLE_LISTS = ("thresholds", "slopes", "intercepts")
 _KEYS = ("format", "version", "name", "unit", "configuration", "source", "arrays", "npz_sha256")
 
@@ -52,11 +52,22 @@ class VectorSet:
         for side in ("inputs", "expected"):
             if not self.columns(side):
                 raise InputError(f"missing array {side!r}")
-        if "counts" not in self.arrays:
-            raise InputError("missing array 'counts'")
         for key, array in self.arrays.items():
             if array.dtype != np.int64:
                 raise InputError(f"{key} must be int64, not {array.dtype}")
+        for key, (bits, signed) in self.widths.items():
+            if key not in self.arrays:
+                raise InputError(f"widths name {key!r}, which is no array")
+            low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+            if self.arrays[key].min() < low or self.arrays[key].max() > high:
+                raise InputError(f"{key} must be in {low}..{high}")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        """Every array has a row for each vector, or for each load."""
+        if "counts" not in self.arrays:
+            raise InputError("missing array 'counts'")
+        for key, array in self.arrays.items():
             rows = self.size if _is_payload(key) else len(self.counts)
             if array.ndim < 1 or len(array) != rows:
                 raise InputError(f"{key} must have {rows} rows, not {list(array.shape)}")
@@ -64,12 +75,6 @@ class VectorSet:
                 raise InputError(f"{key} must have a width")
         if not len(self.counts) or self.counts.min() < 1 or self.counts.sum() != self.size:
             raise InputError(f"counts must be positive and add up to the {self.size} inputs")
-        for key, (bits, signed) in self.widths.items():
-            if key not in self.arrays:
-                raise InputError(f"widths name {key!r}, which is no array")
-            low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-            if self.arrays[key].min() < low or self.arrays[key].max() > high:
-                raise InputError(f"{key} must be in {low}..{high}")
 
     @property
     def size(self) -> int:
@@ -175,9 +180,19 @@ class VectorSet:
         data = _read_npz(path.with_suffix(".npz"), content)
         widths = {key: (row["bits"], row["signed"]) for key, row in content["arrays"].items() if "bits" in row}
         try:
-            return cls(content["name"], content["unit"], content["configuration"], data, widths, content["source"])
+            kind = _kind(content["unit"], cls)
+            return kind(content["name"], content["unit"], content["configuration"], data, widths, content["source"])
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+
+
+def _kind(unit: str, otherwise: type[VectorSet]) -> type[VectorSet]:
+    """The class of a unit's sets; the array's is imported where there is one."""
+    if unit != "array":
+        return otherwise
+    from sim.array.sets import ArraySet
+
+    return ArraySet
 
 
 def load_folder(folder: str | Path, units: tuple[str, ...] = UNITS) -> list[VectorSet]:

@@ -12,45 +12,11 @@ from rtl.array import operands
 from rtl.array.config import ArrayConfig
 from rtl.array.gemm import Gemm
 from rtl.pwl import Word
+from sim.array.suite import random_layer, with_ends
 from sim.reference.arithmetic import code_range
-from sim.reference.gemm import GroupedLinear, group_borders
+from sim.reference.gemm import GroupedLinear
 
 Work = tuple[GroupedLinear, np.ndarray]  # a layer and its activations
-
-
-def random_layer(
-    rng: np.random.Generator, config: ArrayConfig, inputs: int, outputs: int, activation_bits: int | None = None
-) -> GroupedLinear:
-    """A layer for `config` whose results are mostly inside the codes."""
-    groups = len(group_borders(inputs, config.group))
-    low, high = code_range(config.weight_bits, config.weight_signed)
-    top = 1 << config.group_multiplier_bits
-    zero_points = multipliers = None
-    if not config.weight_signed:
-        zero_points = rng.integers(0, high + 1, (outputs, groups))
-    if config.group_multiplier_bits:
-        multipliers = rng.integers(0, top, (outputs, groups))
-    bits = activation_bits or config.activation_bits
-    spread = high * (1 << bits - 1) * top * np.sqrt(inputs) / 2
-    limit = min(int(spread), code_range(config.bias_width, True)[1])
-    scale = (1 << config.out_bits) / 4 / spread
-    shift = int(np.clip(16 - np.ceil(np.log2(scale)) - 1, 0, 47))
-    multiplier = np.clip(rng.uniform(0.5, 1.5, outputs) * scale * 2.0**shift, 1, 65535).astype(np.int64)
-    return GroupedLinear(
-        weights=rng.integers(low, high + 1, (outputs, inputs)),
-        bias=rng.integers(-limit, limit + 1, outputs),
-        multiplier=multiplier,
-        shift=np.full(outputs, shift),
-        weight_bits=config.weight_bits,
-        weight_signed=config.weight_signed,
-        activation_bits=bits,
-        group=config.group,
-        zero_points=zero_points,
-        group_multipliers=multipliers,
-        zero_point=int(rng.integers(-9, 10)) + (0 if config.out_signed else 1 << config.out_bits - 1),
-        out_bits=config.out_bits,
-        out_signed=config.out_signed,
-    )
 
 
 def random_work(
@@ -59,8 +25,7 @@ def random_work(
     """A random layer and random activations for a job of (tokens, inputs, outputs)."""
     tokens, inputs, outputs = shape
     layer = random_layer(rng, config, inputs, outputs, activation_bits)
-    low, high = code_range(layer.activation_bits, True)
-    return layer, rng.integers(low, high + 1, (tokens, inputs))
+    return layer, with_ends(rng, *code_range(layer.activation_bits, True), (tokens, inputs))
 
 
 @dataclass
