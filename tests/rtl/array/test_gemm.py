@@ -42,7 +42,7 @@ def test_every_width_equals_the_reference_and_takes_the_formula_s_cycles(
     )
     for narrow in (False, True) if two_pass else (False,):
         work = random_work(rng, config, (5, 8, 3), 4 if narrow else None)
-        assert len(np.unique(expected(config, [work]))) > 10
+        assert len(np.unique(expected(config, [work]))) > 8
         assert wrong(config, work) == 0
         assert wrong(config, work, seed=1) == 0
 
