@@ -16,6 +16,7 @@ QUIET = 64  # cycles after the last expected beat in which a further one is noti
 TOP = "array_bench"
 VISIBLE = (
     "clk", "rst", "done", "mismatches", "first_index", "first_got", "checked", "extra", "cycles", "stuck", "in_flight",
+    "unstable",
 )  # fmt: skip
 
 
@@ -110,13 +111,14 @@ module array_bench(
   output reg [31:0] extra,
   output reg [63:0] cycles,
   output reg stuck,
-  output reg [31:0] in_flight
+  output reg [31:0] in_flight,
+  output reg [31:0] unstable
 );
   reg clk = 0;
   always #1 clk = ~clk;
 
   reg [31:0] stall_seed;  // 0: nothing stalls
-  reg [31:0] resets, reset_after;  // how many resets, and the cycles from a start to the first of them
+  reg [31:0] resets, reset_after;  // how many resets, and the cycles from a job's start to the first of them
   reg [31:0] count, words;
   reg [{job_top}:0] job;
   reg [63:0] table_words [0:255];
@@ -155,10 +157,16 @@ module array_bench(
   wire given = o_valid === 1'b1 && o_ready;
   wire [{out_top}:0] want = expected[checked];
   integer c, wrong;
+  reg waiting;  // a result was offered and not taken: it must be there unchanged
+  reg [{out_top}:0] offered;
 
   always @(posedge clk) begin
     // xorshift32: the stalls of a seed are the same in every simulator
     stalls <= xorshift(stalls);
+    waiting <= !restart && o_valid === 1'b1 && !o_ready;
+    offered <= o_payload;
+    if (rst) unstable <= 0;
+    else if (waiting && (o_valid !== 1'b1 || o_payload !== offered)) unstable <= unstable + 1;
     if (rst) begin
       done <= 0; mismatches <= 0; first_index <= 0; first_got <= 0; checked <= 0; extra <= 0; cycles <= 0; stuck <= 0;
       in_flight <= 0; running <= 0; started <= 0; loaded <= 0; since <= 0; resetting <= 0; idle <= 0;
@@ -172,7 +180,7 @@ module array_bench(
     else if (!done) begin
       i_held <= i_valid && !i_taken;
       started <= started || i_taken;
-      since <= since + 1;
+      since <= started ? since + 1 : 0;
       if ((started || i_taken) && checked != count) cycles <= cycles + 1;
       idle <= given || i_taken || ({taken}) ? 0 : idle + 1;
       if (given && checked == count) extra <= extra + 1;

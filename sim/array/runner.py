@@ -106,6 +106,8 @@ def _judge(vectors: ArraySet, counted: dict[str, Any], stall_seed: int, resets: 
         problem = f"{counted['checked']} beats compared, not {count}"
     elif counted["extra"]:
         problem = f"{counted['extra']} beats too many"
+    elif counted["unstable"]:
+        problem = f"{counted['unstable']} results changed or were withdrawn before they were taken"
     elif counted["in_flight"] != resets:
         problem = f"{counted['in_flight']} of {resets} resets came in mid-stream"
     elif not stall_seed and counted["cycles"] != cycles:

@@ -58,6 +58,7 @@ SHAPES = [
     (3, 2, 7, 5, (11, 15, 5)),
     (5, 3, 2, 4, (2, 5, 4)),
     (1, 2, 1, 1, (3, 4, 3)),
+    (1, 2, None, 4, (1, 5, 3)),
 ]
 
 
@@ -218,6 +219,15 @@ def test_a_group_border_one_tile_late_is_seen(work, monkeypatch):
     feeding = beats(FAULTY, *work)
     outcome = run(FAULTY, [work], feeding=feeding)
     assert (outcome.codes != expected(FAULTY, [work])).any() and outcome.left > 0
+
+
+def test_an_accumulator_that_is_read_again_too_soon_is_seen(monkeypatch):
+    config = ArrayConfig(1, 2, group=None, max_inputs=8, depth=4)
+    tight = random_work(np.random.default_rng(11), config, (1, 5, 3))
+    assert wrong(config, tight) == 0
+    monkeypatch.setattr("rtl.array.controller.HAZARD", 1)
+    outcome = run(config, [tight])
+    assert (outcome.codes != expected(config, [tight])).any()
 
 
 def test_weights_that_come_into_use_a_cycle_early_in_one_row_are_seen(work, monkeypatch):
