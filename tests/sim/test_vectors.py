@@ -9,7 +9,7 @@ import pytest
 from sim.devices import lowered
 from sim.pwl_vectors import random_set
 from sim.reference import InputError
-from sim.vectors import VectorSet, description_sha256, integers, load_folder
+from sim.vectors import UNITS, VectorSet, description_sha256, integers, load_folder
 from tests.sim.tables import wide_set
 
 
@@ -47,7 +47,7 @@ DAMAGE = [
     (lambda d: d.update(version=2), "version must be 1, not 2"),
     (lambda d: d.pop("unit"), "unknown or missing: unit"),
     (lambda d: d.update(extra=1), "unknown or missing: extra"),
-    (lambda d: d.update(unit="fpu"), "fp-compare, not 'fpu'"),
+    (lambda d: d.update(unit="fpu"), f"unit must be one of {', '.join(UNITS)}, not 'fpu'"),
     (lambda d: d.update(arrays=[]), "arrays must be an object, not list"),
     (lambda d: d["arrays"]["inputs"].pop("sha256"), "arrays['inputs'] must have shape, dtype and sha256"),
     (lambda d: d["arrays"]["inputs"].update(sha256="0"), "inputs is corrupted"),
