@@ -9,6 +9,7 @@ COMMANDS = {
     "quant": ("quant.cli", "quantise PyTorch models, pack them, and exchange GPTQ checkpoints"),
     "rtl": ("rtl.cli", "emit the Verilog of a unit"),
     "sim": ("sim.cli", "write vectors and check units against them in two simulators"),
+    "cost": ("cost_model.cli", "area and power of a unit, and where they come from"),
 }
 
 

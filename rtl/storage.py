@@ -5,6 +5,7 @@ A table is three lists of words (0 thresholds, 1 slopes, 2 intercepts), written 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Shape, Signal, Value, unsigned
 from amaranth.lib import wiring
@@ -15,16 +16,41 @@ SETTLE = {"flops": 1, "latches": 2}  # cycles from a write to the first beat tha
 Words = list[Value]
 
 
-def port(entries: int, data_bits: int) -> wiring.Signature:
+def port(entries: int, data_bits: int, lists: int = 3) -> wiring.Signature:
     """The write port of a table, as its writer sees it: lists of up to `entries` words of up to `data_bits` bits."""
     return wiring.Signature(
         {
             "en": Out(1),
-            "select": Out(2),
+            "select": Out(range(lists)),
             "address": Out(range(entries)),
             "data": Out(unsigned(data_bits)),
         }
     )
+
+
+def part(m: Module, write: wiring.PureInterface, first: int, count: int) -> wiring.PureInterface:
+    """The write port of the lists `first` to `first + count - 1` of a port, as lists from 0: a table of several."""
+    own = port(1 << len(write.address), len(write.data), count).create(path=("write",))
+    m.d.comb += [
+        own.en.eq(write.en & (write.select >= first) & (write.select < first + count)),
+        own.select.eq(write.select - first),
+        own.address.eq(write.address),
+        own.data.eq(write.data),
+    ]
+    return own
+
+
+def describe(style: str, lists: Sequence[tuple[str, int, int, bool]], quasi_static: str) -> dict[str, Any]:
+    """How a stored table of (name, count, bits, signed) is loaded, for a unit's description."""
+    return {
+        "load_order": [
+            {"list": name, "select": select, "count": count, "bits": bits, "signed": sign}
+            for select, (name, count, bits, sign) in enumerate(lists)
+        ],
+        "write": "one word per clock with table__en at 1; the word is the low bits of table__data",
+        "settle_cycles": SETTLE[style],
+        "quasi_static": f"{quasi_static} must not change with beats in flight: drain first",
+    }
 
 
 def constants(lists: Sequence[tuple[str, Shape, Sequence[int]]]) -> list[Words]:

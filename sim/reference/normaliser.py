@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sim.reference.arithmetic import code_range, exact_array, saturate
+from sim.reference.arithmetic import INT64_SAFE_BITS, code_range, exact_array, saturate
 from sim.reference.errors import InputError
 from sim.reference.pwl import LoweredTable, PwlTable, require_range
 
@@ -42,7 +42,7 @@ class Normaliser:
         low, high = table.domain
         if low <= 0 or math.frexp(low)[0] != 0.5 or high != low * 2**step:
             raise InputError(f"domain must be [2^e, 2^(e+{step})) for normaliser_step {step}, not {list(table.domain)}")
-        require_range("input_bits", self.input_bits, 2, 32)
+        require_range("input_bits", self.input_bits, 2, INT64_SAFE_BITS)
         if not 0 < high * 2**self.scale - 1 <= code_range(table.in_bits, table.in_signed)[1]:
             raise InputError(f"scale {self.scale} puts the domain's top {high:g} outside the {table.in_bits}-bit codes")
         if low * 2**self.scale < 1:
@@ -66,7 +66,8 @@ class Normaliser:
             raise InputError(f"inputs must be in {low}..{high}, not {v.min()}..{v.max()}")
         step = self.table.normaliser_step or 1
         positive = np.maximum(v, 1)
-        msb = np.frexp(positive.astype(np.float64))[1].astype(np.int64) - 1  # exact: v has at most 32 bits
+        msb = np.frexp(positive.astype(np.float64))[1].astype(np.int64) - 1
+        msb -= positive >> msb == 0  # above 53 bits the conversion may have rounded up to the next power of two
         bottom = math.frexp(self.table.domain[0])[1] - 1
         k = (msb - self.input_frac_bits - bottom) // step * step
         left = self.scale - self.input_frac_bits - k  # code = v * 2**left

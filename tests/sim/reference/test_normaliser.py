@@ -21,10 +21,10 @@ def table(function="div", domain=(0.5, 4.0), step=3, **changes) -> PwlTable:
 CASES = [("div", (0.5, 4.0), 3), ("div", (2.0, 4.0), 1), ("rsqrt", (0.25, 4.0), 4), ("rsqrt", (1.0, 4.0), 2)]
 
 
-def definition(t: PwlTable, v: int, frac_bits: int) -> tuple[int, int]:
+def definition(t: PwlTable, v: int, frac_bits: int, reach: int = 40) -> tuple[int, int]:
     """(code, k) in rationals: k by trying every multiple of the step."""
     x, (low, high), step = Fraction(v, 2**frac_bits), t.domain, t.normaliser_step or 0
-    [k] = [k for k in range(-40 * step, 40 * step, step) if low <= x / Fraction(2) ** k < high]
+    [k] = [k for k in range(-reach * step, reach * step, step) if low <= x / Fraction(2) ** k < high]
     code = floor(x / Fraction(2) ** k * 32 + Fraction(1, 2))
     return min(code, int(high * 32) - 1), k
 
@@ -49,6 +49,15 @@ def test_every_16_bit_input_equals_the_definition(function, domain, step, frac_b
         assert y[i] == min(max(floor(exact * 16 + Fraction(1, 2)), -128), 127)
 
 
+@pytest.mark.parametrize("function, domain, step", CASES)
+def test_inputs_around_every_power_of_two_up_to_62_bits_equal_the_definition(function, domain, step):
+    t = table(function, domain, step)
+    unit = Normaliser(t, scale=5, input_bits=62, input_frac_bits=0, input_signed=False)
+    values = sorted({min(max((1 << bit) + d, 1), (1 << 62) - 1) for bit in range(63) for d in (-2, -1, 0, 1, 2)})
+    code, k = unit.normalise(np.array(values, dtype=np.int64))
+    assert [(int(c), int(e)) for c, e in zip(code, k, strict=True)] == [definition(t, v, 0, 70) for v in values]
+
+
 def test_the_result_approximates_the_function_over_the_whole_range():
     unit = Normaliser(table(), scale=5, input_bits=16, input_frac_bits=8)
     v = np.arange(1, 1 << 15)
@@ -66,7 +75,7 @@ def test_the_result_approximates_the_function_over_the_whole_range():
         ({"function": "rsqrt"}, {}, "normaliser_step must be even for rsqrt, not 3"),
         ({}, {"scale": 6}, "scale 6 puts the domain's top 4 outside the 8-bit codes"),
         ({}, {"scale": 0}, "scale 0 has no code for the domain's bottom 0.5"),
-        ({}, {"input_bits": 33}, "input_bits must be in 2..32, not 33"),
+        ({}, {"input_bits": 63}, "input_bits must be in 2..62, not 63"),
     ],
 )
 def test_a_table_or_width_that_cannot_work_is_refused(changes, options, message):
