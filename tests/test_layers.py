@@ -43,7 +43,9 @@ def test_arrows_only_go_down():
         assert FLOORS[there] < FLOORS[here], f"{here}/{file} imports {there}"
 
 
-@pytest.mark.parametrize("module", ["sim", "sim.reference", "ga_search", "ga_search.cli", "ga_search.fit"])
+@pytest.mark.parametrize(
+    "module", ["sim", "sim.reference", "ga_search", "ga_search.cli", "ga_search.fit", "quant", "quant.plan"]
+)
 def test_importing_is_light(module):
     code = f"import sys, {module}; print(*(m for m in ('torch', 'matplotlib.pyplot', 'cocotb') if m in sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

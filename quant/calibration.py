@@ -1,0 +1,230 @@
+"""Calibration data: text, JSON lines, npz, a folder of them, or batches of model keyword arguments from Python."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sim.reference import InputError
+from sim.reference.files import read_text
+from sim.reference.pwl import require_range
+
+Tokeniser = Callable[[str], Sequence[int]]
+SUFFIXES = (".txt", ".text", ".md", ".rst", ".jsonl", ".npz")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which samples, how long, how many at a time. Fewer samples than asked for are all taken."""
+
+    samples: int = 128
+    sequence_length: int = 128
+    batch_size: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, high in (("samples", 1 << 30), ("sequence_length", 1 << 20), ("batch_size", 1 << 20)):
+            require_range(name, getattr(self, name), 1, high)
+        require_range("seed", self.seed, 0, (1 << 63) - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationData:
+    """Batches of model keyword arguments, in a fixed order. Iterate over it as often as you like."""
+
+    batches: tuple[Mapping[str, Any], ...]
+    sampling: Sampling
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @property
+    def samples(self) -> int:
+        """How many samples the batches hold."""
+        return sum(map(_rows, self.batches))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of every batch: keys in order, types, shapes and bytes."""
+        total = hashlib.sha256()
+        for i, batch in enumerate(self.batches):
+            for key in sorted(batch):
+                value = batch[key]
+                if isinstance(value, Tensor):
+                    flat = value.detach().cpu().contiguous()
+                    total.update(f"{i} {key} {flat.dtype} {list(flat.shape)}\n".encode())
+                    total.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+                else:
+                    total.update(f"{i} {key} {value!r}\n".encode())
+        return total.hexdigest()
+
+
+def load(source: Any, sampling: Sampling | None = None, tokeniser: Tokeniser | None = None) -> CalibrationData:
+    """Calibration data from a path or from an iterable of batches.
+
+    Text: a sample is a line that is not blank. JSON lines: an object with "text", or with lists under the names of the
+    model's arguments ("input_ids"). npz: arrays under those names, a sample along the first axis. A folder: its files
+    of these kinds, in the order of their names. The seed picks `samples` of them; sequences are cut to
+    `sequence_length`, padded with zeros to the longest of their batch, and the padding is in `attention_mask`. An
+    iterable's batches are taken as they are, until they hold `samples`.
+
+    Raises:
+        InputError: nothing to read, an empty data set, a field at fault, text without a tokeniser.
+    """
+    sampling = sampling or Sampling()
+    if isinstance(source, CalibrationData):
+        return source
+    if not isinstance(source, (str, Path)):
+        return _from_iterable(source, sampling)
+    path = Path(source)
+    samples = [sample for file in _files(path) for sample in _read(file, sampling, tokeniser)]
+    if not samples:
+        raise InputError(f"{path}: the data set is empty")
+    for sample in samples:
+        if sample.keys() != samples[0].keys():
+            raise InputError(f"{path}: samples must agree in their keys, not {sorted(samples[0])} and {sorted(sample)}")
+    chosen = np.random.default_rng(sampling.seed).permutation(len(samples))[: sampling.samples]
+    picked = [samples[i] for i in chosen]
+    size = sampling.batch_size
+    return CalibrationData(tuple(_batch(picked[i : i + size], path) for i in range(0, len(picked), size)), sampling)
+
+
+def tokeniser_of(folder: str | Path) -> Tokeniser:
+    """The tokeniser in a checkpoint folder, through transformers; nothing is fetched.
+
+    Raises `InputError` where transformers is not installed or the folder has no tokeniser.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ModuleNotFoundError:
+        raise InputError('text needs a tokeniser: pip install "bitwright[transformers]"') from None
+    try:
+        tokeniser = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{folder}: has no tokeniser that can be read ({line})") from None
+    return lambda text: tokeniser(text, truncation=False, verbose=False)["input_ids"]
+
+
+def _from_iterable(source: Any, sampling: Sampling) -> CalibrationData:
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise InputError(f"data must be a path or an iterable of keyword arguments, not {type(source).__name__}")
+    batches: list[Mapping[str, Any]] = []
+    total = 0
+    for batch in source:
+        if not isinstance(batch, Mapping):
+            raise InputError(f"data[{len(batches)}] must be a mapping of keyword arguments, not {type(batch).__name__}")
+        batches.append(dict(batch))
+        total += _rows(batch)
+        if total >= sampling.samples:
+            break
+    if not total:
+        raise InputError("data: the data set is empty")
+    return CalibrationData(tuple(batches), sampling)
+
+
+def _rows(batch: Mapping[str, Any]) -> int:
+    """Samples in a batch: the first axis of its first tensor, 1 where it has none."""
+    tensors = [value for value in batch.values() if isinstance(value, Tensor)]
+    return int(tensors[0].shape[0]) if tensors and tensors[0].ndim else 1
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+        if not files:
+            raise InputError(f"{path}: the data set is empty: no file ends in {', '.join(SUFFIXES)}")
+        return files
+    if not path.exists():
+        raise InputError(f"{path}: cannot be read: there is no such file or folder")
+    return [path]
+
+
+def _read(file: Path, sampling: Sampling, tokeniser: Tokeniser | None) -> Iterator[dict[str, np.ndarray]]:
+    if file.suffix == ".npz":
+        yield from _npz(file, sampling)
+        return
+    for number, line in enumerate(read_text(file).splitlines(), 1):
+        if not line.strip():
+            continue
+        if file.suffix != ".jsonl":
+            yield _tokens(line.strip(), file, sampling, tokeniser)
+            continue
+        row = _json_row(line, f"{file}: line {number}")
+        if "text" in row:
+            yield _tokens(row["text"], file, sampling, tokeniser)
+        else:
+            yield {key: _cut(value, f"{file}: line {number}: {key}", sampling) for key, value in row.items()}
+
+
+def _json_row(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: not valid JSON ({error})") from None
+    if not isinstance(row, dict) or not row:
+        raise InputError(f"{place}: must be an object with text, or with the model's arguments")
+    if "text" in row and not isinstance(row["text"], str):
+        raise InputError(f"{place}: text must be a string, not {type(row['text']).__name__}")
+    return row
+
+
+def _tokens(text: str, file: Path, sampling: Sampling, tokeniser: Tokeniser | None) -> dict[str, np.ndarray]:
+    if tokeniser is None:
+        raise InputError(f"{file}: text needs a tokeniser")
+    return {"input_ids": _cut(list(tokeniser(text)), f"{file}: input_ids", sampling)}
+
+
+def _cut(values: Any, place: str, sampling: Sampling) -> np.ndarray:
+    """One sample's argument as an array, cut along its first axis."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype.kind not in "iufb":
+        raise InputError(f"{place}: must hold numbers of one shape, not {str(values)[:40]!r}")
+    if array.dtype.kind in "iu":
+        array = array.astype(np.int64)
+    elif array.dtype == np.float64:
+        array = array.astype(np.float32)
+    return array[: sampling.sequence_length] if array.ndim else array
+
+
+def _npz(file: Path, sampling: Sampling) -> Iterator[dict[str, np.ndarray]]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise InputError(f"{file}: not an .npz of arrays ({type(error).__name__})") from None
+    lengths = {key: array.shape[0] if array.ndim else None for key, array in arrays.items()}
+    if len(set(lengths.values())) > 1 or None in lengths.values():
+        raise InputError(f"{file}: arrays must agree in their first axis, the samples, not {lengths}")
+    for i in range(next(iter(lengths.values()), 0) or 0):
+        yield {key: _cut(array[i], f"{file}: {key}", sampling) for key, array in arrays.items()}
+
+
+def _batch(samples: Sequence[Mapping[str, np.ndarray]], path: Path) -> dict[str, Tensor]:
+    """Stack samples; sequences of integers are padded, and `attention_mask` says where."""
+    batch: dict[str, Tensor] = {}
+    for key in samples[0]:
+        arrays = [sample[key] for sample in samples]
+        if len({(a.shape[1:], a.ndim) for a in arrays}) > 1:
+            raise InputError(f"{path}: {key} must have one shape but for its length")
+        longest = max(a.shape[0] for a in arrays) if arrays[0].ndim else 0
+        padded = [np.pad(a, [(0, longest - a.shape[0]), *[(0, 0)] * (a.ndim - 1)]) if a.ndim else a for a in arrays]
+        batch[key] = torch.from_numpy(np.stack(padded))
+    if "input_ids" in batch and "attention_mask" not in batch:
+        mask = np.zeros(batch["input_ids"].shape, dtype=np.int64)
+        for row, sample in zip(mask, samples, strict=True):
+            row[: sample["input_ids"].shape[0]] = 1
+        batch["attention_mask"] = torch.from_numpy(mask)
+    return batch

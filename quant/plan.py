@@ -1,0 +1,275 @@
+"""The plan: which module is quantised how. One schema for every quantiser, converter and search.
+
+A plan is an ordered list of rules. A rule names modules by a regular expression, which must match the whole name, and
+gives some of the settings; later rules refine earlier ones, setting by setting. A module that no rule matches stays as
+it is; a rule that matches no module is an error.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sim.reference import InputError, PwlTable
+from sim.reference.files import read_text, write_whole
+from sim.reference.pwl import require_range
+
+FORMAT, VERSION = "bitwright-plan", 1
+EXACT = "exact"
+WEIGHT_GRANULARITIES = ("tensor", "channel", "group")
+ACTIVATION_GRANULARITIES = ("tensor", "token")
+WEIGHT_OBSERVERS = ("minmax", "mse")
+ACTIVATION_OBSERVERS = ("minmax", "percentile", "mse")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one module is quantised; every field has the default that a rule may change.
+
+    Weights are signed `weight_bits` codes (symmetric) or unsigned ones with a zero point in 0..2**bits-1. A group is
+    `group_size` consecutive inputs of one output channel, with an unsigned multiplier of `multiplier_bits`.
+    `activation_bits` None leaves the inputs floating point; a token's scale is found when it is seen. `percentile` is
+    the share of the magnitudes, in percent, that the percentile observer keeps inside. `tables` maps a site's function
+    ("gelu", "exp", ...) to its `PwlTable`, or to "exact": the same codes with the correctly rounded function.
+    """
+
+    weight_bits: int = 8
+    weight_granularity: str = "channel"
+    group_size: int | None = None
+    weight_symmetric: bool = True
+    weight_observer: str = "mse"
+    multiplier_bits: int = 8
+    activation_bits: int | None = 8
+    activation_granularity: str = "tensor"
+    activation_symmetric: bool = True
+    activation_observer: str = "minmax"
+    percentile: float = 99.99
+    tables: Mapping[str, PwlTable | str] = field(default_factory=dict)
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, _checked(item.name, getattr(self, item.name)))
+        if self.weight_granularity == "group" and self.group_size is None:
+            raise InputError('weight_granularity "group" needs group_size')
+        if self.weight_granularity != "group" and self.group_size is not None:
+            raise InputError(f'group_size needs weight_granularity "group", not "{self.weight_granularity}"')
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON values, tables in full."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+
+
+@dataclass(frozen=True, init=False)
+class Rule:
+    """`Rule("encoder.*", weight_bits=4)`: settings for the modules whose whole name the expression matches.
+
+    Raises `InputError` for an expression that is none, an unknown setting or a value out of range.
+    """
+
+    modules: str
+    settings: Mapping[str, Any]
+
+    def __init__(self, modules: str, **settings: Any) -> None:
+        if not isinstance(modules, str):
+            raise InputError(f"modules must be a regular expression, not {modules!r}")
+        try:
+            re.compile(modules)
+        except re.error as error:
+            raise InputError(f"modules must be a regular expression, not {modules!r} ({error})") from None
+        names = [item.name for item in fields(Settings)]
+        for name in settings:
+            if name not in names:
+                raise InputError(f"unknown key {name!r}; a rule has modules, {', '.join(names)}")
+        object.__setattr__(self, "modules", modules)
+        object.__setattr__(
+            self, "settings", {name: _checked(name, settings[name]) for name in names if name in settings}
+        )
+
+    def matches(self, module: str) -> bool:
+        """Whether the expression matches the whole name."""
+        return re.fullmatch(self.modules, module) is not None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Ordered rules, checked on construction; immutable, with a hash.
+
+    `Plan.load` reads a `bitwright-plan` file, in which a table is its file's path, relative to the plan, or the table
+    itself; `save` writes tables in full, so that a plan is complete.
+    """
+
+    rules: tuple[Rule, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", tuple(self.rules))
+        if not self.rules:
+            raise InputError("rules must hold at least one rule")
+
+    @classmethod
+    def uniform(cls, skip: str | None = None, **settings: Any) -> "Plan":
+        """The same settings for every module but those whose name `skip` matches."""
+        rules = [Rule(".*", **settings)]
+        return cls((*rules, Rule(skip, skip=True)) if skip is not None else tuple(rules))
+
+    def resolve(self, modules: Iterable[str]) -> dict[str, Settings]:
+        """Each module's settings, in the order given; `skip` is set for one that no rule matches.
+
+        Raises:
+            InputError: a rule that matches none of the names, or settings that contradict each other.
+        """
+        names = list(modules)
+        for i, rule in enumerate(self.rules):
+            if not any(map(rule.matches, names)):
+                known = f"of {len(names)}, the first {names[0]!r}" if names else "since there is none to quantise"
+                raise InputError(f"rules[{i}]: {rule.modules!r} matches no module {known}")
+        return {name: self._settings(name) for name in names}
+
+    def _settings(self, name: str) -> Settings:
+        merged: dict[str, Any] = {}
+        matching = [rule for rule in self.rules if rule.matches(name)]
+        for rule in matching:
+            tables = {**merged.get("tables", {}), **rule.settings.get("tables", {})}
+            merged |= {**rule.settings, "tables": tables}
+        try:
+            return Settings(**merged) if matching else replace(Settings(), skip=True)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON (sorted keys, no white space), each table by its own hash."""
+        content = json.loads(json.dumps(self.to_dict()))
+        for i, rule in enumerate(self.rules):
+            for site, table in rule.settings.get("tables", {}).items():
+                content["rules"][i]["tables"][site] = table if isinstance(table, str) else table.digest
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object, tables in full."""
+        rules = [{"modules": r.modules} | {k: _plain(v) for k, v in r.settings.items()} for r in self.rules]
+        return {"format": FORMAT, "version": VERSION, "rules": rules}
+
+    def to_json(self) -> str:
+        """The plan file's text; the same plan gives the same bytes."""
+        return json.dumps(self.to_dict(), indent=1) + "\n"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the plan file, whole or not at all."""
+        return write_whole(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Plan":
+        """Read a plan file; `InputError` names the file and key at fault."""
+        return cls.from_json(read_text(path), str(path), Path(path).parent)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "plan", folder: Path | None = None) -> "Plan":
+        """Read a plan; paths of tables are relative to `folder`, and refused without one."""
+        try:
+            content = json.loads(text, object_pairs_hook=_no_duplicates)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{source}: not valid JSON ({error})") from None
+        try:
+            return cls.from_dict(content, folder)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, content: object, folder: Path | None = None) -> "Plan":
+        """A plan from a parsed file; every fault raises `InputError` with its key."""
+        if not isinstance(content, dict):
+            raise InputError(f"must be a JSON object, not {type(content).__name__}")
+        if content.get("format") != FORMAT:
+            raise InputError(f'format must be "{FORMAT}", not {content.get("format")!r}')
+        if type(content.get("version")) is not int or content["version"] != VERSION:
+            raise InputError(f"version must be {VERSION}, not {content.get('version')!r}")
+        for key in content:
+            if key not in ("format", "version", "rules"):
+                raise InputError(f"unknown key {key!r}")
+        if not isinstance(content.get("rules"), list):
+            raise InputError("rules must be a list of objects")
+        return cls(tuple(_rule(i, row, folder) for i, row in enumerate(content["rules"])))
+
+
+def _rule(i: int, row: Any, folder: Path | None) -> Rule:
+    if not isinstance(row, dict):
+        raise InputError(f"rules[{i}] must be an object, not {type(row).__name__}")
+    if "modules" not in row:
+        raise InputError(f"rules[{i}]: missing key 'modules'")
+    try:
+        tables = row.get("tables")
+        if isinstance(tables, dict):
+            row = {**row, "tables": {site: _read_table(site, table, folder) for site, table in tables.items()}}
+        return Rule(**row)
+    except InputError as error:
+        raise InputError(f"rules[{i}]: {error}") from None
+
+
+def _read_table(site: str, table: object, folder: Path | None) -> object:
+    if isinstance(table, dict):
+        return PwlTable.from_json(json.dumps(table), f"tables[{site!r}]")
+    if isinstance(table, str) and table != EXACT:
+        if folder is None:
+            raise InputError(f"tables[{site!r}] must be a table or {EXACT!r} here, not the path {table!r}")
+        return PwlTable.load(folder / table)
+    return table
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {site: table if isinstance(table, str) else table.to_dict() for site, table in value.items()}
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InputError(f"key {key!r} is given twice")
+    return dict(pairs)
+
+
+_INTEGERS = {"weight_bits": (2, 8), "group_size": (1, 1 << 20), "multiplier_bits": (1, 16), "activation_bits": (2, 16)}
+_NONE_ALLOWED = ("group_size", "activation_bits")
+_CHOICES = {
+    "weight_granularity": WEIGHT_GRANULARITIES,
+    "activation_granularity": ACTIVATION_GRANULARITIES,
+    "weight_observer": WEIGHT_OBSERVERS,
+    "activation_observer": ACTIVATION_OBSERVERS,
+}
+
+
+def _checked(name: str, value: Any) -> Any:
+    """`value` as the setting `name` holds it; `InputError` where it cannot."""
+    if name in _INTEGERS:
+        if value is None and name in _NONE_ALLOWED:
+            return None
+        if type(value) is not int:
+            null = " or null" if name in _NONE_ALLOWED else ""
+            raise InputError(f"{name} must be an integer{null}, not {value!r}")
+        require_range(name, value, *_INTEGERS[name])
+        return value
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise InputError(f"{name} must be one of {', '.join(_CHOICES[name])}, not {value!r}")
+        return value
+    if name == "percentile":
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 50 <= value <= 100:
+            raise InputError(f"percentile must be a number in 50..100, not {value!r}")
+        return float(value)
+    if name == "tables":
+        if not isinstance(value, Mapping):
+            raise InputError(f"tables must be an object of sites, not {value!r}")
+        for site, table in value.items():
+            if not (isinstance(table, PwlTable) or table == EXACT):
+                raise InputError(f"tables[{site!r}] must be a table or {EXACT!r}, not {table!r}")
+        return dict(value)
+    if type(value) is not bool:
+        raise InputError(f"{name} must be true or false, not {value!r}")
+    return value
