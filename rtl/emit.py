@@ -40,7 +40,9 @@ def module_name(path: Path) -> str:
 
 
 def ports(component: wiring.Component) -> list[dict[str, Any]]:
-    """Every port: name, direction, width, signed, and the fields of a structured payload (lowest bit first)."""
+    """Every port: name, direction, width, signed; of a payload in lanes how many and how wide (lane 0 lowest), and the
+    fields of a structured payload or lane (lowest bit first).
+    """
     rows = [dict(name=name, direction="input", width=1, signed=False) for name in ("clk", "rst")]
     for path, member, _ in component.signature.flatten(component):
         shape = Shape.cast(member.shape)
@@ -50,10 +52,15 @@ def ports(component: wiring.Component) -> list[dict[str, Any]]:
             "width": shape.width,
             "signed": shape.signed,
         }
-        if isinstance(member.shape, data.StructLayout):
+        inner = member.shape
+        if isinstance(inner, data.ArrayLayout):
+            lane = Shape.cast(inner.elem_shape)
+            row["lanes"] = {"count": inner.length, "width": lane.width, "signed": lane.signed}
+            inner = inner.elem_shape
+        if isinstance(inner, data.StructLayout):
             row["fields"] = [
                 {"name": name, "offset": field.offset, "width": field.width, "signed": Shape.cast(field.shape).signed}
-                for name, field in member.shape
+                for name, field in inner
             ]
         rows.append(row)
     return rows
@@ -68,7 +75,8 @@ def template(name: str, rows: list[dict[str, Any]]) -> str:
 def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Write both files and return the description; `source` says which table the unit was made for.
 
-    `component` is a `wiring.Component` with `describe()`, and with `verilog` where it needs modules beside its own.
+    `component` is a `wiring.Component` with `describe()`, with `verilog` where it needs modules beside its own, and
+    with `stall` and `reset` where it has other words for them than `STALL` and `RESET`.
 
     Raises `InputError` where the name is no module's or a file cannot be written.
     """
@@ -85,8 +93,8 @@ def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None
         "verilog": {"file": path.name, "sha256": hashlib.sha256(text.encode()).hexdigest()},
         **component.describe(),
         **({"source": source} if source else {}),
-        "stall": STALL,
-        "reset": RESET,
+        "stall": getattr(component, "stall", STALL),
+        "reset": getattr(component, "reset", RESET),
         "ports": rows,
         "instance": template(name, rows),
     }

@@ -84,6 +84,22 @@ def cut(levels: Sequence[int], stages: int) -> list[int]:
     return [edge - 1 for edge in best] + [len(levels) - 1]
 
 
+def lanes(steps: Sequence[Step], count: int) -> list[Step]:
+    """The same steps in `count` lanes side by side; a lane's field `x` is called `x_0`, `x_1` and so on."""
+    return [_widened(step, count) for step in steps]
+
+
+def _widened(step: Step, count: int) -> Step:
+    def logic(m: Module, fields: Mapping[str, Value]) -> Fields:
+        made: Fields = {}
+        for lane in range(count):
+            own = step.logic(m, {name: fields[f"{name}_{lane}"] for name in step.reads})
+            made |= {f"{name}_{lane}": value for name, value in own.items()}
+        return made
+
+    return Step(step.name, tuple(f"{name}_{lane}" for lane in range(count) for name in step.reads), step.levels, logic)
+
+
 def build(
     m: Module, i: stream.Interface, o: stream.Interface, steps: Sequence[Step], stages: int, result: str = "result"
 ) -> None:

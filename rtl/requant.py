@@ -83,11 +83,14 @@ class Requantiser(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        pipeline.build(m, self.i, self.o, _steps(self.config, self.zero_point), self.config.stages, result="code")
+        pipeline.build(
+            m, self.i, self.o, requant_steps(self.config, self.zero_point), self.config.stages, result="code"
+        )
         return m
 
 
-def _steps(config: RequantConfig, zero_point: Value) -> list[Step]:
+def requant_steps(config: RequantConfig, zero_point: Value, result: str = "code") -> list[Step]:
+    """The steps from the field `payload`, a beat of `config.in_layout`, to the field `result`."""
     near = signed(config.out_bits + 2)  # clamped to this, a value keeps its code whatever the zero point
 
     def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
@@ -101,7 +104,7 @@ def _steps(config: RequantConfig, zero_point: Value) -> list[Step]:
         return {"moved": saturate(f["scaled"][1:].as_signed(), near) + zero_point + f["scaled"][0]}
 
     def limit(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"code": saturate(f["moved"], config.out_shape)}
+        return {result: saturate(f["moved"], config.out_shape)}
 
     product = pipeline.multiplier_levels(config.in_bits, config.multiplier_bits)
     return [

@@ -1,0 +1,1 @@
+"""The low-bit MAC array: a weight-stationary grid, group accumulators and requantisers behind one stream."""

@@ -1,0 +1,246 @@
+"""The array's parameters and every width that follows from them; the accumulator's bound is proved here."""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Shape, signed, unsigned
+from amaranth.lib.data import ArrayLayout, StructLayout
+
+from rtl import pipeline
+from rtl.pwl import PwlConfig
+from rtl.requant import RequantConfig
+from sim.reference import InputError
+from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
+from sim.reference.array_cycles import Schedule
+from sim.reference.gemm import (
+    ACTIVATION_BITS,
+    GROUP_MULTIPLIER_BITS,
+    WEIGHT_BITS,
+    Range,
+    accumulator_range,
+    signed_bits,
+    times,
+    weight_range,
+)
+from sim.reference.pwl import require_range
+
+PASS_BITS = 4  # of an activation's low part where it takes two passes
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    """An array of `rows` inputs by `columns` output channels; every fault raises `InputError` with the field's name.
+
+    Weights are `weight_bits` (2, 3, 4, 8) wide, signed, or unsigned with a zero point per group. Activations are signed
+    codes of 4 or 8 bits. With `two_pass` the multipliers take 5 bits, and an 8-bit activation a = 16*a_hi + a_lo, a_hi
+    signed and a_lo unsigned, goes through them twice; a job whose activations fit 4 bits may ask for one pass.
+
+    `group` is the group size, None per channel. `group_multiplier_bits` is the width of m_g, 0 where every m_g is 1.
+    `depth` is the number of accumulators of a column: so many tokens are worked on at once. An accumulator holds any
+    sum of `max_inputs` inputs and a bias of `bias_bits` (unless given, one bit less than the sum needs); it has the
+    bits that this needs, or `acc_bits` where given, and fewer are refused. `count_bits` is the width of the dimensions
+    in a job. The result is a code of `out_bits` from the requantiser (`rtl.requant`), or, with `pwl`, what that unit
+    makes of the code. `stages` is the depth of the pipeline from the accumulator to the output.
+    """
+
+    rows: int = 16
+    columns: int = 16
+    weight_bits: int = 4
+    weight_signed: bool = True
+    activation_bits: int = 8
+    two_pass: bool = False
+    group: int | None = None
+    group_multiplier_bits: int = 8
+    max_inputs: int = 4096
+    bias_bits: int | None = None
+    acc_bits: int | None = None
+    depth: int = 128
+    count_bits: int = 16
+    out_bits: int = 8
+    out_signed: bool = True
+    pwl: PwlConfig | None = None
+    stages: int = 3
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("rows", 1, 1024),
+            ("columns", 1, 1024),
+            ("group_multiplier_bits", 0, GROUP_MULTIPLIER_BITS),
+            ("max_inputs", 1, 1 << 24),
+            ("depth", 1, 1 << 16),
+            ("count_bits", 1, 24),
+        ):
+            require_range(name, getattr(self, name), low, high)
+        if self.weight_bits not in WEIGHT_BITS:
+            raise InputError(f"weight_bits must be one of 2, 3, 4, 8, not {self.weight_bits}")
+        if self.activation_bits not in ACTIVATION_BITS:
+            raise InputError(f"activation_bits must be 4 or 8, not {self.activation_bits}")
+        if self.two_pass and self.activation_bits != 2 * PASS_BITS:
+            raise InputError(f"activation_bits must be 8 for two passes, not {self.activation_bits}")
+        if self.group is not None:
+            require_range("group", self.group, 1, 1 << 16)
+        require_range("bias_bits", self.bias_width, 2, INT64_SAFE_BITS)
+        worst = max(self.accumulator_range, key=abs)
+        reach = f"{self.needed_bits}, since {self.max_inputs} inputs and the bias can reach {worst}"
+        if self.needed_bits > INT64_SAFE_BITS:
+            raise InputError(f"acc_bits must be at most {INT64_SAFE_BITS}, but would be {reach}")
+        if self.acc_bits is not None and not self.needed_bits <= self.acc_bits <= INT64_SAFE_BITS:
+            raise InputError(f"acc_bits must be at least {reach}, and at most {INT64_SAFE_BITS}, not {self.acc_bits}")
+        _ = self.requant  # checks the widths of the output
+        pwl_steps = 0
+        if self.pwl is not None:
+            pwl_steps = (6 if self.pwl.halved else 4) + (2 if self.pwl.output == "code" else 0)
+        pipeline.check_stages(self.stages, 5 + pwl_steps)
+        if self.pwl is not None and (self.pwl.in_bits, self.pwl.in_signed) != (self.out_bits, self.out_signed):
+            raise InputError(f"in_bits and sign of pwl must be those of the requantiser's code, not {self.pwl.in_bits}")
+
+    @property
+    def requant(self) -> RequantConfig:
+        """The requantiser of a column; its depth is not used, since its steps are cut together with the others."""
+        return RequantConfig(in_bits=self.accumulator_bits, out_bits=self.out_bits, out_signed=self.out_signed)
+
+    # what values can be, from the operands on
+
+    @property
+    def operand_range(self) -> Range:
+        """What enters a multiplier: the activation, or a part of it, signed high or unsigned low."""
+        return (
+            (-(1 << PASS_BITS - 1), (1 << PASS_BITS) - 1) if self.two_pass else code_range(self.activation_bits, True)
+        )
+
+    def sum_range(self, rows: int) -> Range:
+        """The sum that leaves an element in row `rows` - 1, in one pass, zero point not yet subtracted."""
+        low, high = times(code_range(self.weight_bits, self.weight_signed), self.operand_range)
+        return rows * min(low, 0), rows * max(high, 0)
+
+    @property
+    def accumulator_range(self) -> Range:
+        """The smallest and the largest accumulator of a job of `max_inputs` inputs."""
+        low, high = self._inputs_range
+        bias_low, bias_high = code_range(self.bias_width, True)
+        return low + bias_low, high + bias_high
+
+    @property
+    def _inputs_range(self) -> Range:
+        widths = (self.weight_bits, self.weight_signed, self.activation_bits, self.group_multiplier_bits)
+        return accumulator_range(self.max_inputs, *widths)
+
+    @property
+    def bias_width(self) -> int:
+        """The width of the bias: `bias_bits`, or one bit less than the sum of the inputs needs."""
+        return max(signed_bits(self._inputs_range) - 1, 4) if self.bias_bits is None else self.bias_bits
+
+    @property
+    def needed_bits(self) -> int:
+        """The narrowest accumulator that no job of `max_inputs` inputs can overflow."""
+        return max(signed_bits(self.accumulator_range), 4)
+
+    @property
+    def accumulator_bits(self) -> int:
+        """The width of an accumulator: `acc_bits`, or the narrowest that is proved."""
+        return self.needed_bits if self.acc_bits is None else self.acc_bits
+
+    # shapes
+
+    @property
+    def weight_shape(self) -> Shape:
+        return Shape(self.weight_bits, self.weight_signed)
+
+    @property
+    def activation_shape(self) -> Shape:
+        return signed(self.activation_bits)
+
+    @property
+    def operand_shape(self) -> Shape:
+        return signed(signed_bits(self.operand_range))
+
+    def sum_shape(self, rows: int) -> Shape:
+        """The register for `sum_range(rows)`."""
+        return signed(signed_bits(self.sum_range(rows)))
+
+    def activation_sum_shape(self, rows: int) -> Shape:
+        """The register for the sum of `rows` operands."""
+        low, high = self.operand_range
+        return signed(signed_bits((rows * low, rows * high)))
+
+    @property
+    def joined_shapes(self) -> tuple[Shape, Shape]:
+        """(a column's sum, the sum of the activations) over the rows, all passes joined."""
+        activations = code_range(self.activation_bits, True)
+        shapes = []
+        for weights in (code_range(self.weight_bits, self.weight_signed), (1, 1)):
+            low, high = times(weights, activations)
+            shapes.append(signed(signed_bits((self.rows * min(low, 0), self.rows * max(high, 0)))))
+        return shapes[0], shapes[1]
+
+    @property
+    def corrected_shape(self) -> Shape:
+        """A column's sum less zero point times the sum of the activations."""
+        low, high = times(weight_range(self.weight_bits, self.weight_signed), code_range(self.activation_bits, True))
+        return signed(signed_bits((self.rows * min(low, 0), self.rows * max(high, 0))))
+
+    @property
+    def job_layout(self) -> StructLayout:
+        """A job: tokens M, and the numbers of tiles along K and N, each at least 1; in how many passes."""
+        count = unsigned(self.count_bits)
+        fields = {"tokens": count, "input_tiles": count, "output_tiles": count}
+        return StructLayout(fields | ({"two_pass": unsigned(1)} if self.two_pass else {}))
+
+    @property
+    def has_group_parameters(self) -> bool:
+        """Whether the stream `g` exists."""
+        return bool(self.group_multiplier_bits) or not self.weight_signed
+
+    @property
+    def group_layout(self) -> ArrayLayout:
+        """A beat of `g`: for each column m_g and z_g, as far as the array has them."""
+        fields = {"multiplier": unsigned(self.group_multiplier_bits)} if self.group_multiplier_bits else {}
+        fields |= {} if self.weight_signed else {"zero_point": unsigned(self.weight_bits)}
+        return ArrayLayout(StructLayout(fields), self.columns)
+
+    @property
+    def channel_layout(self) -> ArrayLayout:
+        """A beat of `c`: for each column the bias, m_c and k_c."""
+        requant = self.requant.in_layout
+        fields = {
+            "bias": signed(self.bias_width),
+            "multiplier": requant["multiplier"].shape,
+            "shift": requant["shift"].shape,
+        }
+        return ArrayLayout(StructLayout(fields), self.columns)
+
+    @property
+    def result_layout(self) -> ArrayLayout:
+        """What goes to the requantisers: (A, m_c, k_c) of each column."""
+        return ArrayLayout(self.requant.in_layout, self.columns)
+
+    @property
+    def out_layout(self) -> ArrayLayout:
+        """A beat of `o`: a code for each column."""
+        return ArrayLayout(self.requant.out_shape if self.pwl is None else self.pwl.out_shape, self.columns)
+
+    # time
+
+    @property
+    def passes(self) -> int:
+        """The passes of a job that does not ask for one."""
+        return 2 if self.two_pass else 1
+
+    @property
+    def accumulate_latency(self) -> int:
+        """Cycles from a beat's being taken to its accumulation."""
+        return self.rows + self.columns + self.two_pass + (not self.weight_signed) + bool(self.group_multiplier_bits)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a beat of the last tile to its result."""
+        return self.accumulate_latency + self.stages
+
+    @property
+    def schedule(self) -> Schedule:
+        """The closed formula of the array's cycles."""
+        return Schedule(self.rows, self.columns, self.depth, self.group, self.latency)
+
+    @property
+    def tiles_per_group(self) -> int | None:
+        """Tiles along K in a whole group; None per channel, where the whole of K is one group."""
+        return None if self.group is None else -(-self.group // self.rows)

@@ -1,0 +1,124 @@
+"""The controller: which tile is worked on, and in which cycle what must be there.
+
+A job is cut into tiles in this order: output tiles, in each the blocks of `depth` tokens, in each the input tiles. All
+streams follow it:
+
+    w   for each output tile, each block, each input tile: R beats, a row of C weights each, last row first
+    a   for each output tile, each block, each input tile, each token of the block: a beat of R activations
+    g   for each output tile, each block, each group: m_g and z_g of the C columns
+    c   for each output tile, each block: bias, m_c and k_c of the C columns
+    o   for each output tile, each token: C codes
+
+A tile ends at a group's border. Rows of a tile beyond its last input have the zero point as weight (0 for signed
+weights), whatever their activations; columns beyond the last output give results to be ignored.
+
+A slot is the time of one tile: its beats, while the next tile's weights are shifted in. The first slot only loads.
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import In, Out
+
+from rtl.array.config import ArrayConfig
+from sim.reference.array_cycles import HAZARD
+
+
+def tag_layout(config: ArrayConfig) -> StructLayout:
+    """What travels beside a vector: `valid` the vector completes its token in this tile; `start` it is the tile's
+    first; `group` it is its group's first; `first` and `last` of the tiles along K; `joined` the one before is its
+    high part.
+    """
+    names = ["valid", "start", "group", "first", "last", *(["joined"] if config.two_pass else [])]
+    return StructLayout(dict.fromkeys(names, 1))
+
+
+class Controller(wiring.Component):
+    """Counters only. Everything moves in every cycle: its owner enables it in the cycles in which the array moves.
+
+    `jobs` is the job stream. `load` a beat of weights is needed in this cycle, for the rows `shift`; `swap` the loaded
+    ones come into use; `active` a beat of activations is needed, `high` for its high part, `done` for the last time.
+    `tag` describes that beat.
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+        ports = {
+            "jobs": In(stream.Signature(config.job_layout)),
+            "load": Out(1),
+            "shift": Out(config.rows),
+            "swap": Out(1),
+            "active": Out(1),
+            "done": Out(1),
+            "tag": Out(tag_layout(config)),
+        }
+        super().__init__(ports | ({"high": Out(1), "joined": Out(1)} if config.two_pass else {}))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        shortest = max(config.rows, HAZARD)
+        job = Signal(config.job_layout, reset_less=True)
+        busy, running = Signal(), Signal()  # running: not the first slot
+        step = Signal(range(max(config.passes * config.depth, shortest)))
+        tokens = Signal(config.count_bits)  # of this output tile, from this block on
+        input_tile, output_tile = Signal(config.count_bits), Signal(config.count_bits)
+
+        final_block = tokens <= config.depth
+        size = Mux(final_block, tokens, config.depth)
+        steps = Signal(range(config.passes * config.depth + 1))
+        m.d.comb += steps.eq(size << job.two_pass if config.two_pass else size)
+        first_tile, last_tile = input_tile == 0, input_tile == job.input_tiles - 1
+        last_block = last_tile & final_block
+        last_of_job = last_block & (output_tile == job.output_tiles - 1)
+        end_of_slot = Signal()
+        m.d.comb += end_of_slot.eq((step >= shortest - 1) & (step + 1 >= steps))
+
+        m.d.comb += [
+            self.jobs.ready.eq(~busy),
+            self.load.eq(busy & ~(running & last_of_job) & (step < config.rows)),
+            self.shift.eq(Cat(self.load & (step >= r) for r in range(config.rows))),
+            self.swap.eq(running & (step == 0)),
+            self.active.eq(running & (step < steps)),
+        ]
+        tiles_per_group = config.tiles_per_group or 1
+        tile_of_group = Signal(range(tiles_per_group))
+        begins_group = first_tile if config.tiles_per_group is None else tile_of_group == 0
+        start = step == 0
+        m.d.comb += self.done.eq(self.active)
+        if config.two_pass:
+            start = step == job.two_pass
+            m.d.comb += [
+                self.high.eq(job.two_pass & ~step[0]),
+                self.joined.eq(job.two_pass),
+                self.done.eq(self.active & ~self.high),
+                self.tag.joined.eq(job.two_pass),
+            ]
+        m.d.comb += [
+            self.tag.valid.eq(self.done),
+            self.tag.start.eq(start),
+            self.tag.group.eq(start & begins_group),
+            self.tag.first.eq(first_tile),
+            self.tag.last.eq(last_tile),
+        ]
+
+        with m.If(~busy):
+            m.d.sync += [busy.eq(self.jobs.valid), running.eq(0), job.eq(self.jobs.payload), step.eq(0)]
+        with m.Elif(~running):
+            m.d.sync += step.eq(step + 1)
+            with m.If(step == config.rows - 1):
+                m.d.sync += [running.eq(1), step.eq(0), tokens.eq(job.tokens), input_tile.eq(0), output_tile.eq(0)]
+                m.d.sync += tile_of_group.eq(0)
+        with m.Else():
+            m.d.sync += step.eq(step + 1)
+            with m.If(end_of_slot):
+                m.d.sync += [step.eq(0), input_tile.eq(Mux(last_tile, 0, input_tile + 1))]
+                last_of_group = tile_of_group == tiles_per_group - 1
+                m.d.sync += tile_of_group.eq(Mux(last_tile | last_of_group, 0, tile_of_group + 1))
+                with m.If(last_tile):
+                    m.d.sync += tokens.eq(Mux(final_block, job.tokens, tokens - config.depth))
+                with m.If(last_block):
+                    m.d.sync += output_tile.eq(output_tile + 1)
+                with m.If(last_of_job):
+                    m.d.sync += [busy.eq(0), running.eq(0)]
+        return m

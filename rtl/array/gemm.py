@@ -1,0 +1,191 @@
+"""The whole array: a job and its operands in, codes out; with a piecewise-linear unit GEMM, bias and GELU at once.
+
+Controller, grid and columns move together, in a cycle in which every operand needed in it is there and the result, if
+there is one, is taken; the pipeline from the accumulator to the output (`rtl.pipeline`) goes on by itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from amaranth.hdl import Cat, EnableInserter, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.data import ArrayLayout, View
+from amaranth.lib.wiring import In, Out
+
+from rtl import pipeline, storage
+from rtl.array.columns import Columns
+from rtl.array.config import PASS_BITS, ArrayConfig
+from rtl.array.controller import Controller
+from rtl.array.core import Grid
+from rtl.pipeline import Fields, Step
+from rtl.pwl import build_table, describe_table, pwl_steps
+from rtl.requant import requant_steps
+from sim.reference.array_cycles import HAZARD
+
+ORDER = {
+    "i": "jobs: tokens M, input_tiles T_k, output_tiles T_n, each at least 1; two_pass 1 where activations have 8 bits",
+    "w": "for each output tile, each block of `depth` tokens, each input tile: R beats of C weights, last row first",
+    "a": "for each output tile, each block, each input tile, each token of the block: R activations",
+    "g": "for each output tile, each block, each group: m_g and z_g of the C columns",
+    "c": "for each output tile, each block: bias, m_c and k_c of the C columns",
+    "o": "for each output tile, each token: C codes",
+    "tiles": "inputs are cut into tiles of R within each group; a row without an input has the zero point as weight",
+}
+
+
+def cycles_text(config: ArrayConfig) -> str:
+    """The closed formula of `sim.reference.array_cycles` with the array's numbers in it."""
+    return (
+        f"1 + {config.rows} + sum over all tiles but the last of max(passes * s, {config.rows}, {HAZARD}) "
+        f"+ passes * s_last + {config.latency}, s the tokens of the tile's block (at most {config.depth})"
+    )
+
+
+class Gemm(wiring.Component):
+    """The array as a component; `rtl.array.controller` tells the order of its streams.
+
+    `i` takes jobs, the next one as soon as the last one's beats are in. `w`, `a`, `g` and `c` are the operands; `g` is
+    there only where the array has zero points or group multipliers. `o` carries a code for each column. A job that
+    needs the results of another one must not be offered before they have come.
+
+    `zero_point` is quasi-static, and with a piecewise-linear unit its table and shifts are too: changing them with
+    beats in flight is undefined.
+    """
+
+    stall = (
+        "The array moves in a cycle in which every operand it needs is valid and a result, if there is one, is taken; "
+        "in others none of its registers does. A ready depends within the cycle on the valids of the other streams and "
+        "on the pipeline to o, which moves while o__valid is 0 or o__ready is 1. While o__valid is 1 and o__ready is "
+        "0, o__payload is stable."
+    )
+    reset = (
+        "rst is synchronous and active high. It ends the job, drops every beat in flight and any offered while it is "
+        "high; o__valid is 0 from the next cycle on. Operands must then start anew with the next job. The table keeps "
+        "its content."
+    )
+
+    def __init__(self, config: ArrayConfig, latch_cell: str = "latch") -> None:
+        self.config = config
+        self.latch_cell = latch_cell
+        ports: dict[str, Any] = {
+            "i": In(stream.Signature(config.job_layout)),
+            "w": In(stream.Signature(ArrayLayout(config.weight_shape, config.columns))),
+            "a": In(stream.Signature(ArrayLayout(config.activation_shape, config.rows))),
+        }
+        if config.has_group_parameters:
+            ports["g"] = In(stream.Signature(config.group_layout))
+        ports |= {
+            "c": In(stream.Signature(config.channel_layout)),
+            "o": Out(stream.Signature(config.out_layout)),
+            "zero_point": In(config.requant.out_shape),
+        }
+        if config.pwl is not None:
+            if config.pwl.storage != "constants":
+                ports["table"] = In(storage.port(config.pwl.entries, config.pwl.data_bits))
+            ports |= {name: In(range(config.pwl.largest(name) + 1)) for name in config.pwl.shift_ports}
+        super().__init__(ports)
+
+    def describe(self) -> dict[str, Any]:
+        """What a user must know beside the ports."""
+        config = self.config
+        parameters = {key: value for key, value in asdict(config).items() if key != "pwl"}
+        unit = None
+        if config.pwl is not None:
+            unit = {key: value for key, value in asdict(config.pwl).items() if key not in ("constants", "stages")}
+        parameters |= {"bias_bits": config.bias_width, "acc_bits": config.accumulator_bits}
+        low, high = config.accumulator_range
+        return {
+            "parameters": parameters | {"pwl": unit},
+            "accumulator": {"lowest": low, "highest": high},
+            "latency": config.latency,
+            "interval": config.passes,
+            "cycles": cycles_text(config),
+            "streams": ORDER,
+            "quasi_static": "zero_point, table and shifts must not change with beats in flight: drain first",
+            **({} if config.pwl is None else describe_table(config.pwl)),
+        }
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        move = Signal()
+        controller, grid, columns = Controller(config), Grid(config), Columns(config)
+        for name, part in (("controller", controller), ("grid", grid), ("columns", columns)):
+            m.submodules[name] = EnableInserter(move)(part)
+
+        needed = [(self.w, controller.load), (self.a, controller.active), (self.c, columns.need_channel)]
+        if config.has_group_parameters:
+            needed.append((self.g, columns.need_group))
+            m.d.comb += columns.group.eq(self.g.payload)
+        complete = Signal()
+        m.d.comb += complete.eq(Cat(~need | operand.valid for operand, need in needed).all())
+        for operand, need in needed:
+            m.d.comb += operand.ready.eq(move & (controller.done if operand is self.a else need))
+        m.d.comb += [
+            controller.jobs.payload.eq(self.i.payload),
+            controller.jobs.valid.eq(self.i.valid),
+            self.i.ready.eq(move & controller.jobs.ready),
+            grid.weights.eq(self.w.payload),
+            grid.shift.eq(controller.shift),
+            grid.swap.eq(controller.swap),
+            columns.tag.eq(controller.tag),
+            columns.sums.eq(grid.sums),
+            columns.channel.eq(self.c.payload),
+        ]
+        if not config.weight_signed:
+            m.d.comb += columns.activation_sum.eq(grid.activation_sum)
+        operands = Signal(grid.operands.shape(), reset_less=True)
+        m.d.comb += grid.operands.eq(operands)
+        with m.If(move & controller.active):
+            m.d.sync += [operands[r].eq(self._part(controller, self.a.payload[r])) for r in range(config.rows)]
+
+        result = stream.Signature(config.result_layout).create(path=("result",))
+        m.d.comb += [
+            result.payload.eq(columns.result),
+            result.valid.eq(columns.valid & complete),
+            move.eq(complete & (~columns.valid | result.ready)),
+        ]
+        pipeline.build(m, result, self.o, self._output_steps(m), config.stages, result="codes")
+        return m
+
+    def _part(self, controller: Controller, activation: Value) -> Value:
+        """What of an activation goes into the grid: all of it, or its high or its low part."""
+        if not self.config.two_pass:
+            return activation
+        low, high = activation[:PASS_BITS], activation[PASS_BITS:].as_signed()
+        return Mux(controller.high, high, Mux(controller.joined, low, low.as_signed()))
+
+    def _output_steps(self, m: Module) -> list[Step]:
+        """From an accumulator's sum, made in the first stage, to the codes of all columns."""
+        config = self.config
+
+        def split(m: Module, f: Mapping[str, Value]) -> Fields:
+            beat = View(config.result_layout, f["payload"])
+            return {f"payload_{c}": Value.cast(beat[c]) for c in range(config.columns)}
+
+        def gather(m: Module, f: Mapping[str, Value]) -> Fields:
+            return {"codes": Cat(f[name] for name in codes)}
+
+        steps = requant_steps(config.requant, self.zero_point, result="requantised")
+        last = "requantised"
+        if config.pwl is not None:
+            table = build_table(m, config.pwl, getattr(self, "table", None), self.latch_cell)
+            shifts = (
+                getattr(self, name) if name in config.pwl.shift_ports else getattr(config.pwl, name) or 0
+                for name in ("intercept_shift", "output_shift")
+            )
+            steps += pwl_steps(config.pwl, *table, *shifts, source=last)
+            last = config.pwl.output
+        codes = tuple(f"{last}_{c}" for c in range(config.columns))
+        return [
+            Step("add", ("payload",), pipeline.adder_levels(config.accumulator_bits), split),
+            *pipeline.lanes(steps, config.columns),
+            Step("gather", codes, 0, gather),
+        ]
+
+    @property
+    def verilog(self) -> str:
+        """The text of the modules that the emitted Verilog needs beside the unit's own."""
+        latches = self.config.pwl is not None and self.config.pwl.storage == "latches"
+        return storage.latch_verilog(self.latch_cell) if latches else ""

@@ -1,0 +1,82 @@
+"""`python -m rtl array`: the low-bit MAC array, and `python -m rtl element`: one of its processing elements."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rtl.array.config import ArrayConfig
+from rtl.array.element import Element
+from rtl.array.gemm import Gemm
+from rtl.commands import options
+from rtl.emit import emit
+from rtl.pwl import PwlConfig
+from sim.reference import InputError, PwlTable
+
+PARTS = ("array", "element")
+
+
+def add(units: Any) -> None:
+    """The subcommand, added to argparse's `units`."""
+    array = units.add_parser("array", help="the low-bit MAC array: GEMM, requantisation, and GELU if wanted")
+    array.set_defaults(make=_make)
+    defaults = ArrayConfig()
+    for option, name, what in (
+        ("rows", "rows", "inputs at once"),
+        ("columns", "columns", "output channels at once"),
+        ("weight-bits", "weight_bits", "2, 3, 4 or 8"),
+        ("activation-bits", "activation_bits", "4 or 8"),
+        ("max-inputs", "max_inputs", "inputs of the largest layer, for the accumulator's bound"),
+        ("depth", "depth", "tokens at once: accumulators of a column"),
+        ("count-bits", "count_bits", "width of a job's dimensions"),
+        ("out-width", "out_bits", "output of the requantiser, 4..32 bits"),
+    ):
+        value = getattr(defaults, name)
+        array.add_argument(f"--{option}", dest=name, type=int, default=value, metavar="N", help=f"{what} ({value})")
+    array.add_argument("--weight-unsigned", action="store_true", help="weights are unsigned, with zero points")
+    array.add_argument("--two-pass", action="store_true", help="8-bit activations in two passes of 4 bits")
+    array.add_argument("--group", default="channel", metavar="SIZE", help="inputs of a group, or channel (channel)")
+    array.add_argument("--group-multiplier-bits", type=int, metavar="N", help="0 for none (8; per channel 0)")
+    array.add_argument("--bias-bits", type=int, metavar="N", help="width of the bias (that of the sum less one)")
+    array.add_argument("--acc-bits", type=int, metavar="N", help="accumulator (the narrowest that cannot overflow)")
+    array.add_argument("--out-unsigned", action="store_true", help="output codes are unsigned")
+    array.add_argument("--pwl-table", type=Path, metavar="JSON", help="append a piecewise-linear unit for this table")
+    array.add_argument("--part", choices=PARTS, default="array", help="the whole array, or one element of it")
+    options.add_common(array, stages=defaults.stages)
+
+
+def _make(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = (
+        "rows", "columns", "weight_bits", "activation_bits", "two_pass", "max_inputs", "bias_bits", "acc_bits", "depth",
+        "count_bits", "out_bits", "stages",
+    )  # fmt: skip
+    group = _group(arguments.group)
+    multiplier_bits = arguments.group_multiplier_bits
+    if multiplier_bits is None:
+        multiplier_bits = 0 if group is None else ArrayConfig.group_multiplier_bits
+    config = ArrayConfig(
+        **{name: getattr(arguments, name) for name in names},
+        weight_signed=not arguments.weight_unsigned,
+        group=group,
+        group_multiplier_bits=multiplier_bits,
+        out_signed=not arguments.out_unsigned,
+        pwl=None if arguments.pwl_table is None else _pwl(PwlTable.load(arguments.pwl_table)),
+    )
+    if arguments.part == "element":
+        return emit(arguments.output_file, "element", Element(config))
+    return emit(arguments.output_file, "array", Gemm(config, latch_cell=f"{arguments.module}_latch"))
+
+
+def _group(text: str) -> int | None:
+    if text == "channel":
+        return None
+    if not text.isdecimal():
+        raise InputError(f"--group must be a size or channel, not {text!r}")
+    return int(text)
+
+
+def _pwl(table: PwlTable) -> PwlConfig:
+    """The unit that holds `table` at any of its scales."""
+    names = ("entries", "in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
+    shift = max(table.lower(s).intercept_shift for s in table.scales)
+    fields = {name: getattr(table, name) for name in names}
+    return PwlConfig(**fields, max_intercept_shift=max(shift, table.in_bits - 1))

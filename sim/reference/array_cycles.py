@@ -1,0 +1,77 @@
+"""The closed cycle formula of the weight-stationary array: load, tiles, drain, ragged edges, two passes.
+
+An R x C array holds R inputs of C output channels. The work is cut into tiles: channels by C, inputs by R within each
+group (a tile never straddles a group border), tokens into blocks of `depth`, the accumulators' number. A tile of s
+tokens takes
+
+    period(s) = max(passes * s, R, HAZARD)
+
+cycles, since the next tile's R rows of weights are shifted in meanwhile and an accumulator that was written cannot be
+read in the cycle after. A job then takes, from the cycle in which it is taken to the one in which its last result is,
+both included,
+
+    1 + R + (sum of period over all tiles but the last) + passes * s_last + latency
+    latency = R + C + two_pass + zero_points + group_multipliers + stages
+
+1 for taking the job, R for the first weights, nothing for any later ones; the latency is the way of the last beat
+through the grid and the units below it. A stalled cycle adds one.
+
+It has the shape of SCALE-Sim's weight-stationary formula, (2R + C + T - 2) * tiles (Samajdar et al., ISPASS 2020,
+equation 4, with T the tokens): there loading R rows, streaming T tokens and draining R + C - 2 follow one another in
+every tile; here they overlap, so that only the first tile loads and only the last one drains. For a single tile the
+two differ by the registers that the analytical model does not have: 3 + two_pass + zero_points + group_multipliers +
+stages.
+"""
+
+from dataclasses import dataclass
+
+from sim.reference.gemm import group_borders
+
+HAZARD = 2  # cycles between two uses of one accumulator
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How an array works through a job: `rows`, `columns` and `depth` of the array, its group size, its registers.
+
+    `latency` is in cycles from the beat that completes a token's inputs to its result.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    group: int | None
+    latency: int
+
+    def input_tiles(self, inputs: int) -> list[tuple[int, int]]:
+        """(first, end) of the inputs of each tile, in order; none straddles a group border."""
+        return [
+            (first, min(first + self.rows, end))
+            for start, end in group_borders(inputs, self.group)
+            for first in range(start, end, self.rows)
+        ]
+
+    def output_tiles(self, outputs: int) -> int:
+        """How many tiles the output channels take."""
+        return -(-outputs // self.columns)
+
+    def blocks(self, tokens: int) -> list[int]:
+        """The tokens of each block."""
+        return [min(self.depth, tokens - first) for first in range(0, tokens, self.depth)]
+
+    def period(self, tokens: int, passes: int = 1) -> int:
+        """Cycles from a tile's first beat to the next tile's."""
+        return max(passes * tokens, self.rows, HAZARD)
+
+    def cycles(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> int:
+        """Cycles of a job from its being taken to its last result, both included, where nothing stalls."""
+        blocks = self.blocks(tokens)
+        per_block = len(self.input_tiles(inputs))
+        tiles = self.output_tiles(outputs) * per_block * sum(self.period(size, passes) for size in blocks)
+        last = passes * blocks[-1] - self.period(blocks[-1], passes)  # the last tile need not wait for a next one
+        return 1 + self.rows + tiles + last + self.latency
+
+    def utilisation(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> float:
+        """The share of the multipliers' cycles that does useful work: passes * M * K * N / (R * C * cycles)."""
+        work = passes * tokens * inputs * outputs
+        return work / (self.rows * self.columns * self.cycles(tokens, inputs, outputs, passes))

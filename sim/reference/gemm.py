@@ -1,0 +1,177 @@
+"""The packed group GEMM: integers in, integer codes out, exact until the one rounding at its end.
+
+A group is `group` consecutive inputs of one output channel; the last group is shorter where the inputs do not divide.
+
+psum_g = sum of (w - z_g) * a over the group's inputs       (computed as sum w*a - z_g * sum a)
+A      = bias + sum over g of m_g * psum_g
+y      = saturate(round_half_up(A * m_c * 2**-k_c) + z_out)
+
+Symmetric signed weights (z = 0) are ZeroQuant's (2206.01861), unsigned ones with zero points EfficientQAT's
+(2407.11062); integer group multipliers m_g keep the groups in one integer accumulator.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
+from sim.reference.errors import InputError
+from sim.reference.pwl import require_range
+from sim.reference.requant import requantise
+
+WEIGHT_BITS = (2, 3, 4, 8)
+ACTIVATION_BITS = (4, 8)
+GROUP_MULTIPLIER_BITS = 16  # the widest m_g
+Range = tuple[int, int]  # smallest and largest value, both included
+
+
+def times(a: Range, b: Range) -> Range:
+    """The smallest and the largest product of a value of `a` and a value of `b`."""
+    products = [x * y for x in a for y in b]
+    return min(products), max(products)
+
+
+def signed_bits(values: Range) -> int:
+    """The bits of the narrowest two's complement integer that holds all of `values`."""
+    low, high = values
+    return max((-low - 1).bit_length() if low < 0 else 0, high.bit_length() if high > 0 else 0) + 1
+
+
+def weight_range(bits: int, signed: bool) -> Range:
+    """What w - z can be: signed codes, or unsigned ones less any zero point."""
+    return code_range(bits, True) if signed else (1 - (1 << bits), (1 << bits) - 1)
+
+
+def accumulator_range(
+    inputs: int,
+    weight_bits: int,
+    weight_signed: bool = True,
+    activation_bits: int = 8,
+    group_multiplier_bits: int = 0,
+    bias: Range = (0, 0),
+) -> Range:
+    """The smallest and the largest A that `inputs` inputs can give, whatever the weights and activations.
+
+    Both ends are reached, so the bound is tight. `group_multiplier_bits` 0 means that every m_g is 1. Every partial
+    sum lies within it too, as long as the bias takes both signs or is 0: each term alone can be 0.
+    """
+    products = times(weight_range(weight_bits, weight_signed), code_range(activation_bits, True))
+    low, high = times(products, (0, (1 << group_multiplier_bits) - 1 if group_multiplier_bits else 1))
+    return inputs * min(low, 0) + bias[0], inputs * max(high, 0) + bias[1]
+
+
+def group_borders(inputs: int, group: int | None) -> list[Range]:
+    """(first, end) of each group; one group where `group` is None (per channel)."""
+    size = inputs if group is None else group
+    return [(first, min(first + size, inputs)) for first in range(0, inputs, size)]
+
+
+@dataclass(frozen=True)
+class GroupedLinear:
+    """A linear layer of N outputs and K inputs in integers, in G groups; checked on construction.
+
+    Shapes: `weights` (N, K); `zero_points` and `group_multipliers` (N, G), None where every z_g is 0 and every m_g 1;
+    `bias`, in units of A, `multiplier` (m_c, 16 bits) and `shift` (k_c, 0..47) (N,). `group` is the group size, None
+    per channel. Unsigned weights (`weight_signed` False) may have zero points, signed ones have none.
+
+    Raises `InputError` with the name of what is out of its range or shape, or where A could pass 62 bits.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+    weight_bits: int = 8
+    weight_signed: bool = True
+    activation_bits: int = 8
+    group: int | None = None
+    zero_points: np.ndarray | None = None
+    group_multipliers: np.ndarray | None = None
+    zero_point: int = 0
+    out_bits: int = 8
+    out_signed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.weight_bits not in WEIGHT_BITS:
+            raise InputError(f"weight_bits must be one of 2, 3, 4, 8, not {self.weight_bits}")
+        if self.activation_bits not in ACTIVATION_BITS:
+            raise InputError(f"activation_bits must be 4 or 8, not {self.activation_bits}")
+        if self.group is not None:
+            require_range("group", self.group, 1, 1 << 16)
+        if self.weights.ndim != 2 or not self.weights.size:
+            raise InputError(f"weights must be (outputs, inputs), not {list(self.weights.shape)}")
+        if self.weight_signed and self.zero_points is not None:
+            raise InputError("zero_points must not be given for signed weights")
+        n, groups = self.outputs, len(group_borders(self.inputs, self.group))
+        limits: Mapping[str, tuple[tuple[int, ...], Range]] = {
+            "weights": (self.weights.shape, code_range(self.weight_bits, self.weight_signed)),
+            "bias": ((n,), (-(1 << INT64_SAFE_BITS), 1 << INT64_SAFE_BITS)),
+            "multiplier": ((n,), (0, (1 << 16) - 1)),
+            "shift": ((n,), (0, 47)),
+            "zero_points": ((n, groups), (0, (1 << self.weight_bits) - 1)),
+            "group_multipliers": ((n, groups), (0, (1 << GROUP_MULTIPLIER_BITS) - 1)),
+        }
+        for name, (shape, bounds) in limits.items():
+            if getattr(self, name) is not None:
+                _check(name, getattr(self, name), shape, bounds)
+        require_range("zero_point", self.zero_point, *code_range(self.out_bits, self.out_signed))
+        if signed_bits(self.bound) > INT64_SAFE_BITS:
+            raise InputError(f"A must fit {INT64_SAFE_BITS} bits, but can reach {max(self.bound, key=abs)}")
+
+    @property
+    def outputs(self) -> int:
+        """N."""
+        return self.weights.shape[0]
+
+    @property
+    def inputs(self) -> int:
+        """K."""
+        return self.weights.shape[1]
+
+    @cached_property
+    def bound(self) -> Range:
+        """The smallest and the largest A that these weights can give for any activations of `activation_bits`."""
+        low_code, high_code = code_range(self.activation_bits, True)
+        terms = (self.weights.astype(object) - self._per_input(self.zero_points, 0)) * self._per_input(
+            self.group_multipliers, 1
+        )
+        positive, negative = np.maximum(terms, 0).sum(1), np.minimum(terms, 0).sum(1)
+        low = positive * low_code + negative * high_code + self.bias
+        high = positive * high_code + negative * low_code + self.bias
+        return int(low.min()), int(high.max())
+
+    def accumulate(self, activations: np.ndarray) -> np.ndarray:
+        """A (M, N), int64, for the activations (M, K), signed codes of `activation_bits`."""
+        _check("activations", activations, (len(activations), self.inputs), code_range(self.activation_bits, True))
+        a, w = activations.astype(np.int64), self.weights.astype(np.int64)
+        total = np.zeros((len(a), self.outputs), dtype=np.int64) + self.bias
+        for g, (first, end) in enumerate(group_borders(self.inputs, self.group)):
+            psum = a[:, first:end] @ w[:, first:end].T
+            if self.zero_points is not None:
+                psum -= a[:, first:end].sum(1)[:, None] * self.zero_points[:, g]
+            total += psum if self.group_multipliers is None else psum * self.group_multipliers[:, g]
+        return total
+
+    def output(self, activations: np.ndarray) -> np.ndarray:
+        """The codes y (M, N), int64, for the activations (M, K)."""
+        total = self.accumulate(activations)
+        return requantise(total, self.multiplier, self.shift, self.zero_point, self.out_bits, self.out_signed)
+
+    def _per_input(self, values: np.ndarray | None, otherwise: int) -> np.ndarray:
+        """A value per group (N, G) repeated for each of its inputs (N, K), as Python integers."""
+        if values is None:
+            return np.full((1, 1), otherwise, dtype=object)
+        sizes = [end - first for first, end in group_borders(self.inputs, self.group)]
+        return np.repeat(values.astype(object), sizes, axis=1)
+
+
+def _check(name: str, values: np.ndarray, shape: tuple[int, ...], bounds: Range) -> None:
+    if values.dtype.kind not in "iu":
+        raise InputError(f"{name} must be integers, not {values.dtype}")
+    if values.shape != shape:
+        raise InputError(f"{name} must have shape {list(shape)}, not {list(values.shape)}")
+    if values.size:
+        require_range(name, int(values.min()), *bounds)
+        require_range(name, int(values.max()), *bounds)

@@ -1,0 +1,181 @@
+"""The array in Amaranth's simulator: random layers, every stream fed, results collected, cycles counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Shape
+from amaranth.sim import Simulator, SimulatorContext
+
+from rtl.array import operands
+from rtl.array.config import ArrayConfig
+from rtl.array.gemm import Gemm
+from rtl.pwl import Word
+from sim.reference.arithmetic import code_range
+from sim.reference.gemm import GroupedLinear, group_borders
+
+Work = tuple[GroupedLinear, np.ndarray]  # a layer and its activations
+
+
+def random_layer(
+    rng: np.random.Generator, config: ArrayConfig, inputs: int, outputs: int, activation_bits: int | None = None
+) -> GroupedLinear:
+    """A layer for `config` whose results are mostly inside the codes."""
+    groups = len(group_borders(inputs, config.group))
+    low, high = code_range(config.weight_bits, config.weight_signed)
+    top = 1 << config.group_multiplier_bits
+    zero_points = multipliers = None
+    if not config.weight_signed:
+        zero_points = rng.integers(0, high + 1, (outputs, groups))
+    if config.group_multiplier_bits:
+        multipliers = rng.integers(0, top, (outputs, groups))
+    bits = activation_bits or config.activation_bits
+    spread = high * (1 << bits - 1) * top * np.sqrt(inputs) / 2
+    limit = min(int(spread), code_range(config.bias_width, True)[1])
+    scale = (1 << config.out_bits) / 4 / spread
+    shift = int(np.clip(16 - np.ceil(np.log2(scale)) - 1, 0, 47))
+    multiplier = np.clip(rng.uniform(0.5, 1.5, outputs) * scale * 2.0**shift, 1, 65535).astype(np.int64)
+    return GroupedLinear(
+        weights=rng.integers(low, high + 1, (outputs, inputs)),
+        bias=rng.integers(-limit, limit + 1, outputs),
+        multiplier=multiplier,
+        shift=np.full(outputs, shift),
+        weight_bits=config.weight_bits,
+        weight_signed=config.weight_signed,
+        activation_bits=bits,
+        group=config.group,
+        zero_points=zero_points,
+        group_multipliers=multipliers,
+        zero_point=int(rng.integers(-9, 10)) + (0 if config.out_signed else 1 << config.out_bits - 1),
+        out_bits=config.out_bits,
+        out_signed=config.out_signed,
+    )
+
+
+def random_work(
+    rng: np.random.Generator, config: ArrayConfig, shape: tuple[int, int, int], activation_bits: int | None = None
+) -> Work:
+    """A random layer and random activations for a job of (tokens, inputs, outputs)."""
+    tokens, inputs, outputs = shape
+    layer = random_layer(rng, config, inputs, outputs, activation_bits)
+    low, high = code_range(layer.activation_bits, True)
+    return layer, rng.integers(low, high + 1, (tokens, inputs))
+
+
+@dataclass
+class Stream:
+    """A source of beats; an offer stands until it is taken."""
+
+    port: Any
+    beats: list[int]
+    taken: int = 0
+    offered: bool = False
+
+    @property
+    def left(self) -> int:
+        return len(self.beats) - self.taken
+
+
+@dataclass
+class Run:
+    """What came out: `codes` (beats, C); `cycles` from the first job's being taken to the last result, both included;
+    `left` beats that no stream took.
+    """
+
+    codes: np.ndarray
+    cycles: int
+    left: int
+
+
+def beats(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> dict[str, list[int]]:
+    """The beats of each stream, of one job."""
+    job = operands.job(config, layer, len(activations))
+    result = {"i": [config.job_layout.const(job.payload(config)).as_value().value]}
+    order = operands.reading_order(config, layer, len(activations))
+    for name, words in operands.images(config, layer, activations)._asdict().items():
+        if words is not None:
+            integers = [int.from_bytes(word.tobytes(), "little") for word in words]
+            result[name] = [integers[address] for address in order[name]]
+    return result
+
+
+def run(
+    config: ArrayConfig,
+    work: Sequence[Work],
+    seed: int | None = None,
+    feeding: dict[str, list[int]] | None = None,
+    words: Sequence[Word] = (),
+    settings: dict[str, int] | None = None,
+) -> Run:
+    """The jobs of `work`, one after the other; a `seed` stalls every stream at random.
+
+    All layers have one zero point. `feeding` replaces the beats of the streams. Raises `TimeoutError` where results are
+    missing.
+    """
+    dut = Gemm(config)
+    jobs = [beats(config, layer, activations) for layer, activations in work]
+    feeding = feeding or {name: [beat for job in jobs for beat in job[name]] for name in jobs[0]}
+    want = sum(len(activations) * config.schedule.output_tiles(layer.outputs) for layer, activations in work)
+    shapes = [(len(activations), layer.inputs, layer.outputs) for layer, activations in work]
+    limit = 20 * sum(config.schedule.cycles(*shape, config.passes) for shape in shapes) + 200
+    rng = np.random.default_rng(seed)
+    streams = [Stream(getattr(dut, name), values) for name, values in feeding.items()]
+    got: list[int] = []
+    taken_at: list[int] = []
+    given_at: list[int] = []
+
+    async def drive(ctx: SimulatorContext) -> None:
+        for name, value in {"zero_point": work[0][0].zero_point, **(settings or {})}.items():
+            ctx.set(getattr(dut, name), value)
+        for word in words:
+            for name in Word._fields:
+                ctx.set(getattr(dut.table, name), getattr(word, name))
+            ctx.set(dut.table.en, 1)
+            await ctx.tick()
+        if words:
+            ctx.set(dut.table.en, 0)
+        await ctx.tick().repeat(2)
+        for cycle in range(limit):
+            go = rng.random(len(streams) + 1) < (0.7 if seed is not None else 2)
+            for stream, ready in zip(streams, go, strict=False):
+                stream.offered = stream.left > 0 and (stream.offered or bool(ready))
+                ctx.set(stream.port.valid, stream.offered)
+                if stream.offered:
+                    ctx.set(stream.port.payload.as_value(), stream.beats[stream.taken])
+            ctx.set(dut.o.ready, bool(go[-1]))
+            readies = [stream.port.ready for stream in streams]
+            _, _, valid, payload, *taken = await ctx.tick().sample(dut.o.valid, dut.o.payload.as_value(), *readies)
+            for stream, took in zip(streams, taken, strict=True):
+                if took and stream.offered:
+                    stream.taken, stream.offered = stream.taken + 1, False
+                    if stream is streams[0]:
+                        taken_at.append(cycle)
+            if valid and go[-1]:
+                got.append(payload)
+                given_at.append(cycle)
+            if len(got) == want:
+                return
+        raise TimeoutError(f"{len(got)} of {want} results after {limit} cycles")
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(drive)
+    simulator.run()
+    lane = Shape.cast(config.out_layout.elem_shape)
+    size = -(-lane.width * config.columns // 8)
+    packed = np.array([list(value.to_bytes(size, "little")) for value in got], dtype=np.uint8)
+    codes = operands.unpack(packed, config.columns, lane.width, lane.signed)
+    return Run(codes, given_at[-1] - taken_at[0] + 1, sum(stream.left for stream in streams))
+
+
+def expected(config: ArrayConfig, work: Sequence[Work]) -> np.ndarray:
+    """What the array gives by the specification, (beats, C)."""
+    parts = [operands.results(config, layer.output(activations), layer.zero_point) for layer, activations in work]
+    return np.concatenate(parts)
+
+
+def cycles(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> int:
+    """The closed formula for one job."""
+    passes = 2 if config.two_pass and layer.activation_bits > 4 else 1
+    return config.schedule.cycles(len(activations), layer.inputs, layer.outputs, passes)
