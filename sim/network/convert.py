@@ -1,0 +1,267 @@
+"""`convert(model, plan, data)`: calibrate a model in floating point, then make every operator integer."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quant import Plan, Settings
+from quant.calibration import CalibrationData, load
+from quant.observers import MinMaxObserver, Observer, observer_for, token_mask
+from sim.network.activation import Activation, best_exp_scale, best_scales
+from sim.network.attention import SCORE_BITS, Context, Scores, Softmax
+from sim.network.encoder import Encoder, Layer
+from sim.network.families import describe, require_same
+from sim.network.linear import Linear, input_quantiser
+from sim.network.norm import Norm
+from sim.network.operator import Grid, Operator, set_mode
+from sim.network.residual import Add, Embedding, Input
+from sim.reference import InputError, PwlTable
+from sim.reference.arithmetic import code_range
+from sim.reference.residual import STREAM_BITS
+
+HEADROOM = 1.25  # the stream's grids hold more than calibration saw; 16 bits can spare it
+SAMPLE = 1 << 16  # values kept per batch where a scale is chosen by the error it makes
+
+
+def convert(
+    model: nn.Module,
+    plan: Plan,
+    data: CalibrationData | Iterable[Mapping[str, Any]],
+    progress: Callable[[], object] = lambda: None,
+) -> Encoder:
+    """The integer network of `model`, in the mode "integer".
+
+    `model` is a `BertModel`, `RobertaModel` or `DistilBertModel` of transformers, or an `nn.TransformerEncoder`; it is
+    not changed, and its parameters are shared. `plan` names its modules (`names` lists them): linear layers take the
+    weight and activation settings, the sites of softmax, norms and activations take tables, each a `PwlTable` or
+    "exact". `data` are batches of the model's keyword arguments. `progress` is called after each batch.
+
+    Raises:
+        InputError: a module without an integer operator, a rule that matches nothing, a site without a table, data
+            that are empty or give NaN. The line names the module or key.
+    """
+    encoder = describe(model)
+    settings = plan.resolve(names(encoder))
+    for name, chosen in settings.items():
+        _require_integer(name, chosen)
+    data = load(data)
+    training = model.training
+    model.eval()
+    try:
+        require_same(model, encoder, next(iter(data)))
+    finally:
+        model.train(training)
+    calibration = Calibration(encoder, settings)
+    calibration.run(data, progress)
+    quantise(encoder, settings, calibration)
+    set_mode(encoder, "integer")
+    return encoder
+
+
+def names(encoder: Encoder) -> list[str]:
+    """The names that a plan may speak of: the model's linear layers, norms and activations, and "...softmax" sites."""
+    result = []
+    for operator in encoder.operators():
+        if isinstance(operator, Linear):
+            result += operator.names
+        elif isinstance(operator, (Norm, Softmax, Activation)):
+            result.append(operator.name)
+    return result
+
+
+def _require_integer(name: str, settings: Settings) -> None:
+    if settings.skip:
+        raise InputError(f"{name}: no rule quantises it, but the integer network has no place for floating point")
+    if settings.activation_bits is None or settings.activation_bits > 8:
+        raise InputError(f"{name}: activation_bits must be in 2..8, not {settings.activation_bits}")
+    if not settings.activation_symmetric:
+        raise InputError(f"{name}: activation_symmetric must be true for the integer network")
+
+
+class Calibration:
+    """What the real network's operators give, over all batches: ranges, and samples where a scale is chosen by error."""
+
+    def __init__(self, encoder: Encoder, settings: Mapping[str, Settings]) -> None:
+        self.encoder, self.settings = encoder, settings
+        self.observers: dict[tuple[str, int, int], Observer] = {}  # of an operator's output, for each head
+        self.samples: dict[str, list[Tensor]] = {}
+        self.mask: Tensor | None = None
+        self.generator = torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def run(self, data: CalibrationData, progress: Callable[[], object]) -> None:
+        """One pass over the data."""
+        set_mode(self.encoder, "real")
+        handles = [operator.register_forward_hook(self._watch) for operator in self.encoder.operators()]
+        try:
+            for batch in data:
+                self.mask = token_mask(batch)
+                if not self.encoder.batch_first:
+                    pass  # a key padding mask is (B, T) either way, and so are the operators' tensors
+                self.encoder.stream(**batch)
+                progress()
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def grid(self, operator: Operator, bits: int = STREAM_BITS, output: int = 0, heads: int = 1, width: int = 1) -> Grid:
+        """The grid for what `operator` gave: one scale, or one for each head repeated over its `width` channels."""
+        top = code_range(bits, True)[1]
+        scales = []
+        for head in range(heads):
+            low, high = self.observers[operator.name, output, head].range()
+            largest = max(-low, high)
+            scales.append((largest or 1.0) * (HEADROOM if bits == STREAM_BITS else 1.0) / top)
+        tensor = torch.tensor(scales, dtype=torch.float64)
+        return Grid(bits, tensor[0] if heads == 1 else tensor.repeat_interleave(width))
+
+    def sample(self, operator: Operator) -> Tensor:
+        """Up to `SAMPLE` values of each batch. Raises `InputError` where there is none."""
+        if operator.name not in self.samples:
+            raise InputError(f"{operator.name}: calibration never reached it")
+        return torch.cat(self.samples[operator.name])
+
+    def _watch(self, operator: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        assert isinstance(operator, Operator)
+        if isinstance(operator, Softmax):
+            scores, valid = arguments
+            distance = scores - _masked(scores, valid).amax(-1, keepdim=True)
+            rows = torch.ones_like(distance, dtype=torch.bool) if valid is None else valid.expand(distance.shape)
+            if self.mask is not None:
+                rows = rows & self.mask[:, None, :, None]
+            self._keep(operator, distance[rows].clamp(max=0))
+            return
+        if isinstance(operator, Scores):
+            return
+        for k, values in enumerate(output if isinstance(output, tuple) else (output,)):
+            if isinstance(operator, Linear) and len(operator.names) == 3:
+                for head, part in enumerate(values.unflatten(-1, (self.heads(operator), -1)).unbind(-2)):
+                    self._observe(operator, k, head, part)
+            else:
+                self._observe(operator, k, 0, values)
+        if isinstance(operator, Linear) and self.activation_of(operator) is not None:
+            self._keep(operator, output if self.mask is None else output[self.mask])
+
+    def heads(self, operator: Linear) -> int:
+        return next(layer.scores.heads for layer in self.layers() if layer.qkv is operator)
+
+    def activation_of(self, operator: Linear) -> Activation | None:
+        """The activation behind a layer's first feed-forward projection."""
+        return next((layer.activation for layer in self.layers() if layer.up is operator), None)
+
+    def layers(self) -> list[Layer]:
+        return [layer for layer in self.encoder.layers if isinstance(layer, Layer)]
+
+    def _observe(self, operator: Operator, output: int, head: int, values: Tensor) -> None:
+        key = operator.name, output, head
+        if key not in self.observers:
+            name = operator.names[output] if isinstance(operator, Linear) else operator.name
+            static = isinstance(operator, Linear) and operator.names[output] in self.settings
+            self.observers[key] = (
+                observer_for(name, self.settings[name]) if static and len(operator.names) == 3 else MinMaxObserver(name)  # pyright: ignore
+            )
+        self.observers[key].update(values, self.mask)
+
+    def _keep(self, operator: Operator, values: Tensor) -> None:
+        flat = values.flatten()
+        if not torch.isfinite(flat).all():
+            raise InputError(f"{operator.name}: calibration values are NaN or infinite")
+        if flat.numel() > SAMPLE:
+            flat = flat[torch.randint(flat.numel(), (SAMPLE,), generator=self.generator)]
+        if flat.numel():
+            self.samples.setdefault(operator.name, []).append(flat)
+
+
+def _masked(scores: Tensor, valid: Tensor | None) -> Tensor:
+    return scores if valid is None else scores.masked_fill(~valid, -torch.inf)
+
+
+def quantise(encoder: Encoder, settings: Mapping[str, Settings], calibration: Calibration) -> None:
+    """Give every operator its integers, in the order in which the stream meets them."""
+    stream: Operator
+    if encoder.embedding is not None:
+        encoder.embedding.quantise()
+        stream = encoder.embedding
+    else:
+        assert encoder.input is not None
+        encoder.input.quantise(calibration.grid(encoder.input))
+        stream = encoder.input
+    if encoder.norm is not None:
+        _norm(encoder.norm, stream, settings, calibration)
+        stream = encoder.norm
+    for layer in calibration.layers():
+        stream = _layer(layer, stream, settings, calibration, encoder.row_length)
+    if encoder.final is not None:
+        _norm(encoder.final, stream, settings, calibration)
+
+
+def _norm(norm: Norm, source: Operator, settings: Mapping[str, Settings], calibration: Calibration) -> Norm:
+    norm.quantise(source.outputs[0], calibration.grid(norm), table_for(settings, norm.name, "rsqrt"))
+    return norm
+
+
+def _layer(
+    layer: Layer, stream: Operator, settings: Mapping[str, Settings], calibration: Calibration, row_length: int
+) -> Operator:
+    source = _norm(layer.norm1, stream, settings, calibration) if layer.norm_first else stream
+    _attention(layer, source.outputs[0], settings, calibration, row_length)
+    layer.add1.quantise(stream.outputs[0], layer.out.outputs[0], calibration.grid(layer.add1))
+    if layer.norm_first:
+        stream = layer.add1
+        source = _norm(layer.norm2, stream, settings, calibration)
+    else:
+        stream = source = _norm(layer.norm1, layer.add1, settings, calibration)
+    _feed(layer, source.outputs[0], settings, calibration)
+    layer.add2.quantise(stream.outputs[0], layer.down.outputs[0], calibration.grid(layer.add2))
+    return layer.add2 if layer.norm_first else _norm(layer.norm2, layer.add2, settings, calibration)
+
+
+def _attention(
+    layer: Layer, source: Grid, settings: Mapping[str, Settings], calibration: Calibration, row_length: int
+) -> None:
+    heads, width = layer.scores.heads, layer.qkv.layers[0].weight.shape[0] // layer.scores.heads  # pyright: ignore
+    _linear(layer.qkv, source, [calibration.grid(layer.qkv, 8, k, heads, width) for k in range(3)], settings)
+    q, k, v = layer.qkv.outputs
+    name = layer.softmax.name
+    scale = best_exp_scale(calibration.sample(layer.softmax))
+    layer.scores.quantise(q, k, scale)
+    tables = (table_for(settings, name, function) for function in ("exp", "div"))
+    layer.softmax.quantise(layer.scores.outputs[0], scale, row_length, *tables)
+    bits = STREAM_BITS if settings[layer.out.names[0]].activation_granularity == "token" else 8
+    layer.context.quantise(layer.softmax.outputs[0], v, calibration.grid(layer.context, bits))
+    _linear(layer.out, layer.context.outputs[0], [calibration.grid(layer.out)], settings)
+
+
+def _feed(layer: Layer, source: Grid, settings: Mapping[str, Settings], calibration: Calibration) -> None:
+    activation = layer.activation
+    if activation.function == "relu":
+        grid, scale, output_scale, table = calibration.grid(layer.up, 8), 0, 0, "exact"
+    else:
+        scale, output_scale = best_scales(activation.function, calibration.sample(layer.up))
+        grid, table = Grid.power(8, scale), table_for(settings, activation.name, activation.function)
+    _linear(layer.up, source, [grid], settings)
+    activation.quantise(grid, scale, output_scale, table)
+    _linear(layer.down, activation.outputs[0], [calibration.grid(layer.down)], settings)
+
+
+def _linear(linear: Linear, source: Grid, outputs: list[Grid], settings: Mapping[str, Settings]) -> None:
+    own = [settings[name] for name in linear.names]
+    kinds = {(s.activation_granularity, s.activation_bits) for s in own}
+    if len(kinds) > 1:
+        raise InputError(f"{', '.join(linear.names)}: share their input, so their activation settings must be equal")
+    granularity, bits = kinds.pop()
+    assert bits is not None
+    top = code_range(bits, True)[1]
+    static = float(source.scale) * code_range(STREAM_BITS, True)[1] / HEADROOM / top
+    quantiser = input_quantiser(source, granularity == "token", bits, static)
+    linear.quantise(quantiser, source, outputs, own)
+
+
+def table_for(settings: Mapping[str, Settings], name: str, function: str) -> PwlTable | str:
+    """The plan's table for a site. Raises `InputError` where it has none."""
+    tables = settings[name].tables
+    if function not in tables:
+        raise InputError(f'{name}: the plan must give a table of {function}, or "exact"')
+    return tables[function]
