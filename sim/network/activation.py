@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sim.network.arithmetic import code_type
 from sim.network.operator import Grid, Operator
 from sim.network.tables import Gather, lowered
 from sim.reference import LoweredTable, PwlTable
@@ -18,17 +19,24 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hswish": functional.hardswish,
     "relu": functional.relu,
 }
+EXPONENTS = range(7)
 
 
 class Activation(Operator):
-    """A function of one variable; codes at 2**-s to codes at 2**-output_scale. ReLU needs no table and any grid."""
+    """A function of one variable on 8-bit codes, each channel at its own scale exponent s; 8- or 16-bit codes out.
+
+    A few channels of a transformer's feed-forward layer carry values ten times the others'; with one scale for all,
+    they cost the rest three bits. The table is one; each s in use is one lowering of it, and hardware that orders the
+    channels by s loads each once. ReLU needs no table and takes any grid.
+    """
 
     kind = "activation"
 
     def __init__(self, name: str, function: str) -> None:
         super().__init__(name)
         self.function = function
-        self.table: LoweredTable | None = None
+        self.scales: Tensor | None = None  # (C,), the exponent of each channel
+        self.tables: dict[int, LoweredTable] = {}  # by exponent
 
     def real(self, x: Tensor) -> Tensor:
         return FUNCTIONS[self.function](x)
@@ -36,38 +44,57 @@ class Activation(Operator):
     def integer(self, x: Tensor) -> Tensor:
         return x.clamp(min=0) if self.function == "relu" else self.gather(x)
 
-    def quantise(self, input: Grid, scale: int, output_scale: int, table: PwlTable | str) -> None:
-        """The table (or "exact") at both scales; for ReLU they mean nothing and the grid is the input's."""
+    def quantise(self, input: Grid, scales: Tensor, output_scale: int, out_bits: int, table: PwlTable | str) -> None:
+        """The table (or "exact") at each channel's exponent; for ReLU they mean nothing and the grid is the input's."""
         self.inputs, self.outputs = (input,), (input,)
         if self.function != "relu":
-            self.table = lowered(self.function, table, scale, output_scale)
-            self.outputs = (Grid.power(self.table.out_bits, output_scale),)
+            self.scales = scales
+            self.tables = {
+                s: lowered(self.function, table, s, output_scale, out_bits) for s in sorted(set(scales.tolist()))
+            }
+            self.outputs = (Grid.power(out_bits, output_scale),)
             self.attach()
 
     def attach(self) -> None:
-        """Make the tensor of the table."""
-        if self.table is not None:
-            self.gather = Gather(self.table.output(self.table.codes()))
+        """Make the tensor of the tables."""
+        assert self.scales is not None
+        exponents = list(self.tables)
+        self.gather = Gather(
+            [table.output(table.codes()) for table in self.tables.values()],
+            code_type(self.outputs[0].bits),
+            torch.tensor([exponents.index(s) for s in self.scales.tolist()]),
+        )
 
 
-def best_scales(function: str, x: Tensor, scales: range = range(7), outputs: range = range(8)) -> tuple[int, int]:
-    """(s, output scale) with the least squared error of the correctly rounded function on the values `x`."""
-    f, x = FUNCTIONS[function], x.double()
+def channel_scales(function: str, x: Tensor) -> Tensor:
+    """(C,): for each channel of `x` (samples, C) the exponent with the least squared error of the rounded input."""
+    f = FUNCTIONS[function]
     exact = f(x)
+    errors = torch.stack(
+        [(f(Grid.power(8, s).codes(x).to(x.dtype) * 2.0**-s) - exact).square().mean(0) for s in EXPONENTS]
+    )
+    return errors.flip(0).argmin(0).neg() + EXPONENTS[-1]  # of equals the finest
 
-    def error(pair: tuple[int, int]) -> float:
-        y = f(Grid.power(8, pair[0]).codes(x).double() * 2.0 ** -pair[0])
-        grid = Grid.power(8, pair[1])
-        return float((grid.codes(y).double() * grid.scale - exact).square().mean())
 
-    return min(((s, o) for s in scales for o in outputs if o <= 6 + s), key=error)
+def output_scale(function: str, x: Tensor, bits: int, scales: Tensor, slope_frac_bits: int) -> int:
+    """The exponent of the output: at 8 bits the one with the least squared error, at 16 the finest that fits all."""
+    finest = slope_frac_bits + int(scales.min())  # a table's output shift must not be negative
+    exact = FUNCTIONS[function](x)
+    if bits == 16:
+        largest = float(exact.abs().max()) * 2
+        return next(e for e in range(finest, -16, -1) if largest * 2.0**e < 1 << (bits - 1))
+
+    def error(exponent: int) -> float:
+        grid = Grid.power(bits, exponent)
+        return float((grid.real(grid.codes(exact)) - exact).square().mean())
+
+    return min(range(min(finest, bits - 1), -1, -1), key=error)
 
 
 def best_exp_scale(distances: Tensor) -> int:
     """The scale exponent of the scores with the least squared error of exp on the `distances`, all <= 0."""
-    x = distances.double()
-    exact = torch.exp(x)
+    exact = torch.exp(distances)
     return min(
-        range(7),
-        key=lambda s: float((torch.exp(Grid.power(8, s).codes(x).double() * 2.0**-s) - exact).square().mean()),
+        EXPONENTS,
+        key=lambda s: float((torch.exp(Grid.power(8, s).codes(distances) * 2.0**-s) - exact).square().mean()),
     )

@@ -105,7 +105,7 @@ class Softmax(Operator):
         """Make the tensors of the specification."""
         spec = self.specification
         assert spec is not None
-        self.powers = Gather(spec.exp.output(spec.exp.codes()).clip(min=0))
+        self.powers = Gather([spec.exp.output(spec.exp.codes()).clip(min=0)])
         self.div = TensorNormaliser(spec.div)
 
 

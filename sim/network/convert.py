@@ -1,6 +1,7 @@
 """`convert(model, plan, data)`: calibrate a model in floating point, then make every operator integer."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,20 +10,22 @@ from torch import Tensor, nn
 from quant import Plan, Settings
 from quant.calibration import CalibrationData, load
 from quant.observers import MinMaxObserver, Observer, observer_for, token_mask
-from sim.network.activation import Activation, best_exp_scale, best_scales
-from sim.network.attention import SCORE_BITS, Context, Scores, Softmax
+from quant.quantisers import QuantisedWeight, quantise_weight
+from sim.network.activation import Activation, best_exp_scale, channel_scales, output_scale
+from sim.network.attention import Scores, Softmax
 from sim.network.encoder import Encoder, Layer
 from sim.network.families import describe, require_same
 from sim.network.linear import Linear, input_quantiser
 from sim.network.norm import Norm
 from sim.network.operator import Grid, Operator, set_mode
-from sim.network.residual import Add, Embedding, Input
+from sim.network.tables import slope_frac_bits
 from sim.reference import InputError, PwlTable
 from sim.reference.arithmetic import code_range
 from sim.reference.residual import STREAM_BITS
 
 HEADROOM = 1.25  # the stream's grids hold more than calibration saw; 16 bits can spare it
 SAMPLE = 1 << 16  # values kept per batch where a scale is chosen by the error it makes
+SAMPLE_ROWS = 1 << 9  # the same where each channel chooses its own
 
 
 def convert(
@@ -81,7 +84,7 @@ def _require_integer(name: str, settings: Settings) -> None:
 
 
 class Calibration:
-    """What the real network's operators give, over all batches: ranges, and samples where a scale is chosen by error."""
+    """What the real network's operators give: ranges, and samples where a scale is chosen by its error."""
 
     def __init__(self, encoder: Encoder, settings: Mapping[str, Settings]) -> None:
         self.encoder, self.settings = encoder, settings
@@ -89,6 +92,7 @@ class Calibration:
         self.samples: dict[str, list[Tensor]] = {}
         self.mask: Tensor | None = None
         self.generator = torch.Generator().manual_seed(0)
+        self._weights: dict[str, tuple[Settings, QuantisedWeight]] = {}
 
     @torch.no_grad()
     def run(self, data: CalibrationData, progress: Callable[[], object]) -> None:
@@ -106,7 +110,9 @@ class Calibration:
             for handle in handles:
                 handle.remove()
 
-    def grid(self, operator: Operator, bits: int = STREAM_BITS, output: int = 0, heads: int = 1, width: int = 1) -> Grid:
+    def grid(
+        self, operator: Operator, bits: int = STREAM_BITS, output: int = 0, heads: int = 1, width: int = 1
+    ) -> Grid:
         """The grid for what `operator` gave: one scale, or one for each head repeated over its `width` channels."""
         top = code_range(bits, True)[1]
         scales = []
@@ -116,6 +122,13 @@ class Calibration:
             scales.append((largest or 1.0) * (HEADROOM if bits == STREAM_BITS else 1.0) / top)
         tensor = torch.tensor(scales, dtype=torch.float64)
         return Grid(bits, tensor[0] if heads == 1 else tensor.repeat_interleave(width))
+
+    def weight(self, name: str, layer: nn.Linear, settings: Settings) -> QuantisedWeight:
+        """The layer's quantised weights; found once, however often the network is quantised with other tables."""
+        bare = replace(settings, tables={})
+        if name not in self._weights or self._weights[name][0] != bare:
+            self._weights[name] = bare, quantise_weight(layer.weight, settings)
+        return self._weights[name][1]
 
     def sample(self, operator: Operator) -> Tensor:
         """Up to `SAMPLE` values of each batch. Raises `InputError` where there is none."""
@@ -142,7 +155,8 @@ class Calibration:
             else:
                 self._observe(operator, k, 0, values)
         if isinstance(operator, Linear) and self.activation_of(operator) is not None:
-            self._keep(operator, output if self.mask is None else output[self.mask])
+            rows = output.flatten(0, -2) if self.mask is None else output[self.mask]
+            self._keep(operator, rows, SAMPLE_ROWS)
 
     def heads(self, operator: Linear) -> int:
         return next(layer.scores.heads for layer in self.layers() if layer.qkv is operator)
@@ -164,14 +178,13 @@ class Calibration:
             )
         self.observers[key].update(values, self.mask)
 
-    def _keep(self, operator: Operator, values: Tensor) -> None:
-        flat = values.flatten()
-        if not torch.isfinite(flat).all():
+    def _keep(self, operator: Operator, values: Tensor, most: int = SAMPLE) -> None:
+        if not torch.isfinite(values).all():
             raise InputError(f"{operator.name}: calibration values are NaN or infinite")
-        if flat.numel() > SAMPLE:
-            flat = flat[torch.randint(flat.numel(), (SAMPLE,), generator=self.generator)]
-        if flat.numel():
-            self.samples.setdefault(operator.name, []).append(flat)
+        if len(values) > most:
+            values = values[torch.randint(len(values), (most,), generator=self.generator)]
+        if len(values):
+            self.samples.setdefault(operator.name, []).append(values)
 
 
 def _masked(scores: Tensor, valid: Tensor | None) -> Tensor:
@@ -222,7 +235,8 @@ def _attention(
     layer: Layer, source: Grid, settings: Mapping[str, Settings], calibration: Calibration, row_length: int
 ) -> None:
     heads, width = layer.scores.heads, layer.qkv.layers[0].weight.shape[0] // layer.scores.heads  # pyright: ignore
-    _linear(layer.qkv, source, [calibration.grid(layer.qkv, 8, k, heads, width) for k in range(3)], settings)
+    grids = [calibration.grid(layer.qkv, 8, k, heads, width) for k in range(3)]
+    _linear(layer.qkv, source, grids, settings, calibration)
     q, k, v = layer.qkv.outputs
     name = layer.softmax.name
     scale = best_exp_scale(calibration.sample(layer.softmax))
@@ -231,22 +245,28 @@ def _attention(
     layer.softmax.quantise(layer.scores.outputs[0], scale, row_length, *tables)
     bits = STREAM_BITS if settings[layer.out.names[0]].activation_granularity == "token" else 8
     layer.context.quantise(layer.softmax.outputs[0], v, calibration.grid(layer.context, bits))
-    _linear(layer.out, layer.context.outputs[0], [calibration.grid(layer.out)], settings)
+    _linear(layer.out, layer.context.outputs[0], [calibration.grid(layer.out)], settings, calibration)
 
 
 def _feed(layer: Layer, source: Grid, settings: Mapping[str, Settings], calibration: Calibration) -> None:
-    activation = layer.activation
-    if activation.function == "relu":
-        grid, scale, output_scale, table = calibration.grid(layer.up, 8), 0, 0, "exact"
+    activation, function = layer.activation, layer.activation.function
+    if function == "relu":
+        grid = calibration.grid(layer.up, 8)
+        scales, exponent, bits, table = torch.zeros(0), 0, 8, "exact"
     else:
-        scale, output_scale = best_scales(activation.function, calibration.sample(layer.up))
-        grid, table = Grid.power(8, scale), table_for(settings, activation.name, activation.function)
-    _linear(layer.up, source, [grid], settings)
-    activation.quantise(grid, scale, output_scale, table)
-    _linear(layer.down, activation.outputs[0], [calibration.grid(layer.down)], settings)
+        table, x = table_for(settings, activation.name, function), calibration.sample(layer.up)
+        scales = channel_scales(function, x)
+        grid = Grid(8, torch.ldexp(torch.ones(len(scales), dtype=torch.float64), -scales))
+        bits = STREAM_BITS if settings[layer.down.names[0]].activation_granularity == "token" else 8
+        exponent = output_scale(function, x, bits, scales, min(slope_frac_bits(function, table), 6))
+    _linear(layer.up, source, [grid], settings, calibration)
+    activation.quantise(grid, scales, exponent, bits, table)
+    _linear(layer.down, activation.outputs[0], [calibration.grid(layer.down)], settings, calibration)
 
 
-def _linear(linear: Linear, source: Grid, outputs: list[Grid], settings: Mapping[str, Settings]) -> None:
+def _linear(
+    linear: Linear, source: Grid, outputs: list[Grid], settings: Mapping[str, Settings], calibration: Calibration
+) -> None:
     own = [settings[name] for name in linear.names]
     kinds = {(s.activation_granularity, s.activation_bits) for s in own}
     if len(kinds) > 1:
@@ -256,7 +276,9 @@ def _linear(linear: Linear, source: Grid, outputs: list[Grid], settings: Mapping
     top = code_range(bits, True)[1]
     static = float(source.scale) * code_range(STREAM_BITS, True)[1] / HEADROOM / top
     quantiser = input_quantiser(source, granularity == "token", bits, static)
-    linear.quantise(quantiser, source, outputs, own)
+    layers: list[Any] = list(linear.layers)
+    weights = [calibration.weight(name, layer, s) for name, layer, s in zip(linear.names, layers, own, strict=True)]
+    linear.quantise(quantiser, source, outputs, weights)
 
 
 def table_for(settings: Mapping[str, Settings], name: str, function: str) -> PwlTable | str:

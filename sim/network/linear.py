@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quant.quantisers import QuantisedWeight, quantise_weight
+from quant.quantisers import QuantisedWeight
 from quant.scales import Scale
 from sim.network.arithmetic import blockwise, half, requantise, round_half_up, saturate
 from sim.network.exact_gemm import Weight
@@ -78,8 +78,17 @@ class PackedLinear(nn.Module):
         return 128 if not self.weight_signed and self.weight_bits == 8 else 0
 
     def _bound(self) -> tuple[int, int]:
-        layer = self.specification
-        bound = layer.bound
+        """The smallest and the largest accumulator that any activations and magnitudes can give: proved, not seen."""
+        repeat = [end - first for first, end in group_borders(self.codes.shape[1], self.group_size)]
+        spread = torch.tensor(repeat, device=self.codes.device)
+        zero, multiplier = (t.long().repeat_interleave(spread, 1) for t in (self.zero_point, self.group_multiplier))
+        terms = (self.codes.long() + self.offset - zero) * multiplier
+        positive, negative = terms.clamp(min=0).sum(1), terms.clamp(max=0).sum(1)
+        low, high = code_range(8, True)
+        most = 1 << (IN_BITS - 1) if self.token else 1
+        lows = (positive * low + negative * high) * most + self.bias
+        highs = (positive * high + negative * low) * most + self.bias
+        bound = int(lows.min()), int(highs.max())
         bits = signed_bits(bound) + MULTIPLIER_BITS
         if bits > INT64_SAFE_BITS:
             raise InputError(f"the accumulator times its multiplier must fit {INT64_SAFE_BITS} bits, but needs {bits}")
@@ -194,19 +203,23 @@ class Linear(Operator):
         if self.source.kind == "token":
             return quantise_tokens(x, self.source.bits)
         shift = x.new_tensor(self.source.shift, dtype=torch.int64)
-        return requantise(x, x.new_tensor(self.source.multiplier, dtype=torch.int64), shift, half(shift), self.source.bits), None
+        return requantise(
+            x, x.new_tensor(self.source.multiplier, dtype=torch.int64), shift, half(shift), self.source.bits
+        ), None
 
     def integer(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         codes, magnitude = self.activations(x)
         results = tuple(packed(codes, magnitude) for packed in self.packed)
         return results if len(results) > 1 else results[0]
 
-    def quantise(self, source: InputQuantiser, input: Grid, outputs: list[Grid], settings: list) -> None:
-        """Make the packed layers, one for each layer's settings and output grid; the real weights stay for training."""
+    def quantise(
+        self, source: InputQuantiser, input: Grid, outputs: list[Grid], weights: list[QuantisedWeight]
+    ) -> None:
+        """Make the packed layers, one for each layer's weights and output grid; the real weights stay for training."""
         self.source, self.inputs, self.outputs = source, (input,), tuple(outputs)
         self.packed = nn.ModuleList(
-            PackedLinear.from_real(quantise_weight(layer.weight, s), layer.bias, source, output, name)
-            for layer, s, output, name in zip(self.layers, settings, outputs, self.names, strict=True)
+            PackedLinear.from_real(weight, layer.bias, source, output, name)  # pyright: ignore[reportArgumentType]
+            for layer, weight, output, name in zip(self.layers, weights, outputs, self.names, strict=True)
         )
 
 

@@ -43,7 +43,9 @@ class Norm(Operator):
 
         def rows(x: Tensor) -> Tensor:
             wide = x.int()
-            total = wide.sum(-1, keepdim=True) if spec.centring else wide.new_zeros((*x.shape[:-1], 1), dtype=torch.int64)
+            total = (
+                wide.sum(-1, keepdim=True) if spec.centring else wide.new_zeros((*x.shape[:-1], 1), dtype=torch.int64)
+            )
             spread = n * (wide * wide).sum(-1, keepdim=True) - total * total + spec.epsilon
             acc, exponent = rsqrt.evaluate(spread)
             right = spec.right_shift - exponent

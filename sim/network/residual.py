@@ -25,7 +25,9 @@ class Add(Operator):
 
     def integer(self, a: Tensor, b: Tensor) -> Tensor:
         m, n = self.multipliers
-        return blockwise(lambda p, q: saturate(round_half_up(p.long() * m + q.long() * n, self.shift), STREAM_BITS), a, b)
+        return blockwise(
+            lambda p, q: saturate(round_half_up(p.long() * m + q.long() * n, self.shift), STREAM_BITS), a, b
+        )
 
     def quantise(self, a: Grid, b: Grid, output: Grid) -> None:
         """The multipliers of the two scales over the output's, with the shift that gives the larger 16 bits."""
@@ -67,7 +69,10 @@ class Embedding(Operator):
         """16-bit codes of every table at the one scale."""
         weights = [table.weight.detach() for table in self.tables]  # pyright: ignore
         largest = sum(float(weight.abs().max()) for weight in weights)
-        grid = Grid(STREAM_BITS, torch.tensor((largest or 1.0) / ((1 << (STREAM_BITS - 1)) - 1 - len(weights)), dtype=torch.float64))
+        grid = Grid(
+            STREAM_BITS,
+            torch.tensor((largest or 1.0) / ((1 << (STREAM_BITS - 1)) - 1 - len(weights)), dtype=torch.float64),
+        )
         for k, weight in enumerate(weights):
             self.register_buffer(f"codes{k}", grid.codes(weight))
         self.outputs = (grid,)

@@ -5,8 +5,8 @@ function.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,8 +38,8 @@ class ExactTable(LoweredTable):
 
     def _scaled(self, q: np.ndarray, exponent: int) -> np.ndarray:
         with np.errstate(all="ignore"):
-            values = resolve(self.function).evaluate(np.asarray(q) * 2.0**-self.s)
-        return np.floor(np.clip(np.nan_to_num(values) * 2.0**exponent, -(2.0**40), 2.0**40) + 0.5).astype(np.int64)
+            values = np.nan_to_num(resolve(self.function).evaluate(np.asarray(q) * 2.0**-self.s) * 2.0**exponent)
+        return np.floor(np.clip(values, -(2.0**40), 2.0**40) + 0.5).astype(np.int64)
 
     def accumulate(self, q: np.ndarray) -> np.ndarray:
         self.segment(q)  # refuses what is no code
@@ -76,16 +76,25 @@ def control(function: str) -> PwlTable:
     return PwlTable(function, domain, scales, slope, intercept, 0, (0, 0), (0, 0), (0,), normaliser_step=step)
 
 
-def lowered(function: str, table: PwlTable | str, scale: int, output_scale: int) -> LoweredTable:
-    """`table` at a scale, or the control of `function` where it is "exact". Raises `InputError` where it has no place."""
+def lowered(function: str, table: PwlTable | str, scale: int, output_scale: int, out_bits: int = 8) -> LoweredTable:
+    """`table` at a scale with signed codes of `out_bits`, or the control of `function` where it is "exact".
+
+    Raises `InputError` where the table has no place there.
+    """
     if isinstance(table, PwlTable):
         if table.function != function:
             raise InputError(f"table must be of {function}, not of {table.function!r}")
         if (table.in_bits, table.in_signed, table.out_bits, table.out_signed) != (8, True, 8, True):
             raise InputError(f"table of {function} must take and give signed 8-bit codes")
-        return table.lower(scale, output_scale)
+        return replace(table.lower(scale, output_scale), out_bits=out_bits)
     empty = control(function)
-    return ExactTable.like(empty.lower(scale, output_scale), function, empty.slope_frac_bits)
+    plain = replace(empty.lower(scale, output_scale), out_bits=out_bits)
+    return ExactTable.like(plain, function, empty.slope_frac_bits)
+
+
+def slope_frac_bits(function: str, table: PwlTable | str) -> int:
+    """λ of the table or of the control."""
+    return (table if isinstance(table, PwlTable) else control(function)).slope_frac_bits
 
 
 def normaliser(function: str, table: PwlTable | str, input_bits: int, input_frac_bits: int) -> Normaliser:
@@ -99,23 +108,39 @@ def normaliser(function: str, table: PwlTable | str, input_bits: int, input_frac
 
 
 class Gather(nn.Module):
-    """A function of signed 8-bit codes by its 256 values, int8 to the type of `values`; order -128..127."""
+    """Functions of signed 8-bit codes by their 256 values, in the order -128..127: int8 to `dtype`.
+
+    One function, or several with the index of each channel's (the last axis) in `channels` (C,).
+    """
 
     values: Tensor
+    offsets: Tensor | None
 
-    def __init__(self, values: Sequence[int] | np.ndarray, dtype: torch.dtype = torch.int8) -> None:
+    def __init__(
+        self, values: Sequence[np.ndarray], dtype: torch.dtype = torch.int8, channels: Tensor | None = None
+    ) -> None:
         super().__init__()
-        ordered = torch.as_tensor(np.asarray(values, dtype=np.int64)).to(dtype)
-        self.register_buffer("values", torch.roll(ordered, 128).contiguous(), persistent=False)
+        ordered = torch.as_tensor(np.stack(values)).to(dtype)
+        self.register_buffer("values", torch.roll(ordered, 128, 1).flatten(), persistent=False)
+        several = channels is not None and len(values) > 1
+        self.register_buffer("offsets", channels.int() * 256 if several else None, persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         """The values of int8 codes, same shape."""
-        flat = codes.contiguous().view(torch.uint8).reshape(-1)
-        result = self.values.new_empty(flat.shape)
-        for start in range(0, flat.numel(), CHUNK):
-            part = slice(start, start + CHUNK)
-            torch.index_select(self.values, 0, flat[part].int(), out=result[part])
-        return result.reshape(codes.shape)
+        unsigned = codes.contiguous().view(torch.uint8)
+        if self.offsets is None:
+            return self._gather(unsigned.reshape(-1), CHUNK, lambda part: part.int()).reshape(codes.shape)
+        rows = unsigned.reshape(-1, codes.shape[-1])
+        step = max(1, CHUNK // rows.shape[1])
+        return self._gather(rows, step, lambda part: part + self.offsets).reshape(codes.shape)
+
+    def _gather(self, codes: Tensor, step: int, index: Callable[[Tensor], Tensor]) -> Tensor:
+        """In chunks along the first axis, so that the indices stay in the cache."""
+        result = self.values.new_empty(codes.shape)
+        for start in range(0, codes.shape[0], step):
+            part = slice(start, start + step)
+            torch.index_select(self.values, 0, index(codes[part]).reshape(-1), out=result[part].view(-1))
+        return result
 
 
 class TensorNormaliser(nn.Module):
