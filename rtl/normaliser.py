@@ -20,7 +20,8 @@ from amaranth.lib.wiring import In, Out
 from rtl import pipeline, storage
 from rtl.arithmetic import round_and_saturate, shift_right
 from rtl.pipeline import Fields, Step
-from rtl.pwl import OUTPUTS, PwlConfig, build_table, describe_table, one_hot, pwl_steps
+from rtl.pwl import OUTPUTS, PwlConfig, build_table, describe_table, pwl_steps
+from rtl.selection import one_hot
 from sim.reference import InputError, Normaliser
 from sim.reference.arithmetic import code_range
 from sim.reference.normaliser import POWERS

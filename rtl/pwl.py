@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from amaranth.hdl import C, Cat, Module, Mux, Shape, Value, signed
+from amaranth.hdl import Cat, Module, Shape, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl import pipeline, storage
 from rtl.arithmetic import round_and_saturate, shift_right
 from rtl.pipeline import Fields, Step
+from rtl.selection import edge, one_hot
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
 from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, require_range
@@ -276,17 +277,7 @@ def describe_table(config: PwlConfig) -> dict[str, Any]:
         ("slopes", config.entries, config.coef_bits, True),
         ("intercepts", config.entries, config.coef_bits, True),
     )
-    return {
-        "table": {
-            "load_order": [
-                {"list": name, "select": select, "count": count, "bits": bits, "signed": sign}
-                for select, (name, count, bits, sign) in enumerate(lists)
-            ],
-            "write": "one word per clock with table__en at 1; the word is the low bits of table__data",
-            "settle_cycles": storage.SETTLE[config.storage],
-            "quasi_static": "table and shifts must not change with beats in flight: drain first",
-        }
-    }
+    return {"table": storage.describe(config.storage, lists, "table and shifts")}
 
 
 def pwl_steps(
@@ -304,9 +295,7 @@ def pwl_steps(
         return {"q": f[source], "above": Cat(f[source] >= t for t in thresholds)}
 
     def select(m: Module, f: Mapping[str, Value]) -> Fields:
-        # sorted thresholds give a thermometer code; its edge is the entry
-        above = f["above"]
-        hot = [a & ~b for a, b in zip([C(1, 1), *above], [*above, C(0, 1)], strict=True)]
+        hot = edge(f["above"])
         return {"slope": one_hot(hot, slopes), "intercept": one_hot(hot, intercepts)}
 
     def scale(m: Module, f: Mapping[str, Value]) -> Fields:
@@ -384,13 +373,3 @@ def _halved_steps(config: PwlConfig, intercept_shift: Value | int) -> list[Step]
         Step("middle", ("sum_low", "sum_middle"), carry, middle),
         Step("high", ("sum_high", "joined", "done"), carry, high),
     ]
-
-
-def one_hot(hot: list[Value], words: list[Value]) -> Value:
-    """The word whose bit of `hot` is 1, by AND and OR; all words have one shape."""
-    shape = words[0].shape()
-    gated = [Mux(h, word, 0) for h, word in zip(hot, words, strict=True)]
-    bits = Value.cast(0)
-    for word in gated:
-        bits = bits | word
-    return bits[: shape.width].as_signed() if shape.signed else bits[: shape.width]

@@ -5,6 +5,7 @@ A table is three lists of words (0 thresholds, 1 slopes, 2 intercepts), written 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Shape, Signal, Value, unsigned
 from amaranth.lib import wiring
@@ -25,6 +26,19 @@ def port(entries: int, data_bits: int) -> wiring.Signature:
             "data": Out(unsigned(data_bits)),
         }
     )
+
+
+def describe(style: str, lists: Sequence[tuple[str, int, int, bool]], quasi_static: str) -> dict[str, Any]:
+    """How a stored table of (name, count, bits, signed) is loaded, for a unit's description."""
+    return {
+        "load_order": [
+            {"list": name, "select": select, "count": count, "bits": bits, "signed": sign}
+            for select, (name, count, bits, sign) in enumerate(lists)
+        ],
+        "write": "one word per clock with table__en at 1; the word is the low bits of table__data",
+        "settle_cycles": SETTLE[style],
+        "quasi_static": f"{quasi_static} must not change with beats in flight: drain first",
+    }
 
 
 def constants(lists: Sequence[tuple[str, Shape, Sequence[int]]]) -> list[Words]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sim.reference import InputError, LoweredTable
 from sim.reference.files import read_text
+from sim.reference.floating import FloatFormat
 from sim.vectors import TABLE_LISTS, VectorSet
 
 
@@ -100,9 +101,13 @@ def _pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
 
     if configuration.get("storage") != "constants":
         return Pwl(PwlConfig(**configuration))
+    _require_one_load(vectors)
+    return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
+
+
+def _require_one_load(vectors: VectorSet) -> None:
     if len(vectors.counts) != 1:
         raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
-    return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
 
 
 def _normaliser(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
@@ -118,11 +123,39 @@ def _requant(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
     return Requantiser(RequantConfig(**configuration))
 
 
+def _float_pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.floating.pwl import FloatPwl, FloatPwlConfig
+    from sim.reference.float_pwl import FloatTable
+
+    number = FloatFormat(**configuration.pop("number"))
+    if configuration.get("storage") == "constants":
+        _require_one_load(vectors)
+        lists = (tuple(vectors.arrays[key][0].tolist()) for key in TABLE_LISTS)
+        configuration["constants"] = FloatTable(number, *lists)
+    return FloatPwl(FloatPwlConfig(number=number, **configuration))
+
+
+def _float_mac(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.floating.mac import Mac, MacConfig
+
+    formats = {key: FloatFormat(**configuration.pop(key)) for key in ("number", "accumulator")}
+    return Mac(MacConfig(**formats, **configuration))
+
+
+def _float_operator(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.floating.operators import Operator, OperatorConfig
+
+    return Operator(OperatorConfig(number=FloatFormat(**configuration.pop("number")), **configuration))
+
+
 # unit -> its component from a set; each imports its own, so that reading a description needs no Amaranth
 _BUILDERS: dict[str, Callable[[VectorSet, dict[str, Any]], Any]] = {
     "pwl": _pwl,
     "normaliser": _normaliser,
     "requant": _requant,
+    "fp-pwl": _float_pwl,
+    "fp-mac": _float_mac,
+    **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), _float_operator),
 }
 
 

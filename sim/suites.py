@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.floating_vectors import float_suite
 from sim.normaliser_vectors import every_input, normaliser_set, top_scale
 from sim.pwl_vectors import fitted_set, random_set, random_table
 from sim.reference import InputError, Normaliser, PwlTable
@@ -43,7 +44,7 @@ def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UN
         if not quick:
             wide = {"in_bits": 40, "out_bits": 16, "out_signed": False, "max_shift": 30, "stages": 4}
             sets.append(requant_set("random-requant-wide", seed + 1, 100_000, **wide))
-    return sets
+    return sets + float_suite(seed, quick, units)
 
 
 def _pwl(seed: int, quick: bool) -> list[VectorSet]:

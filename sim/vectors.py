@@ -18,9 +18,10 @@ import numpy as np
 
 from sim.reference import InputError
 from sim.reference.files import read_text, write_whole
+from sim.reference.floating import FloatFormat, greater_equal
 
 FORMAT, VERSION = "bitwright-vectors", 1
-UNITS = ("pwl", "normaliser", "requant")
+UNITS = ("pwl", "normaliser", "requant", "fp-pwl", "fp-mac", "fp-mul", "fp-add", "fp-compare")
 TABLE_LISTS = ("thresholds", "slopes", "intercepts")
 _KEYS = ("format", "version", "name", "unit", "configuration", "source", "arrays", "npz_sha256")
 
@@ -123,6 +124,9 @@ class VectorSet:
         row["input"] = _plain(self.numbers("inputs", self.payloads("inputs", part)[0]))
         if self.unit == "pwl":
             row["segment"] = int((self.arrays["thresholds"][load] <= row["input"]).sum())
+        if self.unit == "fp-pwl":
+            number = FloatFormat(**self.configuration["number"])
+            row["segment"] = int(greater_equal(number, row["input"], self.arrays["thresholds"][load]).sum())
         for key, array in self.arrays.items():
             if array.ndim == 1 and not _is_payload(key) and key != "counts":
                 row[key] = int(array[load])

@@ -1,0 +1,110 @@
+"""The steps of a sum: the larger magnitude first, the smaller aligned, added or subtracted, normalised, rounded once.
+
+One path serves every distance. Swapping by magnitude keeps the difference positive, so nothing is negated afterwards. A
+subtraction of operands more than one binade apart loses one bit at most, and of nearer ones no bit is ever shifted out,
+so two bits under the significand and a sticky bit round exactly.
+"""
+
+from collections.abc import Mapping
+
+from amaranth.hdl import C, Cat, Module, Mux, Value
+
+from rtl import pipeline
+from rtl.floating.parts import pack, parts
+from rtl.pipeline import Fields, Step
+from sim.reference.floating import FloatFormat
+
+
+def adder_steps(number: FloatFormat, a: str, b: str, result: str) -> list[Step]:
+    """From the fields `a` and `b` to the field `result`, all patterns of `number`."""
+    magnitude_bits = number.bits - 1
+    significand_bits = number.fraction_bits + 1
+    exponent_bits = number.exponent_bits
+
+    def order(m: Module, f: Mapping[str, Value]) -> Fields:
+        x, y = f[a][:magnitude_bits], f[b][:magnitude_bits]
+        swap = x < y
+        sign_x, sign_y = f[a][-1], f[b][-1]
+        return {
+            "large": Mux(swap, y, x),
+            "small": Mux(swap, x, y),
+            "sum_sign": Mux(swap, sign_y, sign_x),
+            "subtract": sign_x ^ sign_y,
+        }
+
+    def align(m: Module, f: Mapping[str, Value]) -> Fields:
+        x, y = (parts(number, Cat(f[name], C(0, 1))) for name in ("large", "small"))
+        distance = (x.exponent - y.exponent)[:exponent_bits]
+        reach = (significand_bits + 1).bit_length()  # distances that leave more than the sticky bit
+        near = ~distance[reach:].any()
+        value = Cat(C(0, 2), Mux(near & ~y.zero, y.significand, 0)[:significand_bits])
+        sticky = ~near & ~y.zero
+        for k, go in enumerate(distance[:reach]):
+            step = min(1 << k, len(value))
+            sticky = sticky | (go & value[:step].any())
+            value = Mux(go, Cat(value[step:], C(0, step)), value)
+        return {
+            "exponent": x.exponent,
+            "fraction": x.fraction,
+            "aligned": value,
+            "below": sticky,
+            "sum_sign": f["sum_sign"] & ~(f["subtract"] & x.zero),  # of two zeros; both negative, or +0
+            "sum_special": x.special,
+            # a NaN is larger than an infinity; equal magnitudes may be opposite infinities
+            "sum_nan": x.special & (x.fraction.any() | (y.special & f["subtract"])),
+            "subtract": f["subtract"],
+        }
+
+    def add(m: Module, f: Mapping[str, Value]) -> Fields:
+        subtract, below = f["subtract"], f["below"]
+        # the hidden one of a zero stands too: its exponent of 0 makes the sum a zero
+        large = Cat(C(0, 2), f["fraction"], C(1, 1))
+        small = f["aligned"] ^ subtract.replicate(len(large))
+        # a sticky bit below takes the place of the complement's carry
+        carry = subtract & ~below
+        total = (Cat(carry, large) + Cat(carry, small))[1:]
+        return {"total": Cat(below, total[:-1], total[-1] & ~subtract)}
+
+    def normalise(m: Module, f: Mapping[str, Value]) -> Fields:
+        value = f["total"]
+        lift = []
+        for k in reversed(range((len(value) - 1).bit_length())):
+            step = 1 << k
+            go = ~value[-step:].any()
+            value = Mux(go, Cat(C(0, step), value[:-step]), value)[: len(f["total"])]
+            lift.insert(0, go)
+        # exponent - lift; the rounding adds the 1 that a carry would have been worth
+        width = exponent_bits + 2
+        lowered = Cat(~Cat(lift), C(-1, width - len(lift)))
+        exponent = (Cat(C(1, 1), f["exponent"]) + Cat(C(1, 1), lowered))[1 : 1 + width]
+        return {
+            "normal": value[3:-1],
+            "rest": value[:3].any(),
+            "nonzero": value[-1],
+            "lifted": exponent,
+        }
+
+    def round_(m: Module, f: Mapping[str, Value]) -> Fields:
+        guard, fraction = f["normal"][0], f["normal"][1:]
+        up = guard & (f["rest"] | fraction[0])
+        one = Cat(up, C(0, number.fraction_bits - 1), C(1, 1))
+        total = (Cat(fraction, f["lifted"]) + one)[: number.fraction_bits + exponent_bits + 2]
+        return {"rounded": total}
+
+    def pack_(m: Module, f: Mapping[str, Value]) -> Fields:
+        zero = ~f["nonzero"]
+        sign = f["sum_sign"] & f["nonzero"]
+        special = f["sum_special"]
+        return {result: pack(number, Mux(special, f["sum_sign"], sign), f["rounded"], zero, special, f["sum_nan"])}
+
+    shift = (significand_bits + 3).bit_length()
+    return [
+        Step("order", (a, b), pipeline.compare_levels(magnitude_bits) + 3, order),
+        Step(
+            "align", ("large", "small", "sum_sign", "subtract"), pipeline.adder_levels(exponent_bits) + 2 * shift, align
+        ),
+        Step("add", ("exponent", "fraction", "aligned", "below", "subtract"), pipeline.adder_levels(number.bits), add),
+        Step("normalise", ("total", "exponent"), 4 * shift, normalise),
+        Step("round", ("normal", "rest", "lifted"), 2 + pipeline.adder_levels(number.bits), round_),
+        Step("pack", ("rounded", "nonzero", "sum_sign", "sum_special", "sum_nan"), 4, pack_),
+    ]

@@ -1,0 +1,91 @@
+"""Floating-point multiply-accumulate, the element of a systolic array: addend + a * b."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from amaranth.hdl import Module, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import In, Out
+
+from rtl import pipeline
+from rtl.floating.adder import adder_steps
+from rtl.floating.multiplier import is_wide, multiplier_steps
+from rtl.floating.operators import operands
+from rtl.pipeline import Step
+from sim.reference.floating import FP32, FloatFormat, require_exact_product
+
+HALVED_STAGES = 5  # stages from which a wide product is made by halves
+
+
+@dataclass(frozen=True)
+class MacConfig:
+    """Formats of a and b (`number`) and of addend and result (`accumulator`, as `number` unless given).
+
+    In one format product and sum are each rounded; a wider accumulator takes the product exactly, as FP16 in FP32.
+    `stages` is the latency in cycles. Raises `InputError` for an accumulator that is neither, or too many stages.
+    """
+
+    number: FloatFormat = FP32
+    accumulator: FloatFormat | None = None
+    stages: int = 4
+
+    def __post_init__(self) -> None:
+        require_exact_product(self.number, self.sum)
+        pipeline.check_stages(self.stages, (2 if self.sum != self.number else 3 + is_wide(self.number)) + 6)
+
+    @property
+    def sum(self) -> FloatFormat:
+        """The format of addend and result."""
+        return self.accumulator or self.number
+
+    @property
+    def halved(self) -> bool:
+        """Whether the product is made by halves: where it is wide and the unit deep enough to gain by it."""
+        return is_wide(self.number) and self.stages >= HALVED_STAGES
+
+    @property
+    def in_layout(self) -> StructLayout:
+        """The input payload, a in the low bits."""
+        operand = unsigned(self.number.bits)
+        return StructLayout({"a": operand, "b": operand, "addend": unsigned(self.sum.bits)})
+
+    @property
+    def out_bits(self) -> int:
+        """Width of the output's payload."""
+        return self.sum.bits
+
+
+class Mac(wiring.Component):
+    """The element as a component; `rtl.pipeline` tells of stall and reset. Latency `stages`, one result per cycle.
+
+    Streams: `i` carries (a, b, addend), `o` addend + a * b, all as patterns.
+    """
+
+    def __init__(self, config: MacConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(config.in_layout)),
+                "o": Out(stream.Signature(unsigned(config.out_bits))),
+            }
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What a user must know beside the ports."""
+        parameters = asdict(self.config) | {"accumulator": asdict(self.config.sum)}
+        return {"parameters": parameters, "latency": self.config.stages, "interval": 1}
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        pipeline.build(m, self.i, self.o, _steps(self.config), self.config.stages)
+        return m
+
+
+def _steps(config: MacConfig) -> list[Step]:
+    product = multiplier_steps(config.number, config.sum, config.halved, "a", "b", "product")
+    return [
+        operands(config.in_layout, product[0]),
+        *product[1:],
+        *adder_steps(config.sum, "addend", "product", "result"),
+    ]

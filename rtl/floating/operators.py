@@ -1,0 +1,121 @@
+"""Comparator, multiplier and adder as components, so that each can be checked and costed by itself."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from amaranth.hdl import Module, Value, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.data import StructLayout, View
+from amaranth.lib.wiring import In, Out
+
+from rtl import pipeline
+from rtl.floating.adder import adder_steps
+from rtl.floating.multiplier import is_wide, multiplier_steps
+from rtl.floating.parts import ordered
+from rtl.pipeline import Fields, Step
+from sim.reference import InputError
+from sim.reference.floating import FP32, FloatFormat
+
+OPERATIONS = ("compare", "multiply", "add")
+HALVED_STAGES = 3  # stages from which a wide product is made by halves
+
+
+@dataclass(frozen=True)
+class OperatorConfig:
+    """One operation on two numbers of a format; `stages` is its latency in cycles.
+
+    "compare" gives a >= b, one bit; "multiply" and "add" give a number. Raises `InputError` for an unknown operation
+    or more stages than it has steps.
+    """
+
+    operation: str
+    number: FloatFormat = FP32
+    stages: int = 1
+
+    def __post_init__(self) -> None:
+        if self.operation not in OPERATIONS:
+            raise InputError(f"operation must be one of {', '.join(OPERATIONS)}, not {self.operation!r}")
+        pipeline.check_stages(
+            self.stages, {"compare": 2, "multiply": 3 + is_wide(self.number), "add": 6}[self.operation]
+        )
+
+    @property
+    def halved(self) -> bool:
+        """Whether the product is made by halves: where it is wide and the unit deep enough to gain by it."""
+        return is_wide(self.number) and self.stages >= HALVED_STAGES
+
+    @property
+    def in_layout(self) -> StructLayout:
+        """The input payload, a in the low bits."""
+        return StructLayout({"a": unsigned(self.number.bits), "b": unsigned(self.number.bits)})
+
+    @property
+    def out_bits(self) -> int:
+        return 1 if self.operation == "compare" else self.number.bits
+
+
+class Operator(wiring.Component):
+    """The operation as a component; `rtl.pipeline` tells of stall and reset. Latency `stages`, one result per cycle.
+
+    Streams: `i` carries pairs of patterns (a, b), `o` a pattern, or for "compare" one bit.
+    """
+
+    def __init__(self, config: OperatorConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(config.in_layout)),
+                "o": Out(stream.Signature(unsigned(config.out_bits))),
+            }
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What a user must know beside the ports."""
+        return {"parameters": asdict(self.config), "latency": self.config.stages, "interval": 1}
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        pipeline.build(m, self.i, self.o, _steps(self.config), self.config.stages)
+        return m
+
+
+def _steps(config: OperatorConfig) -> list[Step]:
+    number = config.number
+    if config.operation == "multiply":
+        steps = multiplier_steps(number, number, config.halved, "a", "b", "result")
+    elif config.operation == "add":
+        steps = adder_steps(number, "a", "b", "result")
+    else:
+        steps = _comparator_steps(number)
+    return [operands(config.in_layout, steps[0]), *steps[1:]]
+
+
+def operands(layout: StructLayout, first: Step) -> Step:
+    """`first`, which reads fields by the names of `layout`, reading the payload itself."""
+
+    def logic(m: Module, f: Mapping[str, Value]) -> Fields:
+        beat = View(layout, f["payload"])
+        taken = {name: getattr(beat, name) for name, _ in layout}
+        made = first.logic(m, {name: taken[name] for name in first.reads})
+        return {name: value for name, value in taken.items() if name not in first.reads} | made
+
+    return Step(first.name, ("payload",), first.levels, logic)
+
+
+def _comparator_steps(number: FloatFormat) -> list[Step]:
+    """Each operand to its place in the order, then an integer comparison. A NaN as b is below every a, so it is cut."""
+
+    def order(m: Module, f: Mapping[str, Value]) -> Fields:
+        a, b = ordered(number, f["a"]), ordered(number, f["b"])
+        return {"key_a": a, "key_b": b}
+
+    def compare(m: Module, f: Mapping[str, Value]) -> Fields:
+        b = f["key_b"]
+        nan = b[-1] & ~b[:-1].any()
+        return {"result": (f["key_a"] >= b) & ~nan}
+
+    return [
+        Step("order", ("a", "b"), 6, order),
+        Step("compare", ("key_a", "key_b"), pipeline.compare_levels(number.bits), compare),
+    ]

@@ -1,0 +1,188 @@
+"""The floating-point piecewise-linear unit: `sim.reference.float_pwl.FloatTable` in gates.
+
+i = number of thresholds at or below x                N-1 parallel comparators, a thermometer code
+y = slopes[i] * x + intercepts[i]                     product and sum each rounded
+
+Thresholds are kept as `sim.reference.floating.order` has them, mapped once at the write port, so that the comparators
+are plain integer ones; x is mapped once for all of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Value, signed, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl import pipeline, storage
+from rtl.floating.adder import adder_steps
+from rtl.floating.multiplier import is_wide, multiplier_steps
+from rtl.floating.parts import ordered
+from rtl.pipeline import Fields, Step
+from rtl.pwl import Word
+from rtl.selection import edge, one_hot
+from sim.reference import InputError, floating
+from sim.reference.float_pwl import FloatTable
+from sim.reference.floating import FP32, FloatFormat
+from sim.reference.pwl import ENTRIES_RANGE, require_range
+
+HALVED_STAGES = 5  # stages from which a wide product is made by halves
+
+
+@dataclass(frozen=True)
+class FloatPwlConfig:
+    """The shape of a unit, checked on construction; every fault raises `InputError` with the field's name.
+
+    `storage` is "flops", "latches", or "constants", which needs `constants`, the table to wire in. `stages` is the
+    latency in cycles.
+    """
+
+    entries: int = 8
+    number: FloatFormat = FP32
+    storage: str = "flops"
+    constants: FloatTable | None = None
+    stages: int = 3
+
+    def __post_init__(self) -> None:
+        require_range("entries", self.entries, *ENTRIES_RANGE)
+        if self.storage not in storage.STYLES:
+            raise InputError(f"storage must be one of {', '.join(storage.STYLES)}, not {self.storage!r}")
+        pipeline.check_stages(self.stages, self.deepest(self.entries, self.number))
+        if (self.storage == "constants") != (self.constants is not None):
+            raise InputError("constants must be a table exactly where storage is constants")
+        if self.constants is not None:
+            self.check_fit(self.constants)
+
+    @classmethod
+    def deepest(cls, entries: int, number: FloatFormat) -> int:
+        """The most stages that a unit of this shape can be cut into."""
+        return 11 + is_wide(number) + _late(entries, number)
+
+    @property
+    def halved(self) -> bool:
+        """Whether the product is made by halves: where it is wide and the unit deep enough to gain by it."""
+        return is_wide(self.number) and self.stages >= HALVED_STAGES
+
+    @property
+    def late_intercept(self) -> bool:
+        """Whether the comparators' bits go along to the adder and not the intercept: where they are fewer."""
+        return _late(self.entries, self.number)
+
+    def check_fit(self, table: FloatTable) -> None:
+        """Raise `InputError` where the unit would not compute `table`: another format, or more entries."""
+        if table.format != self.number:
+            raise InputError(f"format of the table must be the unit's {self.number}, not {table.format}")
+        if table.entries > self.entries:
+            raise InputError(f"entries of the table must be at most the unit's {self.entries}, not {table.entries}")
+
+    def padded(self, table: FloatTable) -> dict[str, tuple[int, ...]]:
+        """The lists filled up to the unit's entries: thresholds at infinity, copies of the last entry; exact."""
+        self.check_fit(table)
+        spare = self.entries - table.entries
+        return {
+            "thresholds": table.thresholds + (self.number.infinity,) * spare,
+            "slopes": table.slopes + table.slopes[-1:] * spare,
+            "intercepts": table.intercepts + table.intercepts[-1:] * spare,
+        }
+
+    def words(self, table: FloatTable) -> list[Word]:
+        """The writes that load `table`, in load order: thresholds, slopes, intercepts."""
+        lists = self.padded(table).values()
+        return [Word(k, address, word) for k, words in enumerate(lists) for address, word in enumerate(words)]
+
+
+def _late(entries: int, number: FloatFormat) -> bool:
+    return entries - 1 < number.bits
+
+
+class FloatPwl(wiring.Component):
+    """The unit as a component; see `FloatPwlConfig` for its parameters and `rtl.pipeline` for stall and reset.
+
+    Streams: `i` carries patterns x, `o` patterns y. Latency `stages` cycles, one result per cycle. A NaN selects entry
+    0. A stored table is written as patterns through `table` (see `rtl.storage`), and is quasi-static: changing it with
+    beats in flight is undefined. A word written in cycle n serves beats taken from cycle n + `storage.SETTLE` on.
+
+    `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.storage.latch_verilog`.
+    """
+
+    def __init__(self, config: FloatPwlConfig, latch_cell: str = "latch") -> None:
+        self.config = config
+        self.latch_cell = latch_cell
+        pattern = unsigned(config.number.bits)
+        ports = {"i": In(stream.Signature(pattern)), "o": Out(stream.Signature(pattern))}
+        if config.storage != "constants":
+            ports["table"] = In(storage.port(config.entries, config.number.bits))
+        super().__init__(ports)
+
+    @property
+    def verilog(self) -> str:
+        """The text of the modules that the emitted Verilog needs beside the unit's own."""
+        return storage.latch_verilog(self.latch_cell) if self.config.storage == "latches" else ""
+
+    def describe(self) -> dict[str, Any]:
+        """What a user must know beside the ports."""
+        config = self.config
+        parameters = {key: value for key, value in asdict(config).items() if key != "constants"}
+        about = {"parameters": parameters, "latency": config.stages, "interval": 1}
+        if config.storage == "constants":
+            return about
+        counts = (("thresholds", config.entries - 1), ("slopes", config.entries), ("intercepts", config.entries))
+        lists = [(name, count, config.number.bits, False) for name, count in counts]
+        return about | {"table": storage.describe(config.storage, lists, "table")}
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        table = self._table(m)
+        pipeline.build(m, self.i, self.o, _steps(self.config, *table), self.config.stages)
+        return m
+
+    def _table(self, m: Module) -> list[storage.Words]:
+        """[thresholds in order's integers, slopes, intercepts]."""
+        config = self.config
+        number, entries = config.number, config.entries
+        pattern = unsigned(number.bits)
+        lists = (
+            ("threshold", signed(number.bits), entries - 1),
+            ("slope", pattern, entries),
+            ("intercept", pattern, entries),
+        )
+        if config.constants is not None:
+            values = config.padded(config.constants)
+            values["thresholds"] = tuple(floating.order(number, values["thresholds"]).tolist())
+            filled = zip(lists, values.values(), strict=True)
+            return storage.constants([(name, shape, words) for (name, shape, _), words in filled])
+        write = storage.port(entries, number.bits).flip().create()
+        for name in ("en", "select", "address"):
+            m.d.comb += getattr(write, name).eq(getattr(self.table, name))
+        data = self.table.data
+        m.d.comb += write.data.eq(Mux(self.table.select == 0, ordered(number, data).as_unsigned(), data))
+        if config.storage == "flops":
+            return storage.flops(m, write, lists)
+        return storage.latches(m, write, lists, self.latch_cell)
+
+
+def _steps(
+    config: FloatPwlConfig, thresholds: storage.Words, slopes: storage.Words, intercepts: storage.Words
+) -> list[Step]:
+    number = config.number
+
+    def compare(m: Module, f: Mapping[str, Value]) -> Fields:
+        key = ordered(number, f["payload"])
+        return {"x": f["payload"], "above": Cat(key >= t for t in thresholds)}
+
+    def select(m: Module, f: Mapping[str, Value]) -> Fields:
+        made = {"slope": one_hot(edge(f["above"]), slopes)}
+        return made if config.late_intercept else made | {"intercept": one_hot(edge(f["above"]), intercepts)}
+
+    def fetch(m: Module, f: Mapping[str, Value]) -> Fields:
+        return {"intercept": one_hot(edge(f["above"]), intercepts)}
+
+    choice = pipeline.select_levels(config.entries)
+    return [
+        Step("compare", ("payload",), 6 + pipeline.compare_levels(number.bits), compare),
+        Step("select", ("above",), choice, select),
+        *multiplier_steps(number, number, config.halved, "slope", "x", "product"),
+        *([Step("fetch", ("above",), choice, fetch)] if config.late_intercept else []),
+        *adder_steps(number, "product", "intercept", "result"),
+    ]
