@@ -16,6 +16,8 @@ class Norm(Operator):
     """LayerNorm of an `nn.LayerNorm`, RMSNorm of an `nn.RMSNorm`, over the last axis of 16-bit codes."""
 
     kind = "norm"
+    gain: Tensor
+    bias: Tensor
 
     def __init__(self, name: str, layer: nn.LayerNorm | nn.RMSNorm) -> None:
         super().__init__(name)

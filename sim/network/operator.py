@@ -5,7 +5,7 @@ codes, and equals `sim.reference`. "fake" takes and gives real numbers, computes
 gradients of the real operation through: a network of fake operations has the integer network's values, exactly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,26 +67,20 @@ def straight_through(value: Tensor, smooth: Tensor) -> Tensor:
 class Operator(nn.Module):
     """An operation called `name`, after the module it stands for. `inputs` and `outputs` are its grids, once quantised.
 
-    A subclass defines `real` and `integer` over the same arguments: tensors, of which those with a grid are codes in
-    `integer`, and a mask at most.
+    A subclass defines `real`, the operation in floating point, and `integer`, the one on codes, over the same
+    arguments: as many tensors as there are input grids, then indices or a mask.
     """
 
     kind = "operator"
+    real: Callable[..., Any]
+    integer: Callable[..., Any]
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
         self.mode = "real"
-        self.inputs: tuple[Grid, ...] = ()
-        self.outputs: tuple[Grid, ...] = ()
-
-    def real(self, *arguments: Any) -> Any:
-        """The operation in floating point."""
-        raise NotImplementedError
-
-    def integer(self, *arguments: Any) -> Any:
-        """The operation on codes."""
-        raise NotImplementedError
+        self.inputs: Sequence[Grid] = ()
+        self.outputs: Sequence[Grid] = ()
 
     def forward(self, *arguments: Any) -> Any:
         if self.mode == "real":

@@ -122,17 +122,18 @@ class Gather(nn.Module):
         super().__init__()
         ordered = torch.as_tensor(np.stack(values)).to(dtype)
         self.register_buffer("values", torch.roll(ordered, 128, 1).flatten(), persistent=False)
-        several = channels is not None and len(values) > 1
-        self.register_buffer("offsets", channels.int() * 256 if several else None, persistent=False)
+        offsets = None if channels is None or len(values) == 1 else channels.int() * 256
+        self.register_buffer("offsets", offsets, persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         """The values of int8 codes, same shape."""
         unsigned = codes.contiguous().view(torch.uint8)
-        if self.offsets is None:
+        offsets = self.offsets
+        if offsets is None:
             return self._gather(unsigned.reshape(-1), CHUNK, lambda part: part.int()).reshape(codes.shape)
         rows = unsigned.reshape(-1, codes.shape[-1])
         step = max(1, CHUNK // rows.shape[1])
-        return self._gather(rows, step, lambda part: part + self.offsets).reshape(codes.shape)
+        return self._gather(rows, step, lambda part: part + offsets).reshape(codes.shape)
 
     def _gather(self, codes: Tensor, step: int, index: Callable[[Tensor], Tensor]) -> Tensor:
         """In chunks along the first axis, so that the indices stay in the cache."""
