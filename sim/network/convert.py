@@ -59,6 +59,7 @@ def convert(
     calibration = Calibration(encoder, settings)
     calibration.run(data, progress)
     quantise(encoder, settings, calibration)
+    encoder.plan, encoder.data_sha256 = plan, data.digest
     set_mode(encoder, "integer")
     return encoder
 
@@ -155,6 +156,7 @@ class Calibration:
             else:
                 self._observe(operator, k, 0, values)
         if isinstance(operator, Linear) and self.activation_of(operator) is not None:
+            assert isinstance(output, Tensor)
             rows = output.flatten(0, -2) if self.mask is None else output[self.mask]
             self._keep(operator, rows, SAMPLE_ROWS)
 
@@ -234,7 +236,8 @@ def _layer(
 def _attention(
     layer: Layer, source: Grid, settings: Mapping[str, Settings], calibration: Calibration, row_length: int
 ) -> None:
-    heads, width = layer.scores.heads, layer.qkv.layers[0].weight.shape[0] // layer.scores.heads  # pyright: ignore
+    first: Any = layer.qkv.layers[0]
+    heads, width = layer.scores.heads, first.out_features // layer.scores.heads
     grids = [calibration.grid(layer.qkv, 8, k, heads, width) for k in range(3)]
     _linear(layer.qkv, source, grids, settings, calibration)
     q, k, v = layer.qkv.outputs

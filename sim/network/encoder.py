@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from quant import Plan
 from sim.network.activation import Activation
 from sim.network.attention import Context, Scores, Softmax
 from sim.network.linear import Linear
@@ -94,6 +95,8 @@ class Encoder(nn.Module):
         self.final: Norm | None = None
         self.padding: int | None = None  # RoBERTa's positions start behind it and do not count padding
         self.batch_first = True
+        self.plan: Plan | None = None
+        self.data_sha256: str | None = None
 
     def operators(self) -> Iterator[Operator]:
         """Every operator, in the order of the modules."""

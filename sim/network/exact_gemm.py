@@ -89,11 +89,11 @@ def _route(codes: Tensor) -> str:
 def _int_mm(a: Tensor, columns: Tensor) -> Tensor:
     """`torch._int_mm`, padded to the shapes that CUDA asks for (more than 16 rows, K and N multiples of 8)."""
     if not a.is_cuda:
-        return torch._int_mm(a.contiguous(), columns)
+        return torch._int_mm(a.contiguous(), columns)  # pyright: ignore[reportPrivateImportUsage]
     rows, inner, outer = a.shape[0], a.shape[1], columns.shape[1]
     a = torch.nn.functional.pad(a, (0, -inner % 8, 0, max(17 - rows, 0)))
     columns = torch.nn.functional.pad(columns, (0, -outer % 8, 0, -inner % 8))
-    return torch._int_mm(a, columns)[:rows, :outer]
+    return torch._int_mm(a, columns)[:rows, :outer]  # pyright: ignore[reportPrivateImportUsage]
 
 
 @cache

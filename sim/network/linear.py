@@ -162,21 +162,27 @@ class PackedLinear(nn.Module):
         unit = weight.scale.value * source.unit  # of the accumulator, per channel
         real_bias = torch.zeros(outputs, dtype=torch.float64) if bias is None else bias.detach().double()
         scale = Scale.nearest((unit / output.scale).expand(outputs), f"{name}: input times weight over output scale")
-        buffers = {
-            "codes": weight.codes if weight.signed or weight.bits < 8 else weight.codes.int() - 128,
-            "zero_point": weight.zero_point.int(),
-            "group_multiplier": weight.group_multiplier.int(),
-            "bias": torch.floor(real_bias / unit + 0.5).long(),
-            "multiplier": scale.multiplier,
-            "shift": scale.shift,
-        }
-        buffers["codes"] = buffers["codes"].to(torch.int8)
+        integers = torch.floor(real_bias / unit + 0.5).long()
+        constants = {"bias": integers, "multiplier": scale.multiplier, "shift": scale.shift}
         try:
-            return cls(
-                buffers, weight.bits, weight.signed, weight.group_size, source.kind == "token", source.bits, output.bits
-            )
+            return cls.of(weight, constants, source, output.bits)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
+
+    @classmethod
+    def of(
+        cls, weight: QuantisedWeight, constants: dict[str, Tensor], source: InputQuantiser, out_bits: int
+    ) -> "PackedLinear":
+        """The layer for quantised weights and its integer constants, `bias`, `multiplier` and `shift`."""
+        unsigned_bytes = not weight.signed and weight.bits == 8
+        buffers = {
+            "codes": (weight.codes.int() - 128 if unsigned_bytes else weight.codes).to(torch.int8),
+            "zero_point": weight.zero_point.int(),
+            "group_multiplier": weight.group_multiplier.int(),
+            **constants,
+        }
+        token = source.kind == "token"
+        return cls(buffers, weight.bits, weight.signed, weight.group_size, token, source.bits, out_bits)
 
 
 class Linear(Operator):
@@ -189,11 +195,11 @@ class Linear(Operator):
         self.names = list(layers)
         self.layers = nn.ModuleList(layers.values())
         self.packed = nn.ModuleList()
+        self.weights: list[QuantisedWeight] = []
         self.source: InputQuantiser | None = None
 
     def real(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        results = tuple(functional.linear(x, layer.weight, layer.bias) for layer in self.layers)  # pyright: ignore
-        return results if len(results) > 1 else results[0]
+        return _unpacked([functional.linear(x, layer.weight, layer.bias) for layer in self.layers])  # pyright: ignore
 
     def activations(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """int8 codes and, where they are per token, the magnitudes."""
@@ -209,18 +215,21 @@ class Linear(Operator):
 
     def integer(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         codes, magnitude = self.activations(x)
-        results = tuple(packed(codes, magnitude) for packed in self.packed)
-        return results if len(results) > 1 else results[0]
+        return _unpacked([packed(codes, magnitude) for packed in self.packed])
 
     def quantise(
         self, source: InputQuantiser, input: Grid, outputs: list[Grid], weights: list[QuantisedWeight]
     ) -> None:
         """Make the packed layers, one for each layer's weights and output grid; the real weights stay for training."""
-        self.source, self.inputs, self.outputs = source, (input,), tuple(outputs)
+        self.source, self.inputs, self.outputs, self.weights = source, (input,), tuple(outputs), weights
         self.packed = nn.ModuleList(
             PackedLinear.from_real(weight, layer.bias, source, output, name)  # pyright: ignore[reportArgumentType]
             for layer, weight, output, name in zip(self.layers, weights, outputs, self.names, strict=True)
         )
+
+
+def _unpacked(results: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    return tuple(results) if len(results) > 1 else results[0]
 
 
 def input_quantiser(grid: Grid, token: bool, bits: int, static_scale: float | None) -> InputQuantiser:

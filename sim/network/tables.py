@@ -24,42 +24,52 @@ CHUNK = 1 << 18  # codes gathered at a time, which bounds the memory of the indi
 
 
 @dataclass(frozen=True)
-class ExactTable(LoweredTable):
-    """A `LoweredTable` whose accumulator is the correctly rounded `function` of each code; it has no coefficients."""
+class ValueTable(LoweredTable):
+    """A table that is the list of its `values` for every code, ascending: outputs where there is an output shift,
+    else accumulators. Its thresholds and coefficients mean nothing."""
 
-    function: str = ""
-    slope_frac_bits: int = 0
-
-    @classmethod
-    def like(cls, lowered: LoweredTable, function: str, slope_frac_bits: int) -> "ExactTable":
-        """The control of a lowered table."""
-        fields = {key: getattr(lowered, key) for key in LoweredTable.__dataclass_fields__}
-        return cls(**fields, function=function, slope_frac_bits=slope_frac_bits)
-
-    def _scaled(self, q: np.ndarray, exponent: int) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            values = np.nan_to_num(resolve(self.function).evaluate(np.asarray(q) * 2.0**-self.s) * 2.0**exponent)
-        return np.floor(np.clip(values, -(2.0**40), 2.0**40) + 0.5).astype(np.int64)
+    values: tuple[int, ...] = ()
 
     def accumulate(self, q: np.ndarray) -> np.ndarray:
-        self.segment(q)  # refuses what is no code
-        return self._scaled(q, self.slope_frac_bits + self.s)
+        assert self.output_shift is None
+        return self._look_up(q)
 
     def output(self, q: np.ndarray) -> np.ndarray:
-        if self.output_shift is None:
-            raise InputError("output needs a table that was lowered with an output_scale")
-        self.segment(q)
-        codes = self._scaled(q, self.slope_frac_bits + self.s - self.output_shift)
-        return saturate_array(codes, self.out_bits, self.out_signed)
+        assert self.output_shift is not None
+        return self._look_up(q)
+
+    def _look_up(self, q: np.ndarray) -> np.ndarray:
+        self.segment(q)  # refuses what is no code
+        return np.array(self.values, dtype=np.int64)[np.asarray(q) - self.codes()[0]]
 
 
-class ExactNormaliser(Normaliser):
-    """A normaliser whose table is the correctly rounded function."""
+def exact(function: str, lowered: LoweredTable, slope_frac_bits: int) -> ValueTable:
+    """The control of a lowered table with that λ: `function`, correctly rounded (half up) to the same units."""
+    exponent = slope_frac_bits + lowered.s - (lowered.output_shift or 0)
+    with np.errstate(all="ignore"):
+        values = np.nan_to_num(resolve(function).evaluate(lowered.codes() * 2.0**-lowered.s) * 2.0**exponent)
+    codes = np.floor(np.clip(values, -(2.0**40), 2.0**40) + 0.5).astype(np.int64)
+    if lowered.output_shift is None:
+        codes = np.clip(codes, -(1 << (lowered.acc_bits - 1)), (1 << (lowered.acc_bits - 1)) - 1)
+    else:
+        codes = saturate_array(codes, lowered.out_bits, lowered.out_signed)
+    fields = {key: getattr(lowered, key) for key in LoweredTable.__dataclass_fields__}
+    return ValueTable(**fields, values=tuple(codes.tolist()))
+
+
+@dataclass(frozen=True)
+class ValueNormaliser(Normaliser):
+    """A normaliser whose table is the list of its accumulators for every code; `table` gives the formats."""
+
+    values: tuple[int, ...] = ()
 
     @cached_property
-    def lowered(self) -> LoweredTable:  # pyright: ignore[reportIncompatibleMethodOverride]
-        table = self.table
-        return ExactTable.like(table.lower(self.scale), table.function, table.slope_frac_bits)
+    def lowered(self) -> LoweredTable:  # pyright: ignore[reportIncompatibleVariableOverride]
+        plain = self.table.lower(self.scale)
+        if not self.values:
+            return exact(self.table.function, plain, self.table.slope_frac_bits)
+        fields = {key: getattr(plain, key) for key in LoweredTable.__dataclass_fields__}
+        return ValueTable(**fields, values=self.values)
 
 
 # the formats of the control, those of the tables fitted by default: function -> (domain, step, λ, μ, scales)
@@ -81,30 +91,33 @@ def lowered(function: str, table: PwlTable | str, scale: int, output_scale: int,
 
     Raises `InputError` where the table has no place there.
     """
-    if isinstance(table, PwlTable):
-        if table.function != function:
-            raise InputError(f"table must be of {function}, not of {table.function!r}")
-        if (table.in_bits, table.in_signed, table.out_bits, table.out_signed) != (8, True, 8, True):
-            raise InputError(f"table of {function} must take and give signed 8-bit codes")
-        return replace(table.lower(scale, output_scale), out_bits=out_bits)
-    empty = control(function)
-    plain = replace(empty.lower(scale, output_scale), out_bits=out_bits)
-    return ExactTable.like(plain, function, empty.slope_frac_bits)
+    chosen = _of(function, table)
+    result = replace(chosen.lower(scale, output_scale), out_bits=out_bits)
+    return exact(function, result, chosen.slope_frac_bits) if table == EXACT else result
 
 
 def slope_frac_bits(function: str, table: PwlTable | str) -> int:
     """λ of the table or of the control."""
-    return (table if isinstance(table, PwlTable) else control(function)).slope_frac_bits
+    return _of(function, table).slope_frac_bits
 
 
 def normaliser(function: str, table: PwlTable | str, input_bits: int, input_frac_bits: int) -> Normaliser:
     """The normaliser of `table`, or of the control, for unsigned inputs."""
-    kind = Normaliser if isinstance(table, PwlTable) else ExactNormaliser
-    chosen = table if isinstance(table, PwlTable) else control(function)
-    if chosen.function != function:
-        raise InputError(f"table must be of {function}, not of {chosen.function!r}")
+    chosen = _of(function, table)
     top = max(s for s in range(chosen.in_bits) if chosen.domain[1] * 2**s - 1 <= (1 << (chosen.in_bits - 1)) - 1)
+    kind = ValueNormaliser if table == EXACT else Normaliser
     return kind(chosen, top, input_bits, input_frac_bits, False)
+
+
+def _of(function: str, table: PwlTable | str) -> PwlTable:
+    """The table, checked to be one of `function` on signed 8-bit codes, or the control's formats."""
+    if not isinstance(table, PwlTable):
+        return control(function)
+    if table.function != function:
+        raise InputError(f"the table must be of {function}, not of {table.function!r}")
+    if (table.in_bits, table.in_signed, table.out_bits, table.out_signed) != (8, True, 8, True):
+        raise InputError(f"the table of {function} must take and give signed 8-bit codes")
+    return table
 
 
 class Gather(nn.Module):
