@@ -18,7 +18,7 @@ from sim.network.families import describe, require_same
 from sim.network.linear import Linear, input_quantiser
 from sim.network.norm import Norm
 from sim.network.operator import Grid, Operator, set_mode
-from sim.network.tables import slope_frac_bits
+from sim.network.tables import require_table, slope_frac_bits
 from sim.reference import InputError, PwlTable
 from sim.reference.arithmetic import code_range
 from sim.reference.residual import STREAM_BITS
@@ -285,8 +285,12 @@ def _linear(
 
 
 def table_for(settings: Mapping[str, Settings], name: str, function: str) -> PwlTable | str:
-    """The plan's table for a site. Raises `InputError` where it has none."""
+    """The plan's table for a site. Raises `InputError` where it has none, or one of another function or format."""
     tables = settings[name].tables
     if function not in tables:
         raise InputError(f'{name}: the plan must give a table of {function}, or "exact"')
+    try:
+        require_table(function, tables[function])
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
     return tables[function]

@@ -99,8 +99,10 @@ class Encoder(nn.Module):
         self.data_sha256: str | None = None
 
     def operators(self) -> Iterator[Operator]:
-        """Every operator, in the order of the modules."""
-        return (module for module in self.modules() if isinstance(module, Operator))
+        """Every operator: what precedes the layers, the layers, what follows them."""
+        parts = (self.embedding, self.input, self.norm, *self.layers, self.final)
+        modules = (module for part in parts if part is not None for module in part.modules())
+        return (module for module in modules if isinstance(module, Operator))
 
     def stream(self, **batch: Tensor | None) -> Tensor:
         """The last hidden state: real numbers, or codes in the mode "integer"."""

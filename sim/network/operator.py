@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sim.network.arithmetic import code_type
+from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 
 MODES = ("real", "integer", "fake")
@@ -105,8 +106,13 @@ class Operator(nn.Module):
 
 
 def set_mode(network: nn.Module, mode: str, chosen: Callable[[Operator], bool] = lambda _: True) -> None:
-    """Put every operator of `network` that is `chosen` into `mode`."""
+    """Put every operator of `network` that is `chosen` into `mode`.
+
+    Raises `InputError` where a network that was read from a packed file is asked for floating point.
+    """
     assert mode in MODES
+    if mode != "integer" and any(parameter.is_meta for parameter in network.parameters()):
+        raise InputError("a packed network has no floating-point weights; only the one that was converted has")
     for module in network.modules():
         if isinstance(module, Operator) and chosen(module):
             module.mode = mode

@@ -110,14 +110,19 @@ def normaliser(function: str, table: PwlTable | str, input_bits: int, input_frac
 
 
 def _of(function: str, table: PwlTable | str) -> PwlTable:
-    """The table, checked to be one of `function` on signed 8-bit codes, or the control's formats."""
+    """The table, or the control's formats."""
+    require_table(function, table)
+    return table if isinstance(table, PwlTable) else control(function)
+
+
+def require_table(function: str, table: PwlTable | str) -> None:
+    """Raise `InputError` unless `table` is "exact", or one of `function` on signed 8-bit codes."""
     if not isinstance(table, PwlTable):
-        return control(function)
+        return
     if table.function != function:
         raise InputError(f"the table must be of {function}, not of {table.function!r}")
     if (table.in_bits, table.in_signed, table.out_bits, table.out_signed) != (8, True, 8, True):
         raise InputError(f"the table of {function} must take and give signed 8-bit codes")
-    return table
 
 
 class Gather(nn.Module):
