@@ -8,6 +8,7 @@ COMMANDS = {
     "fit": ("ga_search.cli", "fit integer piecewise-linear tables"),
     "rtl": ("rtl.cli", "emit the Verilog of a unit"),
     "sim": ("sim.cli", "write vectors and check units against them in two simulators"),
+    "cost": ("cost_model.cli", "area and power of a unit, and where they come from"),
 }
 
 

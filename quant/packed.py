@@ -74,7 +74,7 @@ class PackedModel:
             "bounds": dict(self.bounds),
             "details": dict(self.details),
             "bit_order": BIT_ORDER,
-            "weights": {name: _weight_row(weight) for name, weight in self.weights.items()},
+            "weights": {name: weight_row(weight) for name, weight in self.weights.items()},
             "tables": {site: _table_row(table) for site, table in self.tables.items()},
             "tensors": where,
             "files": files,
@@ -99,7 +99,7 @@ class PackedModel:
         path = folder / DESCRIPTION
         try:
             plan = Plan.from_dict(content["plan"])
-            weights = {name: _read_weight(name, row, stored) for name, row in content["weights"].items()}
+            weights = {name: read_weight(name, row, stored) for name, row in content["weights"].items()}
             tables = {site: _read_table(site, row, stored) for site, row in content["tables"].items()}
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
@@ -116,7 +116,7 @@ class PackedModel:
         """Every tensor of the files, by name; weights and tables first."""
         stored: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
-            stored |= {f"{name}.{key}": tensor for key, tensor in _weight_tensors(weight).items()}
+            stored |= {f"{name}.{key}": tensor for key, tensor in weight_tensors(weight).items()}
         for site, table in self.tables.items():
             for key in _TABLE_ARRAYS:
                 stored[f"{site}.{key}"] = torch.tensor(getattr(table, key), dtype=torch.int64)
@@ -182,7 +182,8 @@ def _read_files(folder: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: stored[name] for name in content["tensors"]}
 
 
-def _weight_row(weight: QuantisedWeight) -> dict[str, Any]:
+def weight_row(weight: QuantisedWeight) -> dict[str, Any]:
+    """What the JSON says of a weight."""
     outputs, inputs = weight.codes.shape
     return {"shape": [outputs, inputs], "bits": weight.bits, "signed": weight.signed, "group_size": weight.group_size,
             "multiplier_bits": _multiplier_bits(weight)}  # fmt: skip
@@ -194,7 +195,7 @@ def _multiplier_bits(weight: QuantisedWeight) -> int:
     return 0 if largest == 1 else largest.bit_length()
 
 
-def _weight_tensors(weight: QuantisedWeight) -> dict[str, Tensor]:
+def weight_tensors(weight: QuantisedWeight) -> dict[str, Tensor]:
     """What is stored of a weight: no zero points where signed, no group multipliers where all are 1."""
     stored = {"codes": pack(weight.codes, weight.bits, weight.signed)}
     if not weight.signed:
@@ -206,8 +207,8 @@ def _weight_tensors(weight: QuantisedWeight) -> dict[str, Tensor]:
     return stored
 
 
-def _read_weight(name: str, row: Mapping[str, Any], stored: dict[str, Tensor]) -> QuantisedWeight:
-    """Rebuild a weight and take its tensors out of `stored`."""
+def read_weight(name: str, row: Mapping[str, Any], stored: dict[str, Tensor]) -> QuantisedWeight:
+    """Rebuild a weight from `weight_row` and take its tensors, `name`.codes and so on, out of `stored`."""
     (outputs, inputs), bits, signed, size = row["shape"], row["bits"], row["signed"], row["group_size"]
     groups = -(-inputs // size)
 

@@ -13,6 +13,8 @@ EXAMPLE = """examples:
   python -m rtl pwl --table gelu.json --scale 5 --output-scale 5 --storage constants -o gelu_s5.v
   python -m rtl normaliser --table div.json --input-bits 16 --input-frac-bits 8 --output-scale 7 -o div16.v
   python -m rtl requant --in-width 32 --out-width 8 -o requant.v
+  python -m rtl softmax --exp exp.json --scale 4 --div div.json --row-length 128 -o softmax.v
+  python -m rtl layernorm --rsqrt rsqrt.json --length 384 -o layernorm.v
   python -m rtl fp-pwl --format fp16 --table gelu.json -o gelu_fp16.v
   python -m rtl fp-mac --format fp16 --accumulator fp32 -o mac.v
   python -m rtl array --weight-bits 4 --activation-bits 8 --rows 16 --columns 16 --group 64 -o array.v

@@ -144,25 +144,35 @@ class NormaliserUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         table = build_table(m, self.config.pwl, getattr(self, "table", None), self.latch_cell)
-        shift = self.config.reference.lowered.intercept_shift
-        steps = [
-            *_normalise_steps(self.config),
-            *pwl_steps(self.config.pwl, *table, intercept_shift=shift, output_shift=0, source="q_in"),
-            *(_code_steps if self.config.output == "code" else _pair_steps)(self.config),
-        ]
-        pipeline.build(m, self.i, self.o, steps, self.config.stages)
+        pipeline.build(m, self.i, self.o, normaliser_steps(self.config, *table), self.config.stages)
         return m
 
 
-def _normalise_steps(config: NormaliserConfig) -> list[Step]:
-    """From `payload` to `q_in`, `hot` (one bit per group) and `largest` (v <= 0)."""
+def normaliser_steps(
+    config: NormaliserConfig,
+    thresholds: storage.Words,
+    slopes: storage.Words,
+    intercepts: storage.Words,
+    source: str = "payload",
+) -> list[Step]:
+    """The steps from the field `source`, v, to the field `result`: a code, or the bits of (acc, exponent)."""
+    shift = config.reference.lowered.intercept_shift
+    return [
+        *_normalise_steps(config, source),
+        *pwl_steps(config.pwl, thresholds, slopes, intercepts, shift, output_shift=0, source="q_in"),
+        *(_code_steps if config.output == "code" else _pair_steps)(config),
+    ]
+
+
+def _normalise_steps(config: NormaliserConfig, source: str) -> list[Step]:
+    """From `source` to `q_in`, `hot` (one bit per group) and `largest` (v <= 0)."""
     reference = config.reference
     code_bits = reference.top_code.bit_length()
     q_shape = config.pwl.in_shape
 
     def find(m: Module, f: Mapping[str, Value]) -> Fields:
-        v = f["payload"][: config.magnitude_bits]
-        negative = f["payload"][-1] if reference.input_signed else C(0, 1)
+        v = f[source][: config.magnitude_bits]
+        negative = f[source][-1] if reference.input_signed else C(0, 1)
         hot, bottom = [], 0
         for _, top in config.groups:
             hot.append(v[bottom : top + 1].any() & ~v[top + 1 :].any())
@@ -185,7 +195,7 @@ def _normalise_steps(config: NormaliserConfig) -> list[Step]:
         return {"q_in": code.as_signed() if q_shape.signed else code}
 
     return [
-        Step("find", ("payload",), 2 * pipeline.select_levels(config.magnitude_bits + 1), find),
+        Step("find", (source,), 2 * pipeline.select_levels(config.magnitude_bits + 1), find),
         Step("align", ("magnitude", "hot"), pipeline.select_levels(len(config.groups) + 1), align),
         Step("round", ("aligned", "largest"), pipeline.adder_levels(code_bits) + 2, round_up),
     ]

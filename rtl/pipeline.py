@@ -104,10 +104,31 @@ def build(
     m: Module, i: stream.Interface, o: stream.Interface, steps: Sequence[Step], stages: int, result: str = "result"
 ) -> None:
     """Add to `m` the pipeline from `i` to `o`; the first step reads the field `payload`, `o` carries `result`."""
-    ranks = cut([step.levels for step in steps], stages)
     move = Signal()
-    valid = i.valid
-    fields: Fields = {"payload": Value.cast(i.payload)}
+    valid, fields = staged(m, i.valid, {"payload": Value.cast(i.payload)}, steps, stages, (result,), move)
+    m.d.comb += [
+        move.eq(o.ready | ~valid),
+        i.ready.eq(move),
+        o.valid.eq(valid),
+        Value.cast(o.payload).eq(fields[result]),
+    ]
+
+
+def staged(
+    m: Module,
+    valid: Value,
+    fields: Fields,
+    steps: Sequence[Step],
+    stages: int,
+    keep: Sequence[str],
+    move: Value | int = 1,
+) -> tuple[Value, Fields]:
+    """Add `steps` to `m`, cut into `stages`; returns the last rank's valid bit and the fields `keep`.
+
+    Every register moves where `move` is 1: always unless told otherwise (then its owner enables it).
+    """
+    ranks = cut([step.levels for step in steps], stages)
+    fields = dict(fields)
     for position, step in enumerate(steps):
         fields |= {
             name: _named(m, name, value)
@@ -116,7 +137,7 @@ def build(
         if position not in ranks:
             continue
         rank = ranks.index(position)
-        live = {name for later in steps[position + 1 :] for name in later.reads} | {result}
+        live = {name for later in steps[position + 1 :] for name in later.reads} | {*keep}
         kept = {name: value for name, value in fields.items() if name in live}
         fields = {}
         for name, value in kept.items():
@@ -127,12 +148,7 @@ def build(
         with m.If(move):
             m.d.sync += stage_valid.eq(valid)
         valid = stage_valid
-    m.d.comb += [
-        move.eq(o.ready | ~valid),
-        i.ready.eq(move),
-        o.valid.eq(valid),
-        Value.cast(o.payload).eq(fields[result]),
-    ]
+    return valid, fields
 
 
 def _named(m: Module, name: str, value: Value) -> Signal:

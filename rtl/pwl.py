@@ -268,16 +268,20 @@ def build_table(m: Module, config: PwlConfig, write: Any, latch_cell: str) -> li
     return storage.constants([(name, shape, values[k]) for k, (name, shape, _) in enumerate(shapes)])
 
 
+def table_lists(config: PwlConfig, prefix: str = "") -> list[tuple[str, int, int, bool]]:
+    """(name, count, bits, signed) of a stored table's lists, in load order."""
+    return [
+        (f"{prefix}thresholds", config.entries - 1, config.in_bits, config.in_signed),
+        (f"{prefix}slopes", config.entries, config.coef_bits, True),
+        (f"{prefix}intercepts", config.entries, config.coef_bits, True),
+    ]
+
+
 def describe_table(config: PwlConfig) -> dict[str, Any]:
     """How a stored table is loaded; nothing where the table is wired in."""
     if config.storage == "constants":
         return {}
-    lists = (
-        ("thresholds", config.entries - 1, config.in_bits, config.in_signed),
-        ("slopes", config.entries, config.coef_bits, True),
-        ("intercepts", config.entries, config.coef_bits, True),
-    )
-    return {"table": storage.describe(config.storage, lists, "table and shifts")}
+    return {"table": storage.describe(config.storage, table_lists(config), "table and shifts")}
 
 
 def pwl_steps(

@@ -16,16 +16,28 @@ SETTLE = {"flops": 1, "latches": 2}  # cycles from a write to the first beat tha
 Words = list[Value]
 
 
-def port(entries: int, data_bits: int) -> wiring.Signature:
+def port(entries: int, data_bits: int, lists: int = 3) -> wiring.Signature:
     """The write port of a table, as its writer sees it: lists of up to `entries` words of up to `data_bits` bits."""
     return wiring.Signature(
         {
             "en": Out(1),
-            "select": Out(2),
+            "select": Out(range(lists)),
             "address": Out(range(entries)),
             "data": Out(unsigned(data_bits)),
         }
     )
+
+
+def part(m: Module, write: wiring.PureInterface, first: int, count: int) -> wiring.PureInterface:
+    """The write port of the lists `first` to `first + count - 1` of a port, as lists from 0: a table of several."""
+    own = port(1 << len(write.address), len(write.data), count).create(path=("write",))
+    m.d.comb += [
+        own.en.eq(write.en & (write.select >= first) & (write.select < first + count)),
+        own.select.eq(write.select - first),
+        own.address.eq(write.address),
+        own.data.eq(write.data),
+    ]
+    return own
 
 
 def describe(style: str, lists: Sequence[tuple[str, int, int, bool]], quasi_static: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from rtl.commands import options
 from rtl.emit import emit
 from rtl.normaliser import NormaliserConfig, NormaliserUnit
-from sim.reference import InputError, Normaliser, PwlTable
+from sim.reference import Normaliser, PwlTable
 
 
 def add(units: Any) -> None:
@@ -15,7 +15,7 @@ def add(units: Any) -> None:
     normaliser = units.add_parser("normaliser", help="1/x and 1/sqrt(x) of any positive fixed-point number")
     normaliser.set_defaults(make=_make)
     normaliser.add_argument("--table", type=Path, metavar="JSON", required=True, help="a table with a normaliser step")
-    normaliser.add_argument("--input-bits", type=int, default=16, metavar="BITS", help="input width, 2..32 (16)")
+    normaliser.add_argument("--input-bits", type=int, default=16, metavar="BITS", help="input width, 2..62 (16)")
     normaliser.add_argument("--input-frac-bits", type=int, default=0, metavar="N", help="x = v * 2**-N (0)")
     normaliser.add_argument("--in-unsigned", action="store_true", help="the input is unsigned")
     normaliser.add_argument("--out-width", type=int, metavar="BITS", help="output, 4..32 bits (the table's)")
@@ -26,11 +26,7 @@ def add(units: Any) -> None:
 
 def _make(arguments: argparse.Namespace) -> dict[str, Any]:
     table = PwlTable.load(arguments.table)
-    scale = arguments.scale
-    if scale is None:
-        if len(table.scales) != 1:
-            raise InputError(f"--scale must be given: {arguments.table} has the scales {list(table.scales)}")
-        scale = table.scales[0]
+    scale = options.only_scale(arguments.scale, "--scale", table, arguments.table)
     reference = Normaliser(table, scale, arguments.input_bits, arguments.input_frac_bits, not arguments.in_unsigned)
     config = NormaliserConfig(
         reference,

@@ -1,12 +1,13 @@
 """The options that several units share, and what is read from them."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rtl.pwl import PwlConfig
 from rtl.storage import STYLES
-from sim.reference import LoweredTable, PwlTable
+from sim.reference import InputError, LoweredTable, PwlTable
 
 
 def add_table(parser: argparse.ArgumentParser) -> None:
@@ -17,11 +18,24 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-scale", type=int, metavar="S", help="scale exponent of the output codes")
 
 
-def add_common(parser: argparse.ArgumentParser, stages: int) -> None:
-    """What every unit has; `stages` is the default depth."""
-    parser.add_argument("--stages", type=int, default=stages, metavar="N", help=f"pipeline stages ({stages})")
+def add_common(
+    parser: argparse.ArgumentParser, stages: int | Sequence[int], parts: tuple[str, ...] = (), text: str = ""
+) -> None:
+    """What every unit has; `stages` is the default depth, or one for each of `parts`, which `text` then explains."""
+    text = text or f"pipeline stages ({stages})"
+    several: dict[str, Any] = {"nargs": len(parts)} if parts else {}
+    parser.add_argument("--stages", type=int, default=stages, metavar=parts or "N", help=text, **several)
     parser.add_argument("-o", dest="output_file", type=Path, required=True, metavar="FILE.v", help="the Verilog file")
     parser.add_argument("--json", action="store_true", help="print the description that is written beside the Verilog")
+
+
+def only_scale(given: int | None, option: str, table: PwlTable, path: Path) -> int:
+    """The scale exponent that was given, else the table's, where it has one."""
+    if given is not None:
+        return given
+    if len(table.scales) != 1:
+        raise InputError(f"{option} must be given: {path} has the scales {list(table.scales)}")
+    return table.scales[0]
 
 
 def source(config: PwlConfig, table: PwlTable | None, lowered: LoweredTable | None) -> dict[str, Any]:

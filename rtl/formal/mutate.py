@@ -22,7 +22,8 @@ import numpy as np
 from tqdm import tqdm
 
 from rtl.formal.netlist import Netlist, differ, of_copy_0
-from rtl.formal.prove import as_verilog, outcome, yosys
+from rtl.formal.opened import opened
+from rtl.formal.prove import outcome, yosys
 from rtl.pwl import Pwl, PwlConfig
 from sim.reference import LoweredTable
 from sim.reference.arithmetic import code_range
@@ -57,7 +58,7 @@ simplemap faulty
 expose -evert-dff unit faulty
 miter -equiv -flatten unit faulty compared
 hierarchy -top compared
-sat -prove trigger 0 -timeout {timeout}
+sat -prove trigger 0
 """
 TABLES, CODES = 24, 256  # in the vectors; at most so many codes per table
 NEEDED = 0.95  # of the faults that are not proved equivalent
@@ -76,7 +77,7 @@ def mutate(config: PwlConfig, count: int = 100, seed: int = 1, tables: int = TAB
     """`count` faults of the unit's netlist. Raises `RuntimeError` where the unmutated copy is wrong."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "unit.v").write_text(as_verilog(Pwl(config)))
+        (folder / "unit.v").write_text(opened(Pwl(config)).text)
         (folder / "list.ys").write_text(SYNTHESISE.format(candidates=2 * count, seed=seed))
         yosys(folder, "list.ys")
         lines = [line for line in (folder / "faults.txt").read_text().splitlines() if " -port C " not in line]
@@ -98,9 +99,9 @@ def _survivor(folder: Path, command: str, timeout: int) -> str:
     """Whether a fault that no vector found changes anything at all; one behind a flip-flop is taken to do so."""
     if " -port Q " in command:
         return "survived"
-    text = COMPARE.format(command=command.replace("-module unit", "-module faulty"), timeout=timeout)
+    text = COMPARE.format(command=command.replace("-module unit", "-module faulty"))
     (folder / "compare.ys").write_text(text)
-    return "equivalent" if outcome(yosys(folder, "compare.ys")) == "proved" else "survived"
+    return "equivalent" if outcome(yosys(folder, "compare.ys", timeout)) == "proved" else "survived"
 
 
 def _killed(netlist: Netlist, config: PwlConfig, seed: int, tables: int) -> int:

