@@ -45,10 +45,18 @@ def convert(
         InputError: a module without an integer operator, a rule that matches nothing, a site without a table, data
             that are empty or give NaN. The line names the module or key.
     """
+    return quantise(calibrate(model, plan, data, progress), plan)
+
+
+def calibrate(
+    model: nn.Module,
+    plan: Plan,
+    data: CalibrationData | Iterable[Mapping[str, Any]],
+    progress: Callable[[], object] = lambda: None,
+) -> "Calibration":
+    """The first half of `convert`: what the model does on the data. Arguments and errors are those of `convert`."""
     encoder = describe(model)
-    settings = plan.resolve(names(encoder))
-    for name, chosen in settings.items():
-        _require_integer(name, chosen)
+    settings = resolve(plan, encoder)
     data = load(data)
     training = model.training
     model.eval()
@@ -56,12 +64,29 @@ def convert(
         require_same(model, encoder, next(iter(data)))
     finally:
         model.train(training)
-    calibration = Calibration(encoder, settings)
+    calibration = Calibration(encoder, settings, data.digest)
     calibration.run(data, progress)
-    quantise(encoder, settings, calibration)
-    encoder.plan, encoder.data_sha256 = plan, data.digest
+    return calibration
+
+
+def quantise(calibration: "Calibration", plan: Plan) -> Encoder:
+    """The second half: every operator gets its integers, as `plan` says.
+
+    It can be repeated with other tables on the same calibration, and is then quick; the encoder is the same object.
+    """
+    encoder = calibration.encoder
+    _quantise(encoder, resolve(plan, encoder), calibration)
+    encoder.plan, encoder.data_sha256 = plan, calibration.data_sha256
     set_mode(encoder, "integer")
     return encoder
+
+
+def resolve(plan: Plan, encoder: Encoder) -> dict[str, Settings]:
+    """The plan's settings for every name it may speak of. Raises `InputError` where the network cannot keep to them."""
+    settings = plan.resolve(names(encoder))
+    for name, chosen in settings.items():
+        _require_integer(name, chosen)
+    return settings
 
 
 def names(encoder: Encoder) -> list[str]:
@@ -87,8 +112,8 @@ def _require_integer(name: str, settings: Settings) -> None:
 class Calibration:
     """What the real network's operators give: ranges, and samples where a scale is chosen by its error."""
 
-    def __init__(self, encoder: Encoder, settings: Mapping[str, Settings]) -> None:
-        self.encoder, self.settings = encoder, settings
+    def __init__(self, encoder: Encoder, settings: Mapping[str, Settings], data_sha256: str) -> None:
+        self.encoder, self.settings, self.data_sha256 = encoder, settings, data_sha256
         self.observers: dict[tuple[str, int, int], Observer] = {}  # of an operator's output, for each head
         self.samples: dict[str, list[Tensor]] = {}
         self.mask: Tensor | None = None
@@ -103,8 +128,6 @@ class Calibration:
         try:
             for batch in data:
                 self.mask = token_mask(batch)
-                if not self.encoder.batch_first:
-                    pass  # a key padding mask is (B, T) either way, and so are the operators' tensors
                 self.encoder.stream(**batch)
                 progress()
         finally:
@@ -193,8 +216,8 @@ def _masked(scores: Tensor, valid: Tensor | None) -> Tensor:
     return scores if valid is None else scores.masked_fill(~valid, -torch.inf)
 
 
-def quantise(encoder: Encoder, settings: Mapping[str, Settings], calibration: Calibration) -> None:
-    """Give every operator its integers, in the order in which the stream meets them."""
+def _quantise(encoder: Encoder, settings: Mapping[str, Settings], calibration: Calibration) -> None:
+    """Operator by operator, in the order in which the stream meets them."""
     stream: Operator
     if encoder.embedding is not None:
         encoder.embedding.quantise()
