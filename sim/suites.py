@@ -11,6 +11,7 @@ from sim.normaliser_vectors import every_input, normaliser_set, top_scale
 from sim.pwl_vectors import fitted_set, random_set, random_table
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.requant_vectors import requant_set
+from sim.row_suites import fitted_row_suite, row_suite
 from sim.vectors import UNITS, VectorSet
 
 # name, tables, entries, the unit: 200 tables, and every stage count, storage, sign and output among them
@@ -48,7 +49,7 @@ def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UN
             sets.append(requant_set("random-requant-wide", seed + 1, 100_000, **wide))
     if "array" in units:
         sets += array_suite(seed, quick)
-    return sets + float_suite(seed, quick, units)
+    return sets + row_suite(seed, quick, units) + float_suite(seed, quick, units)
 
 
 def _pwl(seed: int, quick: bool) -> list[VectorSet]:
@@ -103,15 +104,16 @@ def _normaliser(seed: int, quick: bool) -> list[VectorSet]:
 
 
 def fitted_suite(folder: Path, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
-    """Every table file of `folder`: every code at every scale, and every 16-bit input of a normaliser."""
+    """Every table file of `folder`: every code at every scale, every 16-bit input of a normaliser, and rows."""
     sets = []
-    for name, table in load_tables(folder):
+    tables = load_tables(folder)
+    for name, table in tables:
         if "pwl" in units:
             sets.append(fitted_set(f"fitted-{name}", table))
         if "normaliser" in units and table.normaliser_step is not None:
             sets.append(every_input(f"fitted-normaliser-{name}", table, output_scale=8, out_bits=16))
             sets.append(every_input(f"fitted-normaliser-{name}-acc", table))
-    return sets
+    return sets + fitted_row_suite(dict(tables), units)
 
 
 # what `python -m ga_search` writes beside its tables

@@ -2,7 +2,8 @@
 
 A set is a `.npz` of integer arrays and a `.json` of what they are. One set serves one unit in one configuration. It
 holds L loads (a lowered table and its shifts, or a requantiser's constants) and V vectors, the first `counts[0]` of
-which belong to the first load, and so on.
+which belong to the first load, and so on. Where the unit works on rows, a vector is an element of one, and
+`inputs.last` is 1 for the last of each.
 """
 
 import hashlib
@@ -22,7 +23,20 @@ from sim.reference.files import read_text, write_together
 from sim.reference.floating import FloatFormat, greater_equal
 
 FORMAT, VERSION = "bitwright-vectors", 1
-UNITS = ("pwl", "normaliser", "requant", "fp-pwl", "fp-mac", "fp-mul", "fp-add", "fp-compare", "array")
+UNITS = (
+    "pwl",
+    "normaliser",
+    "requant",
+    "fp-pwl",
+    "fp-mac",
+    "fp-mul",
+    "fp-add",
+    "fp-compare",
+    "softmax",
+    "layernorm",
+    "rmsnorm",
+    "array",
+)
 TABLE_LISTS = ("thresholds", "slopes", "intercepts")
 _KEYS = ("format", "version", "name", "unit", "configuration", "source", "arrays", "npz_sha256", "sha256")
 NARROW = 64  # bits of the widest payload field whose values fit an int64 each
@@ -83,6 +97,8 @@ class VectorSet:
                 raise InputError(f"{key} must have a width")
         if not len(self.counts) or self.counts.min() < 1 or self.counts.sum() != self.size:
             raise InputError(f"counts must be positive and add up to the {self.size} inputs")
+        if self.in_rows and not self.arrays["inputs.last"][np.cumsum(self.counts) - 1].all():
+            raise InputError("inputs.last must be 1 at the end of each load")
 
     @property
     def size(self) -> int:
@@ -92,6 +108,22 @@ class VectorSet:
     @property
     def counts(self) -> np.ndarray:
         return self.arrays["counts"]
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether the vectors are elements of rows."""
+        return "inputs.last" in self.arrays
+
+    def lengths(self, first: int, last: int) -> list[int]:
+        """The lengths of the rows that the vectors `first` to `last` (excluded) are made of."""
+        return np.diff(np.flatnonzero(self.arrays["inputs.last"][first:last]), prepend=-1).tolist()
+
+    def cut(self, first: int, limit: int) -> int:
+        """The last place in `first` to `limit` where the set can be cut, as no row is ever divided."""
+        if limit >= self.size or not self.in_rows:
+            return min(limit, self.size)
+        ends = np.flatnonzero(self.arrays["inputs.last"][first:limit])
+        return first + int(ends[-1]) + 1 if len(ends) else first
 
     def load_of(self, vector: int) -> int:
         """The load that a vector belongs to."""
@@ -128,13 +160,16 @@ class VectorSet:
         return result
 
     def describe(self, vector: int, got: int) -> dict[str, Any]:
-        """One vector in full, for a report: load, input, the table's segment, the load's settings, both outputs.
+        """One vector in full, for a report: load, row, input, the table's segment, the load's settings, both outputs.
 
         `got` is the output's word; input and outputs are numbers, or objects where the payload has fields.
         """
         load = self.load_of(vector)
         part = slice(vector, vector + 1)
         row: dict[str, Any] = {"vector": vector, "load": load}
+        if self.in_rows:
+            ends = np.flatnonzero(self.arrays["inputs.last"][:vector])
+            row |= {"row": len(ends), "position": vector - (int(ends[-1]) + 1 if len(ends) else 0)}
         row["input"] = _plain(self.numbers("inputs", self.payloads("inputs", part)[0]))
         if self.unit == "pwl":
             row["segment"] = int((self.arrays["thresholds"][load] <= row["input"]).sum())
@@ -148,11 +183,31 @@ class VectorSet:
         return row | {"got": _plain(self.numbers("expected", got))}
 
     def head(self, limit: int) -> "VectorSet":
-        """The first `limit` vectors, and the loads they need."""
+        """The first `limit` vectors and the loads they need; the first rows that fit, where there are rows."""
+        limit = self.cut(0, limit)
+        if not limit:
+            raise InputError(f"{self.name}: the first row is longer than the limit")
         before = np.cumsum(self.counts) - self.counts
-        counts = np.minimum(self.counts, limit - before)[before < limit]
+        return self._chosen(np.arange(limit), np.minimum(self.counts, limit - before)[before < limit])
+
+    def sample(self, loads: int, limit: int) -> "VectorSet":
+        """About `limit` vectors of each of the first loads, evenly over it; whole rows, where there are rows."""
+        chosen = []
+        for load, count in enumerate(self.counts[:loads].tolist()):
+            first = int(self.counts[:load].sum())
+            step = max(1, count // limit)
+            place = np.arange(count)
+            if self.in_rows:
+                place = (
+                    np.cumsum(self.arrays["inputs.last"][first : first + count]) - 1
+                )  # the row's number, less the end
+                place += 1 - self.arrays["inputs.last"][first : first + count]
+            chosen.append(first + np.flatnonzero(place % step == 0))
+        return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
+
+    def _chosen(self, vectors: np.ndarray, counts: np.ndarray) -> "VectorSet":
         arrays = {
-            key: array[:limit] if _is_payload(key) else array[: len(counts)] for key, array in self.arrays.items()
+            key: array[vectors] if _is_payload(key) else array[: len(counts)] for key, array in self.arrays.items()
         }
         return replace(self, arrays={**arrays, "counts": counts})
 
