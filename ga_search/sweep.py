@@ -6,7 +6,6 @@ and, written last, its row with the plan it was made by: the mark that the fit i
 
 import concurrent.futures
 import contextlib
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -25,7 +24,7 @@ from ga_search.fit import fit
 from ga_search.plot import picture
 from ga_search.problem import prepare
 from sim.reference import InputError, PwlTable
-from sim.reference.files import write_whole
+from sim.reference.files import locked, write_whole
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Sweep:
 
     def run(self, jobs: int, resume: bool) -> list[dict[str, Any]]:
         """The rows in the order of `configs`. Same plan, same bytes of every table, whatever `jobs`."""
-        with _locked(self.folder):
+        with locked(self.folder):
             done = [self._done(config, plan) if resume else None for config, plan in self._fits()]
             self._start(resume)
             todo = [plan for plan, row in zip(self.plans, done, strict=True) if row is None]
@@ -119,22 +118,6 @@ def _fit_into(plan: dict[str, Any], folder: str, plots: bool) -> str:
     mark = {"plan": plan, "picture_sha256": digest, "row": row}
     write_whole(_path(place, problem.config, "row.json"), json.dumps(mark, indent=1, allow_nan=False) + "\n")
     return problem.config.name
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this run; a second run at the same time is the user's mistake."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder}: another run is writing here") from None
-        yield
 
 
 @contextlib.contextmanager

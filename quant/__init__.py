@@ -11,16 +11,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quant.calibration import CalibrationData
+    from quant.calibration import CalibrationData, Sampling
+    from quant.packed import PackedModel
     from quant.plan import Plan, Rule, Settings
+    from quant.post_training import quantize
+    from quant.pretrained import from_pretrained, save_pretrained
 
-__all__ = ["CalibrationData", "Plan", "Rule", "Settings"]
+__all__ = [
+    "CalibrationData",
+    "PackedModel",
+    "Plan",
+    "Rule",
+    "Sampling",
+    "Settings",
+    "from_pretrained",
+    "quantize",
+    "save_pretrained",
+]
 
 _HOMES = {
     "CalibrationData": "quant.calibration",
+    "PackedModel": "quant.packed",
     "Plan": "quant.plan",
     "Rule": "quant.plan",
+    "Sampling": "quant.calibration",
     "Settings": "quant.plan",
+    "from_pretrained": "quant.pretrained",
+    "quantize": "quant.post_training",
+    "save_pretrained": "quant.pretrained",
 }
 
 
@@ -28,3 +46,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'quant' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

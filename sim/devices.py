@@ -44,14 +44,8 @@ class Device:
 
 def device(vectors: VectorSet, module: str = "unit") -> Device:
     """Emit the unit that a set of vectors is for. Raises `InputError` for a configuration that cannot be built."""
-    from rtl.emit import emit
-
     component = _component(vectors)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{module}.v"
-        description = emit(path, vectors.unit, component)
-        verilog = path.read_text()
-    unit = _described(description, verilog)
+    unit = emitted(component, vectors.unit, module)
     for side, bits in (("inputs", unit.in_bits), ("expected", unit.out_bits)):
         if vectors.bits(side) != bits:
             raise InputError(f"{vectors.name}: {side} must be {bits} bits wide, not {vectors.bits(side)}")
@@ -60,6 +54,16 @@ def device(vectors: VectorSet, module: str = "unit") -> Device:
         if has != count:
             raise InputError(f"{vectors.name}: {key} must be {count} for the unit, not {has}")
     return unit
+
+
+def emitted(component: Any, unit: str, module: str = "unit") -> Device:
+    """An Amaranth component as a device; `unit` is what the description calls it."""
+    from rtl.emit import emit
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{module}.v"
+        description = emit(path, unit, component)
+        return _described(description, path.read_text())
 
 
 def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
@@ -84,7 +88,6 @@ def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
 def _described(description: Mapping[str, Any], verilog: str) -> Device:
     bits = {port["name"]: port["width"] for port in description["ports"] if port["width"]}
     table = {name: bits[f"table__{name}"] for name in ("select", "address", "data") if f"table__{name}" in bits}
-    streams = ("i__", "o__", "table__")
     inputs = [port["name"] for port in description["ports"] if port["direction"] == "input"]
     return Device(
         module=description["module"],
@@ -92,7 +95,7 @@ def _described(description: Mapping[str, Any], verilog: str) -> Device:
         ports=tuple(bits),
         in_bits=bits["i__payload"],
         out_bits=bits["o__payload"],
-        statics={name: bits[name] for name in inputs if name not in ("clk", "rst") and not name.startswith(streams)},
+        statics={name: bits[name] for name in inputs if name not in ("clk", "rst") and "__" not in name},
         table=table or None,
         latency=description["latency"],
         lists={row["list"]: row["count"] for row in description.get("table", {}).get("load_order", [])},

@@ -93,10 +93,16 @@ def load_steps(vectors: VectorSet, device: Device, load: int) -> list[Step]:
     return steps
 
 
+def top(device: Device) -> str:
+    """The wrapper's name, which is never that of the device's module."""
+    return f"bulk_{device.module}"
+
+
 def wrapper(device: Device) -> str:
-    """The wrapper's Verilog (module `bulk`), to be compiled together with the device's."""
+    """The wrapper's Verilog (module `top(device)`), to be compiled together with the device's."""
     statics = list(device.statics.items())
     fields: dict[str, Any] = {
+        "top": top(device),
         "module": device.module,
         "in_top": device.in_bits - 1,
         "out_top": device.out_bits - 1,
@@ -130,7 +136,7 @@ def _table_connections(device: Device) -> list[tuple[str, str]]:
 
 
 _WRAPPER = """\
-module bulk(
+module {top}(
   input rst,
   output reg done,
   output reg [63:0] mismatches,

@@ -52,7 +52,7 @@ def run_bulk(
     """
     unit = unit or device(vectors)
     sources = {"bulk.v": harness.wrapper(unit), "unit.v": unit.verilog}
-    place = simulators.build(simulator, sources, "bulk", harness.VISIBLE, folder, waves is not None)
+    place = simulators.build(simulator, sources, harness.top(unit), harness.VISIBLE, folder, waves is not None)
     total = Outcome(0, 0, 0, 0.0)
     for chunk in harness.chunks(vectors, unit):
         counted = _run_chunk(vectors, chunk, unit, simulator, place, (stall_seed, repeats), waves)
@@ -83,7 +83,14 @@ def _run_chunk(
             "repeats": options[1],
         }
         simulators.simulate(
-            simulator, place, "bulk", "sim.benches.bulk", folder, [f"+{k}={v}" for k, v in plusargs.items()], 1, waves
+            simulator,
+            place,
+            harness.top(unit),
+            "sim.benches.bulk",
+            folder,
+            [f"+{k}={v}" for k, v in plusargs.items()],
+            1,
+            waves,
         )
         return json.loads((folder / "result.json").read_text())
 

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,8 @@ def build(
     target = folder.resolve() / f"{top}-{simulator}-{digest}"
     if target.exists():
         return target
+    if simulator == "verilator" and re.search(r"\s", str(target)):
+        raise InputError(f"build folder must have no space in its path, which make cannot take, not {str(folder)!r}")
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -109,11 +112,8 @@ def _build(simulator: str, sources: Mapping[str, str], top: str, place: Path, wa
     paths = [write_whole(place / name, text) for name, text in sources.items()]
     flags = [*VERILATOR_FLAGS, "--timing" if _has_delays(sources) else "--no-timing"]
     runtime = place.with_name(_runtime_name(flags, waves))
-    soon = time.time() + 3600
-    if simulator == "verilator" and runtime.exists():
-        for made in runtime.iterdir():
-            copy = shutil.copy(made, place)
-            os.utime(copy, (soon, soon))  # make must find it newer than the makefile that is still to be written
+    if simulator == "verilator":
+        take_runtime(runtime, place)
     log = place / "build.log"
     with environment(simulator):
         try:
@@ -128,14 +128,28 @@ def _build(simulator: str, sources: Mapping[str, str], top: str, place: Path, wa
             )
         except RuntimeError as error:
             raise SimulationError(f"{simulator} cannot build {top}: {error}\n{_tail(log)}") from None
-    if simulator == "verilator" and not runtime.exists():
-        aside = runtime.with_name(f".{runtime.name}.{os.getpid()}")
-        aside.mkdir()
-        for made in place.glob(RUNTIME):
-            shutil.copy(made, aside)
-        with contextlib.suppress(OSError):
-            aside.rename(runtime)
-        shutil.rmtree(aside, ignore_errors=True)
+    if simulator == "verilator":
+        keep_runtime(place, runtime)
+
+
+def take_runtime(runtime: Path, place: Path) -> None:
+    """Put the compiled runtime into a build directory, newer than the makefile that is still to be written there."""
+    soon = time.time() + 3600
+    for made in runtime.iterdir() if runtime.exists() else ():
+        os.utime(shutil.copy(made, place), (soon, soon))
+
+
+def keep_runtime(place: Path, runtime: Path) -> None:
+    """Keep the runtime that a build compiled, where none is kept yet."""
+    if runtime.exists():
+        return
+    aside = runtime.with_name(f".{runtime.name}.{os.getpid()}")
+    aside.mkdir(parents=True)
+    for made in place.glob(RUNTIME):
+        shutil.copy(made, aside)
+    with contextlib.suppress(OSError):
+        aside.rename(runtime)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _has_delays(sources: Mapping[str, str]) -> bool:

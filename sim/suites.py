@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.array.suite import array_suite
 from sim.floating_vectors import float_suite
 from sim.normaliser_vectors import every_input, normaliser_set, top_scale
 from sim.pwl_vectors import fitted_set, random_set, random_table
@@ -26,16 +27,17 @@ OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int16-8", 8, {"in_bits": 16, "coef_bits": 16, "out_bits": 16, "stages": 4}),
     ("int16-8-acc", 8, {"in_bits": 16, "coef_bits": 16, "out_bits": 16, "stages": 4, "output": "acc"}),
     ("int32-8", 8, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 5}),
+    ("int32-8-acc", 8, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 5, "output": "acc"}),
     ("int32-3-shallow", 3, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 2}),
     ("int32-4-deep", 4, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 8}),
     ("mixed-13", 13, {"in_bits": 8, "coef_bits": 12, "out_bits": 16, "stages": 5}),
 )
-QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8")
+QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8", "int32-8-acc")
 
 
 def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
     """Random tables and operands for every unit, in many configurations."""
-    sets = []
+    sets: list[VectorSet] = []
     if "pwl" in units:
         sets += _pwl(seed, quick)
     if "normaliser" in units:
@@ -45,6 +47,8 @@ def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UN
         if not quick:
             wide = {"in_bits": 40, "out_bits": 16, "out_signed": False, "max_shift": 30, "stages": 4}
             sets.append(requant_set("random-requant-wide", seed + 1, 100_000, **wide))
+    if "array" in units:
+        sets += array_suite(seed, quick)
     return sets + row_suite(seed, quick, units) + float_suite(seed, quick, units)
 
 

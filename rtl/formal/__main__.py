@@ -9,7 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rtl.formal.faults import faulty
-from rtl.formal.prove import Proof, proofs, table_proof
+from rtl.formal.prove import Proof, latch_proof, proofs, stored_proof, table_proof, whole_proof
+from rtl.formal.scaling import scaling_proofs
 from rtl.pwl import PwlConfig
 from sim.reference import LoweredTable, PwlTable
 from sim.reference.command import Parser, print_json, run
@@ -23,12 +24,23 @@ EXAMPLE = LoweredTable(
     output_shift=5,
     s=4,
 )
+# so few words that a trace which loads it and shows a fault is short
+SHORT = LoweredTable(
+    thresholds=(-3, 5), slopes=(-7, 3, 11), intercepts=(6, -2, 9), intercept_shift=1, output_shift=2, s=1,
+    in_bits=5, coef_bits=5, out_bits=5,
+)  # fmt: skip
 DEPTHS = (1, 3, 6)
+SMALL = PwlConfig(3, in_bits=4, coef_bits=4, out_bits=4, max_intercept_shift=2, max_output_shift=3, stages=2)
 
 
 def table_proofs(lowered: LoweredTable) -> list[Proof]:
     """The wired-in table at several depths."""
     return [table_proof(lowered, stages) for stages in DEPTHS]
+
+
+def small_proofs() -> list[Proof]:
+    """What is decided on small units: the whole of one at once, a table in latches, a stored table."""
+    return [whole_proof(SMALL), latch_proof(replace(SMALL, entries=4)), stored_proof(SHORT, stages=2)]
 
 
 def table_faults(lowered: LoweredTable) -> list[Proof]:
@@ -62,8 +74,9 @@ def _main(argv: Sequence[str]) -> int:
     lowered = EXAMPLE
     if arguments.table is not None:
         lowered = PwlTable.load(arguments.table).lower(arguments.scale, arguments.output_scale)
-    claims = proofs(config)
-    jobs = [(proof, "proved") for proof in [*table_proofs(lowered), *claims]]
+    loaded = replace(stored_proof(lowered, config.stages), name="stored, the table")
+    claims = [*proofs(config), *small_proofs(), *scaling_proofs()]
+    jobs = [(proof, "proved") for proof in [*table_proofs(lowered), loaded, *claims]]
     jobs += [(proof, "refuted") for proof in [*table_faults(EXAMPLE), *faulty(claims)]]
     rows, good = [], True
     for proof, expected in tqdm(jobs, unit="proof", disable=not sys.stderr.isatty()):

@@ -1,61 +1,90 @@
-"""The specification in Verilog, written apart from the hardware, and the assertions that compare the two.
+"""The piecewise-linear unit's specification in Verilog, written apart from the hardware, and the assertions on both.
 
-Each function returns the text of a module `check` around a module `unit`. Beats in flight are followed by shadow
-registers, one rank after each register rank of the unit: field `x` of the beat that passed k ranks is `x_k`. They move
-when `i__ready` is 1; that this moves beats faithfully is what `handshake` proves. Inputs that are no port of `check`'s
-claim are free. `reached` is an output that a trace must be able to raise, or the proof would say nothing.
+Each function returns the text of a module `check` (see `rtl.formal.beats`) around a unit opened as `rtl.formal.prove`
+tells. Inputs of the unit that are no part of a claim are free.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from rtl.formal.opened import ranks_before
-from rtl.pwl import PwlConfig
+from rtl import pipeline
+from rtl.formal import beats
+from rtl.formal.opened import Opened
+from rtl.pwl import PwlConfig, pwl_steps
 from sim.reference import LoweredTable
 from sim.reference.arithmetic import code_range
 
+SHIFTS = ("intercept_shift", "output_shift")
 
-def table(config: PwlConfig, lowered: LoweredTable) -> str:
-    """A hard-wired unit gives the reference's result for `lowered`, whatever `config` it was built from."""
-    n = config.stages
-    packed = {
-        "T": _packed(lowered.thresholds, config.in_bits),
-        "S": _packed(lowered.slopes, config.coef_bits),
-        "C": _packed(lowered.intercepts, config.coef_bits),
-    }
-    constants = "\n".join(
-        f"  wire [{width - 1}:0] {name} = {width}'h{value:x};" for name, (value, width) in packed.items()
+
+def words(config: PwlConfig) -> dict[str, bool]:
+    """The wires of a stored table, name to whether it is signed, in load order."""
+    return (
+        {f"threshold_{k}": config.in_signed for k in range(config.entries - 1)}
+        | {f"slope_{k}": True for k in range(config.entries)}
+        | {f"intercept_{k}": True for k in range(config.entries)}
     )
-    top = f"q_{n}[{config.in_bits - 1}]" if config.in_signed else "1'b0"
-    body = f"""{constants}
-{_selected(config, f"q_{n}")}
-  // one bit wider than the code, so that an unsigned one keeps its value beside a signed slope
-  wire signed [{config.in_bits}:0] wide_q = {{{top}, q_{n}}};
-  wire signed [{config.in_bits + config.coef_bits}:0] product = wide_q * want_slope;
-{_result(config, "product", "want_intercept", str(lowered.intercept_shift), str(lowered.output_shift))}
-  always @* if (v[{n}]) assert(y == want);
-  assign reached = v[{n}] && o_ready && index == {config.entries - 1} && stalled;"""
-    return _beats(config, {"q": (0, "i_payload")}, "", body)
 
 
-def selection(config: PwlConfig) -> str:
+def ranks_before(config: PwlConfig) -> dict[str, int]:
+    """For each step, how many register ranks a beat has passed when it gets there."""
+    none: list[object] = [0] * config.entries
+    steps = pwl_steps(config, none[1:], none, none, 0, 0)
+    ends = pipeline.cut([step.levels for step in steps], config.stages)
+    return {step.name: sum(end < position for end in ends) for position, step in enumerate(steps)}
+
+
+def table(unit: Opened, config: PwlConfig, lowered: LoweredTable) -> str:
+    """A hard-wired unit gives the reference's result for `lowered`, whatever `config` it was built from."""
+    body = _computes(config, _constants(config, lowered), [str(lowered.intercept_shift), str(lowered.output_shift)])
+    return beats.module(unit, config.stages, {"q": (0, "i__payload")}, body)
+
+
+def stored(unit: Opened, config: PwlConfig, lowered: LoweredTable) -> str:
+    """A unit into which `lowered` was written, in any order and as often as one likes, holds and computes it, in order.
+
+    What is asked of the environment: that every write is a word of `lowered`, that no code comes before every word was
+    written, and that the shifts are the table's while a beat is inside. Resets come when they like.
+    """
+    shifts = "\n".join(f"  always @* if (v != 0) assume({s} == {getattr(lowered, s)});" for s in config.shift_ports)
+    body = f"""{beats.in_order(unit, config.stages, "q")}
+{loading(config, lambda word: str(config.words(lowered)[word].data))}
+{shifts}
+{_computes(config, _constants(config, lowered), [str(getattr(lowered, s)) for s in SHIFTS])}"""
+    return beats.module(unit, config.stages, {"q": (0, "i__payload")}, body)
+
+
+def whole(unit: Opened, config: PwlConfig) -> str:
+    """The stored unit holds and computes whatever sorted table was written to it, in order, and any other after that.
+
+    Nothing is split and nothing cut: this is the claim that the others make together, decided at once. The environment
+    writes, and moves the shifts, only while no beat is inside.
+    """
+    shifts = _shifts(config)
+    body = f"""{beats.in_order(unit, config.stages, "q")}
+{loading(config, None)}
+  always @* if (table__en) assume(v == 0);
+{beats.quasi_static(config.shift_ports)}
+{_limits(config)}
+{_packed_words(config)}
+{_sorted(config)}
+{_computes(config, "", shifts)}"""
+    return beats.module(unit, config.stages, {"q": (0, "i__payload")}, body)
+
+
+def selection(unit: Opened, config: PwlConfig) -> str:
     """For every sorted table: slope and intercept are those of the number of thresholds at or below q."""
-    rank, bits = ranks_before(config)["select"], config.in_bits
-    body = f"""{_selected(config, f"q_{rank}")}
-  reg sorted;
-  always @* begin
-    sorted = 1;
-    for (j = 1; j < {config.entries - 1}; j = j + 1)
-      if ({_word("T", "j", bits, config.in_signed)} < {_word("T", "(j-1)", bits, config.in_signed)}) sorted = 0;
-  end
-  always @* assume(sorted);
-{_still(["T", "S", "C"])}
+    rank = ranks_before(config)["select"]
+    body = f"""{_packed_words(config)}
+{_selected(config, f"q_at_{rank}")}
+{_sorted(config)}
+  always @* if (table__en) assume(v == 0);
   always @* if (v[{rank}]) assert(slope == want_slope);
   always @* if (v[{rank}]) assert(intercept == want_intercept);
   assign reached = v[{rank}] && index == 1 && slope != 0;"""
-    return _beats(config, {"q": (0, "i_payload")}, _OPENED, body, cut=False)
+    return beats.module(unit, config.stages, {"q": (0, "i__payload")}, body)
 
 
-def product(config: PwlConfig) -> str:
+def product(unit: Opened, config: PwlConfig) -> str:
     """The multiplier's output is the sum of its partial products."""
     top = config.coef_bits - 1
     width = config.in_bits + config.coef_bits
@@ -63,124 +92,187 @@ def product(config: PwlConfig) -> str:
   integer j;
   reg signed [{width - 1}:0] sum, q;
   always @* begin
-    q = factor_q;
-    sum = factor_slope[{top}] ? -(q <<< {top}) : {width}'sd0;
-    for (j = 0; j < {top}; j = j + 1) sum = sum + (factor_slope[j] ? q <<< j : {width}'sd0);
+    q = factor_0;
+    sum = factor_1[{top}] ? -(q <<< {top}) : {width}'sd0;
+    for (j = 0; j < {top}; j = j + 1) sum = sum + (factor_1[j] ? q <<< j : {width}'sd0);
   end
   always @* assert(product == sum);
   assign reached = product == -1;"""
-    return _beats(config, {"q": (0, "i_payload")}, _OPENED, body, cut=False)
+    return beats.module(unit, config.stages, {}, body)
 
 
-def arithmetic(config: PwlConfig) -> str:
+def arithmetic(unit: Opened, config: PwlConfig) -> str:
     """Whatever slope, intercept and product a beat is given, the multiplier sees its q and slope, and it leaves with
     the reference's result."""
     ranks, n = ranks_before(config), config.stages
     select, multiply = ranks["select"], ranks["multiply"]
-    shifts = [name if name in config.shift_ports else str(getattr(config, name) or 0) for name in _SHIFTS]
     fields = {
-        "q": (0, "i_payload"),
+        "q": (0, "i__payload"),
         "slope": (select, "slope"),
         "intercept": (select, "intercept"),
         "product": (multiply, "product"),
     }
-    limits = "\n".join(f"  always @* assume({s} <= {config.largest(s)});" for s in config.shift_ports)
-    body = f"""{_result(config, f"product_{n}", f"intercept_{n}", *shifts)}
-{_still(config.shift_ports)}
-{limits}
-  always @* if (v[{multiply}]) assert(factor_q == q_{multiply});
-  always @* if (v[{multiply}]) assert(factor_slope == slope_{multiply});
-  always @* if (v[{n}]) assert(y == want);
-  assign reached = v[{n}] && o_ready && stalled && want == 3;"""
-    return _beats(config, fields, _OPENED, body, cut=True)
+    body = f"""{_result(config, f"product_at_{n}", f"intercept_at_{n}", _shifts(config))}
+{beats.quasi_static(config.shift_ports)}
+{_limits(config)}
+  always @* if (v[{multiply}]) assert(factor_0 == q_at_{multiply});
+  always @* if (v[{multiply}]) assert(factor_1 == slope_at_{multiply});
+  always @* if (v[{n}]) assert(o__payload == want);
+  assign reached = v[{n}] && o__ready && stalled && want == 3;"""
+    return beats.module(unit, config.stages, fields, body)
 
 
-def handshake(config: PwlConfig) -> str:
-    """The beats that leave are the beats that came: a queue as the model, with the stall contract of `rtl.emit`."""
-    n, bits = config.stages, config.in_bits
-    ahead = [" + ".join(["3'd0", *(f"v[{k}]" for k in range(stage + 1, n + 1))]) for stage in range(n + 1)]
-    places = "\n".join(
-        f"  always @* if (v[{k}]) assert(queue[({ahead[k]})*{bits} +: {bits}] == q_{k});" for k in range(1, n + 1)
+def load(unit: Opened, config: PwlConfig) -> str:
+    """Each word that was written holds the last data written to it, whatever beats and resets come."""
+    last = len(words(config)) - 1
+    body = f"""{loading(config, None, guard=False)}
+  reg seen_reset;
+  always @(posedge clk) seen_reset <= !boot && (seen_reset || (rst && known[0] && !table__en));
+  assign reached = seen_reset && known[{last}] && threshold_0[0] && !model_{last}[0];"""
+    return beats.module(unit, config.stages, {}, body)
+
+
+def latched(unit: Opened, config: PwlConfig) -> str:
+    """Each word of a latched table that was written holds the last data written to it from the second cycle on, in
+    both halves of a cycle: nothing races the gates.
+
+    A step of the trace is half a cycle; registers sample what stood before their edge.
+    """
+    holds = []
+    for word, (here, bits) in enumerate(_addressed(config, "_taken")):
+        name = list(words(config))[word]
+        holds.append(f"  wire here_{word} = {here};")
+        holds.append(f"  always @* if (known[{word}] && !(here_{word} && !clk)) assert({name} == model_{word});")
+        holds.append(f"  always @* if (here_{word} && !clk) assert({name} == table__data_taken[{bits - 1}:0]);")
+    writes = "\n".join(
+        f"    if (here_{word}) model_{word} <= table__data_taken;\n"
+        f"    known[{word}] <= !boot && (known[{word}] || here_{word});"
+        for word in range(len(words(config)))
     )
+    models = "\n".join(f"  reg [{bits - 1}:0] model_{word};" for word, (_, bits) in enumerate(_addressed(config, "")))
+    ports = (("en", 1), ("select", 2), ("address", unit["table__address"].width), ("data", config.data_bits))
+    taken = "\n".join(
+        f"  reg [{bits - 1}:0] table__{name}_taken; always @(posedge clk) table__{name}_taken <= table__{name};\n"
+        f"  always @* assert({inner} == table__{name}_taken);"
+        for (name, bits), inner in zip(ports, LATCH_PORT, strict=True)
+    )
+    last = len(words(config)) - 1
     body = f"""
-  // what is inside, oldest beat lowest
-  reg [{(n + 1) * bits - 1}:0] queue, after_pop;
-  reg [2:0] count;
-  wire pop = o_valid & o_ready, push = i_valid & i_ready;
-  always @* after_pop = pop ? queue >> {bits} : queue;
+  (* gclk *) reg step;
+  reg clk_before;
+  always @(posedge step) clk_before <= clk;
+  always @* assume(clk != clk_before);
+  reg [{last}:0] known;
+{models}
+{taken}
+  always @* if (!clk) assert(data_held == table__data_taken);
+{chr(10).join(holds)}
   always @(posedge clk) begin
-    queue <= after_pop;
-    if (push) queue[(count - pop)*{bits} +: {bits}] <= i_payload;
-    count <= rst ? 3'd0 : count + push - pop;
+{writes}
   end
-{places}
-  always @* assert(count == {ahead[0]});
-  always @* assert(o_valid == v[{n}]);
-  always @* assert(!o_ready || i_ready);
-  always @* assert(i_ready || o_valid);
-  reg waiting;
-  reg {"signed " if config.out_shape.signed else ""}[{config.out_shape.width - 1}:0] waiting_y;
-  always @(posedge clk) begin waiting <= o_valid & !o_ready & !rst & started; waiting_y <= y; end
-  always @* if (waiting) assert(o_valid);
-  always @* if (waiting) assert(y == waiting_y);
-  assign reached = stalled && pop && push && count == {n};"""
-    return _beats(config, {"q": (0, "i_payload")}, _OPENED, body)
+  assign reached = &known && threshold_0[0] && !slope_0[0] && table__en_taken;"""
+    return beats.module(unit, config.stages, {}, body)
 
 
-def load(config: PwlConfig) -> str:
-    """Each word that was written since the reset holds the last data written to it."""
+LATCH_PORT = ("en", "select", "address", "data_taken")  # what `rtl.storage` calls the registers of its port
+
+
+def _addressed(config: PwlConfig, suffix: str) -> list[tuple[str, int]]:
+    """For each word in load order: whether the table port, its names with `suffix`, writes it; and its bits."""
+    lists = (config.entries - 1, config.in_bits), (config.entries, config.coef_bits), (config.entries, config.coef_bits)
+    return [
+        (f"table__en{suffix} && table__select{suffix} == {select} && table__address{suffix} == {address}", bits)
+        for select, (count, bits) in enumerate(lists)
+        for address in range(count)
+    ]
+
+
+def loading(config: PwlConfig, value: Callable[[int], str] | None, guard: bool = True) -> str:
+    """What was written: `known` has a bit for each word in load order, which then holds the last data written to it.
+
+    With `value`, every write is assumed to bring word k that data; without it, `model_k` follows the writes. With
+    `guard`, no beat comes before every word was written.
+    """
+    names = list(words(config))
+    writes, asserts, models = [], [], []
+    for word, (name, (here, bits)) in enumerate(zip(names, _addressed(config, ""), strict=True)):
+        if value is None:
+            models.append(f"  reg {'signed ' if words(config)[name] else ''}[{bits - 1}:0] model_{word};")
+            writes.append(f"    if ({here}) model_{word} <= table__data;")
+            holds = f"model_{word}"
+        else:
+            holds = f"{bits}'d{value(word)}"
+            asserts.append(f"  always @* if ({here}) assume(table__data[{bits - 1}:0] == {holds});")
+        writes.append(f"    known[{word}] <= !boot && (known[{word}] || ({here}));")
+        asserts.append(f"  always @* if (known[{word}]) assert($unsigned({name}) == $unsigned({holds}));")
+    if guard:
+        asserts.append("  always @* if (v != 0) assume(&known);")
+    lines = "\n".join([*models, "  always @(posedge clk) begin", *writes, "  end", *asserts])
+    return f"  reg [{len(names) - 1}:0] known;\n{lines}"
+
+
+def _computes(config: PwlConfig, table: str, shifts: Sequence[str]) -> str:
+    """Results are the reference's for the packed table T, S, C, which `table` declares."""
+    n = config.stages
+    top = f"q_at_{n}[{config.in_bits - 1}]" if config.in_signed else "1'b0"
+    return f"""{table}
+{_selected(config, f"q_at_{n}")}
+  // one bit wider than the code, so that an unsigned one keeps its value beside a signed slope
+  wire signed [{config.in_bits}:0] wide_q = {{{top}, q_at_{n}}};
+  wire signed [{config.in_bits + config.coef_bits}:0] wide_product = wide_q * want_slope;
+{_result(config, "wide_product", "want_intercept", shifts)}
+  always @* if (v[{n}]) assert(o__payload == want);
+  assign reached = v[{n}] && o__ready && index == {config.entries - 1} && stalled;"""
+
+
+def _constants(config: PwlConfig, lowered: LoweredTable) -> str:
+    words = config.words(lowered)
+    bits = [config.in_bits if word.select == 0 else config.coef_bits for word in words]
+    return _packed(config, [f"{width}'d{word.data}" for width, word in zip(bits, words, strict=True)])
+
+
+def _packed(config: PwlConfig, terms: Sequence[str]) -> str:
+    """T, S and C from the words in load order, entry 0 lowest."""
+    n = config.entries
     lists = (
-        (config.entries - 1, config.in_bits),
-        (config.entries, config.coef_bits),
-        (config.entries, config.coef_bits),
+        ("T", config.in_bits, terms[: n - 1]),
+        ("S", config.coef_bits, terms[n - 1 : 2 * n - 1]),
+        ("C", config.coef_bits, terms[2 * n - 1 :]),
     )
-    total = sum(count * bits for count, bits in lists)
-    address = (config.entries - 1).bit_length()
-    writes, asserts, base, word = [], [], 0, 0
-    for select, (count, bits) in enumerate(lists):
-        for k in range(count):
-            place = f"[{base + bits - 1}:{base}]"
-            chosen = f"en && select == {select} && address == {k}"
-            writes.append(f"    if ({chosen}) begin model{place} <= data; known[{word}] <= 1; end")
-            asserts.append(f"  always @* if (known[{word}]) assert(words{place} == model{place});")
-            base, word = base + bits, word + 1
-    body = "\n".join(asserts)
-    steps = "\n".join(writes)
-    return f"""
-module check(input clk, input rst, input en, input [1:0] select, input [{address - 1}:0] address,
-             input [{config.data_bits - 1}:0] data, output reached);
-  wire [{total - 1}:0] words;
-  unit dut(.clk(clk), .rst(rst), .table__en(en), .table__select(select), .table__address(address), .table__data(data),
-           .words(words));
-  reg [{total - 1}:0] model;
-  reg [{word - 1}:0] known;
-  always @(posedge clk) begin
-{steps}
-    if (rst) known <= 0;
-  end
-{body}
-  assign reached = known[0] && known[{word - 1}] && words[0] && !words[{total - 1}];
-endmodule
-"""
+    return "\n".join(
+        f"  wire [{bits * len(part) - 1}:0] {name} = {{{', '.join(reversed(part))}}};" for name, bits, part in lists
+    )
 
 
-_SHIFTS = ("intercept_shift", "output_shift")
-_OPENED = """, .thresholds(T), .slopes(S), .intercepts(C), .slope(slope), .intercept(intercept),
-           .product(product), .factor_q(factor_q), .factor_slope(factor_slope)"""
-
-
-def _packed(values: Sequence[int], bits: int) -> tuple[int, int]:
-    return sum((v & ((1 << bits) - 1)) << (k * bits) for k, v in enumerate(values)), bits * len(values)
+def _packed_words(config: PwlConfig) -> str:
+    return _packed(config, list(words(config)))
 
 
 def _word(packed: str, k: str, bits: int, signed: bool) -> str:
     return f"{'$signed' if signed else '$unsigned'}({packed}[{bits}*{k} +: {bits}])"
 
 
-def _still(names: Sequence[str]) -> str:
-    """Assume that inputs never change."""
-    return "\n".join(f"  reg [255:0] {n}_before; always @(posedge clk) {n}_before <= {n};\n"
-                     f"  always @* if (started) assume({n}_before == {n});" for n in names)  # fmt: skip
+def _sorted(config: PwlConfig) -> str:
+    """Assume that the thresholds are sorted where a beat is inside."""
+    bits, signed = config.in_bits, config.in_signed
+    return f"""
+  integer i;
+  reg sorted;
+  always @* begin
+    sorted = 1;
+    for (i = 1; i < {config.entries - 1}; i = i + 1)
+      if ({_word("T", "i", bits, signed)} < {_word("T", "(i-1)", bits, signed)}) sorted = 0;
+  end
+  always @* if (v != 0) assume(sorted);"""
+
+
+def _shifts(config: PwlConfig) -> list[str]:
+    return [name if name in config.shift_ports else str(getattr(config, name) or 0) for name in SHIFTS]
+
+
+def _limits(config: PwlConfig) -> str:
+    """Assume that shifts stay in the range that the unit is built for."""
+    return "\n".join(f"  always @* assume({s} <= {config.largest(s)});" for s in config.shift_ports)
 
 
 def _selected(config: PwlConfig, q: str) -> str:
@@ -198,78 +290,23 @@ def _selected(config: PwlConfig, q: str) -> str:
   wire signed [{bits - 1}:0] want_intercept = {_word("C", "index", bits, True)};"""
 
 
-def _result(config: PwlConfig, product: str, intercept: str, intercept_shift: str, output_shift: str) -> str:
+def _result(config: PwlConfig, product: str, intercept: str, shifts: Sequence[str]) -> str:
     """`want`: the reference's formula for a product and an intercept, half added before the shift."""
     width = config.acc_bits + 1
     high = width - 1
+    intercept_shift, output_shift = shifts
     acc = f"""
   wire signed [{high}:0] wide_intercept = {intercept};
   wire signed [{high}:0] acc = {product} + (wide_intercept <<< {intercept_shift});"""
     if config.output == "acc":
         return f"{acc}\n  wire signed [{high}:0] want = acc;"
-    low, top = code_range(config.out_bits, config.out_signed)
-    return f"""{acc}
-  wire signed [{high}:0] half = {output_shift} == 0 ? {width}'sd0 : {width}'sd1 <<< ({output_shift} - 1);
-  wire signed [{high}:0] rounded = (acc + half) >>> {output_shift};
-  wire signed [{high}:0] want = rounded > {top} ? {top} : rounded < {low} ? {low} : rounded;"""
+    return acc + rounded("acc", output_shift, width, *code_range(config.out_bits, config.out_signed))
 
 
-def _beats(config: PwlConfig, fields: dict[str, tuple[int, str]], extra: str, body: str, cut: bool = False) -> str:
-    """The module: ports, the unit, valid bits and shadow fields {name: (rank where it appears, wire)}, then `body`."""
-    sign = {True: "signed ", False: ""}
-    coefficient = f"signed [{config.coef_bits - 1}:0]"
-    shapes = {
-        "q": f"{sign[config.in_signed]}[{config.in_bits - 1}:0]",
-        "slope": coefficient,
-        "intercept": coefficient,
-        "product": f"signed [{config.in_bits + config.coef_bits - 1}:0]",
-    }
-    given = [f"input {shapes[name]} {name}" for name in ("slope", "intercept", "product")] if cut else []
-    wires = [] if cut or not extra else [f"  wire {shapes[name]} {name};" for name in ("slope", "intercept", "product")]
-    if extra:
-        given += [f"input [{config.in_bits * (config.entries - 1) - 1}:0] T"]
-        given += [f"input [{config.coef_bits * config.entries - 1}:0] {name}" for name in "SC"]
-        wires += [f"  wire {shapes['q']} factor_q;", f"  wire {coefficient} factor_slope;"]
-    for name in config.shift_ports:
-        given.append(f"input [{config.largest(name).bit_length() - 1}:0] {name}")
-        extra += f", .{name}({name})"
-    moves, shadows = [], []
-    for name, (start, wire) in fields.items():
-        shadows.append(f"  wire {shapes[name]} {name}_{start} = {wire};")
-        for k in range(start + 1, config.stages + 1):
-            shadows.append(f"  reg {shapes[name]} {name}_{k};")
-            moves.append(f"      {name}_{k} <= {name}_{k - 1};")
-    ports = ",\n             ".join(
-        [
-            "input clk, input rst, input i_valid",
-            f"input {shapes['q']} i_payload",
-            "input o_ready",
-            *given,
-            "output reached",
-        ]
-    )
-    lines = "\n".join([*wires, *shadows])
-    steps = "\n".join(moves)
-    n = config.stages
+def rounded(value: str, shift: str, width: int, low: int, top: int, zero_point: str = "0") -> str:
+    """`want`: the signed `value` of `width` bits (one of them spare), half added, shifted right, moved, clamped."""
+    high = width - 1
     return f"""
-module check({ports});
-  wire i_ready, o_valid;
-  wire {sign[config.out_shape.signed]}[{config.out_shape.width - 1}:0] y;
-  unit dut(.clk(clk), .rst(rst), .i__valid(i_valid), .i__payload(i_payload), .i__ready(i_ready), .o__valid(o_valid),
-           .o__ready(o_ready), .o__payload(y){extra});
-  reg [{n}:1] v_held;
-  wire [{n}:0] v = {{v_held, i_valid}};
-  reg started = 0, stalled = 0;
-{lines}
-  always @(posedge clk) begin
-    started <= 1;
-    stalled <= !rst & (stalled | (o_valid & !o_ready));
-    if (i_ready) begin
-      v_held <= v[{n - 1}:0];
-{steps}
-    end
-    if (rst) v_held <= 0;
-  end
-{body}
-endmodule
-"""
+  wire signed [{high}:0] half = {shift} == 0 ? {width}'sd0 : {width}'sd1 <<< ({shift} - 1);
+  wire signed [{high}:0] rounded = (({value} + half) >>> {shift}) + {zero_point};
+  wire signed [{high}:0] want = rounded > {top} ? {top} : rounded < {low} ? {low} : rounded;"""

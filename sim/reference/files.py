@@ -1,7 +1,10 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and a folder is one run's at a time."""
 
 import contextlib
+import errno
+import fcntl
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sim.reference.errors import InputError
@@ -14,17 +17,32 @@ def write_whole(path: str | Path, data: bytes | str) -> Path:
         InputError: the folder cannot be made or written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    write_together({path: data})
+    return path
+
+
+def write_together(files: Mapping[Path, bytes | str]) -> None:
+    """Write files that belong together: all are written beside their places before the first is renamed into its own.
+
+    Raises:
+        InputError: one of them cannot be written, and then none is.
+    """
+    partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in files}
+    path = next(iter(files))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
-        partial.replace(path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            partials[path].write_bytes(data.encode() if isinstance(data, str) else data)
+        for path, partial in partials.items():
+            partial.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return path
+        for partial in partials.values():
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
 
 def read_text(path: str | Path) -> str:
@@ -35,3 +53,23 @@ def read_text(path: str | Path) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: must be UTF-8 text") from None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this run, making it where there is none.
+
+    Raises:
+        InputError: another run holds it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{folder}: another run is writing here") from None
+        yield

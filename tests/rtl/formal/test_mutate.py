@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from rtl.formal import mutate as module
 from rtl.formal.mutate import SYNTHESISE, main, mutate
 from rtl.formal.netlist import Netlist, differ, of_copy_0
-from rtl.formal.prove import as_verilog, yosys
+from rtl.formal.opened import opened
+from rtl.formal.prove import outcome, yosys
+from rtl.formal.stimulus import cycles
 from rtl.pwl import Pwl, PwlConfig
 
 SMALL = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
@@ -25,10 +28,28 @@ def test_the_same_seed_gives_the_same_faults():
 
 def test_vectors_that_send_nothing_kill_nothing_and_the_command_exits_with_1(monkeypatch, capsys):
     idle = dict.fromkeys(("i__valid", "i__payload", "o__ready", "rst"), 0)
-    monkeypatch.setattr(module, "_stimulus", lambda *_: iter([idle | {"rst": 1}, idle, idle]))
+    monkeypatch.setattr(module, "cycles", lambda *_: (step for step in [idle | {"rst": 1}, idle, idle]))
     assert main(["--width", "4", "--entries", "2", "--count", "10"]) == 1
     out = capsys.readouterr().out
     assert out.count("survived: mutate -mode") >= 5
+
+
+def test_a_code_that_is_offered_stays_offered_until_it_is_taken_and_every_code_is():
+    rng = np.random.default_rng(0)
+    steps = cycles(rng, SMALL, 4)
+    before, taken, sent, held = next(steps), False, [], 0
+    while True:
+        try:
+            step = steps.send(taken)
+        except StopIteration:
+            break
+        if before["i__valid"] and not taken:
+            assert (step["i__valid"], step["i__payload"]) == (1, before["i__payload"])
+            held += 1
+        taken = bool(step["i__valid"] and rng.random() < 0.5)
+        sent += [step["i__payload"]] * taken
+        before = step
+    assert held > 20 and [sorted(sent[k : k + 16]) for k in range(0, 64, 16)] == [list(range(16))] * 4
 
 
 def test_a_netlist_that_differs_from_the_reference_is_an_error_and_no_score(monkeypatch):
@@ -39,7 +60,7 @@ def test_a_netlist_that_differs_from_the_reference_is_an_error_and_no_score(monk
 
 
 def test_a_survivor_is_equivalent_only_where_the_solver_proves_it(tmp_path):
-    (tmp_path / "unit.v").write_text(as_verilog(Pwl(SMALL)))
+    (tmp_path / "unit.v").write_text(opened(Pwl(SMALL)).text)
     (tmp_path / "list.ys").write_text(SYNTHESISE.format(candidates=200, seed=1))
     yosys(tmp_path, "list.ys")
     commands = (tmp_path / "faults.txt").read_text().splitlines()
@@ -47,6 +68,16 @@ def test_a_survivor_is_equivalent_only_where_the_solver_proves_it(tmp_path):
     assert module._survivor(tmp_path, gates[0], 60) == "survived"
     assert module._survivor(tmp_path, "mutate -mode none -module unit", 60) == "equivalent"
     assert module._survivor(tmp_path, "mutate -mode inv -module unit -cell x -port Q ", 60) == "survived"
+
+
+def test_a_survivor_that_the_solver_cannot_decide_in_time_counts_as_one(tmp_path):
+    none = "mutate -mode none -module unit"
+    wide = PwlConfig(entries=2, in_bits=12, coef_bits=12, out_bits=12, stages=1)
+    (tmp_path / "unit.v").write_text(opened(Pwl(wide)).text)
+    (tmp_path / "list.ys").write_text(SYNTHESISE.format(candidates=1, seed=1))
+    yosys(tmp_path, "list.ys")
+    assert module._survivor(tmp_path, none, 1) == "survived"
+    assert outcome(yosys(tmp_path, "compare.ys", 1)) == "undecided"
 
 
 def gates(cells: dict[str, tuple[str, dict]], ports: dict[str, tuple[str, list]]) -> str:

@@ -1,19 +1,30 @@
 """The proofs hold, the seeded faults are refuted, and a proof that says nothing is called vacuous."""
 
+import re
 import sys
 from dataclasses import replace
 
 import pytest
 
-from rtl.formal.__main__ import EXAMPLE, main, table_faults
+from rtl.formal.__main__ import EXAMPLE, SHORT, SMALL, main, table_faults
 from rtl.formal.faults import FAULTS, faulty
-from rtl.formal.prove import Proof, proofs, table_proof
-from rtl.pwl import PwlConfig
+from rtl.formal.opened import opened
+from rtl.formal.prove import Proof, latch_proof, proofs, stored_proof, table_proof, whole_proof
+from rtl.formal.scaling import scaling_proofs
+from rtl.pwl import Pwl, PwlConfig
 from sim.reference import LoweredTable
 
-SMALL = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
-CLAIMS = proofs(SMALL)
-NAMES = ["selection", "product", "arithmetic", "handshake", "load"]
+FOUR_BITS = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
+TWO_ENTRIES = replace(SMALL, entries=2, stages=1)
+CLAIMS = [
+    *proofs(FOUR_BITS),
+    whole_proof(TWO_ENTRIES),
+    latch_proof(FOUR_BITS),
+    stored_proof(SHORT, stages=2),
+    *scaling_proofs(),
+]
+NAMES = [proof.name for proof in CLAIMS]
+SEEDED = {"flipped table bit", "> for >=", "wrong rounding constant", "dropped beat"}
 
 
 def test_a_unit_with_a_table_wired_in_is_proved_to_compute_it():
@@ -27,16 +38,16 @@ def test_a_table_of_an_unsigned_unit_with_falling_entries_is_proved_too():
 
 
 @pytest.mark.parametrize("proof", CLAIMS, ids=NAMES)
-def test_every_sorted_table_the_handshake_and_loading_are_proved_for_a_small_unit(proof):
+def test_every_claim_is_proved_for_a_small_unit(proof):
     result = proof.run()
     assert result.outcome == "proved" and result.assertions == proof.check.count("assert(") > 0
 
 
 SHAPES = {
-    "one stage": replace(SMALL, stages=1),
+    "one stage": replace(FOUR_BITS, stages=1),
     "unsigned": PwlConfig(3, 5, False, 4, 6, False, stages=2),
     "accumulator": PwlConfig(5, 4, True, 5, output="acc", stages=2),
-    "six stages": replace(SMALL, stages=6),
+    "six stages": replace(FOUR_BITS, stages=6),
 }
 
 
@@ -47,7 +58,7 @@ def test_other_shapes_of_the_unit_are_proved_too(shape):
         assert proof.run().outcome == "proved", proof.name
 
 
-@pytest.mark.parametrize("proof", faulty(CLAIMS), ids=[fault.name for fault in FAULTS])
+@pytest.mark.parametrize("proof", faulty(CLAIMS), ids=[f"{fault.proof}, {fault.name}" for fault in FAULTS])
 def test_a_seeded_fault_is_refuted(proof):
     assert proof.run().outcome == "refuted"
 
@@ -57,8 +68,29 @@ def test_a_flipped_table_bit_is_refuted(proof):
     assert proof.run().outcome == "refuted"
 
 
-def test_every_claim_has_a_fault_that_refutes_it():
+def test_every_claim_has_a_fault_that_refutes_it_and_the_claims_about_a_whole_unit_have_each_of_the_four():
     assert {fault.proof for fault in FAULTS} == set(NAMES)
+    for claim in ("stored", "whole"):
+        assert {fault.name.removeprefix("a ") for fault in FAULTS if fault.proof == claim} == SEEDED
+
+
+def test_a_unit_that_is_opened_is_the_emitted_text_but_for_its_ports_and_the_drivers_of_what_is_cut():
+    plain = opened(Pwl(FOUR_BITS))
+    shown = plain.shown({"slope": True, "threshold_0": True}).factors((True, True))
+
+    def body(text: str) -> list[str]:
+        return [line for line in text.splitlines() if not line.startswith("module unit(")]
+
+    added = [line for line in body(shown.text) if line not in body(plain.text)]
+    assert [line for line in body(shown.text) if line not in added] == body(plain.text)
+    assert (
+        all(re.match(r"  (output \[\d+:0\] \w+;|assign factor_\d = .*;)$", line) for line in added) and len(added) == 6
+    )
+    cut = body(plain.cut({"slope": True}).text)
+    assert [line for line in body(plain.text) if line not in cut] == [
+        line for line in body(plain.text) if line.startswith("  assign slope = ")
+    ]
+    assert [line for line in cut if line not in body(plain.text)] == ["  input [3:0] slope;"]
 
 
 def test_a_fault_that_does_not_touch_the_unit_is_an_error():
@@ -66,11 +98,26 @@ def test_a_fault_that_does_not_touch_the_unit_is_an_error():
         replace(FAULTS[0], pattern="no such text", put="").into(CLAIMS[0])
 
 
-@pytest.mark.parametrize("assumption", ["1'b0", "!i_valid", "!o_valid"])
-def test_a_proof_whose_assumptions_exclude_every_beat_is_vacuous_and_not_proved(assumption):
-    proof = CLAIMS[2]
-    silent = replace(proof, check=proof.check.replace("endmodule", f"  always @* assume({assumption});\nendmodule"))
-    assert silent.run().outcome == "vacuous"
+def assuming(proof: Proof, condition: str) -> Proof:
+    return replace(proof, check=proof.check.replace("endmodule", f"  always @* assume({condition});\nendmodule"))
+
+
+@pytest.mark.parametrize("proof", CLAIMS, ids=NAMES)
+def test_a_claim_whose_assumptions_exclude_everything_is_vacuous_and_not_proved(proof):
+    assert assuming(proof, "1'b0").run().outcome == "vacuous"
+
+
+@pytest.mark.parametrize("name, condition", [
+    ("selection", "!i__valid"), ("arithmetic", "!o__valid"), ("handshake", "!i__valid"), ("load", "!table__en"),
+    ("latches", "!table__en"), ("normaliser's handshake", "!o__ready"),
+])  # fmt: skip
+def test_a_claim_whose_assumptions_exclude_what_it_is_about_is_vacuous(name, condition):
+    assert assuming(CLAIMS[NAMES.index(name)], condition).run().outcome == "vacuous"
+
+
+def test_a_claim_that_the_solver_cannot_decide_in_time_is_undecided_and_not_proved():
+    wide = next(proof for proof in proofs(PwlConfig(2, 14, True, 14, 14)) if proof.name == "product")
+    assert wide.run(timeout=1).outcome == "undecided"
 
 
 def test_an_assertion_that_does_not_reach_the_solver_is_an_error():
@@ -91,10 +138,14 @@ def test_the_command_exits_with_1_where_a_claim_does_not_hold(monkeypatch, capsy
     from rtl.formal import __main__ as command
 
     monkeypatch.setattr(command, "table_proofs", lambda lowered: table_faults(lowered)[:1])
-    for name in ("proofs", "faulty", "table_faults"):
+    monkeypatch.setattr(command, "stored_proof", lambda *_: assuming(CLAIMS[0], "1'b0"))
+    for name in ("proofs", "faulty", "table_faults", "small_proofs", "scaling_proofs"):
         monkeypatch.setattr(command, name, lambda *_: [])
     assert main([]) == 1
-    assert capsys.readouterr().out.startswith("BAD refuted")
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["BAD", "refuted"],
+        ["BAD", "vacuous"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,42 @@
+"""`python -m cost_model {unit,...}`: what a unit costs, and where the figure comes from."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cost_model.gate_level import GateLevelError
+from sim.reference.command import Parser, run
+
+EXAMPLE = """examples:
+  python -m cost_model unit --format INT8
+  python -m cost_model unit --format INT8 --liberty sg13g2_stdcell_typ_1p20V_25C.lib --period 8 --stages 2
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code: 1 where a netlist differs from its vectors."""
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.do(arguments)
+    except GateLevelError as error:
+        print(f"FAILED {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m cost_model",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    from cost_model.commands import COMMANDS
+
+    for add in COMMANDS:
+        add(commands)
+    return parser

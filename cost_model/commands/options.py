@@ -1,0 +1,70 @@
+"""What several subcommands take."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cost_model import library
+from cost_model.cache import CACHE
+from cost_model.gate_level import SIMULATORS
+from cost_model.power import PowerParameters
+from cost_model.synthesis import MULTIPLIERS, Flow
+from sim.reference import InputError
+
+PERIOD_S = 8e-9  # of the library that the recorded stage counts are for
+
+
+def add_flow(parser: argparse.ArgumentParser) -> None:
+    """The library and how to map to it."""
+    parser.add_argument("--liberty", type=Path, metavar="FILE", help="a cell library (the shipped gate equivalents)")
+    parser.add_argument("--period", type=float, default=PERIOD_S * 1e9, metavar="NS", help="clock period in ns (8)")
+    parser.add_argument("--multiplier", choices=MULTIPLIERS, default="tree", help="multiplier style (tree)")
+
+
+def add_power(parser: argparse.ArgumentParser) -> None:
+    """What power depends on beside the netlist."""
+    parser.add_argument("--wire-load", type=float, default=0.0, metavar="FF", help="wire per driven pin in fF (0)")
+    parser.add_argument("--glitches", type=float, default=1.0, metavar="X", help="toggles per settled toggle (1)")
+    parser.add_argument("--activity", type=float, default=1.0, metavar="SHARE", help="cycles with a beat, 0..1 (1)")
+    parser.add_argument("--gated", type=float, default=0.0, metavar="SHARE", help="clock energy saved, 0..1 (0)")
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The simulator, the cache, the output."""
+    parser.add_argument("--simulator", choices=SIMULATORS, default="verilator", help="for the netlist (verilator)")
+    parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"netlists and toggles ({CACHE})")
+    parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
+
+
+def flow(arguments: argparse.Namespace) -> Flow:
+    """Mapped for the period where the library has delays; the shipped one has none."""
+    liberty = arguments.liberty or library.GATE_EQUIVALENTS
+    if not arguments.period > 0:
+        raise InputError(f"--period must be above 0, not {arguments.period}")
+    physical = library.load(liberty).has_energies
+    return Flow(liberty, arguments.period * 1e-9 if physical else None, arguments.multiplier)
+
+
+def parameters(arguments: argparse.Namespace) -> PowerParameters:
+    """As given."""
+    return PowerParameters(arguments.wire_load * 1e-15, arguments.glitches, arguments.activity, arguments.gated)
+
+
+def print_table(columns: list[str], rows: list[list[Any]]) -> None:
+    """Aligned text; numbers to the right."""
+    texts = [columns, *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(line[k]) for line in texts) for k in range(len(columns))]
+    for number, line in enumerate(texts):
+        cells = []
+        for k, (text, width) in enumerate(zip(line, widths, strict=True)):
+            left = isinstance((rows[0] if rows else line)[k], str)
+            cells.append(text.ljust(width) if left else text.rjust(width))
+        print("  ".join(cells).rstrip())
+        if number == 0:
+            print("  ".join("-" * width for width in widths))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,205 @@
+"""What can be costed: a unit, the vectors that its netlist must pass, and those whose toggles count as its work.
+
+**The reference unit** of every headline: one width for input, coefficients and output, table in flip-flops, parallel
+comparators, streams that stall on both sides, intercept shift 0..7 and output shift 0..15 as inputs.
+
+**The work** of a piecewise-linear unit is GELU on real inputs: 4,096 values that reached the first GELU of a small
+transformer (scikit-learn's digits, `data/gelu_inputs.npy`), in the order in which they came, quantised to the unit's
+format; the table is fitted at the unit's own precision. The input scale is the largest that keeps [-4, 4) and the
+intercept shift within the unit's range: 2^-5 for 8 bits, 2^-7 for wider ones.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtl.pwl import PwlConfig
+from sim.devices import Device, device
+from sim.floating_vectors import float_pwl_set, random_float_pwl_set
+from sim.pwl_vectors import corners, pwl_set
+from sim.reference import InputError, LoweredTable, PwlTable, floating
+from sim.reference.arithmetic import code_range
+from sim.reference.float_pwl import FloatTable
+from sim.reference.floating import FP16, FP32
+from sim.vectors import VectorSet
+
+INPUTS = Path(__file__).parent / "data" / "gelu_inputs.npy"
+SHIFTS = {"max_intercept_shift": 7, "max_output_shift": 15}  # the reference unit's
+INTEGER_FORMATS = {"INT8": 8, "INT16": 16, "INT32": 32}
+FLOAT_FORMATS = {"FP16": FP16, "FP32": FP32}
+FORMATS = (*INTEGER_FORMATS, *FLOAT_FORMATS)
+CHECK_TABLES, CHECK_CODES = 12, 120  # random tables in a netlist's check, and random codes for each
+
+
+@dataclass(frozen=True)
+class Design:
+    """A unit to be costed.
+
+    `work` is the set of vectors whose toggles are counted, `checks` are further sets that the netlist must pass.
+    `stalls` is False where `o__ready` is tied to 1, which only serves to see what the stall logic costs.
+    """
+
+    name: str
+    format: str
+    work: VectorSet
+    checks: tuple[VectorSet, ...]
+    stalls: bool = True
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def device(self) -> Device:
+        """The unit's Verilog and ports."""
+        unit = device(self.work)
+        return unit if self.stalls else _without_stalls(unit)
+
+    @property
+    def unit(self) -> str:
+        return self.work.unit
+
+    @property
+    def stages(self) -> int:
+        return self.device.latency
+
+
+def pwl_design(
+    entries: int = 8,
+    in_bits: int = 8,
+    coef_bits: int | None = None,
+    out_bits: int | None = None,
+    stages: int = 3,
+    storage: str = "flops",
+    output: str = "code",
+    output_shift_fixed: bool = False,
+    stalls: bool = True,
+    full_shifts: bool = False,
+) -> Design:
+    """A piecewise-linear unit; by default the reference unit. Widths not given are the input's.
+
+    `output_shift_fixed` makes the unit for one output shift, `full_shifts` for every shift that its widths can need
+    (then the inputs use the whole width). Raises `InputError` for what `rtl.pwl.PwlConfig` refuses.
+    """
+    coef_bits, out_bits = coef_bits or in_bits, out_bits or in_bits
+    scale = in_bits - 3 if full_shifts else min(in_bits - 3, SHIFTS["max_intercept_shift"])
+    table = gelu_table(entries, in_bits, coef_bits, out_bits, scale)
+    widest = max(in_bits + coef_bits, coef_bits + SHIFTS["max_intercept_shift"]) + 1  # the accumulator
+    limit = in_bits + coef_bits - 1 if full_shifts else min(SHIFTS["max_output_shift"], widest)
+    lowered = _lowered(table, scale, limit, output)
+    changes: dict[str, Any] = {"stages": stages, "output": output, "storage": storage}
+    if storage == "constants":
+        changes |= {"intercept_shift": lowered.intercept_shift, "max_intercept_shift": None}
+    elif not full_shifts:
+        changes["max_intercept_shift"] = SHIFTS["max_intercept_shift"]
+    if output == "code":
+        if output_shift_fixed or storage == "constants":
+            changes |= {"output_shift": lowered.output_shift, "max_output_shift": None}
+        else:
+            changes["max_output_shift"] = limit
+    if storage == "constants":
+        changes["constants"] = lowered
+    work = pwl_set("gelu", [(lowered, codes(scale, in_bits))], {"table": table.digest}, entries, **changes)
+    checks = () if storage == "constants" else (_checks(PwlConfig(**work.configuration)),)
+    name = f"INT{in_bits}" if in_bits == coef_bits == out_bits else f"INT{in_bits}x{coef_bits}x{out_bits}"
+    parameters = dict(
+        entries=entries, in_bits=in_bits, coef_bits=coef_bits, out_bits=out_bits, stages=stages, storage=storage,
+        output=output, output_shift_fixed=output_shift_fixed, stalls=stalls, full_shifts=full_shifts,
+    )  # fmt: skip
+    return Design(f"pwl-{name}-{entries}", name, work, checks, stalls, parameters)
+
+
+def float_design(number: str = "FP32", entries: int = 8, stages: int = 3, storage: str = "flops") -> Design:
+    """The floating-point unit; its table is the 32-bit integer fit's, rounded to the format.
+
+    Raises `InputError` for what `rtl.floating.pwl.FloatPwlConfig` refuses.
+    """
+    if number not in FLOAT_FORMATS:
+        raise InputError(f"format must be one of {', '.join(FLOAT_FORMATS)}, not {number!r}")
+    float_format = FLOAT_FORMATS[number]
+    table = FloatTable.of_table(float_format, gelu_table(entries, 32, 32, 32, SHIFTS["max_intercept_shift"]))
+    inputs = floating.encode(float_format, np.load(INPUTS).astype(np.float64))
+    changes = {"entries": entries, "stages": stages, "storage": storage}
+    work = float_pwl_set("gelu", [(table, inputs)], {"table": "gelu"}, **changes)
+    checks: tuple[VectorSet, ...] = ()
+    if storage != "constants":
+        checks = (random_float_pwl_set("random", float_format, 0, CHECK_TABLES, entries, CHECK_CODES, **changes),)
+    return Design(f"pwl-{number}-{entries}", number, work, checks, parameters=changes)
+
+
+def reference_unit(number: str, entries: int, stages: int, **changes: Any) -> Design:
+    """The reference unit in a format: INT8, INT16, INT32, FP16 or FP32; `changes` as for the format's own design."""
+    if number in INTEGER_FORMATS:
+        return pwl_design(entries, INTEGER_FORMATS[number], stages=stages, **changes)
+    return float_design(number, entries, stages, **changes)
+
+
+def codes(scale: int, bits: int) -> np.ndarray:
+    """The real inputs as codes at 2**-scale; int64, saturated."""
+    values = np.load(INPUTS).astype(np.float64)
+    return np.clip(np.floor(values * 2.0**scale + 0.5), *code_range(bits, True)).astype(np.int64)
+
+
+@lru_cache(maxsize=256)
+def gelu_table(entries: int, in_bits: int, coef_bits: int, out_bits: int, scale: int) -> PwlTable:
+    """GELU fitted for one scale with the coefficients' full precision; the same arguments give the same table."""
+    from ga_search.config import FitConfig
+    from ga_search.fit import fit
+    from ga_search.problem import prepare
+
+    fraction = coef_bits - 2  # slopes of GELU reach 1.13
+    config = FitConfig(
+        "gelu", entries, scales=(scale,), in_bits=in_bits, coef_bits=coef_bits, out_bits=out_bits,
+        slope_frac_bits=fraction, intercept_frac_bits=fraction, certificate=False,
+    )  # fmt: skip
+    return fit(prepare(config))[0]
+
+
+def _lowered(table: PwlTable, scale: int, limit: int, output: str) -> LoweredTable:
+    if output == "acc":
+        return table.lower(scale)
+    finest = table.slope_frac_bits + scale
+    return table.lower(scale, max(min(table.out_bits - 3, finest), finest - limit))
+
+
+def _checks(config: PwlConfig) -> VectorSet:
+    """Random tables with every shift the unit takes, random codes and the corners."""
+    rng = np.random.default_rng(0)
+    loads = []
+    for _ in range(CHECK_TABLES):
+        low, high = code_range(config.in_bits, config.in_signed)
+        coefficients = rng.integers(*code_range(config.coef_bits, True), (2, config.entries), endpoint=True)
+        shifts = [_draw(rng, config, name) for name in ("intercept_shift", "output_shift")]
+        lowered = LoweredTable(
+            thresholds=tuple(np.sort(rng.integers(low, high, config.entries - 1, endpoint=True)).tolist()),
+            slopes=tuple(coefficients[0].tolist()),
+            intercepts=tuple(coefficients[1].tolist()),
+            intercept_shift=shifts[0],
+            output_shift=None if config.output == "acc" else shifts[1],
+            s=0,
+            **{key: getattr(config, key) for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")},
+        )
+        loads.append((lowered, corners(lowered, rng, CHECK_CODES)))
+    shape = {key: value for key, value in asdict(config).items() if key != "constants"}
+    return pwl_set("random", loads, {"seed": 0}, **shape)
+
+
+def _draw(rng: np.random.Generator, config: PwlConfig, name: str) -> int:
+    fixed = getattr(config, name)
+    return int(rng.integers(0, config.largest(name), endpoint=True)) if fixed is None else fixed
+
+
+def _without_stalls(unit: Device) -> Device:
+    """`unit` with `o__ready` tied to 1 inside."""
+    head = re.search(rf"\bmodule {unit.module}\(([^)]*)\);", unit.verilog)
+    assert head, "Amaranth writes the ports' names in the head"
+    core = re.sub(rf"\bmodule {unit.module}\b", f"module {unit.module}_core", unit.verilog)
+    widths = {m[2]: m[1] or "" for m in re.finditer(r"^\s*(?:input|output)\s+(\[[^\]]*\] )?(\w+);", core, re.MULTILINE)}
+    kinds = {m[2]: m[1] for m in re.finditer(r"^\s*(input|output)\s+(?:\[[^\]]*\] )?(\w+);", core, re.MULTILINE)}
+    ports = [name.strip() for name in head[1].split(",")]
+    declared = ", ".join(f"{kinds[p]} {widths[p]}{p}" for p in ports)
+    joined = ", ".join(f".{p}({'1' + chr(39) + 'b1' if p == 'o__ready' else p})" for p in ports)
+    text = f"{core}\nmodule {unit.module}({declared});\n  {unit.module}_core core({joined});\nendmodule\n"
+    return replace(unit, verilog=text)

@@ -1,0 +1,78 @@
+"""One design through the whole chain: synthesis, its vectors at gate level, toggles, power, and where it all goes."""
+
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cost_model.breakdown import Part, kept_wires, parts
+from cost_model.cache import CACHE
+from cost_model.designs import Design
+from cost_model.gate_level import GateLevel
+from cost_model.netlist import Netlist
+from cost_model.power import Power, PowerParameters, power
+from cost_model.synthesis import Flow, Synthesis, synthesise
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A design's area and power with all that they follow from; `parts` is empty where no breakdown was asked for."""
+
+    design: Design
+    synthesis: Synthesis
+    power: Power
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def area(self) -> float:
+        """In the library's unit."""
+        return self.synthesis.area
+
+    def row(self, clock_hz: float | None) -> dict[str, Any]:
+        """JSON values; watts at `clock_hz` where the library gives energies, else the switching proxy."""
+        physical = self.power.physical and clock_hz is not None
+        return {
+            "unit": self.design.unit,
+            "format": self.design.format,
+            "stages": self.design.stages,
+            "library": self.synthesis.netlist.library.name,
+            "multiplier": self.synthesis.flow.multiplier,
+            "area": self.area,
+            "area_unit": self.synthesis.area_unit,
+            "power_w": self.power.watts(clock_hz) if physical and clock_hz else None,
+            "energy_per_cycle_j": self.power.energy if self.power.physical else None,
+            "leakage_w": self.power.leakage_w if self.power.physical else None,
+            "switching_proxy": None if self.power.physical else self.power.energy,
+            "clock_hz": clock_hz if physical else None,
+            "parts": [dict(component=p.component, area=float(p.area), energy=p.energy) for p in self.parts],
+            "source": self.synthesis.source | self.power.source | {"bitwright": metadata.version("bitwright")},
+        }
+
+
+def measure(
+    design: Design,
+    flow: Flow,
+    parameters: PowerParameters | None = None,
+    simulator: str = "verilator",
+    breakdown: bool = False,
+    cache: Path = CACHE,
+) -> Measured:
+    """Synthesise, check every vector on the netlist, count toggles. No figure comes from a netlist that fails.
+
+    Raises `cost_model.gate_level.GateLevelError` where a netlist's result differs.
+    """
+    synthesis = synthesise(design.device.verilog, design.device.module, flow, cache)
+    spent = _power(design, synthesis.netlist, parameters, simulator, cache)
+    found: tuple[Part, ...] = ()
+    if breakdown:
+        wires = kept_wires(design.device.verilog)
+        kept = synthesise(design.device.verilog, design.device.module, replace(flow, keep=wires), cache).netlist
+        energies = _power(design, kept, parameters, simulator, cache).by_instance
+        found = tuple(parts(synthesis.netlist, kept, energies, spent.energy))
+    return Measured(design, synthesis, spent, found)
+
+
+def _power(design: Design, netlist: Netlist, parameters: PowerParameters | None, simulator: str, cache: Path) -> Power:
+    gates = GateLevel(netlist, design.device, simulator, cache)
+    verified = gates.verify([design.work, *design.checks], design.stalls)
+    return power(netlist, gates.activity(design.work), verified, parameters)

@@ -1,0 +1,118 @@
+"""Small weights and models that several tests use."""
+
+import itertools
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from quant.plan import Settings
+from quant.quantisers import QuantisedWeight, quantise_weight
+
+SETTINGS = [
+    Settings(weight_bits=bits, weight_symmetric=symmetric, weight_granularity=granularity, group_size=size)
+    for bits, symmetric, (granularity, size) in itertools.product(
+        (2, 3, 4, 8), (True, False), (("channel", None), ("group", 16), ("tensor", None))
+    )
+]
+
+
+def quantised(settings: Settings, seed: int = 0, shape: tuple[int, int] = (32, 64)) -> QuantisedWeight:
+    """A quantised matrix of normal weights whose channels differ in size."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(shape, generator=generator) * torch.logspace(-2, 0, shape[0])[:, None]
+    return quantise_weight(weight, settings)
+
+
+def same(a: QuantisedWeight, b: QuantisedWeight) -> bool:
+    """Whether two weights are the same in every field."""
+    tensors = ((w.codes, w.zero_point, w.group_multiplier, w.scale.multiplier, w.scale.shift) for w in (a, b))
+    scalars = [(w.bits, w.signed, w.group_size) for w in (a, b)]
+    return scalars[0] == scalars[1] and all(
+        x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(*tensors, strict=True)
+    )
+
+
+class Encoder(nn.Module):
+    """A small transformer-like network on token codes, with a tied head and padding."""
+
+    def __init__(self, vocabulary: int = 20, width: int = 16) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.first, self.second = nn.Linear(width, 32), nn.Linear(32, width)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        x = self.embedding(input_ids)
+        return self.head(self.norm(x + self.second(functional.gelu(self.first(x)))))
+
+
+def encoder(seed: int = 0) -> Encoder:
+    """The network with the weights of a seed."""
+    torch.manual_seed(seed)
+    return Encoder().eval()
+
+
+def batches(seed: int = 0, count: int = 3) -> list[dict[str, Tensor]]:
+    """Token codes with padding (the code 0)."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = [torch.randint(1, 20, (2, 6), generator=generator) for _ in range(count)]
+    for i in ids:
+        i[1, 4:] = 0
+    return [{"input_ids": i, "attention_mask": (i != 0).long()} for i in ids]
+
+
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "sat",
+    "on",
+    "mat",
+    "ran",
+    "over",
+    "red",
+    "blue",
+]
+
+
+def bert_folder(folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A small BERT with a tokeniser as transformers saves them; returns the model."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=40,
+    )  # fmt: skip
+    model = transformers.BertModel(config).eval()
+    nn.Module.to(model, dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    return model
+
+
+def llama_folder(folder: Path, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    """A small Llama with tied embeddings in several shards; returns the model."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=32, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        intermediate_size=64, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    nn.Module.to(model, dtype)
+    model.save_pretrained(folder, max_shard_size="10KB")
+    return model
