@@ -16,7 +16,12 @@ from sim.vectors import VectorSet
 Benches = dict[str, Callable[[], runner.Outcome]]
 STALLED = 20_000  # vectors at most in the stalled bench; the flowing one has compared them all
 # vectors at most in Icarus, which takes a millisecond for a floating-point sum; Verilator compares them all
-IN_ICARUS = {"fp-mul": 100_000, "fp-add": 100_000, "fp-compare": 100_000, "fp-mac": 20_000, "fp-pwl": 5_000}
+IN_ICARUS = {
+    **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), 100_000),
+    "fp-mac": 20_000,
+    "fp-pwl": 5_000,
+    **dict.fromkeys(("softmax", "layernorm", "rmsnorm"), 60_000),  # elements, about a minute for a unit's sets
+}
 ICARUS_STEPS = 2_000_000  # cycles of elements that Icarus simulates, about ten minutes
 
 
@@ -131,6 +136,7 @@ def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, 
         "simulator": job.simulator,
         "bench": bench,
         "vectors": outcome.vectors,
+        "rows": _rows(job.vectors, outcome.vectors) if bench != "protocol" else None,
         "mismatches": outcome.mismatches,
         "cycles": outcome.cycles,
         "vectors_per_second": round(outcome.vectors / outcome.seconds) if outcome.seconds else 0,
@@ -138,6 +144,13 @@ def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, 
         "first": outcome.first,
         "problem": outcome.problem,
     }
+
+
+def _rows(vectors: VectorSet | ArraySet, compared: int) -> int | None:
+    """How many rows the first `compared` vectors are; None where vectors are no elements of rows."""
+    if not isinstance(vectors, VectorSet) or not vectors.in_rows:
+        return None
+    return int(vectors.arrays["inputs.last"][:compared].sum())
 
 
 def passed(row: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Which rows a regression of softmax and the norms is made of: 10^5 of each unit in full."""
+"""Which rows a regression of softmax and the norms is made of: in full, more than 10^5 random ones of each unit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from sim.vectors import VectorSet
 NORMS = {"layernorm": True, "rmsnorm": False}  # unit -> centring
 # name, loads, rows of each, longest row, exponent of the powers, softmax's numbers, the unit's fields
 SOFTMAX: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...] = (
-    ("40", 12, 6_000, 40, 7, {}, {}),
+    ("40", 12, 6_500, 40, 7, {}, {}),
     ("200", 4, 1_000, 200, 7, {}, {"stages": (8, 9, 3)}),
     ("32-bit", 4, 1_000, 24, 6, {"score_bits": 32, "probability_scale": 4}, {"rows": 1, "stages": (1, 1, 1)}),
     ("8-bit", 4, 3_000, 16, 7, {"score_bits": 8, "inverse_scale": 10}, {"rows": 16, "storage": "latches"}),
@@ -29,15 +29,15 @@ SOFTMAX: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], .
 )
 # name, loads, rows of each, longest row, largest epsilon, widths, the unit's fields
 NORM: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...] = (
-    ("40", 12, 6_000, 40, (1 << 32) - 1, {}, {}),
+    ("40", 12, 6_500, 40, (1 << 32) - 1, {}, {}),
     ("200", 4, 1_000, 200, 1 << 40, {"out_bits": 8}, {"stages": (11, 8)}),
     ("8-bit", 4, 3_000, 24, 1 << 20, {"in_bits": 8, "out_bits": 8}, {"rows": 1, "stages": (1, 1)}),
     ("12-bit", 4, 1_500, 16, 1, {"in_bits": 12}, {"rows": 16, "storage": "latches"}),
     ("2", 1, 500, 2, 1 << 30, {}, {"storage": "constants", "stages": (3, 4)}),
     ("17", 1, 3_000, 17, 5, {}, {"storage": "constants", "rows": 2}),
 )
-QUICK = {"softmax": ("40", "8-bit"), "layernorm": ("40",), "rmsnorm": ("17",)}
-FITTED_ROWS = 8_000  # each longest row, so that both make up 10^5 with the random ones
+QUICK = {"softmax": ("40",), "layernorm": ("40",), "rmsnorm": ("17",)}
+FITTED_ROWS = 8_000
 LONGEST = 128
 
 

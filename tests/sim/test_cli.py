@@ -13,8 +13,8 @@ from sim.vectors import VectorSet, load_folder
 from tests.sim.tables import FUNCTIONS, chord_table
 
 ROW = {
-    "unit", "set", "configuration", "simulator", "bench", "vectors", "mismatches", "cycles", "vectors_per_second",
-    "seed", "first", "problem",
+    "unit", "set", "configuration", "simulator", "bench", "vectors", "rows", "mismatches", "cycles",
+    "vectors_per_second", "seed", "first", "problem",
 }  # fmt: skip
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from rtl.rows import norm, passes, softmax
 from sim import harness, runner
+from sim.chords import chord_table
 from sim.devices import Device, device
 from sim.reference import InputError
-from sim.row_suites import NORMS, row_suite
+from sim.row_suites import NORMS, fitted_row_suite, row_suite
 from sim.row_vectors import norm_config, softmax_config, softmax_set
 from sim.rows import Rows, random_rows
 from sim.vectors import VectorSet
@@ -22,10 +23,11 @@ SMALL = {unit: QUICK[f"random-{unit}-17"] for unit in UNITS}  # wired in, so tha
 DEVICES = {unit: device(vectors) for unit, vectors in SMALL.items()}
 
 
-def test_the_units_that_the_faults_are_put_into_are_right():
-    for unit, vectors in SMALL.items():  # tests/sim/test_suites.py runs the quick suite, in both simulators
-        outcome = runner.run_bulk(vectors, "icarus", unit=DEVICES[unit])
-        assert (outcome.vectors, outcome.passed) == (vectors.size, True)
+@pytest.mark.parametrize("vectors", [*SMALL.values(), QUICK["random-softmax-8-bit"]], ids=lambda vectors: vectors.name)
+def test_every_result_equals_the_specification_at_the_formula_s_cycles(vectors):
+    # tests/sim/test_suites.py runs the quick suite, stalled too, in both simulators
+    outcome = runner.run_bulk(vectors, "icarus")
+    assert (outcome.vectors, outcome.passed) == (vectors.size, True), outcome
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -188,6 +190,22 @@ def test_a_sample_has_whole_rows_of_each_load():
     sample = vectors.sample(loads=2, limit=60)
     assert len(sample.counts) == 2 and 2 * 30 < sample.size < 300
     assert {*sample.lengths(0, sample.size)} <= {*vectors.lengths(0, vectors.size)}
+
+
+def test_the_full_suite_has_a_hundred_thousand_rows_of_each_unit():
+    for unit in UNITS:
+        sets = row_suite(0, False, (unit,))
+        assert sum(int(vectors.arrays["inputs.last"].sum()) for vectors in sets) > 100_000
+        assert {str(v.configuration.get("storage")) for v in sets} == {"None", "latches", "constants"}
+        assert len({v.configuration.get("rows") for v in sets}) > 3
+
+
+def test_fitted_tables_serve_every_unit():
+    tables = {name: chord_table(name) for name in ("gelu", "exp", "div", "rsqrt")}
+    sets = {vectors.unit: vectors for vectors in fitted_row_suite(tables, UNITS)}
+    assert set(sets) == set(UNITS) and all(len(vectors.counts) == 4 for vectors in sets.values())
+    assert runner.run_bulk(sets["softmax"].head(2_000), "icarus").passed
+    assert runner.run_bulk(sets["layernorm"].head(2_000), "icarus").passed
 
 
 def test_rows_of_a_batch_are_evaluated_as_the_batch_is():
