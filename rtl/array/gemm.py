@@ -24,7 +24,7 @@ from rtl.requant import requant_steps
 from sim.reference.array_cycles import HAZARD
 
 ORDER = {
-    "i": "jobs: tokens M, input_tiles T_k, output_tiles T_n, each at least 1; two_pass 1 where activations have 8 bits",
+    "i": "jobs: tokens M, input_tiles T_k, output_tiles T_n, each at least 1; two_pass, if there, 1 for 8 bits",
     "w": "for each output tile, each block of `depth` tokens, each input tile: R beats of C weights, last row first",
     "a": "for each output tile, each block, each input tile, each token of the block: R activations",
     "g": "for each output tile, each block, each group: m_g and z_g of the C columns",
@@ -32,6 +32,12 @@ ORDER = {
     "o": "for each output tile, each token: C codes",
     "tiles": "inputs are cut into tiles of R within each group; a row without an input has the zero point as weight",
 }
+
+
+def present(config: ArrayConfig, texts: Mapping[str, str]) -> dict[str, str]:
+    """`texts` without those of operands that the array does not have."""
+    absent = {"w", "a", "g", "c"} - set(config.operand_layouts)
+    return {name: text for name, text in texts.items() if name not in absent}
 
 
 def cycles_text(config: ArrayConfig) -> str:
@@ -95,7 +101,7 @@ class Gemm(wiring.Component):
             "latency": config.latency,
             "interval": config.passes,
             "cycles": cycles_text(config),
-            "streams": ORDER,
+            "streams": present(config, ORDER),
             "quasi_static": "zero_point, table and shifts must not change with beats in flight: drain first",
             **({} if config.pwl is None else describe_table(config.pwl)),
         }
