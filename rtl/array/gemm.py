@@ -30,7 +30,9 @@ ORDER = {
     "g": "for each output tile, each block, each group: m_g and z_g of the C columns",
     "c": "for each output tile, each block: bias, m_c and k_c of the C columns",
     "o": "for each output tile, each token: C codes",
-    "tiles": "inputs are cut into tiles of R within each group; a row without an input has the zero point as weight",
+    "tiles": "inputs are cut into tiles of R within each group, so T_k = floor(K / group) * ceil(group / R) + "
+    "ceil((K mod group) / R), per channel ceil(K / R); T_n = ceil(N / C); a row of a tile that has no input has the "
+    "zero point as weight (0 where weights are signed)",
 }
 
 
