@@ -1,4 +1,7 @@
-"""`python -m sim {vectors,regress,check}`: vectors from the specification, and the units checked against them."""
+"""`python -m sim {vectors,regress,check,convert,run,evaluate}`.
+
+Vectors from the specification, the units checked against them, and whole networks in integers.
+"""
 
 import argparse
 import dataclasses
@@ -12,6 +15,7 @@ from tqdm import tqdm
 from sim import regress, runner
 from sim.array.sets import ArraySet
 from sim.check import check_set
+from sim.network import cli as network
 from sim.reference import InputError, PwlTable
 from sim.reference.command import Parser, print_json, run
 from sim.reference.pwl import require_range
@@ -19,12 +23,15 @@ from sim.simulators import SIMULATORS
 from sim.suites import fitted_suite, load_tables, random_suite
 from sim.vectors import UNITS, VectorSet, load_folder
 
-EXAMPLE = """examples:
+EXAMPLE = (
+    """examples:
   python -m sim regress --quick
   python -m sim vectors --tables tables --digits -o build/vectors
   python -m sim regress --from build/vectors --unit pwl --simulator verilator --json
   python -m sim check gelu8.v --table tables/gelu-8-genetic.json --simulator icarus
 """
+    + network.EXAMPLES
+)
 COLUMNS = ("unit", "set", "simulator", "bench", "vectors", "mismatches", "cycles", "vectors_per_second", "seed")
 
 
@@ -35,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
-    require_range("--seed", arguments.seed, 0, (1 << 31) - 1)
+    require_range("--seed", getattr(arguments, "seed", 0), 0, (1 << 31) - 1)
     return arguments.do(arguments)
 
 
@@ -66,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--table", type=Path, required=True, metavar="JSON", help="the table to load")
     _add_running(check)
     _add_output(check)
+    network.add_commands(commands, _add_output)
     return parser
 
 
@@ -162,6 +170,10 @@ def _run(arguments: argparse.Namespace, work: Sequence[regress.Job]) -> int:
     if arguments.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {arguments.jobs}")
     waves = arguments.build / "waves" if arguments.waves else None
+    try:
+        (waves or arguments.build).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--build must be a folder to write to, not {arguments.build}: {error.strerror}") from None
     results = regress.run(work, arguments.seed, arguments.build, waves, arguments.jobs)
     rows = []
     for job_rows in tqdm(results, total=len(work), unit="job", file=sys.stderr, disable=None):

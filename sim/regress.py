@@ -128,7 +128,7 @@ WAVES = {"icarus": "fst", "verilator": "vcd"}
 
 
 def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, Any]:
-    configuration = {key: value for key, value in job.vectors.configuration.items() if key != "table"}
+    configuration = {key: value for key, value in job.vectors.configuration.items() if key not in ("table", "tables")}
     return {
         "unit": job.vectors.unit,
         "set": job.vectors.name,
