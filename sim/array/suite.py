@@ -148,7 +148,7 @@ def bound_sets() -> list[ArraySet]:
 
 def pwl_array_set(rng: np.random.Generator, seed: int) -> ArraySet:
     """GEMM, bias and a random table as one stream."""
-    table = random_table(rng, 8, 0, slope_frac_bits=6, intercept_frac_bits=4).lower(4, 4)
+    table = random_table(rng, 8, 0, slope_frac_bits=6, intercept_frac_bits=4).lower(4, 2)
     pwl = PwlConfig(max_intercept_shift=max(table.intercept_shift, 7))
     config = ArrayConfig(5, 3, 4, False, group=32, max_inputs=256, depth=4, pwl=pwl, stages=5)
     layer = random_layer(rng, config, SHAPE[1], SHAPE[2])
