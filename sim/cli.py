@@ -154,6 +154,9 @@ def _regress(arguments: argparse.Namespace) -> int:
         sets = load_folder(arguments.source, units)
     else:
         sets = random_suite(arguments.seed, arguments.quick, units)
+    for vectors in sets:
+        if "icarus" in arguments.simulator and regress.too_long_for_icarus(vectors):
+            print(f"{vectors.name} is too long for icarus and left to verilator", file=sys.stderr)
     return _run(arguments, regress.jobs(sets, arguments.simulator, arguments.quick))
 
 
