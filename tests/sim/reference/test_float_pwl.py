@@ -12,7 +12,7 @@ TABLE = FloatTable.of(FP32, [-1.5, 0.0, 2.0], [0.0, -0.25, 0.75, 1.0], [0.0, 0.1
 
 def test_it_is_slope_times_x_plus_intercept_in_float32():
     x = np.random.default_rng(0).normal(0, 2, 10_000).astype(np.float32)
-    i = (x[:, None] >= np.float32([-1.5, 0, 2])).sum(axis=1)
+    i = (x[:, None] >= np.array([-1.5, 0, 2], np.float32)).sum(axis=1)
     slopes, intercepts = (TABLE.values(name).astype(np.float32)[i] for name in ("slopes", "intercepts"))
     got = TABLE.evaluate(x.view(np.uint32).astype(np.int64))
     assert np.array_equal(got, (slopes * x + intercepts).view(np.uint32).astype(np.int64))
@@ -21,7 +21,7 @@ def test_it_is_slope_times_x_plus_intercept_in_float32():
 def test_a_threshold_belongs_to_the_entry_above_both_zeros_are_one_and_nan_takes_entry_0():
     patterns = [*TABLE.thresholds, FP32.sign_bit, FP32.smallest - 1, FP32.nan, FP32.nan + 1, FP32.infinity]
     assert TABLE.segment(np.array(patterns)).tolist() == [1, 2, 3, 2, 2, 0, 0, 3]
-    below = floating.encode(FP32, np.nextafter(np.float32([-1.5, 2.0]), np.float32(-9)))
+    below = floating.encode(FP32, np.nextafter(np.array([-1.5, 2.0], np.float32), np.float32(-9)))
     assert TABLE.segment(below).tolist() == [0, 2]
     assert TABLE.segment(np.array([FP32.sign_bit | 1, FP32.sign_bit | FP32.smallest])).tolist() == [2, 1]
     assert TABLE.evaluate(np.array([FP32.nan])).tolist() == [FP32.nan]
