@@ -48,7 +48,7 @@ def matrix_of(module: nn.Module | None) -> Tensor | None:
 
 def quantisable(model: nn.Module) -> dict[str, nn.Module]:
     """The layers that a plan's rules are matched against, by their first names; see `matrix_of`."""
-    return {name: module for name, module in model.named_modules() if matrix_of(module) is not None}
+    return {name: module for name, module in model.named_modules() if name and matrix_of(module) is not None}
 
 
 def quantize(
