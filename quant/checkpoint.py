@@ -124,8 +124,8 @@ def build_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> nn.Mo
             model = (
                 kind._from_config(made, dtype=dtype) if kind else transformers.AutoModel.from_config(made, dtype=dtype)
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # a configuration at fault raises many kinds
+        line = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{Path(folder) / 'config.json'}: transformers cannot build it ({line})") from None
     return model.eval()
 

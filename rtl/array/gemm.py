@@ -10,7 +10,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, EnableInserter, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import ArrayLayout, View
+from amaranth.lib.data import View
 from amaranth.lib.wiring import In, Out
 
 from rtl import pipeline, storage
@@ -70,13 +70,7 @@ class Gemm(wiring.Component):
         self.latch_cell = latch_cell
         ports: dict[str, Any] = {
             "i": In(stream.Signature(config.job_layout)),
-            "w": In(stream.Signature(ArrayLayout(config.weight_shape, config.columns))),
-            "a": In(stream.Signature(ArrayLayout(config.activation_shape, config.rows))),
-        }
-        if config.has_group_parameters:
-            ports["g"] = In(stream.Signature(config.group_layout))
-        ports |= {
-            "c": In(stream.Signature(config.channel_layout)),
+            **{name: In(stream.Signature(layout)) for name, layout in config.operand_layouts.items()},
             "o": Out(stream.Signature(config.out_layout)),
             "zero_point": In(config.requant.out_shape),
         }

@@ -99,12 +99,17 @@ def adder_steps(number: FloatFormat, a: str, b: str, result: str) -> list[Step]:
 
     shift = (significand_bits + 3).bit_length()
     return [
-        Step("order", (a, b), pipeline.compare_levels(magnitude_bits) + 3, order),
+        Step("order", (a, b), pipeline.compare_levels(magnitude_bits) + 5, order),
         Step(
             "align", ("large", "small", "sum_sign", "subtract"), pipeline.adder_levels(exponent_bits) + 2 * shift, align
         ),
-        Step("add", ("exponent", "fraction", "aligned", "below", "subtract"), pipeline.adder_levels(number.bits), add),
-        Step("normalise", ("total", "exponent"), 4 * shift, normalise),
-        Step("round", ("normal", "rest", "lifted"), 2 + pipeline.adder_levels(number.bits), round_),
-        Step("pack", ("rounded", "nonzero", "sum_sign", "sum_special", "sum_nan"), 4, pack_),
+        Step(
+            "add",
+            ("exponent", "fraction", "aligned", "below", "subtract"),
+            pipeline.adder_levels(number.fraction_bits) + 4,
+            add,
+        ),
+        Step("normalise", ("total", "exponent"), 4 * shift + 2, normalise),
+        Step("round", ("normal", "rest", "lifted"), 2 + pipeline.adder_levels(number.fraction_bits), round_),
+        Step("pack", ("rounded", "nonzero", "sum_sign", "sum_special", "sum_nan"), 7, pack_),
     ]

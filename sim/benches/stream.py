@@ -86,6 +86,14 @@ async def check(dut: Any, expected: Sequence[int], stalled: Iterable[bool]) -> i
     return cycles
 
 
+async def offered(dut: Any, at_least: int) -> None:
+    """Take nothing until a beat is offered, and for `at_least` so many cycles; gives up after `PATIENCE` more."""
+    for cycle in range(at_least + PATIENCE):
+        if cycle >= at_least and int(dut.o__valid.value):
+            return
+        await FallingEdge(dut.clk)
+
+
 async def nothing_more(dut: Any, cycles: int = 64) -> None:
     """Require that no further beat comes."""
     dut.o__ready.value = 1

@@ -92,6 +92,28 @@ def test_a_layer_used_twice_is_one_layer_and_a_shared_one_is_replaced_everywhere
     assert made.get_submodule("0") is made.get_submodule("2.0") and isinstance(made.get_submodule("0"), QuantisedLinear)
 
 
+def test_gpt2s_transposed_layers_are_quantised_as_linear_ones():
+    from transformers.pytorch_utils import Conv1D
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Conv1D(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)
+
+    torch.manual_seed(0)
+    model = Model()
+    linear = nn.Linear(4, 8)
+    linear.weight.data, linear.bias.data = model.layer.weight.t().contiguous(), model.layer.bias.data
+    values = torch.randn(3, 4)
+    data = [{"x": values}]
+    made = quant.quantize(model, Plan.uniform(), data)
+    plain = quant.quantize(nn.Sequential(linear), Plan.uniform(), [{"input": values}])
+    assert torch.equal(made(values), plain(values)) and made.get_submodule("layer").in_features == 4
+
+
 def test_save_and_load_give_the_same_integers_and_the_same_outputs(tmp_path):
     made = quant.quantize(encoder(), MIXED, batches())
     quant.save_pretrained(made, tmp_path / "one")
@@ -146,6 +168,10 @@ def test_mistakes_are_one_line_with_the_module_or_rule():
         quant.quantize(model, plan, [])
     with pytest.raises(InputError, match=r"^plan: every layer is skipped"):
         quant.quantize(model, Plan((Rule(".*", skip=True),)), batches())
+    with pytest.raises(
+        InputError, match=r"^data: got an unexpected keyword argument 'ids'; Encoder takes input_ids, atten"
+    ):
+        quant.quantize(model, plan, [batches()[0] | {"ids": torch.ones(1, 2)}])
     poisoned = encoder()
     with torch.no_grad():
         poisoned.norm.weight[0] = float("nan")

@@ -6,7 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from sim.reference import PwlTable
+from sim.pwl_vectors import pwl_set
+from sim.reference import LoweredTable, PwlTable
+from sim.vectors import VectorSet
 
 FUNCTIONS: dict[str, tuple[Callable[[float], float], tuple[float, float], int]] = {
     "gelu": (lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))), (-4, 4), 6),
@@ -15,6 +17,16 @@ FUNCTIONS: dict[str, tuple[Callable[[float], float], tuple[float, float], int]] 
     "rsqrt": (lambda x: 1 / math.sqrt(x), (1, 4), 7),
 }
 STEPS = {"div": 1, "rsqrt": 2}
+
+
+def wide_set() -> VectorSet:
+    """INT32 with the accumulator as output, shifted so far that it needs more than 64 bits."""
+    low, high = -(1 << 31), (1 << 31) - 1
+    table = LoweredTable(
+        (-5, 3), (low, 7, high), (high, low, 12345), intercept_shift=50, output_shift=None, s=0,
+        in_bits=32, coef_bits=32, out_bits=32,
+    )  # fmt: skip
+    return pwl_set("wide", [(table, np.array([low, -6, -5, 0, 2, 3, 4, high] * 5))], {})
 
 
 def chord_table(function: str, entries: int = 8) -> PwlTable:

@@ -141,6 +141,13 @@ def test_bad_arguments_are_one_line_and_exit_2(small, tmp_path, capsys):
         assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_build_folder_that_is_none_is_one_line_and_exit_2(small, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for more in ([], ["--waves"]):
+        line = one_line(["regress", "--from", str(tmp_path / "v"), "--build", str(tmp_path / "file"), *more], capsys)
+        assert f"--build must be a folder to write to, not {tmp_path / 'file'}: " in line
+
+
 BAD_CONFIGURATIONS = [
     ({"entries": 9}, "small: slopes must be 9 for the unit, not 8"),
     ({"entries": 1}, "small: configuration: entries must be in 2..64, not 1"),
