@@ -41,7 +41,11 @@ class Scores(Operator):
         psum = batched(split_heads(q, self.heads), split_heads(k, self.heads).transpose(-1, -2))
         rows = (*psum.shape[:-1], 1)
         constants = [t[:, None, None].expand(rows) for t in (self.multiplier, self.shift, half(self.shift))]
-        return blockwise(lambda p, *c: requantise_(p.long(), *c, SCORE_BITS), code_type(SCORE_BITS), psum, *constants)
+
+        def row_scales(psum: Tensor, multiplier: Tensor, shift: Tensor, rounding: Tensor) -> Tensor:
+            return requantise_(psum.long(), multiplier, shift, rounding, SCORE_BITS)
+
+        return blockwise(row_scales, code_type(SCORE_BITS), psum, *constants)
 
     def quantise(self, q: Grid, k: Grid, scale: int) -> None:
         """From the grids of q and k, one scale for each head, to codes at 2**-scale."""
@@ -122,8 +126,12 @@ class Context(Operator):
 
     def integer(self, p: Tensor, v: Tensor) -> Tensor:
         psum = batched(p, split_heads(v, self.heads)).transpose(1, 2).flatten(2)
-        bits, constants = self.outputs[0].bits, (self.multiplier, self.shift, half(self.shift))
-        return blockwise(lambda x: requantise_(x.long(), *constants, bits), code_type(bits), psum)
+        bits, rounding = self.outputs[0].bits, half(self.shift)
+
+        def rows(psum: Tensor) -> Tensor:
+            return requantise_(psum.long(), self.multiplier, self.shift, rounding, bits)
+
+        return blockwise(rows, code_type(bits), psum)
 
     def quantise(self, p: Grid, v: Grid, output: Grid) -> None:
         """One multiplier for each channel, from the values' scale to the output's."""
