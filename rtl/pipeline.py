@@ -131,7 +131,7 @@ def staged(
     fields = dict(fields)
     for position, step in enumerate(steps):
         fields |= {
-            name: _named(m, name, value)
+            name: wire(m, value, name)
             for name, value in step.logic(m, {name: fields[name] for name in step.reads}).items()
         }
         if position not in ranks:
@@ -151,8 +151,8 @@ def staged(
     return valid, fields
 
 
-def _named(m: Module, name: str, value: Value) -> Signal:
-    """`value` on a wire of its own, so that the Verilog shows the steps by name."""
-    wire = Signal(Shape.cast(value.shape()), name=name)
-    m.d.comb += wire.eq(value)
-    return wire
+def wire(m: Module, value: Value, name: str) -> Signal:
+    """`value` on a wire of its own: the Verilog shows it by name, and what uses it twice does not make it twice."""
+    signal = Signal(Shape.cast(value.shape()), name=name)
+    m.d.comb += signal.eq(value)
+    return signal

@@ -110,7 +110,7 @@ def float_pwl_set(name: str, loads: Sequence[Load], source: dict[str, Any], **ch
         "counts": np.array([len(x) for _, x in loads], dtype=np.int64),
         **{key: np.array([row[key] for row in padded], dtype=np.int64) for key in TABLE_LISTS},
     }
-    widths = {key: (number.bits, False) for key in ("inputs", "expected", *TABLE_LISTS)}
+    widths: dict[str, tuple[int, bool]] = dict.fromkeys(("inputs", "expected", *TABLE_LISTS), (number.bits, False))
     return VectorSet(name, "fp-pwl", {"number": asdict(number), **fields}, arrays, widths, source)
 
 

@@ -10,12 +10,10 @@ from amaranth.lib.wiring import In, Out
 
 from rtl import pipeline
 from rtl.floating.adder import adder_steps
-from rtl.floating.multiplier import is_wide, multiplier_steps
+from rtl.floating.multiplier import multiplier_steps
 from rtl.floating.operators import operands
 from rtl.pipeline import Step
 from sim.reference.floating import FP32, FloatFormat, require_exact_product
-
-HALVED_STAGES = 5  # stages from which a wide product is made by halves
 
 
 @dataclass(frozen=True)
@@ -32,17 +30,12 @@ class MacConfig:
 
     def __post_init__(self) -> None:
         require_exact_product(self.number, self.sum)
-        pipeline.check_stages(self.stages, (2 if self.sum != self.number else 3 + is_wide(self.number)) + 6)
+        pipeline.check_stages(self.stages, 10 if self.sum == self.number else 9)
 
     @property
     def sum(self) -> FloatFormat:
         """The format of addend and result."""
         return self.accumulator or self.number
-
-    @property
-    def halved(self) -> bool:
-        """Whether the product is made by halves: where it is wide and the unit deep enough to gain by it."""
-        return is_wide(self.number) and self.stages >= HALVED_STAGES
 
     @property
     def in_layout(self) -> StructLayout:
@@ -83,9 +76,6 @@ class Mac(wiring.Component):
 
 
 def _steps(config: MacConfig) -> list[Step]:
-    product = multiplier_steps(config.number, config.sum, config.halved, "a", "b", "product")
-    return [
-        operands(config.in_layout, product[0]),
-        *product[1:],
-        *adder_steps(config.sum, "addend", "product", "result"),
-    ]
+    product = multiplier_steps(config.number, config.sum, "a", "b", "product")
+    then = adder_steps(config.sum, "addend", "product", "result")
+    return [operands(config.in_layout, product[0]), *product[1:], *then]

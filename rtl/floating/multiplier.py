@@ -6,72 +6,34 @@ from amaranth.hdl import C, Cat, Module, Mux, Value, signed
 
 from rtl import pipeline
 from rtl.floating.parts import Parts, pack, parts
+from rtl.multiplication import carry_save
 from rtl.pipeline import Fields, Step
 from sim.reference.floating import FloatFormat
 
-HALVED_FRACTION_BITS = 20  # a product of wider fractions is made by halves where the unit is deep enough
 
-
-def is_wide(number: FloatFormat) -> bool:
-    """Whether the format's products gain by being made in halves."""
-    return number.fraction_bits > HALVED_FRACTION_BITS
-
-
-def multiplier_steps(number: FloatFormat, target: FloatFormat, halved: bool, a: str, b: str, result: str) -> list[Step]:
+def multiplier_steps(number: FloatFormat, target: FloatFormat, a: str, b: str, result: str) -> list[Step]:
     """From the fields `a` and `b`, patterns of `number`, to the field `result`, a pattern of `target`.
 
     Where `target` is not `number` it holds every product (`sim.reference.floating.require_exact_product`) and nothing
-    is rounded. `halved` makes the product of significands in two steps, each with a shorter carry.
+    is rounded.
     """
+    below = number.fraction_bits - 1 if target == number else 0  # bits that only the sticky bit can feel
+
+    def compress(m: Module, f: Mapping[str, Value]) -> Fields:
+        x, y = parts(number, f[a]), parts(number, f[b])
+        rows = carry_save(m, x.significand, y.significand)
+        return {"row_0": rows[0], "row_1": rows[1]} | _classes(number, target, x, y)
+
+    def carry(m: Module, f: Mapping[str, Value]) -> Fields:
+        product = (f["row_0"] + f["row_1"])[:-1]
+        return {"kept": product[below:], "sticky": product[:below].any()}
+
+    significand = number.fraction_bits + 1
     return [
-        *(_halved if halved else _whole)(number, target, a, b),
+        Step("compress", (a, b), 6 + significand, compress),
+        Step("carry", ("row_0", "row_1"), 2 + significand, carry),
         *(_rounding(number, result) if target == number else _exact(number, target, result)),
     ]
-
-
-def _whole(number: FloatFormat, target: FloatFormat, a: str, b: str) -> list[Step]:
-    def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
-        x, y = parts(number, f[a]), parts(number, f[b])
-        product = x.significand * y.significand
-        return _kept(number, target, product, C(0, 1)) | _classes(number, target, x, y)
-
-    significand = number.fraction_bits + 1
-    return [Step("multiply", (a, b), pipeline.multiplier_levels(significand, significand), multiply)]
-
-
-def _halved(number: FloatFormat, target: FloatFormat, a: str, b: str) -> list[Step]:
-    """The first operand's significand in two halves; the low half's last bits matter only to the sticky bit."""
-    significand = number.fraction_bits + 1
-    half = significand // 2
-
-    def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
-        x, y = parts(number, f[a]), parts(number, f[b])
-        low = x.significand[:half] * y.significand
-        high = x.significand[half:] * y.significand
-        # of the low product's last bits the round needs to know only whether any is 1
-        dropped = low[: half if target == number else 0]
-        return {"low": low[len(dropped) :], "high": high, "lost": dropped.any()} | _classes(number, target, x, y)
-
-    def join(m: Module, f: Mapping[str, Value]) -> Fields:
-        low, high = f["low"], f["high"]
-        if target == number:
-            total = (low + high)[: 2 * significand - half]
-            return _kept(number, target, Cat(C(0, half), total), f["lost"])
-        total = (low[half:] + high)[: 2 * significand - half]
-        return _kept(number, target, Cat(low[:half], total), C(0, 1))
-
-    return [
-        Step("multiply", (a, b), pipeline.multiplier_levels(half, significand), multiply),
-        Step("join", ("low", "high", "lost"), pipeline.adder_levels(2 * significand - half), join),
-    ]
-
-
-def _kept(number: FloatFormat, target: FloatFormat, product: Value, lost: Value) -> Fields:
-    """The bits of the product that can become part of the result, and whether any other is 1."""
-    if target != number:
-        return {"kept": product, "sticky": lost}
-    below = number.fraction_bits - 1
-    return {"kept": product[below:], "sticky": product[:below].any() | lost}
 
 
 def _classes(number: FloatFormat, target: FloatFormat, x: Parts, y: Parts) -> Fields:
@@ -112,8 +74,8 @@ def _rounding(number: FloatFormat, result: str) -> list[Step]:
         return {result: pack(number, sign, f["product_rounded"], zero, special, nan)}
 
     return [
-        Step("round product", ("kept", "sticky", "scale"), 4 + pipeline.adder_levels(number.bits), round_),
-        Step("pack product", ("product_rounded", *CLASSES[1:]), 4, pack_),
+        Step("round product", ("kept", "sticky", "scale"), 2 + pipeline.adder_levels(number.fraction_bits), round_),
+        Step("pack product", ("product_rounded", *CLASSES[1:]), 7, pack_),
     ]
 
 

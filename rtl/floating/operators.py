@@ -11,14 +11,14 @@ from amaranth.lib.wiring import In, Out
 
 from rtl import pipeline
 from rtl.floating.adder import adder_steps
-from rtl.floating.multiplier import is_wide, multiplier_steps
+from rtl.floating.multiplier import multiplier_steps
 from rtl.floating.parts import ordered
 from rtl.pipeline import Fields, Step
 from sim.reference import InputError
 from sim.reference.floating import FP32, FloatFormat
 
 OPERATIONS = ("compare", "multiply", "add")
-HALVED_STAGES = 3  # stages from which a wide product is made by halves
+STEPS = {"compare": 2, "multiply": 4, "add": 6}
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,7 @@ class OperatorConfig:
     def __post_init__(self) -> None:
         if self.operation not in OPERATIONS:
             raise InputError(f"operation must be one of {', '.join(OPERATIONS)}, not {self.operation!r}")
-        pipeline.check_stages(
-            self.stages, {"compare": 2, "multiply": 3 + is_wide(self.number), "add": 6}[self.operation]
-        )
-
-    @property
-    def halved(self) -> bool:
-        """Whether the product is made by halves: where it is wide and the unit deep enough to gain by it."""
-        return is_wide(self.number) and self.stages >= HALVED_STAGES
+        pipeline.check_stages(self.stages, STEPS[self.operation])
 
     @property
     def in_layout(self) -> StructLayout:
@@ -83,7 +76,7 @@ class Operator(wiring.Component):
 def _steps(config: OperatorConfig) -> list[Step]:
     number = config.number
     if config.operation == "multiply":
-        steps = multiplier_steps(number, number, config.halved, "a", "b", "result")
+        steps = multiplier_steps(number, number, "a", "b", "result")
     elif config.operation == "add":
         steps = adder_steps(number, "a", "b", "result")
     else:

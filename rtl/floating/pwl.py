@@ -17,7 +17,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl import pipeline, storage
 from rtl.floating.adder import adder_steps
-from rtl.floating.multiplier import is_wide, multiplier_steps
+from rtl.floating.multiplier import multiplier_steps
 from rtl.floating.parts import ordered
 from rtl.pipeline import Fields, Step
 from rtl.pwl import Word
@@ -26,8 +26,6 @@ from sim.reference import InputError, floating
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FP32, FloatFormat
 from sim.reference.pwl import ENTRIES_RANGE, require_range
-
-HALVED_STAGES = 5  # stages from which a wide product is made by halves
 
 
 @dataclass(frozen=True)
@@ -57,12 +55,7 @@ class FloatPwlConfig:
     @classmethod
     def deepest(cls, entries: int, number: FloatFormat) -> int:
         """The most stages that a unit of this shape can be cut into."""
-        return 11 + is_wide(number) + _late(entries, number)
-
-    @property
-    def halved(self) -> bool:
-        """Whether the product is made by halves: where it is wide and the unit deep enough to gain by it."""
-        return is_wide(self.number) and self.stages >= HALVED_STAGES
+        return 12 + _late(entries, number)
 
     @property
     def late_intercept(self) -> bool:
@@ -182,7 +175,7 @@ def _steps(
     return [
         Step("compare", ("payload",), 6 + pipeline.compare_levels(number.bits), compare),
         Step("select", ("above",), choice, select),
-        *multiplier_steps(number, number, config.halved, "slope", "x", "product"),
+        *multiplier_steps(number, number, "slope", "x", "product"),
         *([Step("fetch", ("above",), choice, fetch)] if config.late_intercept else []),
         *adder_steps(number, "product", "intercept", "result"),
     ]
