@@ -27,6 +27,7 @@ EXAMPLE = (
     """examples:
   python -m sim regress --quick
   python -m sim vectors --tables tables --digits -o build/vectors
+  python -m sim vectors --from sentence --no-random -o build/sentence-vectors
   python -m sim regress --from build/vectors --unit pwl --simulator verilator --json
   python -m sim check gelu8.v --table tables/gelu-8-genetic.json --simulator icarus
 """
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     vectors.add_argument("--tables", type=Path, metavar="DIR", help="a folder of table files: every code, every scale")
     vectors.add_argument("--digits", action="store_true", help="train the digits network, its activations (--tables)")
     vectors.add_argument("--real", action="store_true", help="the array's layers of real size: 384 x 1536, 512 cubed")
+    vectors.add_argument("--from", dest="network", choices=("sentence",), help="real activations of a sentence encoder")
     vectors.add_argument("--no-random", action="store_true", help="leave out the random tables and operands")
     _add_common(vectors)
 
@@ -104,6 +106,8 @@ def _vectors(arguments: argparse.Namespace) -> int:
         sets += fitted_suite(arguments.tables, units)
     if arguments.digits:
         sets += _digits(arguments)
+    if arguments.network is not None:
+        sets += [v for v in network.sentence_sets(arguments) if v.unit in units]
     if arguments.real and "array" in units:
         sets += _real(arguments.seed)
     if not sets:
@@ -154,6 +158,9 @@ def _regress(arguments: argparse.Namespace) -> int:
         sets = load_folder(arguments.source, units)
     else:
         sets = random_suite(arguments.seed, arguments.quick, units)
+    for vectors in sets:
+        if "icarus" in arguments.simulator and regress.too_long_for_icarus(vectors):
+            print(f"{vectors.name} is too long for icarus and left to verilator", file=sys.stderr)
     return _run(arguments, regress.jobs(sets, arguments.simulator, arguments.quick))
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from quant.scales import Scale
-from sim.network.arithmetic import blockwise, half, round_half_up, saturate
+from sim.network.arithmetic import blockwise, code_type, half, requantise_, round_half_up_
 from sim.network.exact_gemm import batched
 from sim.network.operator import Grid, Operator
 from sim.network.tables import Gather, TensorNormaliser, lowered, normaliser
@@ -41,7 +41,11 @@ class Scores(Operator):
         psum = batched(split_heads(q, self.heads), split_heads(k, self.heads).transpose(-1, -2))
         rows = (*psum.shape[:-1], 1)
         constants = [t[:, None, None].expand(rows) for t in (self.multiplier, self.shift, half(self.shift))]
-        return blockwise(lambda p, m, k, r: saturate((p.long() * m + r) >> k, SCORE_BITS), psum, *constants)
+
+        def row_scales(psum: Tensor, multiplier: Tensor, shift: Tensor, rounding: Tensor) -> Tensor:
+            return requantise_(psum.long(), multiplier, shift, rounding, SCORE_BITS)
+
+        return blockwise(row_scales, code_type(SCORE_BITS), psum, *constants)
 
     def quantise(self, q: Grid, k: Grid, scale: int) -> None:
         """From the grids of q and k, one scale for each head, to codes at 2**-scale."""
@@ -77,21 +81,18 @@ class Softmax(Operator):
         def rows(x: Tensor, ok: Tensor | None = None) -> Tensor:
             wide = x.int()
             if ok is not None:
-                wide = wide.masked_fill(~ok, -(1 << (SCORE_BITS - 1)))
-            distance = (wide - wide.amax(-1, keepdim=True)).clamp(min=-128).to(torch.int8)
+                wide.masked_fill_(~ok, -(1 << (SCORE_BITS - 1)))
+            distance = wide.sub_(wide.amax(-1, keepdim=True)).clamp_(min=-128).to(torch.int8)
             power = self.powers(distance).int()
             if ok is not None:
-                power = power.masked_fill(~ok, 0)
+                power.masked_fill_(~ok, 0)
             inverse = self.div.output(power.sum(-1, keepdim=True), spec.inverse_scale, INVERSE_BITS)
-            return round_half_up(power * inverse.int(), spec.shift).clamp(max=127).to(torch.int8)
+            return round_half_up_(power.mul_(inverse.int()), spec.shift).clamp_(max=127)
 
         if valid is None:
-            return blockwise(rows, scores)
-        return torch.cat([self._masked(rows, s, v) for s, v in zip(scores, valid.expand(scores.shape), strict=True)])
-
-    @staticmethod
-    def _masked(rows, scores: Tensor, valid: Tensor) -> Tensor:
-        return blockwise(rows, scores, valid)[None]
+            return blockwise(rows, torch.int8, scores)
+        every = zip(scores, valid.expand(scores.shape), strict=True)
+        return torch.stack([blockwise(rows, torch.int8, s, v) for s, v in every])
 
     def quantise(self, input: Grid, scale: int, row_length: int, exp: PwlTable | str, div: PwlTable | str) -> None:
         """The tables (or "exact") of exp and div, for scores at 2**-scale and rows of up to `row_length`."""
@@ -126,7 +127,11 @@ class Context(Operator):
     def integer(self, p: Tensor, v: Tensor) -> Tensor:
         psum = batched(p, split_heads(v, self.heads)).transpose(1, 2).flatten(2)
         bits, rounding = self.outputs[0].bits, half(self.shift)
-        return blockwise(lambda x: saturate((x.long() * self.multiplier + rounding) >> self.shift, bits), psum)
+
+        def rows(psum: Tensor) -> Tensor:
+            return requantise_(psum.long(), self.multiplier, self.shift, rounding, bits)
+
+        return blockwise(rows, code_type(bits), psum)
 
     def quantise(self, p: Grid, v: Grid, output: Grid) -> None:
         """One multiplier for each channel, from the values' scale to the output's."""

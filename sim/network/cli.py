@@ -203,6 +203,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def sentence_sets(arguments: argparse.Namespace) -> list[Any]:
+    """The vectors of `python -m sim vectors --from sentence`; tables from `--tables`, or fitted with 8 entries."""
+    with _needs("transformers"):
+        from sim.network.sentence_vectors import sentence_vectors
+    return sentence_vectors(arguments.tables, arguments.seed, quick=arguments.quick)
+
+
 class _needs:
     """Turns a missing optional package into one line."""
 

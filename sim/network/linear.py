@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from quant.quantisers import QuantisedWeight
 from quant.scales import Scale
-from sim.network.arithmetic import blockwise, half, requantise, round_half_up, saturate
+from sim.network.arithmetic import blockwise, code_type, half, requantise_, round_half_up_, saturate_
 from sim.network.exact_gemm import Weight
 from sim.network.operator import Grid, Operator
 from sim.reference import InputError
@@ -25,8 +25,11 @@ def quantise_tokens(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     top = code_range(bits, True)[1]
     magnitude = torch.maximum(x.amax(-1, keepdim=True).long(), -x.amin(-1, keepdim=True).long()).clamp(min=1)
     ratio = ((top << RATIO_BITS) + magnitude // 2) // magnitude
-    codes = blockwise(lambda part, r: saturate(round_half_up(part.long() * r, RATIO_BITS), bits), x, ratio)
-    return codes, magnitude
+
+    def rows(x: Tensor, ratio: Tensor) -> Tensor:
+        return saturate_(round_half_up_(x.long().mul_(ratio), RATIO_BITS), bits)
+
+    return blockwise(rows, torch.int8, x, ratio), magnitude
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,6 @@ class PackedLinear(nn.Module):
             size = self.codes.shape[1] if self.plain else self.group_size
             borders = group_borders(self.codes.shape[1], size)
             self._weights = [Weight(self.codes[:, first:end]) for first, end in borders]
-            self._rounding = half(self.shift)
         return self._weights
 
     def accumulate(self, activations: Tensor) -> Tensor:
@@ -145,13 +147,16 @@ class PackedLinear(nn.Module):
         return total
 
     def forward(self, activations: Tensor, magnitude: Tensor | None) -> Tensor:
-        psum = self.accumulate(activations)
-        if magnitude is None:
-            return blockwise(lambda p: self._requantise(p.long() + self.bias), psum)
-        return blockwise(lambda p, m: self._requantise(p * m + self.bias), psum, magnitude)
+        psum, dtype = self.accumulate(activations), code_type(self.out_bits)
+        rounding = half(self.shift)
 
-    def _requantise(self, total: Tensor) -> Tensor:
-        return saturate((total * self.multiplier + self._rounding) >> self.shift, self.out_bits)
+        def rows(psum: Tensor, magnitude: Tensor | None = None) -> Tensor:
+            total = psum.to(torch.int64, copy=True)
+            if magnitude is not None:
+                total.mul_(magnitude)
+            return requantise_(total.add_(self.bias), self.multiplier, self.shift, rounding, self.out_bits)
+
+        return blockwise(rows, dtype, psum) if magnitude is None else blockwise(rows, dtype, psum, magnitude)
 
     @classmethod
     def from_real(
@@ -208,10 +213,12 @@ class Linear(Operator):
             return x, None
         if self.source.kind == "token":
             return quantise_tokens(x, self.source.bits)
-        shift = x.new_tensor(self.source.shift, dtype=torch.int64)
-        return requantise(
-            x, x.new_tensor(self.source.multiplier, dtype=torch.int64), shift, half(shift), self.source.bits
-        ), None
+        multiplier, shift, bits = self.source.multiplier, self.source.shift, self.source.bits
+
+        def rows(x: Tensor) -> Tensor:
+            return saturate_(round_half_up_(x.long().mul_(multiplier), shift), bits)
+
+        return blockwise(rows, torch.int8, x), None
 
     def integer(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         codes, magnitude = self.activations(x)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sim.network.arithmetic import blockwise, half, round_half_up, saturate
+from sim.network.arithmetic import blockwise, code_type, round_half_up_, saturate_
 from sim.network.operator import Grid, Operator
 from sim.network.tables import TensorNormaliser, normaliser
 from sim.reference import Norm as NormSpecification
@@ -44,19 +44,17 @@ class Norm(Operator):
         n = spec.length
 
         def rows(x: Tensor) -> Tensor:
-            wide = x.int()
-            total = (
-                wide.sum(-1, keepdim=True) if spec.centring else wide.new_zeros((*x.shape[:-1], 1), dtype=torch.int64)
-            )
+            wide = x.long()
+            total = wide.sum(-1, keepdim=True) if spec.centring else torch.zeros_like(wide[..., :1])
             spread = n * (wide * wide).sum(-1, keepdim=True) - total * total + spec.epsilon
             acc, exponent = rsqrt.evaluate(spread)
             right = spec.right_shift - exponent
             left, right = (-right).clamp(min=0), right.clamp(min=0)
-            product = ((wide * n - total) * acc) << left
-            normal = ((product + half(right)) >> right).clamp(-(1 << (NORMAL_BITS - 1)), (1 << (NORMAL_BITS - 1)) - 1)
-            return saturate(round_half_up(normal * self.gain + self.bias, spec.shift), spec.out_bits)
+            normal = (wide * n).sub_(total).mul_(acc << left)
+            saturate_(round_half_up_(normal, right), NORMAL_BITS)
+            return saturate_(round_half_up_(normal.mul_(self.gain).add_(self.bias), spec.shift), spec.out_bits)
 
-        return blockwise(rows, x)
+        return blockwise(rows, code_type(spec.out_bits), x)
 
     def quantise(self, input: Grid, output: Grid, table: PwlTable | str) -> None:
         """Gain and bias as integers of the largest common scale that fits, and the table (or "exact") of rsqrt."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sim.network.arithmetic import blockwise, round_half_up, saturate
+from sim.network.arithmetic import blockwise, code_type, round_half_up_, saturate_
 from sim.network.operator import Grid, Operator
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 from sim.reference.residual import STREAM_BITS
@@ -25,9 +25,11 @@ class Add(Operator):
 
     def integer(self, a: Tensor, b: Tensor) -> Tensor:
         m, n = self.multipliers
-        return blockwise(
-            lambda p, q: saturate(round_half_up(p.long() * m + q.long() * n, self.shift), STREAM_BITS), a, b
-        )
+
+        def rows(a: Tensor, b: Tensor) -> Tensor:
+            return saturate_(round_half_up_(a.long().mul_(m).add_(b.long(), alpha=n), self.shift), STREAM_BITS)
+
+        return blockwise(rows, code_type(STREAM_BITS), a, b)
 
     def quantise(self, a: Grid, b: Grid, output: Grid) -> None:
         """The multipliers of the two scales over the output's, with the shift that gives the larger 16 bits."""
@@ -63,7 +65,7 @@ class Embedding(Operator):
             rows = functional.embedding(i, getattr(self, f"codes{k}")).int()
             total = rows if total is None else total + rows
         assert total is not None
-        return saturate(total, STREAM_BITS)
+        return total.to(code_type(STREAM_BITS))
 
     def quantise(self) -> None:
         """16-bit codes of every table at the one scale."""

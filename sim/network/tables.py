@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ga_search.catalogue import resolve
-from sim.network.arithmetic import half, saturate
+from sim.network.arithmetic import half, saturate_
 from sim.reference import InputError, LoweredTable, Normaliser, PwlTable
 from sim.reference.arithmetic import saturate as saturate_array
 from sim.reference.normaliser import POWERS
@@ -203,4 +203,4 @@ class TensorNormaliser(nn.Module):
         left = exponent + (output_scale - spec.table.slope_frac_bits - spec.scale)
         right = (-left).clamp(min=0, max=62)
         shifted = ((acc << left.clamp(min=0, max=62)) + half(right)) >> right
-        return torch.where(v > 0, saturate(shifted, out_bits).long(), (1 << (out_bits - 1)) - 1)
+        return torch.where(v > 0, saturate_(shifted, out_bits), (1 << (out_bits - 1)) - 1)
