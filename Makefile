@@ -51,7 +51,7 @@ regress: venv-dev
 	$(BIN)/python -m ga_search --no-certificate --no-plots -o build/tables
 	$(BIN)/python -m ga_search div --domain 2 4 --entries 8 --no-certificate --no-plots -o build/tables
 	$(BIN)/python -m ga_search rsqrt --domain 1 4 --entries 8 --no-certificate --no-plots -o build/tables
-	$(BIN)/python -m sim vectors --tables build/tables --digits -o build/vectors
+	$(BIN)/python -m sim vectors --tables build/tables --digits --real -o build/vectors
 	$(BIN)/python -m sim regress --from build/vectors --jobs $(JOBS)
 
 lint: venv-dev

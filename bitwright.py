@@ -6,6 +6,7 @@ import sys
 # subcommand -> (module with main(argv) -> int, what it does)
 COMMANDS = {
     "fit": ("ga_search.cli", "fit integer piecewise-linear tables"),
+    "quant": ("quant.cli", "quantise PyTorch models, pack them, and exchange GPTQ checkpoints"),
     "rtl": ("rtl.cli", "emit the Verilog of a unit"),
     "sim": ("sim.cli", "write vectors and check units against them in two simulators"),
     "cost": ("cost_model.cli", "area and power of a unit, and where they come from"),

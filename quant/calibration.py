@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,24 @@ from sim.reference import InputError
 from sim.reference.files import read_text
 from sim.reference.pwl import require_range
 
+Sample = dict[str, np.ndarray]
 Tokeniser = Callable[[str], Sequence[int]]
 SUFFIXES = (".txt", ".text", ".md", ".rst", ".jsonl", ".npz")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which samples, how long, how many at a time. Fewer samples than asked for are all taken."""
+    """Which samples, how long, how many at a time. Fewer samples than asked for are all taken.
+
+    With `pack` the samples are joined and cut into windows of exactly `sequence_length` tokens, `samples` of them, as
+    is usual for language models.
+    """
 
     samples: int = 128
     sequence_length: int = 128
     batch_size: int = 8
     seed: int = 0
+    pack: bool = False
 
     def __post_init__(self) -> None:
         for name, high in (("samples", 1 << 30), ("sequence_length", 1 << 20), ("batch_size", 1 << 20)):
@@ -55,17 +63,22 @@ class CalibrationData:
     @property
     def digest(self) -> str:
         """SHA-256 of every batch: keys in order, types, shapes and bytes."""
-        total = hashlib.sha256()
-        for i, batch in enumerate(self.batches):
-            for key in sorted(batch):
-                value = batch[key]
-                if isinstance(value, Tensor):
-                    flat = value.detach().cpu().contiguous()
-                    total.update(f"{i} {key} {flat.dtype} {list(flat.shape)}\n".encode())
-                    total.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
-                else:
-                    total.update(f"{i} {key} {value!r}\n".encode())
-        return total.hexdigest()
+        return digest(self.batches)
+
+
+def digest(batches: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 over mappings of tensors and other values, keys sorted: types, shapes and bytes."""
+    total = hashlib.sha256()
+    for i, batch in enumerate(batches):
+        for key in sorted(batch):
+            value = batch[key]
+            if isinstance(value, Tensor):
+                flat = value.detach().cpu().contiguous()
+                total.update(f"{i} {key} {flat.dtype} {list(flat.shape)}\n".encode())
+                total.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+            else:
+                total.update(f"{i} {key} {value!r}\n".encode())
+    return total.hexdigest()
 
 
 def load(source: Any, sampling: Sampling | None = None, tokeniser: Tokeniser | None = None) -> CalibrationData:
@@ -86,22 +99,43 @@ def load(source: Any, sampling: Sampling | None = None, tokeniser: Tokeniser | N
     if not isinstance(source, (str, Path)):
         return _from_iterable(source, sampling)
     path = Path(source)
-    samples = [sample for file in _files(path) for sample in _read(file, sampling, tokeniser)]
-    if not samples:
+    lazy = [sample for file in _files(path) for sample in _read(file, sampling, tokeniser)]
+    if not lazy:
         raise InputError(f"{path}: the data set is empty")
-    for sample in samples:
-        if sample.keys() != samples[0].keys():
-            raise InputError(f"{path}: samples must agree in their keys, not {sorted(samples[0])} and {sorted(sample)}")
-    chosen = np.random.default_rng(sampling.seed).permutation(len(samples))[: sampling.samples]
-    picked = [samples[i] for i in chosen]
+    order = np.random.default_rng(sampling.seed).permutation(len(lazy))
+    shuffled = (lazy[i]() for i in order)  # read when it is taken: a large corpus is not tokenised whole
+    picked = list(_windows(shuffled, sampling, path) if sampling.pack else islice(shuffled, sampling.samples))
+    if not picked:
+        raise InputError(f"{path}: the data set is empty: it has fewer than {sampling.sequence_length} tokens")
+    for sample in picked:
+        if sample.keys() != picked[0].keys():
+            raise InputError(f"{path}: samples must agree in their keys, not {sorted(picked[0])} and {sorted(sample)}")
     size = sampling.batch_size
     return CalibrationData(tuple(_batch(picked[i : i + size], path) for i in range(0, len(picked), size)), sampling)
 
 
-def tokeniser_of(folder: str | Path) -> Tokeniser:
+def _windows(samples: Iterable[Sample], sampling: Sampling, path: Path) -> Iterator[Sample]:
+    """The samples' tokens joined, in windows; what is left at the end is not used."""
+    joined: list[np.ndarray] = []
+    held, made, length = 0, 0, sampling.sequence_length
+    for sample in samples:
+        if set(sample) != {"input_ids"} or sample["input_ids"].ndim != 1:
+            raise InputError(f"{path}: only sequences of input_ids can be packed, not {sorted(sample)}")
+        joined.append(sample["input_ids"])
+        held += len(joined[-1])
+        while held >= length:
+            tokens = np.concatenate(joined)
+            yield {"input_ids": tokens[:length]}
+            made, joined, held = made + 1, [tokens[length:]], held - length
+            if made == sampling.samples:
+                return
+
+
+def tokeniser_of(folder: str | Path, sequence_length: int | None = None) -> Tokeniser:
     """The tokeniser in a checkpoint folder, through transformers; nothing is fetched.
 
-    Raises `InputError` where transformers is not installed or the folder has no tokeniser.
+    It cuts to `sequence_length` so that its closing tokens stay. Raises `InputError` where transformers is not
+    installed or the folder has no tokeniser.
     """
     try:
         from transformers import AutoTokenizer
@@ -109,10 +143,11 @@ def tokeniser_of(folder: str | Path) -> Tokeniser:
         raise InputError('text needs a tokeniser: pip install "bitwright[transformers]"') from None
     try:
         tokeniser = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # a folder at fault raises many kinds
+        line = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{folder}: has no tokeniser that can be read ({line})") from None
-    return lambda text: tokeniser(text, truncation=False, verbose=False)["input_ids"]
+    limits: dict[str, Any] = {"truncation": sequence_length is not None, "max_length": sequence_length}
+    return lambda text: tokeniser(text, verbose=False, **limits)["input_ids"]
 
 
 def _from_iterable(source: Any, sampling: Sampling) -> CalibrationData:
@@ -149,21 +184,25 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _read(file: Path, sampling: Sampling, tokeniser: Tokeniser | None) -> Iterator[dict[str, np.ndarray]]:
+def _read(file: Path, sampling: Sampling, tokeniser: Tokeniser | None) -> Iterator[Callable[[], Sample]]:
+    """A call for each sample of a file that makes it."""
     if file.suffix == ".npz":
         yield from _npz(file, sampling)
         return
     for number, line in enumerate(read_text(file).splitlines(), 1):
         if not line.strip():
             continue
-        if file.suffix != ".jsonl":
-            yield _tokens(line.strip(), file, sampling, tokeniser)
-            continue
-        row = _json_row(line, f"{file}: line {number}")
-        if "text" in row:
-            yield _tokens(row["text"], file, sampling, tokeniser)
+        if file.suffix == ".jsonl":
+            yield partial(_json_sample, line, f"{file}: line {number}", sampling, tokeniser)
         else:
-            yield {key: _cut(value, f"{file}: line {number}: {key}", sampling) for key, value in row.items()}
+            yield partial(_tokens, line.strip(), str(file), sampling, tokeniser)
+
+
+def _json_sample(line: str, place: str, sampling: Sampling, tokeniser: Tokeniser | None) -> Sample:
+    row = _json_row(line, place)
+    if "text" in row:
+        return _tokens(row["text"], place, sampling, tokeniser)
+    return {key: _cut(value, f"{place}: {key}", sampling) for key, value in row.items()}
 
 
 def _json_row(line: str, place: str) -> dict[str, Any]:
@@ -178,10 +217,10 @@ def _json_row(line: str, place: str) -> dict[str, Any]:
     return row
 
 
-def _tokens(text: str, file: Path, sampling: Sampling, tokeniser: Tokeniser | None) -> dict[str, np.ndarray]:
+def _tokens(text: str, place: str, sampling: Sampling, tokeniser: Tokeniser | None) -> Sample:
     if tokeniser is None:
-        raise InputError(f"{file}: text needs a tokeniser")
-    return {"input_ids": _cut(list(tokeniser(text)), f"{file}: input_ids", sampling)}
+        raise InputError(f"{place}: text needs a tokeniser")
+    return {"input_ids": _cut(list(tokeniser(text)), f"{place}: input_ids", sampling)}
 
 
 def _cut(values: Any, place: str, sampling: Sampling) -> np.ndarray:
@@ -196,10 +235,10 @@ def _cut(values: Any, place: str, sampling: Sampling) -> np.ndarray:
         array = array.astype(np.int64)
     elif array.dtype == np.float64:
         array = array.astype(np.float32)
-    return array[: sampling.sequence_length] if array.ndim else array
+    return array[: sampling.sequence_length] if array.ndim and not sampling.pack else array
 
 
-def _npz(file: Path, sampling: Sampling) -> Iterator[dict[str, np.ndarray]]:
+def _npz(file: Path, sampling: Sampling) -> Iterator[Callable[[], Sample]]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -209,10 +248,14 @@ def _npz(file: Path, sampling: Sampling) -> Iterator[dict[str, np.ndarray]]:
     if len(set(lengths.values())) > 1 or None in lengths.values():
         raise InputError(f"{file}: arrays must agree in their first axis, the samples, not {lengths}")
     for i in range(next(iter(lengths.values()), 0) or 0):
-        yield {key: _cut(array[i], f"{file}: {key}", sampling) for key, array in arrays.items()}
+        yield partial(_npz_sample, arrays, i, file, sampling)
 
 
-def _batch(samples: Sequence[Mapping[str, np.ndarray]], path: Path) -> dict[str, Tensor]:
+def _npz_sample(arrays: Mapping[str, np.ndarray], i: int, file: Path, sampling: Sampling) -> Sample:
+    return {key: _cut(array[i], f"{file}: {key}", sampling) for key, array in arrays.items()}
+
+
+def _batch(samples: Sequence[Sample], path: Path) -> dict[str, Tensor]:
     """Stack samples; sequences of integers are padded, and `attention_mask` says where."""
     batch: dict[str, Tensor] = {}
     for key in samples[0]:

@@ -1,6 +1,7 @@
 """Observers watch activations over batches and give the quantiser that serves them."""
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -177,7 +178,7 @@ def observe(
     """Run `data` through `model` and show each observer the first input of the module of its name.
 
     Padding, as the batch's own mask has it, is not shown. The model is in evaluation mode meanwhile; `progress` is
-    called after each batch.
+    called after each batch. Raises `InputError` for arguments that the model does not take.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     mask: Tensor | None = None
@@ -195,8 +196,19 @@ def observe(
         for batch in data:
             batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             mask = token_mask(batch)
+            _require_arguments(model, batch)
             model(**batch)
             progress()
+
+
+def _require_arguments(model: nn.Module, batch: Mapping[str, Any]) -> None:
+    """Raise `InputError` unless the batch's keys are arguments that the model takes."""
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(**batch)
+    except TypeError as error:
+        takes = ", ".join(signature.parameters)
+        raise InputError(f"data: {error}; {type(model).__name__} takes {takes}") from None
 
 
 def token_mask(batch: Mapping[str, Any]) -> Tensor | None:
@@ -210,11 +222,14 @@ def token_mask(batch: Mapping[str, Any]) -> Tensor | None:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards each module's own mode again."""
+    """Evaluation mode without PyTorch's fused encoder, which calls no hooks; then each module's own mode again."""
     modes = {module: module.training for module in model.modules()}
+    fused = torch.backends.mha.get_fastpath_enabled()
     model.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for module, training in modes.items():
             module.training = training

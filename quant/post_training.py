@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quant import calibration
 from quant.linear import QuantisedLinear
@@ -33,9 +33,22 @@ class Quantisation:
     rows: tuple[Mapping[str, Any], ...]
 
 
-def quantisable(model: nn.Module) -> dict[str, nn.Linear]:
-    """The layers that a plan's rules are matched against: every plain `nn.Linear`, by its first name."""
-    return {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
+def matrix_of(module: nn.Module | None) -> Tensor | None:
+    """The weights (out, in) of a layer that can be quantised, None for any other module.
+
+    Those are plain `nn.Linear` (a subclass may use its weights elsewhere) and transformers' `Conv1D` (GPT-2), which
+    holds them transposed.
+    """
+    if type(module) is nn.Linear:
+        return module.weight
+    if type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils":
+        return module.get_parameter("weight").t()  # pyright: ignore[reportOptionalMemberAccess]
+    return None
+
+
+def quantisable(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that a plan's rules are matched against, by their first names; see `matrix_of`."""
+    return {name: module for name, module in model.named_modules() if name and matrix_of(module) is not None}
 
 
 def quantize(
@@ -49,7 +62,7 @@ def quantize(
     run: RunDirectory | None = None,
     progress: Progress = lambda unit: None,
 ) -> nn.Module:
-    """A copy of `model` whose linear layers compute on integer codes as `plan` says; in evaluation mode.
+    """A copy of `model`, in evaluation mode, whose linear layers (`quantisable`) compute on codes as `plan` says.
 
     `data` is what `calibration.load` takes: needed where a layer's inputs have static scales. Weights are rounded to
     nearest; a layer that no rule matches, or that one skips, stays as it is. `run` keeps what is done, layer by layer,
@@ -82,15 +95,17 @@ def quantize(
     rows: list[dict[str, Any]] = []
     replacements: dict[int, nn.Module] = {}
     fresh = dict(result.named_modules())
+    biases = {name: dict(fresh[name].named_parameters()).get("bias") for name in settings}
     for name, chosen in settings.items():
         linear = fresh[name]
-        assert isinstance(linear, nn.Linear)
+        matrix = matrix_of(linear)
+        assert matrix is not None
         activation = ranges.get(name)
         if activation is None and chosen.activation_bits:
             activation = ActivationQuantiser(chosen.activation_bits, chosen.activation_symmetric)
-        layer = QuantisedLinear(_weight(name, linear, chosen, run), linear.bias, activation, name)
+        layer = QuantisedLinear(_weight(name, matrix, chosen, run), biases[name], activation, name)
         replacements[id(linear)] = layer
-        rows.append(_row(name, linear, layer))
+        rows.append(_row(name, matrix, layer))
         progress(name)
     replace(result, replacements)
     setattr(result, ATTRIBUTE, Quantisation(plan, None if loaded is None else loaded.digest, tuple(rows)))
@@ -106,8 +121,15 @@ def quantisation_of(model: nn.Module) -> Quantisation:
 
 
 def replace(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:
-    """Put each new module wherever the one of that id stands, also where several parents share it."""
+    """Put each new module wherever the one of that id stands, also where several parents share it.
+
+    PyTorch's encoder layers have a fused path that reads the weights of their linear layers; they are taken off it.
+    """
     for parent in list(model.modules()):
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            parent.activation_relu_or_gelu = 0  # what the fused path asks for first
+        if isinstance(parent, nn.TransformerEncoder):
+            parent.use_nested_tensor = False
         for name, child in list(parent._modules.items()):
             if child is not None and id(child) in replacements:
                 setattr(parent, name, replacements[id(child)])
@@ -155,23 +177,23 @@ def _calibrate(
     return {name: activation_from(row) for name, row in made.items()}
 
 
-def _weight(name: str, linear: nn.Linear, settings: Settings, run: RunDirectory | None) -> QuantisedWeight:
+def _weight(name: str, matrix: Tensor, settings: Settings, run: RunDirectory | None) -> QuantisedWeight:
     """A layer's weight in integers; one unit of the run."""
     found = run.done(name) if run is not None else None
     if found is not None:
         tensors, row = found
-        return read_weight("weight", row, tensors).to(linear.weight.device)
-    weight = quantise_weight(linear.weight, settings)
+        return read_weight("weight", row, tensors).to(matrix.device)
+    weight = quantise_weight(matrix, settings)
     if run is not None:
         stored = {f"weight.{key}": tensor for key, tensor in weight_tensors(weight).items()}
         run.finish(name, stored, weight_row(weight))
     return weight
 
 
-def _row(name: str, linear: nn.Linear, layer: QuantisedLinear) -> dict[str, Any]:
+def _row(name: str, matrix: Tensor, layer: QuantisedLinear) -> dict[str, Any]:
     """What was done to a layer, and how far its weights are from those before, in dB."""
     weight = layer.weight
-    before = linear.weight.detach().double()
+    before = matrix.detach().double()
     noise = float((weight.dequantise(torch.float64) - before).square().sum())
     signal = float(before.square().sum())
     stored = sum(tensor.nbytes for tensor in weight_tensors(weight).values())

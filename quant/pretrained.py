@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from quant.checkpoint import build_model
 from quant.linear import QuantisedLinear
 from quant.packed import SHARD_BYTES, PackedModel
-from quant.post_training import ATTRIBUTE, Quantisation, activation_from, activation_row, quantisation_of, replace
+from quant.post_training import (
+    ATTRIBUTE,
+    Quantisation,
+    activation_from,
+    activation_row,
+    matrix_of,
+    quantisation_of,
+    replace,
+)
 from sim.reference import InputError
 from sim.reference.files import write_whole
 
@@ -105,11 +113,12 @@ def from_pretrained(
     modules = dict(model.named_modules())
     for name, row in packed.details["layers"].items():
         linear = modules.get(name)
-        if not isinstance(linear, nn.Linear):
+        matrix = matrix_of(linear)
+        if linear is None or matrix is None:
             raise InputError(f"{path}: {name} must be a linear layer of the model")
         weight = packed.weights[f"{name}.weight"]
-        if tuple(weight.codes.shape) != tuple(linear.weight.shape):
-            wanted, found = tuple(linear.weight.shape), tuple(weight.codes.shape)
+        if tuple(weight.codes.shape) != tuple(matrix.shape):
+            wanted, found = tuple(matrix.shape), tuple(weight.codes.shape)
             raise InputError(f"{path}: {name}.weight must be of shape {wanted}, not {found}")
         bias = packed.tensors.get(f"{name}.bias")
         activation = None if row["activation"] is None else activation_from(row["activation"])
@@ -129,10 +138,13 @@ def _load(model: nn.Module, packed: PackedModel, path: Path) -> None:
         for name, tensor in model.state_dict().items()
         if not any(name.startswith(f"{layer}.") for layer in layers)
     }
-    for name, tensor in targets.items():
+    present = {tensor.data_ptr() for name, tensor in targets.items() if name in stored}
+    for name, tensor in list(targets.items()):
         if name not in stored:
-            raise InputError(f"{path}: {name} is missing")
-        if stored[name].shape != tensor.shape:
+            if tensor.data_ptr() not in present:  # tied to one that is
+                raise InputError(f"{path}: {name} is missing")
+            del targets[name]
+        elif stored[name].shape != tensor.shape:
             raise InputError(f"{path}: {name} must be of shape {tuple(tensor.shape)}, not {tuple(stored[name].shape)}")
     with torch.no_grad():
         for name, tensor in targets.items():

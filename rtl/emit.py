@@ -14,7 +14,7 @@ from amaranth.lib import data, wiring
 
 from rtl.keywords import KEYWORDS
 from sim.reference import InputError
-from sim.reference.files import write_whole
+from sim.reference.files import write_together
 
 FORMAT, VERSION = "bitwright-rtl", 1
 STALL = (
@@ -78,12 +78,14 @@ def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None
     `component` is a `wiring.Component` with `describe()`, with `verilog` where it needs modules beside its own, and
     with `stall` and `reset` where it has other words for them than `STALL` and `RESET`.
 
-    Raises `InputError` where the name is no module's or a file cannot be written.
+    Raises `InputError` where the name is no module's, or a file cannot be written; then neither is.
     """
     name = module_name(path)
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     text += getattr(component, "verilog", "")
     rows = ports(component)
+    if name in {row["name"] for row in rows}:
+        raise InputError(f"output file must be named after a module: {name!r} is a port of the unit")
     description = {
         "format": FORMAT,
         "version": VERSION,
@@ -98,6 +100,5 @@ def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None
         "ports": rows,
         "instance": template(name, rows),
     }
-    write_whole(path, text)
-    write_whole(path.with_suffix(".rtl.json"), json.dumps(description, indent=1) + "\n")
+    write_together({path: text, path.with_suffix(".rtl.json"): json.dumps(description, indent=1) + "\n"})
     return description

@@ -136,10 +136,22 @@ class NormaliserUnit(wiring.Component):
         names = ("scale", "input_bits", "input_frac_bits", "input_signed")
         return {
             "parameters": own | {name: getattr(reference, name) for name in names},
+            "function": reference.table.function,
+            "domain": list(reference.table.domain),
+            "normaliser_step": reference.table.normaliser_step,
+            "result": self._meaning(),
             "latency": config.stages,
             "interval": 1,
             **describe_table(config.pwl),
         }
+
+    def _meaning(self) -> str:
+        config, reference = self.config, self.config.reference
+        value = f"x = i__payload * 2**{-reference.input_frac_bits}; "
+        if config.output_scale is not None:
+            return value + f"{reference.table.function}(x) is o__payload * 2**{-config.output_scale}"
+        unit = -reference.table.slope_frac_bits - reference.scale
+        return value + f"{reference.table.function}(x) is acc * 2**(exponent + {unit})"
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

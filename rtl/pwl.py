@@ -178,8 +178,8 @@ class PwlConfig:
             if has > highest:
                 raise InputError(f"{name} of the table must be at most the unit's {highest}, not {has}")
 
-    def words(self, lowered: LoweredTable) -> list[Word]:
-        """The writes that load `lowered`, in load order: thresholds, slopes, intercepts.
+    def filled(self, lowered: LoweredTable) -> dict[str, list[int]]:
+        """The lists of `lowered`, in load order and as long as the unit's.
 
         A shorter table is filled up with thresholds at the top code and copies of its last entry, which is exact.
         Raises `InputError` where the table does not fit.
@@ -187,14 +187,17 @@ class PwlConfig:
         self.check_fit(lowered)
         spare = self.entries - len(lowered.slopes)
         top = code_range(self.in_bits, self.in_signed)[1]
-        lists = (
-            (self.in_bits, [*lowered.thresholds, *[top] * spare]),
-            (self.coef_bits, [*lowered.slopes, *lowered.slopes[-1:] * spare]),
-            (self.coef_bits, [*lowered.intercepts, *lowered.intercepts[-1:] * spare]),
-        )
+        return {
+            "thresholds": [*lowered.thresholds, *[top] * spare],
+            "slopes": [*lowered.slopes, *lowered.slopes[-1:] * spare],
+            "intercepts": [*lowered.intercepts, *lowered.intercepts[-1:] * spare],
+        }
+
+    def words(self, lowered: LoweredTable) -> list[Word]:
+        """The writes that load `lowered`, in load order: thresholds, slopes, intercepts; filled up as by `filled`."""
         return [
-            Word(select, address, value & ((1 << bits) - 1))
-            for select, (bits, values) in enumerate(lists)
+            Word(select, address, value & ((1 << (self.coef_bits if select else self.in_bits)) - 1))
+            for select, values in enumerate(self.filled(lowered).values())
             for address, value in enumerate(values)
         ]
 

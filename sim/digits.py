@@ -1,7 +1,9 @@
 """A transformer small enough to train while you wait: scikit-learn's 8x8 digits, GELU and softmax at named sites.
 
-Trained in floating point, then quantised: weights to 8 bits per output channel, and every site to codes. A site takes
-integers, hands them to an integer table, and is where a forward hook sees the codes that the hardware would see.
+Trained in floating point, then quantised: weights to 8 bits per output channel, and every GELU and softmax site to
+codes. A site takes integers, hands them to an integer table, and is where a forward hook sees the codes that the
+hardware would see. Between the sites the network is still floating point: the inputs and sums of its linear layers and
+its norms are no codes, so its activations are real ones at the tables, and it is no integer network.
 """
 
 import math

@@ -61,7 +61,7 @@ def digits_sets(tables: Tables, seed: int = 0, images: int = 128, epochs: int = 
 def quantise_sites(model: nn.Module, images: Tensor, tables: Tables) -> dict[str, LoweredTable | Normaliser]:
     """Put the tables in, each at the scale that disturbs its site's output least on `images`; site name to table."""
     sites = [name for name, module in model.named_modules() if isinstance(module, Gelu | Softmax)]
-    inputs = _inputs(model, sites, images)
+    inputs = inputs_of(model, sites, images)
     exp_scale = min(6, output_scale(tables.exp))
     div = Normaliser(tables.div, top_scale(tables.div), 16, exp_scale)
     used: dict[str, LoweredTable | Normaliser] = {}
@@ -90,7 +90,7 @@ def _best_scale(table: PwlTable, out: int, x: Tensor, function: Callable[[Tensor
 
 
 @torch.no_grad()
-def _inputs(model: nn.Module, names: list[str], images: Tensor) -> dict[str, Tensor]:
+def inputs_of(model: nn.Module, names: list[str], images: Tensor) -> dict[str, Tensor]:
     """What reaches each named module, in one forward pass."""
     seen: dict[str, Tensor] = {}
     handles = [
@@ -109,4 +109,4 @@ def _inputs(model: nn.Module, names: list[str], images: Tensor) -> dict[str, Ten
 
 def record(model: nn.Module, names: list[str], images: Tensor) -> dict[str, np.ndarray]:
     """The codes that reach each named site, flattened; int64."""
-    return {name: codes.numpy().ravel().astype(np.int64) for name, codes in _inputs(model, names, images).items()}
+    return {name: codes.numpy().ravel().astype(np.int64) for name, codes in inputs_of(model, names, images).items()}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.devices import Device
-from sim.vectors import TABLE_LISTS, VectorSet
+from sim.reference import InputError
+from sim.vectors import VectorSet
 
 VECTORS = 1 << 17  # depth of the vector memory
 PROGRAM = 1 << 16  # depth of the program memory
@@ -19,10 +20,24 @@ QUIET = 64  # cycles after the last expected beat in which a further one is noti
 
 END, TABLE, STATIC, STREAM = range(4)
 
+XORSHIFT = """\
+  function [31:0] xorshift(input [31:0] x);
+    reg [31:0] a, b;
+    begin
+      a = x ^ (x << 13);
+      b = a ^ (a >> 17);
+      xorshift = b ^ (b << 5);
+    end
+  endfunction
+"""
+
 
 @dataclass(frozen=True)
 class Step:
-    """One word of the program: `operation`, then its operands (`select` is the table port's, or a static's index)."""
+    """One word of the program: `operation`, then its operands.
+
+    `select` is the table port's, or a static's index; a static's upper bits, 48 at most, are its `address`.
+    """
 
     operation: int
     value: int = 0
@@ -61,13 +76,17 @@ def chunks(vectors: VectorSet, device: Device) -> list[Chunk]:
     start = first = 0
     for load, count in enumerate(vectors.counts.tolist()):
         loading = load_steps(vectors, device, load)
-        while count:
-            if start - first == VECTORS or len(steps) + len(loading) + 2 > PROGRAM:
+        end = start + count
+        while start < end:
+            stop = min(end, vectors.cut(start, first + VECTORS))
+            if stop > start and len(steps) + len(loading) + 2 <= PROGRAM:
+                steps += [*loading, Step(STREAM, stop - start)]
+                start = stop
+            elif start > first:
                 done.append(Chunk(first, start, tuple(steps)))
                 first, steps = start, []
-            part = min(count, VECTORS - (start - first))
-            steps += [*loading, Step(STREAM, part)]
-            start, count = start + part, count - part
+            else:
+                raise InputError(f"{vectors.name}: the row at {start} or its load is larger than the bench's memories")
     return [*done, Chunk(first, start, tuple(steps))]
 
 
@@ -76,18 +95,25 @@ def load_steps(vectors: VectorSet, device: Device, load: int) -> list[Step]:
     steps = []
     if device.table is not None:
         mask = (1 << device.table["data"]) - 1
-        for select, key in enumerate(TABLE_LISTS):
+        for select, key in enumerate(device.lists):
             words = vectors.arrays[key][load].tolist()
             steps += [Step(TABLE, word & mask, address, select) for address, word in enumerate(words)]
     for select, (name, bits) in enumerate(device.statics.items()):
-        steps.append(Step(STATIC, int(vectors.arrays[name][load]) & ((1 << bits) - 1), 0, select))
+        word = int(vectors.arrays[name][load]) & ((1 << bits) - 1)
+        steps.append(Step(STATIC, word, word >> 32, select))
     return steps
 
 
+def top(device: Device) -> str:
+    """The wrapper's name, which is never that of the device's module."""
+    return f"bulk_{device.module}"
+
+
 def wrapper(device: Device) -> str:
-    """The wrapper's Verilog (module `bulk`), to be compiled together with the device's."""
+    """The wrapper's Verilog (module `top(device)`), to be compiled together with the device's."""
     statics = list(device.statics.items())
     fields: dict[str, Any] = {
+        "top": top(device),
         "module": device.module,
         "in_top": device.in_bits - 1,
         "out_top": device.out_bits - 1,
@@ -99,6 +125,7 @@ def wrapper(device: Device) -> str:
         "quiet": QUIET,
         "stream": STREAM,
         "end": END,
+        "xorshift": XORSHIFT,
         "static_registers": "".join(f"  reg [{bits - 1}:0] static_{name};\n" for name, bits in statics),
         "static_writes": "".join(
             f"        if (operation == {STATIC} && select == {k}) static_{name} <= step[{bits - 1}:0];\n"
@@ -121,7 +148,7 @@ def _table_connections(device: Device) -> list[tuple[str, str]]:
 
 
 _WRAPPER = """\
-module bulk(
+module {top}(
   input rst,
   output reg done,
   output reg [63:0] mismatches,
@@ -224,13 +251,5 @@ module bulk(
     end
   end
 
-  function [31:0] xorshift(input [31:0] x);
-    reg [31:0] a, b;
-    begin
-      a = x ^ (x << 13);
-      b = a ^ (a >> 17);
-      xorshift = b ^ (b << 5);
-    end
-  endfunction
-endmodule
+{xorshift}endmodule
 """

@@ -10,7 +10,7 @@ from amaranth.lib.data import StructLayout
 from rtl.normaliser import NormaliserConfig
 from sim.reference import Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
-from sim.vectors import TABLE_LISTS, VectorSet
+from sim.vectors import TABLE_LISTS, VectorSet, column
 
 
 def normaliser_set(
@@ -37,7 +37,7 @@ def normaliser_set(
     }
     if output_scale is None:
         acc, exponent = reference.evaluate(inputs)
-        expected = {"expected.acc": acc, "expected.exponent": exponent}
+        expected = {"expected.acc": column(acc, config.pwl.acc_bits), "expected.exponent": exponent}
         assert isinstance(config.out_shape, StructLayout)
         widths |= {f"expected.{key}": (config.out_shape[key].width, True) for key in ("acc", "exponent")}
     else:

@@ -8,7 +8,7 @@ import numpy as np
 from rtl.pwl import PwlConfig
 from sim.reference import LoweredTable, PwlTable
 from sim.reference.arithmetic import code_range
-from sim.vectors import TABLE_LISTS, VectorSet
+from sim.vectors import TABLE_LISTS, VectorSet, column
 
 Load = tuple[LoweredTable, np.ndarray]  # a table and the codes to send through it
 
@@ -36,21 +36,20 @@ def pwl_set(
         fields["max_output_shift"] = max(first.in_bits + first.coef_bits - 1, *needed)
     fields |= changes
     config = PwlConfig(**fields)
-    for table in tables:
-        config.check_fit(table)
-    padded = [_padded(table, config.entries) for table in tables]
+    width = config.out_shape.width
+    filled = [config.filled(table) for table in tables]
     arrays = {
         "inputs": np.concatenate([codes for _, codes in loads]).astype(np.int64),
-        "expected": np.concatenate([_expected(table, codes) for table, codes in loads]),
+        "expected": column(np.concatenate([_expected(table, codes) for table, codes in loads]), width),
         "counts": np.array([len(codes) for _, codes in loads], dtype=np.int64),
-        **{key: np.array([row[key] for row in padded], dtype=np.int64) for key in TABLE_LISTS},
+        **{key: np.array([row[key] for row in filled], dtype=np.int64) for key in TABLE_LISTS},
         "intercept_shift": np.array([table.intercept_shift for table in tables], dtype=np.int64),
         "s": np.array([table.s for table in tables], dtype=np.int64),
     }
     coefficient = (config.coef_bits, True)
     widths = {
         "inputs": (config.in_bits, config.in_signed),
-        "expected": (config.acc_bits, True) if acc else (config.out_bits, config.out_signed),
+        "expected": (width, acc or config.out_signed),
         "thresholds": (config.in_bits, config.in_signed),
         "slopes": coefficient,
         "intercepts": coefficient,
@@ -61,18 +60,7 @@ def pwl_set(
 
 
 def _expected(table: LoweredTable, codes: np.ndarray) -> np.ndarray:
-    return (table.accumulate(codes) if table.output_shift is None else table.output(codes)).astype(np.int64)
-
-
-def _padded(table: LoweredTable, entries: int) -> dict[str, tuple[int, ...]]:
-    """The lists filled up to the unit's entries: thresholds at the top code, copies of the last entry; exact."""
-    spare = entries - len(table.slopes)
-    top = code_range(table.in_bits, table.in_signed)[1]
-    return {
-        "thresholds": table.thresholds + (top,) * spare,
-        "slopes": table.slopes + table.slopes[-1:] * spare,
-        "intercepts": table.intercepts + table.intercepts[-1:] * spare,
-    }
+    return table.accumulate(codes) if table.output_shift is None else table.output(codes)
 
 
 def output_scale(table: PwlTable) -> int:

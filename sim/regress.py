@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from sim import runner, simulators
+from sim.array.runner import array_device, run_array
+from sim.array.sets import ArraySet
 from sim.devices import Device, device
 from sim.vectors import VectorSet
 
+Benches = dict[str, Callable[[], runner.Outcome]]
 STALLED = 20_000  # vectors at most in the stalled bench; the flowing one has compared them all
 # vectors at most in Icarus, which takes a millisecond for a floating-point sum; Verilator compares them all
-IN_ICARUS = {"fp-mul": 100_000, "fp-add": 100_000, "fp-compare": 100_000, "fp-mac": 20_000, "fp-pwl": 5_000}
+IN_ICARUS = {
+    **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), 100_000),
+    "fp-mac": 20_000,
+    "fp-pwl": 5_000,
+    **dict.fromkeys(("softmax", "layernorm", "rmsnorm"), 60_000),  # elements, about a minute for a unit's sets
+}
+ICARUS_STEPS = 200_000  # an array's cycles times its elements, ten seconds; a longer layer is left to Verilator
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,10 @@ class Job:
 
 
 def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[Job]:
-    """Every set in every simulator; the protocol once for each configuration, when `quick` once for each unit."""
+    """Every set in every simulator; the protocol once for each configuration, when `quick` once for each unit.
+
+    Icarus gets a part of the slowest units' sets, and none of an array's layer that `too_long_for_icarus`.
+    """
     for name in names:
         simulators.version(name)  # a missing one is said before anything is run
     seen = set()
@@ -38,10 +50,19 @@ def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[J
     for vectors in sets:
         key = vectors.unit if quick else (vectors.unit, repr(sorted(vectors.configuration.items())))
         for name in names:
+            if name == "icarus" and too_long_for_icarus(vectors):
+                continue
             most = IN_ICARUS.get(vectors.unit) if name == "icarus" else None
             result.append(Job(vectors if most is None else vectors.head(most), name, key not in seen))
         seen.add(key)
     return result
+
+
+def too_long_for_icarus(vectors: VectorSet) -> bool:
+    """Whether a set is a layer on an array that would keep it busy for more than a minute."""
+    if not isinstance(vectors, ArraySet):
+        return False
+    return vectors.cycles * vectors.config.rows * vectors.config.columns > ICARUS_STEPS
 
 
 def run(
@@ -65,8 +86,15 @@ def run_job(job: Job, seed: int, folder: Path, waves: Path | None) -> list[dict[
 
     if waves:
         waves.mkdir(parents=True, exist_ok=True)
+    make = _array_benches if isinstance(vectors, ArraySet) else _benches
+    return [_row(job, bench, seed, _outcome(call)) for bench, call in make(job, seed, folder, wave).items()]
+
+
+def _benches(job: Job, seed: int, folder: Path, wave: Callable[[str], Path | None]) -> Benches:
+    """The benches of a unit with one input stream."""
+    vectors, simulator = job.vectors, job.simulator
     unit = job.unit or device(vectors)
-    benches: dict[str, Callable[[], runner.Outcome]] = {
+    benches: Benches = {
         "flow": lambda: runner.run_bulk(vectors, simulator, folder, waves=wave("flow"), unit=unit),
         "stall": lambda: runner.run_bulk(
             vectors.head(STALLED), simulator, folder, 1 + seed, waves=wave("stall"), unit=unit
@@ -76,7 +104,21 @@ def run_job(job: Job, seed: int, folder: Path, waves: Path | None) -> list[dict[
         benches["protocol"] = lambda: runner.run_protocol(
             vectors, simulator, folder, seed, waves=wave("protocol"), unit=unit
         )
-    return [_row(job, bench, seed, _outcome(call)) for bench, call in benches.items()]
+    return benches
+
+
+def _array_benches(job: Job, seed: int, folder: Path, wave: Callable[[str], Path | None]) -> Benches:
+    """The same three benches for a layer on the array."""
+    vectors = job.vectors
+    assert isinstance(vectors, ArraySet)
+    run = partial(run_array, vectors, job.simulator, folder, unit=job.unit or array_device(vectors))
+    benches: Benches = {
+        "flow": lambda: run(waves=wave("flow")),
+        "stall": lambda: run(stall_seed=1 + seed, waves=wave("stall")),
+    }
+    if job.protocol:
+        benches["protocol"] = lambda: run(stall_seed=1 + seed, resets=4, waves=wave("protocol"))
+    return benches
 
 
 def _outcome(call: Callable[[], runner.Outcome]) -> runner.Outcome:
@@ -91,7 +133,7 @@ WAVES = {"icarus": "fst", "verilator": "vcd"}
 
 
 def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, Any]:
-    configuration = {key: value for key, value in job.vectors.configuration.items() if key != "table"}
+    configuration = {key: value for key, value in job.vectors.configuration.items() if key not in ("table", "tables")}
     return {
         "unit": job.vectors.unit,
         "set": job.vectors.name,
@@ -99,6 +141,7 @@ def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, 
         "simulator": job.simulator,
         "bench": bench,
         "vectors": outcome.vectors,
+        "rows": _rows(job.vectors, outcome.vectors) if bench != "protocol" else None,
         "mismatches": outcome.mismatches,
         "cycles": outcome.cycles,
         "vectors_per_second": round(outcome.vectors / outcome.seconds) if outcome.seconds else 0,
@@ -106,6 +149,13 @@ def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, 
         "first": outcome.first,
         "problem": outcome.problem,
     }
+
+
+def _rows(vectors: VectorSet | ArraySet, compared: int) -> int | None:
+    """How many rows the first `compared` vectors are; None where vectors are no elements of rows."""
+    if not isinstance(vectors, VectorSet) or not vectors.in_rows:
+        return None
+    return int(vectors.arrays["inputs.last"][:compared].sum())
 
 
 def passed(row: dict[str, Any]) -> bool:

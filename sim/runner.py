@@ -3,6 +3,7 @@
 import json
 import tempfile
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def run_bulk(
     """
     unit = unit or device(vectors)
     sources = {"bulk.v": harness.wrapper(unit), "unit.v": unit.verilog}
-    place = simulators.build(simulator, sources, "bulk", harness.VISIBLE, folder, waves is not None)
+    place = simulators.build(simulator, sources, harness.top(unit), harness.VISIBLE, folder, waves is not None)
     total = Outcome(0, 0, 0, 0.0)
     for chunk in harness.chunks(vectors, unit):
         counted = _run_chunk(vectors, chunk, unit, simulator, place, (stall_seed, repeats), waves)
@@ -82,7 +83,14 @@ def _run_chunk(
             "repeats": options[1],
         }
         simulators.simulate(
-            simulator, place, "bulk", "sim.benches.bulk", folder, [f"+{k}={v}" for k, v in plusargs.items()], 1, waves
+            simulator,
+            place,
+            harness.top(unit),
+            "sim.benches.bulk",
+            folder,
+            [f"+{k}={v}" for k, v in plusargs.items()],
+            1,
+            waves,
         )
         return json.loads((folder / "result.json").read_text())
 
@@ -91,11 +99,13 @@ def _judge(
     vectors: VectorSet, chunk: harness.Chunk, unit: Device, counted: dict[str, Any], stall_seed: int, repeats: int
 ) -> Outcome:
     count = chunk.last - chunk.first
-    streams = sum(step.operation == harness.STREAM for step in chunk.steps)
+    parts = [step.value for step in chunk.steps if step.operation == harness.STREAM]
+    streams = len(parts)
     problem = first = None
     if counted["mismatches"]:
         first = vectors.describe(chunk.first + counted["first_index"], counted["first_got"])
-    cycles = repeats * (count + streams * unit.latency)
+    places = [*accumulate(parts, initial=chunk.first)]
+    cycles = repeats * sum(unit.cycles(vectors, *ends) for ends in pairwise(places))
     if counted["stuck"]:
         problem = f"stuck after {counted['checked']} of {count} results"
     elif counted["checked"] != count:
@@ -136,16 +146,17 @@ def run_protocol(
     The counts are those of the stalled streams. The first thing that is wrong ends a test and becomes `problem`.
     """
     unit = unit or device(vectors)
+    vectors = vectors.sample(loads, limit)
+    first = int(vectors.counts[0])
     place = simulators.build(simulator, {"unit.v": unit.verilog}, unit.module, unit.ports, folder, waves is not None)
     with tempfile.TemporaryDirectory(prefix="protocol-") as run:
         result = Path(run) / "result.json"
         plusargs = {
             "vectors": vectors.save(run),
             "result": result,
-            "latency": unit.latency,
+            "latency": unit.cycles(vectors, 0, first) - first,
+            "lists": ",".join(unit.lists),
             "seed": seed,
-            "loads": loads,
-            "limit": limit,
         }
         arguments = [f"+{k}={v}" for k, v in plusargs.items()]
         problem = None

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,8 @@ def build(
     target = folder.resolve() / f"{top}-{simulator}-{digest}"
     if target.exists():
         return target
+    if simulator == "verilator" and re.search(r"\s", str(target)):
+        raise InputError(f"build folder must have no space in its path, which make cannot take, not {str(folder)!r}")
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     try:

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from sim.array.suite import array_suite
 from sim.floating_vectors import float_suite
 from sim.normaliser_vectors import every_input, normaliser_set, top_scale
 from sim.pwl_vectors import fitted_set, random_set, random_table
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.requant_vectors import requant_set
+from sim.row_suites import fitted_row_suite, row_suite
 from sim.vectors import UNITS, VectorSet
 
 # name, tables, entries, the unit: 200 tables, and every stage count, storage, sign and output among them
@@ -25,16 +27,17 @@ OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int16-8", 8, {"in_bits": 16, "coef_bits": 16, "out_bits": 16, "stages": 4}),
     ("int16-8-acc", 8, {"in_bits": 16, "coef_bits": 16, "out_bits": 16, "stages": 4, "output": "acc"}),
     ("int32-8", 8, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 5}),
+    ("int32-8-acc", 8, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 5, "output": "acc"}),
     ("int32-3-shallow", 3, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 2}),
     ("int32-4-deep", 4, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 8}),
     ("mixed-13", 13, {"in_bits": 8, "coef_bits": 12, "out_bits": 16, "stages": 5}),
 )
-QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8")
+QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8", "int32-8-acc")
 
 
 def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
     """Random tables and operands for every unit, in many configurations."""
-    sets = []
+    sets: list[VectorSet] = []
     if "pwl" in units:
         sets += _pwl(seed, quick)
     if "normaliser" in units:
@@ -44,7 +47,9 @@ def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UN
         if not quick:
             wide = {"in_bits": 40, "out_bits": 16, "out_signed": False, "max_shift": 30, "stages": 4}
             sets.append(requant_set("random-requant-wide", seed + 1, 100_000, **wide))
-    return sets + float_suite(seed, quick, units)
+    if "array" in units:
+        sets += array_suite(seed, quick)
+    return sets + row_suite(seed, quick, units) + float_suite(seed, quick, units)
 
 
 def _pwl(seed: int, quick: bool) -> list[VectorSet]:
@@ -99,15 +104,16 @@ def _normaliser(seed: int, quick: bool) -> list[VectorSet]:
 
 
 def fitted_suite(folder: Path, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
-    """Every table file of `folder`: every code at every scale, and every 16-bit input of a normaliser."""
+    """Every table file of `folder`: every code at every scale, every 16-bit input of a normaliser, and rows."""
     sets = []
-    for name, table in load_tables(folder):
+    tables = load_tables(folder)
+    for name, table in tables:
         if "pwl" in units:
             sets.append(fitted_set(f"fitted-{name}", table))
         if "normaliser" in units and table.normaliser_step is not None:
             sets.append(every_input(f"fitted-normaliser-{name}", table, output_scale=8, out_bits=16))
             sets.append(every_input(f"fitted-normaliser-{name}-acc", table))
-    return sets
+    return sets + fitted_row_suite(dict(tables), units)
 
 
 # what `python -m ga_search` writes beside its tables

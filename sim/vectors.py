@@ -2,7 +2,8 @@
 
 A set is a `.npz` of integer arrays and a `.json` of what they are. One set serves one unit in one configuration. It
 holds L loads (a lowered table and its shifts, or a requantiser's constants) and V vectors, the first `counts[0]` of
-which belong to the first load, and so on.
+which belong to the first load, and so on. Where the unit works on rows, a vector is an element of one, and
+`inputs.last` is 1 for the last of each.
 """
 
 import hashlib
@@ -17,13 +18,30 @@ from typing import Any
 import numpy as np
 
 from sim.reference import InputError
-from sim.reference.files import read_text, write_whole
+from sim.reference.arithmetic import code_range
+from sim.reference.files import read_text, write_together
 from sim.reference.floating import FloatFormat, greater_equal
 
 FORMAT, VERSION = "bitwright-vectors", 1
-UNITS = ("pwl", "normaliser", "requant", "fp-pwl", "fp-mac", "fp-mul", "fp-add", "fp-compare")
+UNITS = (
+    "pwl",
+    "normaliser",
+    "requant",
+    "fp-pwl",
+    "fp-mac",
+    "fp-mul",
+    "fp-add",
+    "fp-compare",
+    "softmax",
+    "layernorm",
+    "rmsnorm",
+    "array",
+)
 TABLE_LISTS = ("thresholds", "slopes", "intercepts")
-_KEYS = ("format", "version", "name", "unit", "configuration", "source", "arrays", "npz_sha256")
+_KEYS = ("format", "version", "name", "unit", "configuration", "source", "arrays", "npz_sha256", "sha256")
+NARROW = 64  # bits of the widest payload field whose values fit an int64 each
+WORD = 32  # bits of a word of a wider one
+MAX_BITS = 256  # of any field; no accumulator is so wide
 
 
 @dataclass(frozen=True)
@@ -31,10 +49,11 @@ class VectorSet:
     """Vectors for one unit.
 
     `arrays`, all int64: `inputs` and `expected` (V,), or where a payload has fields one (V,) array for each, named
-    `inputs.FIELD`, lowest bit first; `counts` (L,); and per load the table's lists `thresholds` (L, N-1), `slopes` and
-    `intercepts` (L, N) where the unit has a table, every quasi-static input (L,) under its port's name, and the scale
-    exponent `s` (L,). `widths` gives (bits, signed) of each array that the hardware carries, payloads always.
-    `configuration` holds the unit's parameters and `source` where the vectors come from.
+    `inputs.FIELD`, lowest bit first (one wider than 64 bits has words, see `column`); `counts` (L,); and per load the
+    table's lists `thresholds` (L, N-1), `slopes` and `intercepts` (L, N) where the unit has a table, every quasi-static
+    input (L,) under its port's name, and the scale exponent `s` (L,). `widths` gives (bits, signed) of each array that
+    the hardware carries, payloads always. `configuration` holds the unit's parameters and `source` where the vectors
+    come from.
 
     Raises `InputError` where shapes disagree or a value does not fit its width.
     """
@@ -52,11 +71,25 @@ class VectorSet:
         for side in ("inputs", "expected"):
             if not self.columns(side):
                 raise InputError(f"missing array {side!r}")
-        if "counts" not in self.arrays:
-            raise InputError("missing array 'counts'")
         for key, array in self.arrays.items():
             if array.dtype != np.int64:
                 raise InputError(f"{key} must be int64, not {array.dtype}")
+        for key, (bits, signed) in self.widths.items():
+            if key not in self.arrays:
+                raise InputError(f"widths name {key!r}, which is no array")
+            if bits > NARROW and (not _is_payload(key) or self.arrays[key].shape[1:] != (-(-bits // WORD),)):
+                raise InputError(f"{key} must have {-(-bits // WORD)} words of {WORD} bits for its {bits} bits")
+            values = integers(self.arrays[key]) if bits > NARROW else self.arrays[key]
+            low, high = code_range(bits, signed)
+            if values.min() < low or values.max() > high:
+                raise InputError(f"{key} must be in {low}..{high}")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        """Every array has a row for each vector, or for each load."""
+        if "counts" not in self.arrays:
+            raise InputError("missing array 'counts'")
+        for key, array in self.arrays.items():
             rows = self.size if _is_payload(key) else len(self.counts)
             if array.ndim < 1 or len(array) != rows:
                 raise InputError(f"{key} must have {rows} rows, not {list(array.shape)}")
@@ -64,12 +97,8 @@ class VectorSet:
                 raise InputError(f"{key} must have a width")
         if not len(self.counts) or self.counts.min() < 1 or self.counts.sum() != self.size:
             raise InputError(f"counts must be positive and add up to the {self.size} inputs")
-        for key, (bits, signed) in self.widths.items():
-            if key not in self.arrays:
-                raise InputError(f"widths name {key!r}, which is no array")
-            low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-            if self.arrays[key].min() < low or self.arrays[key].max() > high:
-                raise InputError(f"{key} must be in {low}..{high}")
+        if self.in_rows and not self.arrays["inputs.last"][np.cumsum(self.counts) - 1].all():
+            raise InputError("inputs.last must be 1 at the end of each load")
 
     @property
     def size(self) -> int:
@@ -79,6 +108,22 @@ class VectorSet:
     @property
     def counts(self) -> np.ndarray:
         return self.arrays["counts"]
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether the vectors are elements of rows."""
+        return "inputs.last" in self.arrays
+
+    def lengths(self, first: int, last: int) -> list[int]:
+        """The lengths of the rows that the vectors `first` to `last` (excluded) are made of."""
+        return np.diff(np.flatnonzero(self.arrays["inputs.last"][first:last]), prepend=-1).tolist()
+
+    def cut(self, first: int, limit: int) -> int:
+        """The last place in `first` to `limit` where the set can be cut, as no row is ever divided."""
+        if limit >= self.size or not self.in_rows:
+            return min(limit, self.size)
+        ends = np.flatnonzero(self.arrays["inputs.last"][first:limit])
+        return first + int(ends[-1]) + 1 if len(ends) else first
 
     def load_of(self, vector: int) -> int:
         """The load that a vector belongs to."""
@@ -99,7 +144,8 @@ class VectorSet:
         for key, array in self.columns(side).items():
             bits = self.widths[key][0]
             mask = (1 << bits) - 1
-            words = [word | (value & mask) << offset for word, value in zip(words, array[part].tolist(), strict=True)]
+            values = integers(array[part]).tolist()
+            words = [word | (value & mask) << offset for word, value in zip(words, values, strict=True)]
             offset += bits
         return words
 
@@ -114,13 +160,16 @@ class VectorSet:
         return result
 
     def describe(self, vector: int, got: int) -> dict[str, Any]:
-        """One vector in full, for a report: load, input, the table's segment, the load's settings, both outputs.
+        """One vector in full, for a report: load, row, input, the table's segment, the load's settings, both outputs.
 
         `got` is the output's word; input and outputs are numbers, or objects where the payload has fields.
         """
         load = self.load_of(vector)
         part = slice(vector, vector + 1)
         row: dict[str, Any] = {"vector": vector, "load": load}
+        if self.in_rows:
+            ends = np.flatnonzero(self.arrays["inputs.last"][:vector])
+            row |= {"row": len(ends), "position": vector - (int(ends[-1]) + 1 if len(ends) else 0)}
         row["input"] = _plain(self.numbers("inputs", self.payloads("inputs", part)[0]))
         if self.unit == "pwl":
             row["segment"] = int((self.arrays["thresholds"][load] <= row["input"]).sum())
@@ -134,11 +183,31 @@ class VectorSet:
         return row | {"got": _plain(self.numbers("expected", got))}
 
     def head(self, limit: int) -> "VectorSet":
-        """The first `limit` vectors, and the loads they need."""
+        """The first `limit` vectors and the loads they need; the first rows that fit, where there are rows."""
+        limit = self.cut(0, limit)
+        if not limit:
+            raise InputError(f"{self.name}: the first row is longer than the limit")
         before = np.cumsum(self.counts) - self.counts
-        counts = np.minimum(self.counts, limit - before)[before < limit]
+        return self._chosen(np.arange(limit), np.minimum(self.counts, limit - before)[before < limit])
+
+    def sample(self, loads: int, limit: int) -> "VectorSet":
+        """About `limit` vectors of each of the first loads, evenly over it; whole rows, where there are rows."""
+        chosen = []
+        for load, count in enumerate(self.counts[:loads].tolist()):
+            first = int(self.counts[:load].sum())
+            step = max(1, count // limit)
+            place = np.arange(count)
+            if self.in_rows:
+                place = (
+                    np.cumsum(self.arrays["inputs.last"][first : first + count]) - 1
+                )  # the row's number, less the end
+                place += 1 - self.arrays["inputs.last"][first : first + count]
+            chosen.append(first + np.flatnonzero(place % step == 0))
+        return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
+
+    def _chosen(self, vectors: np.ndarray, counts: np.ndarray) -> "VectorSet":
         arrays = {
-            key: array[:limit] if _is_payload(key) else array[: len(counts)] for key, array in self.arrays.items()
+            key: array[vectors] if _is_payload(key) else array[: len(counts)] for key, array in self.arrays.items()
         }
         return replace(self, arrays={**arrays, "counts": counts})
 
@@ -151,7 +220,7 @@ class VectorSet:
             arrays[key] = {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": _sha256(_bytes(array))}
             if key in self.widths:
                 arrays[key] |= dict(zip(("bits", "signed"), self.widths[key], strict=True))
-        content = {
+        content: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "name": self.name,
@@ -161,8 +230,10 @@ class VectorSet:
             "arrays": arrays,
             "npz_sha256": _sha256(buffer.getvalue()),
         }
-        write_whole(Path(folder) / f"{self.name}.npz", buffer.getvalue())
-        return write_whole(Path(folder) / f"{self.name}.json", json.dumps(content, indent=1) + "\n")
+        content["sha256"] = description_sha256(content)
+        path = Path(folder) / f"{self.name}.json"
+        write_together({path.with_suffix(".npz"): buffer.getvalue(), path: json.dumps(content, indent=1) + "\n"})
+        return path
 
     @classmethod
     def load(cls, path: str | Path) -> "VectorSet":
@@ -175,9 +246,44 @@ class VectorSet:
         data = _read_npz(path.with_suffix(".npz"), content)
         widths = {key: (row["bits"], row["signed"]) for key, row in content["arrays"].items() if "bits" in row}
         try:
-            return cls(content["name"], content["unit"], content["configuration"], data, widths, content["source"])
+            kind = _kind(content["unit"], cls)
+            return kind(content["name"], content["unit"], content["configuration"], data, widths, content["source"])
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+
+
+def column(values: np.ndarray, bits: int) -> np.ndarray:
+    """The array of a payload field of `bits`: int64 values, or, above 64 bits, (V, W) words of 32 bits each, the lowest
+    first and the last with the sign."""
+    if bits <= NARROW:
+        return values.astype(np.int64)
+    count = -(-bits // WORD)
+    mask = (1 << WORD) - 1
+    rows = [[value >> WORD * k & mask for k in range(count - 1)] + [value >> WORD * (count - 1)] for value in values]
+    return np.array([[int(word) for word in row] for row in rows], dtype=np.int64)
+
+
+def integers(array: np.ndarray) -> np.ndarray:
+    """The values of a payload field: the inverse of `column`; Python integers where it has words."""
+    if array.ndim == 1:
+        return array
+    words = array.astype(object)
+    return sum(words[:, k] << WORD * k for k in range(array.shape[1]))  # pyright: ignore[reportReturnType]
+
+
+def description_sha256(content: Mapping[str, Any]) -> str:
+    """The hash of a set's JSON: of its canonical text (sorted keys) without the key `sha256`."""
+    kept = {key: value for key, value in content.items() if key != "sha256"}
+    return _sha256(json.dumps(kept, sort_keys=True).encode())
+
+
+def _kind(unit: str, otherwise: type[VectorSet]) -> type[VectorSet]:
+    """The class of a unit's sets; the array's is imported where there is one."""
+    if unit != "array":
+        return otherwise
+    from sim.array.sets import ArraySet
+
+    return ArraySet
 
 
 def load_folder(folder: str | Path, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
@@ -203,6 +309,8 @@ def _description(path: Path) -> dict[str, Any]:
     if sorted(content) != sorted(_KEYS):
         odd = sorted(set(content) ^ set(_KEYS))
         raise InputError(f"{path}: keys must be {', '.join(_KEYS)}; unknown or missing: {', '.join(odd)}")
+    if content["sha256"] != description_sha256(content):
+        raise InputError(f"{path}: corrupted: its own SHA-256 is not the one it names")
     for key in ("configuration", "source", "arrays"):
         if not isinstance(content[key], dict):
             raise InputError(f"{path}: {key} must be an object, not {type(content[key]).__name__}")
@@ -212,9 +320,9 @@ def _description(path: Path) -> dict[str, Any]:
         if (
             ("bits" in row) != ("signed" in row)
             or type(row.get("bits", 1)) is not int
-            or not 1 <= row.get("bits", 1) <= 64
+            or not 1 <= row.get("bits", 1) <= MAX_BITS
         ):
-            raise InputError(f"{path}: arrays[{key!r}] must have bits in 1..64 and signed, or neither")
+            raise InputError(f"{path}: arrays[{key!r}] must have bits in 1..{MAX_BITS} and signed, or neither")
     return content
 
 

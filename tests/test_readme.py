@@ -54,10 +54,10 @@ def test_each_command_runs(command, workplace):
     run(command.split()[1:], workplace)
 
 
-def test_the_python_example_runs(workplace):
-    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert example
-    assert run(["-c", example.group(1)], workplace).stdout.strip() == "[ 0  0 64]"
+def test_the_python_examples_run(workplace):
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    printed = [run(["-c", example], workplace).stdout.strip() for example in examples]
+    assert printed == ["[ 0  0 64]", "True"]
 
 
 def test_every_package_in_the_map_exists():

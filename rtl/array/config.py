@@ -38,8 +38,9 @@ class ArrayConfig:
     `depth` is the number of accumulators of a column: so many tokens are worked on at once. An accumulator holds any
     sum of `max_inputs` inputs and a bias of `bias_bits` (unless given, one bit less than the sum needs); it has the
     bits that this needs, or `acc_bits` where given, and fewer are refused. `count_bits` is the width of the dimensions
-    in a job. The result is a code of `out_bits` from the requantiser (`rtl.requant`), or, with `pwl`, what that unit
-    makes of the code. `stages` is the depth of the pipeline from the accumulator to the output.
+    in a job, `address_bits` that of an address where operands come from memories (`rtl.array.fetch`). The result is a
+    code of `out_bits` from the requantiser (`rtl.requant`), or, with `pwl`, what that unit makes of the code. `stages`
+    is the depth of the pipeline from the accumulator to the output.
     """
 
     rows: int = 16
@@ -55,6 +56,7 @@ class ArrayConfig:
     acc_bits: int | None = None
     depth: int = 128
     count_bits: int = 16
+    address_bits: int = 24
     out_bits: int = 8
     out_signed: bool = True
     pwl: PwlConfig | None = None
@@ -68,6 +70,7 @@ class ArrayConfig:
             ("max_inputs", 1, 1 << 24),
             ("depth", 1, 1 << 16),
             ("count_bits", 1, 24),
+            ("address_bits", 1, 48),
         ):
             require_range(name, getattr(self, name), low, high)
         if self.weight_bits not in WEIGHT_BITS:
@@ -207,6 +210,17 @@ class ArrayConfig:
             "shift": requant["shift"].shape,
         }
         return ArrayLayout(StructLayout(fields), self.columns)
+
+    @property
+    def operand_layouts(self) -> dict[str, ArrayLayout]:
+        """A beat of each operand's stream, or a word of its memory; without "g" where there is nothing in it."""
+        layouts = {
+            "w": ArrayLayout(self.weight_shape, self.columns),
+            "a": ArrayLayout(self.activation_shape, self.rows),
+            "g": self.group_layout,
+            "c": self.channel_layout,
+        }
+        return {name: layout for name, layout in layouts.items() if layout.size}
 
     @property
     def result_layout(self) -> ArrayLayout:

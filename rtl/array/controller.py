@@ -5,9 +5,9 @@ streams follow it:
 
     w   for each output tile, each block, each input tile: R beats, a row of C weights each, last row first
     a   for each output tile, each block, each input tile, each token of the block: a beat of R activations
-    g   for each output tile, each block, each group: m_g and z_g of the C columns
-    c   for each output tile, each block: bias, m_c and k_c of the C columns
-    o   for each output tile, each token: C codes
+    g   for each output tile, each block, each group: a beat of m_g and z_g of the C columns
+    c   for each output tile, each block: a beat of bias, m_c and k_c of the C columns
+    o   for each output tile, each token: a beat of C codes
 
 A tile ends at a group's border. Rows of a tile beyond its last input have the zero point as weight (0 for signed
 weights), whatever their activations; columns beyond the last output give results to be ignored.
@@ -15,12 +15,13 @@ weights), whatever their activations; columns beyond the last output give result
 A slot is the time of one tile: its beats, while the next tile's weights are shifted in. The first slot only loads.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from rtl.array.config import ArrayConfig
+from rtl.array.tiles import walk
 from sim.reference.array_cycles import HAZARD
 
 
@@ -61,29 +62,19 @@ class Controller(wiring.Component):
         job = Signal(config.job_layout, reset_less=True)
         busy, running = Signal(), Signal()  # running: not the first slot
         step = Signal(range(max(config.passes * config.depth, shortest)))
-        tokens = Signal(config.count_bits)  # of this output tile, from this block on
-        input_tile, output_tile = Signal(config.count_bits), Signal(config.count_bits)
-
-        final_block = tokens <= config.depth
-        size = Mux(final_block, tokens, config.depth)
-        steps = Signal(range(config.passes * config.depth + 1))
-        m.d.comb += steps.eq(size << job.two_pass if config.two_pass else size)
-        first_tile, last_tile = input_tile == 0, input_tile == job.input_tiles - 1
-        last_block = last_tile & final_block
-        last_of_job = last_block & (output_tile == job.output_tiles - 1)
         end_of_slot = Signal()
+        tile = walk(m, config, job, ~busy, self.jobs.payload, running & end_of_slot)
+        steps = Signal(range(config.passes * config.depth + 1))
+        m.d.comb += steps.eq(tile.size << job.two_pass if config.two_pass else tile.size)
         m.d.comb += end_of_slot.eq((step >= shortest - 1) & (step + 1 >= steps))
 
         m.d.comb += [
             self.jobs.ready.eq(~busy),
-            self.load.eq(busy & ~(running & last_of_job) & (step < config.rows)),
+            self.load.eq(busy & ~(running & tile.last_of_job) & (step < config.rows)),
             self.shift.eq(Cat(self.load & (step >= r) for r in range(config.rows))),
             self.swap.eq(running & (step == 0)),
             self.active.eq(running & (step < steps)),
         ]
-        tiles_per_group = config.tiles_per_group or 1
-        tile_of_group = Signal(range(tiles_per_group))
-        begins_group = first_tile if config.tiles_per_group is None else tile_of_group == 0
         start = step == 0
         m.d.comb += self.done.eq(self.active)
         if config.two_pass:
@@ -97,28 +88,16 @@ class Controller(wiring.Component):
         m.d.comb += [
             self.tag.valid.eq(self.done),
             self.tag.start.eq(start),
-            self.tag.group.eq(start & begins_group),
-            self.tag.first.eq(first_tile),
-            self.tag.last.eq(last_tile),
+            self.tag.group.eq(start & tile.begins_group),
+            self.tag.first.eq(tile.first),
+            self.tag.last.eq(tile.last),
         ]
 
+        m.d.sync += step.eq(step + 1)
         with m.If(~busy):
-            m.d.sync += [busy.eq(self.jobs.valid), running.eq(0), job.eq(self.jobs.payload), step.eq(0)]
-        with m.Elif(~running):
-            m.d.sync += step.eq(step + 1)
-            with m.If(step == config.rows - 1):
-                m.d.sync += [running.eq(1), step.eq(0), tokens.eq(job.tokens), input_tile.eq(0), output_tile.eq(0)]
-                m.d.sync += tile_of_group.eq(0)
-        with m.Else():
-            m.d.sync += step.eq(step + 1)
-            with m.If(end_of_slot):
-                m.d.sync += [step.eq(0), input_tile.eq(Mux(last_tile, 0, input_tile + 1))]
-                last_of_group = tile_of_group == tiles_per_group - 1
-                m.d.sync += tile_of_group.eq(Mux(last_tile | last_of_group, 0, tile_of_group + 1))
-                with m.If(last_tile):
-                    m.d.sync += tokens.eq(Mux(final_block, job.tokens, tokens - config.depth))
-                with m.If(last_block):
-                    m.d.sync += output_tile.eq(output_tile + 1)
-                with m.If(last_of_job):
-                    m.d.sync += [busy.eq(0), running.eq(0)]
+            m.d.sync += [busy.eq(self.jobs.valid), job.eq(self.jobs.payload), step.eq(0)]
+        with m.Elif(~running), m.If(step == config.rows - 1):
+            m.d.sync += [running.eq(1), step.eq(0)]
+        with m.Elif(end_of_slot):
+            m.d.sync += [step.eq(0), busy.eq(~tile.last_of_job), running.eq(~tile.last_of_job)]
         return m

@@ -8,8 +8,10 @@ tiles, M the tokens, G the groups):
     g   T_n * G words of C (m_g, z_g):    n * G + group
     c   T_n words of C (bias, m_c, k_c):  n
 
-The results come in the order n * M + m, which is the image `a` of a following layer where R = C and no group of it is
-shorter than a tile.
+Weights, in a tile's rows without an input, are the zero point; all else in lanes beyond K or N is 0.
+
+The results come in the order n * M + m, which is the image `a` of a following layer where R = C and its groups, if it
+has any, are multiples of R.
 """
 
 from collections.abc import Sequence
@@ -111,12 +113,17 @@ def images(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -
         (_by_column(config, layer.multiplier[:, None]), requant.multiplier_bits),
         (_by_column(config, layer.shift[:, None]), requant.max_shift.bit_length()),
     ]
-    return Operands(
+    made = Operands(
         w=pack([(order.reshape(-1, config.columns), config.weight_bits)]),
         a=pack([(inputs.transpose(1, 0, 2).reshape(-1, config.rows), config.activation_bits)]),
         g=pack(group_fields) if group_fields else None,
         c=pack(channel_fields),
     )
+    longest = max(len(words) for words in made if words is not None)
+    if longest > 1 << config.address_bits:
+        needed = (longest - 1).bit_length()
+        raise InputError(f"address_bits must be at least {needed} for {longest} words, not {config.address_bits}")
+    return made
 
 
 def _by_column(config: ArrayConfig, values: np.ndarray) -> np.ndarray:

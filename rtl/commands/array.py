@@ -1,4 +1,4 @@
-"""`python -m rtl array`: the low-bit MAC array, and `python -m rtl element`: one of its processing elements."""
+"""`python -m rtl array`: the low-bit MAC array, or one of its processing elements."""
 
 import argparse
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import Any
 
 from rtl.array.config import ArrayConfig
 from rtl.array.element import Element
+from rtl.array.fetch import MemoryGemm
 from rtl.array.gemm import Gemm
 from rtl.commands import options
 from rtl.emit import emit
 from rtl.pwl import PwlConfig
-from sim.reference import InputError, PwlTable
+from sim.reference import InputError, LoweredTable, PwlTable
 
 PARTS = ("array", "element")
 
@@ -28,6 +29,7 @@ def add(units: Any) -> None:
         ("max-inputs", "max_inputs", "inputs of the largest layer, for the accumulator's bound"),
         ("depth", "depth", "tokens at once: accumulators of a column"),
         ("count-bits", "count_bits", "width of a job's dimensions"),
+        ("address-bits", "address_bits", "width of an address, for --operands memory"),
         ("out-width", "out_bits", "output of the requantiser, 4..32 bits"),
     ):
         value = getattr(defaults, name)
@@ -39,7 +41,10 @@ def add(units: Any) -> None:
     array.add_argument("--bias-bits", type=int, metavar="N", help="width of the bias (that of the sum less one)")
     array.add_argument("--acc-bits", type=int, metavar="N", help="accumulator (the narrowest that cannot overflow)")
     array.add_argument("--out-unsigned", action="store_true", help="output codes are unsigned")
-    array.add_argument("--pwl-table", type=Path, metavar="JSON", help="append a piecewise-linear unit for this table")
+    array.add_argument("--table", type=Path, metavar="JSON", help="end in a piecewise-linear unit for this table")
+    options.add_table(array)
+    sources = ("stream", "memory")
+    array.add_argument("--operands", choices=sources, default="stream", help="streams (default), or memories' ports")
     array.add_argument("--part", choices=PARTS, default="array", help="the whole array, or one element of it")
     options.add_common(array, stages=defaults.stages)
 
@@ -47,23 +52,28 @@ def add(units: Any) -> None:
 def _make(arguments: argparse.Namespace) -> dict[str, Any]:
     names = (
         "rows", "columns", "weight_bits", "activation_bits", "two_pass", "max_inputs", "bias_bits", "acc_bits", "depth",
-        "count_bits", "out_bits", "stages",
+        "count_bits", "address_bits", "out_bits", "stages",
     )  # fmt: skip
     group = _group(arguments.group)
     multiplier_bits = arguments.group_multiplier_bits
     if multiplier_bits is None:
         multiplier_bits = 0 if group is None else ArrayConfig.group_multiplier_bits
+    table = None if arguments.table is None else PwlTable.load(arguments.table)
+    lowered = _lowered(arguments, table)
+    unit = None if table is None else _unit(arguments, table, lowered)
     config = ArrayConfig(
         **{name: getattr(arguments, name) for name in names},
         weight_signed=not arguments.weight_unsigned,
         group=group,
         group_multiplier_bits=multiplier_bits,
         out_signed=not arguments.out_unsigned,
-        pwl=None if arguments.pwl_table is None else _pwl(PwlTable.load(arguments.pwl_table)),
+        pwl=unit,
     )
     if arguments.part == "element":
         return emit(arguments.output_file, "element", Element(config))
-    return emit(arguments.output_file, "array", Gemm(config, latch_cell=f"{arguments.module}_latch"))
+    component = (MemoryGemm if arguments.operands == "memory" else Gemm)(config, f"{arguments.module}_latch")
+    source = None if unit is None else options.source(unit, table, lowered)
+    return emit(arguments.output_file, "array", component, source)
 
 
 def _group(text: str) -> int | None:
@@ -74,9 +84,31 @@ def _group(text: str) -> int | None:
     return int(text)
 
 
-def _pwl(table: PwlTable) -> PwlConfig:
-    """The unit that holds `table` at any of its scales."""
+def _lowered(arguments: argparse.Namespace, table: PwlTable | None) -> LoweredTable | None:
+    """The table at the scale that is asked for."""
+    if table is None:
+        for name in ("scale", "output_scale"):
+            if getattr(arguments, name) is not None:
+                raise InputError(f"--{name.replace('_', '-')} needs --table")
+        if arguments.storage != "flops" or arguments.output != "code":
+            raise InputError("--storage and --output need --table")
+        return None
+    if arguments.scale is None:
+        return None
+    return table.lower(arguments.scale, None if arguments.output == "acc" else arguments.output_scale)
+
+
+def _unit(arguments: argparse.Namespace, table: PwlTable, lowered: LoweredTable | None) -> PwlConfig:
+    """The unit that holds `table` at any of its scales, or the lowered one wired in."""
+    if arguments.storage == "constants":
+        if lowered is None or (arguments.output == "code" and arguments.output_scale is None):
+            raise InputError("--storage constants needs --scale, and --output-scale or --output acc")
+        return PwlConfig.hard_wired(lowered)
     names = ("entries", "in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
     shift = max(table.lower(s).intercept_shift for s in table.scales)
-    fields = {name: getattr(table, name) for name in names}
-    return PwlConfig(**fields, max_intercept_shift=max(shift, table.in_bits - 1))
+    return PwlConfig(
+        **{name: getattr(table, name) for name in names},
+        output=arguments.output,
+        storage=arguments.storage,
+        max_intercept_shift=max(shift, table.in_bits - 1),
+    )

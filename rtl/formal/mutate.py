@@ -2,7 +2,8 @@
 
 The unit is synthesised to gates, and `mutate` puts many faults (a stuck, inverted or swapped pin) into one netlist,
 switched by an input; copy k of the simulation has fault k, copy 0 has none. The vectors load tables with the whole
-range of coefficients, send every code, stall both streams and reset in mid-stream. Copy 0 must equal `sim.reference`
+range of coefficients, send every code, stall both streams and reset in mid-stream; a code that is offered stays so
+until it is taken. Copy 0 must equal `sim.reference`
 all the time; a fault is killed where its copy shows another handshake, or another result while the result is valid.
 
 A survivor is called equivalent only where the SAT solver proves that no output and no next state differs, from any
@@ -13,10 +14,9 @@ import argparse
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,9 +24,9 @@ from tqdm import tqdm
 from rtl.formal.netlist import Netlist, differ, of_copy_0
 from rtl.formal.opened import opened
 from rtl.formal.prove import outcome, yosys
+from rtl.formal.stimulus import cycles
 from rtl.pwl import Pwl, PwlConfig
 from sim.reference import LoweredTable
-from sim.reference.arithmetic import code_range
 from sim.reference.command import Parser, print_json, run
 from sim.reference.pwl import require_range
 
@@ -60,7 +60,7 @@ miter -equiv -flatten unit faulty compared
 hierarchy -top compared
 sat -prove trigger 0
 """
-TABLES, CODES = 24, 256  # in the vectors; at most so many codes per table
+TABLES = 24  # in the vectors
 NEEDED = 0.95  # of the faults that are not proved equivalent
 
 
@@ -113,7 +113,9 @@ def _killed(netlist: Netlist, config: PwlConfig, seed: int, tables: int) -> int:
     killed = 0
     waiting: list[int] = []
     lowered = None
-    for step in _stimulus(rng, config, tables):
+    steps = cycles(rng, config, tables)
+    step = next(steps)
+    while True:
         lowered = step.pop("lowered", lowered)
         netlist.drive(**step)
         netlist.settle()
@@ -128,6 +130,10 @@ def _killed(netlist: Netlist, config: PwlConfig, seed: int, tables: int) -> int:
         if step["rst"]:
             waiting.clear()
         netlist.clock()
+        try:
+            step = steps.send(bool(ready[0] & 1 and step["i__valid"]))
+        except StopIteration:
+            break
     if waiting:
         raise RuntimeError(f"the netlist without a fault still holds {len(waiting)} beats")
     return killed
@@ -138,53 +144,6 @@ def _expected(config: PwlConfig, lowered: LoweredTable, payload: int) -> int:
     code = np.array([payload - (1 << config.in_bits) if sign else payload])
     result = lowered.output(code) if config.output == "code" else lowered.accumulate(code)
     return int(result[0]) & ((1 << config.out_shape.width) - 1)
-
-
-def _stimulus(rng: np.random.Generator, config: PwlConfig, tables: int) -> Iterator[dict[str, Any]]:
-    """The inputs of each cycle; `lowered` names the table that is loaded from there on."""
-    names = ("table__en", "table__select", "table__address", "table__data")
-    idle = dict.fromkeys([*names, *config.shift_ports, "i__valid", "i__payload", "o__ready", "rst"], 0)
-    yield idle | {"rst": 1}
-    for k in range(tables):
-        lowered = _table(rng, config, k)
-        for word in config.words(lowered):
-            yield idle | dict(zip(names, (1, *word), strict=True))
-            noise = {name: int(rng.integers(0, 1 << 16)) for name in names[1:]}
-            yield idle | noise  # without its enable nothing is written
-        shifts = {name: getattr(lowered, name) for name in config.shift_ports}
-        codes = rng.choice(1 << config.in_bits, min(1 << config.in_bits, CODES), replace=False)
-        busy = rng.uniform(0.3, 1.0, 2)
-        for code in codes.tolist():
-            while rng.random() > busy[0]:
-                yield idle | shifts | {"o__ready": int(rng.random() < busy[1]), "lowered": lowered}
-            beat = dict(i__valid=1, i__payload=code, o__ready=int(rng.random() < busy[1]), lowered=lowered)
-            yield idle | shifts | beat | {"rst": int(rng.random() < 0.01)}
-        for _ in range(2 * config.stages):
-            yield idle | shifts | {"o__ready": 1}
-
-
-def _table(rng: np.random.Generator, config: PwlConfig, k: int) -> LoweredTable:
-    """Coefficients over their whole range, results mostly inside the codes for even k and mostly outside for odd k."""
-    low, high = code_range(config.in_bits, config.in_signed)
-    c_low, c_high = code_range(config.coef_bits, True)
-    shift = int(rng.integers(0, config.largest("intercept_shift") + 1))
-    inside = max(config.in_bits, shift) + config.coef_bits - config.out_bits
-    output_shift = min(max(inside - 4 * (k % 2) - int(rng.integers(0, 3)), 0), config.largest("output_shift"))
-    return LoweredTable(
-        thresholds=tuple(sorted(rng.integers(low, high, config.entries - 1, endpoint=True).tolist())),
-        slopes=tuple(rng.integers(c_low, c_high, config.entries, endpoint=True).tolist()),
-        intercepts=tuple(rng.integers(c_low, c_high, config.entries, endpoint=True).tolist()),
-        intercept_shift=shift if config.intercept_shift is None else config.intercept_shift,
-        output_shift=(output_shift if config.output_shift is None else config.output_shift)
-        if config.output == "code"
-        else None,
-        s=0,
-        in_bits=config.in_bits,
-        in_signed=config.in_signed,
-        coef_bits=config.coef_bits,
-        out_bits=config.out_bits,
-        out_signed=config.out_signed,
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ the first n gains and biases.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,7 @@ from rtl.pwl import Word, table_lists
 from rtl.rows import unit
 from rtl.rows.passes import Pass, PassPlan, chain, delay_of, way_of
 from sim.reference import InputError, Norm
-from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, NORMAL_BITS
+from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, NORMAL_BITS, spread_bits_for
 from sim.reference.pwl import require_range
 from sim.reference.row_cycles import RowSchedule
 
@@ -147,7 +147,12 @@ class NormUnit(wiring.Component):
         parameters["rsqrt"] = unit.describe_shape(config.rsqrt.pwl)
         memories = [(name, reference.length, bits, True) for name, _, bits in config.memories]
         lists = [*table_lists(config.rsqrt.pwl, "rsqrt_"), *memories]
-        return {"parameters": parameters, **unit.describe(config.schedule, config.storage, lists)}
+        streams = {
+            "i": f"a code; last, 1 to end a row of 2..{reference.length} codes. "
+            "Another length is undefined, a longer one until a reset",
+            "o": "for each code, in order, its result, and last as it came in",
+        }
+        return {"parameters": parameters, **unit.describe(config.schedule, config.storage, lists, streams)}
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -310,3 +315,14 @@ def _element_steps(config: NormConfig, shift: Value | int, bits: Mapping[str, in
         Step("shift", ("sum_of_both",), pipeline.shift_levels(MAX_SHIFT + 1), shift_back),
         Step("saturate", ("shifted",), pipeline.adder_levels(reference.out_bits), saturate),
     ]
+
+
+def shorter(reference: Norm, length: int) -> Norm:
+    """What the unit of `reference` computes for rows of `length`: the norm of its first gains and biases."""
+    bits = spread_bits_for(length, reference.epsilon, reference.in_bits)
+    return replace(
+        reference,
+        gain=reference.gain[:length],
+        bias=reference.bias[:length],
+        rsqrt=replace(reference.rsqrt, input_bits=bits),
+    )

@@ -1,4 +1,7 @@
-"""The bulk bench: reset, wait for `done`, report what the wrapper counted. The wrapper is `sim.harness`'s."""
+"""The bulk bench: reset, wait for `done`, report what the wrapper counted.
+
+The wrapper is `sim.harness`'s or `sim.array.harness`'s.
+"""
 
 import json
 import time
@@ -8,6 +11,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
 
 COUNTERS = ("mismatches", "first_index", "first_got", "checked", "extra", "cycles", "stuck")
+ARRAY_COUNTERS = ("in_flight", "unstable")  # those of `sim.array.harness` alone
 
 
 @cocotb.test()
@@ -21,7 +25,8 @@ async def every_vector_is_compared(dut) -> None:
     await RisingEdge(dut.done)
     seconds = time.perf_counter() - start
     # a unit under test may answer with unknown bits, which are reported as 0
-    counted = {name: int(str(getattr(dut, name).value).translate(_UNKNOWN), 2) for name in COUNTERS}
+    names = [*COUNTERS, *(name for name in ARRAY_COUNTERS if hasattr(dut, name))]
+    counted = {name: int(str(getattr(dut, name).value).translate(_UNKNOWN), 2) for name in names}
     Path(str(cocotb.plusargs["result"])).write_text(json.dumps(counted | {"seconds": seconds}))
 
 

@@ -1,12 +1,12 @@
 """The protocol bench: stalls, a reset in mid-stream, throughput. Runs on the unit itself, a beat at a time.
 
-Plusargs: `vectors` the set's JSON, `limit` how many vectors of each load, `loads` of how many loads, `latency` in
-cycles, `seed`, `result` the file for the counters.
+Plusargs: `vectors` the set's JSON, `lists` what is written through the table's port, in load order, `latency` the
+cycles that the first load takes beyond one for each vector, `seed`, `result` the file for the counters.
 """
 
 import json
 import time
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from sim.benches import stream
-from sim.vectors import TABLE_LISTS, VectorSet
+from sim.vectors import VectorSet
 
 NEVER = repeat(False)
 MOST_TAKEN = 3 + 5 * 3  # results taken before the last of the resets
@@ -30,32 +30,26 @@ def _vectors() -> VectorSet:
 
 async def _load(dut: Any, vectors: VectorSet, load: int) -> None:
     """Write the table in load order and set the quasi-static inputs; nothing may be in flight."""
-    for select, key in enumerate(TABLE_LISTS):
-        if not hasattr(dut, "table__en"):
-            break
+    lists = str(cocotb.plusargs.get("lists") or "").split(",") if hasattr(dut, "table__en") else []
+    for select, key in enumerate(lists):
         mask = (1 << len(dut.table__data)) - 1
         for address, word in enumerate(vectors.arrays[key][load].tolist()):
             dut.table__en.value, dut.table__select.value, dut.table__address.value = 1, select, address
             dut.table__data.value = word & mask
             await FallingEdge(dut.clk)
         dut.table__en.value = 0
-    for key in vectors.arrays:
-        if hasattr(dut, key):
+    for key, array in vectors.arrays.items():
+        if array.ndim == 1 and hasattr(dut, key):
             port = getattr(dut, key)
             port.value = int(vectors.arrays[key][load]) & ((1 << len(port)) - 1)
     await FallingEdge(dut.clk)
 
 
 def _parts(vectors: VectorSet) -> list[tuple[int, list[int], list[int]]]:
-    """(load, inputs, expected) of the first loads, cut to the limit, evenly over each load."""
-    rows, first = [], 0
-    for load, count in enumerate(vectors.counts.tolist()):
-        if load < _plusarg("loads"):
-            step = max(1, count // _plusarg("limit"))
-            part = slice(first, first + count, step)
-            rows.append((load, vectors.payloads("inputs", part), vectors.payloads("expected", part)))
-        first += count
-    return rows
+    """(load, inputs, expected) of each load."""
+    ends = [0, *vectors.counts.cumsum().tolist()]
+    parts = [slice(first, last) for first, last in pairwise(ends)]
+    return [(k, vectors.payloads("inputs", part), vectors.payloads("expected", part)) for k, part in enumerate(parts)]
 
 
 @cocotb.test()
@@ -90,8 +84,7 @@ async def a_reset_in_mid_stream_drops_what_was_in_flight_and_nothing_else(dut) -
         # results are held back, so that the pipeline is full when the reset comes
         feeding = cocotb.start_soon(stream.feed(dut, inputs, stream.stalls(seed + k, 0.2)))
         await stream.check(dut, expected[: 3 + 5 * k], stream.stalls(seed + 50 + k, 0.5))
-        for _ in range(_plusarg("latency") + 2):
-            await FallingEdge(dut.clk)
+        await stream.offered(dut, at_least=_plusarg("latency") + 2)
         assert int(dut.o__valid.value), "nothing was in flight, so the reset shows nothing"
         feeding.cancel()
         await stream.reset(dut, cycles=1 + k)

@@ -7,7 +7,7 @@ from typing import Any
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge
 
-PATIENCE = 500  # cycles without a beat before a stream counts as stuck
+PATIENCE = 4096  # cycles without a beat before a stream counts as stuck: a long row may be on its way
 
 
 class Stuck(AssertionError):
@@ -84,6 +84,14 @@ async def check(dut: Any, expected: Sequence[int], stalled: Iterable[bool]) -> i
         await FallingEdge(dut.clk)
     dut.o__ready.value = 0
     return cycles
+
+
+async def offered(dut: Any, at_least: int) -> None:
+    """Take nothing until a beat is offered, and for `at_least` so many cycles; gives up after `PATIENCE` more."""
+    for cycle in range(at_least + PATIENCE):
+        if cycle >= at_least and int(dut.o__valid.value):
+            return
+        await FallingEdge(dut.clk)
 
 
 async def nothing_more(dut: Any, cycles: int = 64) -> None:

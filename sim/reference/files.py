@@ -1,9 +1,10 @@
 """Files are written whole or not at all, and a folder is one run's at a time."""
 
 import contextlib
+import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sim.reference.errors import InputError
@@ -16,17 +17,32 @@ def write_whole(path: str | Path, data: bytes | str) -> Path:
         InputError: the folder cannot be made or written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    write_together({path: data})
+    return path
+
+
+def write_together(files: Mapping[Path, bytes | str]) -> None:
+    """Write files that belong together: all are written beside their places before the first is renamed into its own.
+
+    Raises:
+        InputError: one of them cannot be written, and then none is.
+    """
+    partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in files}
+    path = next(iter(files))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
-        partial.replace(path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            partials[path].write_bytes(data.encode() if isinstance(data, str) else data)
+        for path, partial in partials.items():
+            partial.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return path
+        for partial in partials.values():
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
 
 def read_text(path: str | Path) -> str:

@@ -1,6 +1,7 @@
 """Small weights and models that several tests use."""
 
 import itertools
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -62,3 +63,56 @@ def batches(seed: int = 0, count: int = 3) -> list[dict[str, Tensor]]:
     for i in ids:
         i[1, 4:] = 0
     return [{"input_ids": i, "attention_mask": (i != 0).long()} for i in ids]
+
+
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "sat",
+    "on",
+    "mat",
+    "ran",
+    "over",
+    "red",
+    "blue",
+]
+
+
+def bert_folder(folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A small BERT with a tokeniser as transformers saves them; returns the model."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=40,
+    )  # fmt: skip
+    model = transformers.BertModel(config).eval()
+    nn.Module.to(model, dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    return model
+
+
+def llama_folder(folder: Path, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    """A small Llama with tied embeddings in several shards; returns the model."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=32, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        intermediate_size=64, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    nn.Module.to(model, dtype)
+    model.save_pretrained(folder, max_shard_size="10KB")
+    return model

@@ -123,3 +123,27 @@ def test_other_faults_are_one_line_too(tmp_path):
             load(source)
     with pytest.raises(InputError, match=r"samples must be in 1\.\.1073741824, not 0"):
         Sampling(samples=0)
+
+
+def test_packing_joins_the_samples_into_full_windows(tmp_path):
+    lines = [f"line number {i}" for i in range(20)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    data = load(tmp_path / "a.txt", Sampling(samples=5, sequence_length=7, batch_size=2, pack=True), letters)
+    windows = rows(data)
+    assert len(windows) == 5 and all(len(window) == 7 for window in windows)
+    text = "".join(chr(code) for window in windows for code in window)
+    assert text.startswith("line number") and any(text.startswith(line) for line in lines)
+    whole = load(tmp_path / "a.txt", Sampling(sequence_length=7, pack=True), letters)
+    assert whole.samples == sum(map(len, lines)) // 7
+    with pytest.raises(InputError, match=r"the data set is empty: it has fewer than 1000 tokens"):
+        load(tmp_path / "a.txt", Sampling(sequence_length=1000, pack=True), letters)
+    np.savez(tmp_path / "p.npz", pixel_values=np.zeros((2, 3)))
+    with pytest.raises(InputError, match=r"only sequences of input_ids can be packed, not \['pixel_values'\]"):
+        load(tmp_path / "p.npz", Sampling(pack=True))
+
+
+def test_only_the_samples_that_are_taken_are_tokenised(tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(f"line {i}" for i in range(100)))
+    calls = []
+    load(tmp_path / "a.txt", Sampling(samples=3), lambda text: (calls.append(text), letters(text))[1])
+    assert len(calls) == 3

@@ -12,6 +12,7 @@ from quant.plan import Settings
 from quant.quantisers import ActivationQuantiser, quantise_weight
 from quant.scales import Scale
 from sim.reference import InputError
+from sim.reference.gemm import GroupedLinear
 from tests.quant.models import SETTINGS, quantised
 
 ACTIVATIONS = {
@@ -43,28 +44,42 @@ def test_the_layer_in_training_equals_the_converted_one(activation, settings, dt
     assert converted(values).dtype == dtype
 
 
-@pytest.mark.parametrize(
-    "activation", [a for a in ACTIVATIONS.values() if a], ids=[k for k in ACTIVATIONS if k != "none"]
-)
-@pytest.mark.parametrize(
-    "settings", SETTINGS[::2], ids=lambda s: f"{s.weight_bits}-{s.weight_symmetric}-{s.group_size}"
-)
-def test_the_forward_is_the_integer_sum_times_the_scales(activation, settings):
-    weight, values, bias = quantised(settings), inputs(), torch.randn(32)
-    layer = QuantisedLinear(weight, bias, activation)
-    scale, zero = activation.parameters(values)
-    codes = activation.codes(values).numpy().astype(np.int64) - zero.numpy().astype(np.int64)
-    q, z, m = (t.numpy().astype(np.int64) for t in (weight.codes, weight.zero_point, weight.group_multiplier))
-    total = np.zeros((2, 5, 32), dtype=np.int64)
-    for g in range(z.shape[1]):  # as the hardware does: psum_g = Σ w·a - z_g·Σ a; A = Σ m_g·psum_g
-        part = slice(g * weight.group_size, (g + 1) * weight.group_size)
-        a, w = codes[..., part], q[:, part]
-        total += m[:, g] * (a @ w.T - z[:, g] * a.sum(-1, keepdims=True))
-    assert np.array_equal(layer.accumulate(torch.from_numpy(codes)).numpy(), total)
-    assert layer.bound is not None and np.abs(total).max() <= layer.bound
-    steps = weight.scale.value.numpy() * scale.numpy()
-    expected = torch.from_numpy(total.astype(np.float64) * steps + bias.double().numpy()).float()
-    torch.testing.assert_close(layer(values), expected, atol=0, rtol=0)
+@pytest.mark.parametrize("activation", ["static", "token"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"{s.weight_bits}-{s.weight_symmetric}-{s.group_size}")
+def test_the_sums_are_those_of_the_specification_and_the_forward_scales_them(activation, settings):
+    weight, values, bias = quantised(settings), inputs().reshape(10, 64), torch.randn(32)
+    quantiser = ACTIVATIONS[activation]
+    assert quantiser is not None
+    layer = QuantisedLinear(weight, bias, quantiser)
+    codes = quantiser.codes(values)
+    reference = GroupedLinear(
+        weights=weight.codes.numpy(),
+        bias=np.zeros(32, dtype=np.int64),
+        multiplier=weight.scale.multiplier.numpy(),
+        shift=weight.scale.shift.numpy(),
+        weight_bits=weight.bits,
+        weight_signed=weight.signed,
+        group=weight.group_size,
+        zero_points=None if weight.signed else weight.zero_point.numpy(),
+        group_multipliers=weight.group_multiplier.numpy(),
+    )
+    total = reference.accumulate(codes.numpy())
+    assert np.array_equal(layer.accumulate(codes).numpy(), total)
+    assert layer.bound is not None and max(map(abs, reference.bound)) <= layer.bound
+    scale, _ = quantiser.parameters(values)
+    real = total * (weight.scale.value.numpy() * scale.numpy()) + bias.double().numpy()
+    torch.testing.assert_close(layer(values), torch.from_numpy(real).float(), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("activation", ["asymmetric", "asymmetric token"])
+def test_zero_points_of_activations_are_taken_off_before_the_sum(activation):
+    weight, values, quantiser = quantised(SETTINGS[-2]), inputs(), ACTIVATIONS[activation]
+    assert quantiser is not None
+    scale, zero = quantiser.parameters(values)
+    layer = QuantisedLinear(weight, None, quantiser)
+    total = layer.accumulate(quantiser.codes(values) - zero.int())
+    assert layer.bound is not None and int(total.abs().max()) <= layer.bound
+    torch.testing.assert_close(layer(values), (total * (weight.scale.value * scale)).float(), atol=0, rtol=0)
 
 
 def test_the_bound_is_reached_by_the_worst_inputs():

@@ -92,6 +92,50 @@ def test_a_layer_used_twice_is_one_layer_and_a_shared_one_is_replaced_everywhere
     assert made.get_submodule("0") is made.get_submodule("2.0") and isinstance(made.get_submodule("0"), QuantisedLinear)
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_pytorchs_encoder_is_taken_off_its_fused_path(grad, tmp_path):
+    def fresh(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2).eval()
+
+    model, values = fresh(0), torch.randn(4, 6, 32)
+    padding = torch.zeros(4, 6, dtype=torch.bool)
+    padding[:, 4:] = True
+    data = [{"src": values, "src_key_padding_mask": padding}]
+    with torch.set_grad_enabled(grad):
+        made = quant.quantize(model, Plan.uniform(), data)
+        assert torch.backends.mha.get_fastpath_enabled()
+        quant.save_pretrained(made, tmp_path)
+        again = quant.from_pretrained(tmp_path, fresh(1))
+        before, after, loaded = (m(**data[0])[:, :4] for m in (model, made, again))
+    assert [row["module"] for row in quantisation_of(made).rows] == [
+        f"layers.{i}.linear{j}" for i in (0, 1) for j in (1, 2)
+    ]
+    assert 0 < float((before - after).abs().max()) < 0.1 and torch.equal(after, loaded)
+
+
+def test_gpt2s_transposed_layers_are_quantised_as_linear_ones():
+    from transformers.pytorch_utils import Conv1D
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Conv1D(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)
+
+    torch.manual_seed(0)
+    model = Model()
+    linear = nn.Linear(4, 8)
+    linear.weight.data, linear.bias.data = model.layer.weight.t().contiguous(), model.layer.bias.data
+    values = torch.randn(3, 4)
+    data = [{"x": values}]
+    made = quant.quantize(model, Plan.uniform(), data)
+    plain = quant.quantize(nn.Sequential(linear), Plan.uniform(), [{"input": values}])
+    assert torch.equal(made(values), plain(values)) and made.get_submodule("layer").in_features == 4
+
+
 def test_save_and_load_give_the_same_integers_and_the_same_outputs(tmp_path):
     made = quant.quantize(encoder(), MIXED, batches())
     quant.save_pretrained(made, tmp_path / "one")
@@ -146,6 +190,10 @@ def test_mistakes_are_one_line_with_the_module_or_rule():
         quant.quantize(model, plan, [])
     with pytest.raises(InputError, match=r"^plan: every layer is skipped"):
         quant.quantize(model, Plan((Rule(".*", skip=True),)), batches())
+    with pytest.raises(
+        InputError, match=r"^data: got an unexpected keyword argument 'ids'; Encoder takes input_ids, atten"
+    ):
+        quant.quantize(model, plan, [batches()[0] | {"ids": torch.ones(1, 2)}])
     poisoned = encoder()
     with torch.no_grad():
         poisoned.norm.weight[0] = float("nan")

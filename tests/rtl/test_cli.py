@@ -72,6 +72,25 @@ UNITS = [
     ["fp-compare"],
     ["normaliser", "--table", "div.json", "--output-scale", "7", "--storage", "latches"],
     ["normaliser", "--table", "div.json", "--output", "acc", "--storage", "constants"],
+    ["array", "--rows", "3", "--columns", "2", "--group", "64"],
+    ["array", "--rows", "2", "--columns", "3", "--weight-unsigned", "--two-pass", "--operands", "memory"],
+    ["array", "--rows", "2", "--columns", "2", "--table", "exp.json", "--storage", "latches", "--stages", "7"],
+    [
+        "array",
+        "--rows",
+        "2",
+        "--columns",
+        "2",
+        "--table",
+        "exp.json",
+        "--storage",
+        "constants",
+        "--scale",
+        "4",
+        "--output",
+        "acc",
+    ],
+    ["array", "--rows", "4", "--part", "element"],
     ["softmax", "--exp", "exp.json", "--scale", "4", "--div", "div.json", "--row-length", "20", "--storage", "latches"],
     ["softmax", "--exp", "exp.json", "--scale", "4", "--div", "div.json", "--storage", "constants", "--stages", *"111"],
     ["layernorm", "--rsqrt", "rsqrt.json", "--length", "48", "--parameters", "norm.json", "--rows", "2"],
@@ -132,6 +151,8 @@ MISTAKES = [
     ("pwl -o 8gelu.v", "output file must be named after a module: '8gelu' is no Verilog identifier"),
     ("pwl -o a-b.v", "output file must be named after a module: 'a-b' is no Verilog identifier"),
     ("pwl -o reg.v", "output file must be named after a module: 'reg' is a Verilog keyword"),
+    ("pwl -o clk.v", "output file must be named after a module: 'clk' is a port of the unit"),
+    ("requant -o i__payload.v", "output file must be named after a module: 'i__payload' is a port of the unit"),
     ("requant -o unit", "output file must end in .v, not 'unit'"),
     ("pwl --entries 1 -o u.v", "entries must be in 2..64, not 1"),
     ("pwl --width 3 -o u.v", "--width must be in 4..32, not 3"),
@@ -153,6 +174,16 @@ MISTAKES = [
     ("pwl --scale 3 -o u.v", "--scale needs --table"),
     ("pwl --table gelu.json --output-scale 3 -o u.v", "--output-scale needs --scale"),
     ("pwl --output acc --output-shift 3 -o u.v", "output_shift must not be given where the output is the accumulator"),
+    ("array --group none -o u.v", "--group must be a size or channel, not 'none'"),
+    ("array --weight-bits 5 -o u.v", "weight_bits must be one of 2, 3, 4, 8, not 5"),
+    ("array --group 64 --acc-bits 20 -o u.v",
+     "acc_bits must be at least 32, since 4096 inputs and the bias can reach 1606418431, and at most 62, not 20"),
+    ("array --scale 3 -o u.v", "--scale needs --table"),
+    ("array --storage latches -o u.v", "--storage and --output need --table"),
+    ("array --table gelu.json --storage constants --scale 4 -o u.v",
+     "--storage constants needs --scale, and --output-scale or --output acc"),
+    ("array --table gelu.json --out-width 16 -o u.v",
+     "in_bits and sign of pwl must be those of the requantiser's code, not 8"),
     ("pwl -o gelu.json/u.v", "gelu.json/u.v: cannot be written: File exists"),
     ("normaliser --table gelu.json --output-scale 3 --scale 5 -o u.v",
      "function must be one of div, rsqrt for a normaliser, not 'gelu'"),
@@ -217,6 +248,26 @@ def test_an_argument_that_argparse_refuses_is_one_line_and_exit_code_2(line, cap
     with pytest.raises(SystemExit) as stop:
         main(line.split())
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("blocked", ["u.v", "u.rtl.json"])
+def test_where_one_file_cannot_be_written_neither_is(blocked, tmp_path, capsys):
+    (tmp_path / blocked).mkdir()
+    assert main(["requant", "-o", str(tmp_path / "u.v")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / blocked}: cannot be written: Is a directory\n"
+    assert [path.name for path in tmp_path.iterdir()] == [blocked]
+
+
+def test_the_description_of_a_normaliser_tells_its_function_domain_and_what_its_numbers_mean(tmp_path):
+    chord_table("div", 2, 1).save(tmp_path / "div.json")
+    arguments = ["normaliser", "--table", f"{tmp_path}/div.json", "--input-frac-bits", "8", "-o", f"{tmp_path}/u.v"]
+    assert main([*arguments, "--output-scale", "7"]) == 0
+    about = json.loads((tmp_path / "u.rtl.json").read_text())
+    assert (about["function"], about["domain"], about["normaliser_step"]) == ("div", [2, 4], 1)
+    assert about["result"] == "x = i__payload * 2**-8; div(x) is o__payload * 2**-7"
+    assert main([*arguments, "--output", "acc"]) == 0
+    about = json.loads((tmp_path / "u.rtl.json").read_text())
+    assert about["result"] == "x = i__payload * 2**-8; div(x) is acc * 2**(exponent + -11)"
 
 
 def test_the_console_script_has_the_command(tmp_path, monkeypatch):

@@ -6,40 +6,12 @@ import numpy as np
 import pytest
 
 from rtl import emit, pwl
+from rtl.formal.stimulus import random_lowered
 from rtl.pwl import Pwl, PwlConfig
 from rtl.storage import SETTLE
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
 from tests.rtl.bench import icarus, simulate
-
-
-def random_lowered(rng: np.random.Generator, config: PwlConfig, entries: int | None = None) -> LoweredTable:
-    """A lowered table that fits `config`; thresholds are often equal or at the ends of the codes."""
-    entries = entries or config.entries
-    low, high = code_range(config.in_bits, config.in_signed)
-    c_low, c_high = code_range(config.coef_bits, True)
-    centre = int(rng.integers(low, high, endpoint=True))
-    spread = int(rng.integers(1, high - low + 1, endpoint=True))
-    raw = rng.integers(centre - spread, centre + spread + 1, entries - 1)
-    extremes = rng.random((2, entries)) < 0.1
-    slopes, intercepts = np.where(
-        extremes, rng.choice([c_low, c_high], (2, entries)), rng.integers(c_low, c_high + 1, (2, entries))
-    )
-    return LoweredTable(
-        thresholds=tuple(int(t) for t in np.sort(np.clip(raw, low, high))),
-        slopes=tuple(slopes.tolist()),
-        intercepts=tuple(intercepts.tolist()),
-        intercept_shift=int(rng.integers(0, config.largest("intercept_shift"), endpoint=True)),
-        output_shift=int(rng.integers(0, config.largest("output_shift"), endpoint=True))
-        if config.output == "code"
-        else None,
-        s=0,
-        in_bits=config.in_bits,
-        in_signed=config.in_signed,
-        coef_bits=config.coef_bits,
-        out_bits=config.out_bits,
-        out_signed=config.out_signed,
-    )
 
 
 def corner_codes(rng: np.random.Generator, config: PwlConfig, lowered: LoweredTable, count: int = 40) -> np.ndarray:

@@ -31,6 +31,13 @@ def test_an_emitted_unit_passes_on_every_code_at_every_scale_of_its_table(emitte
     assert [row["vectors"] for row in rows[:2]] == [7 * 256] * 2
 
 
+@pytest.mark.parametrize("name", ["bulk.v", "unit.v", "a b/step.v"])
+def test_a_unit_of_any_name_in_a_folder_of_any_name_passes(name, tmp_path):
+    table = chord_table("gelu").save(tmp_path / "gelu.json")
+    assert rtl.cli.main(["pwl", "--table", str(table), "-o", str(tmp_path / name)]) == 0
+    assert check(tmp_path / name, table) == 0
+
+
 def test_a_table_with_finer_slopes_than_intercepts_passes_on_the_unit_made_for_it(tmp_path):
     table = dataclasses.replace(chord_table("gelu"), slope_frac_bits=8).save(tmp_path / "fine.json")
     assert rtl.cli.main(["pwl", "--table", str(table), "-o", str(tmp_path / "fine.v")]) == 0

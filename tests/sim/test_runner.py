@@ -13,7 +13,8 @@ from sim import harness, runner, simulators
 from sim.devices import Device, device
 from sim.pwl_vectors import pwl_set, random_set, random_table
 from sim.reference import InputError
-from sim.vectors import VectorSet
+from sim.vectors import VectorSet, integers
+from tests.sim.tables import wide_set
 
 EIGHT = random_set("eight", seed=1, tables=8, entries=8)
 UNIT = device(EIGHT)
@@ -166,6 +167,48 @@ def test_a_fault_of_the_stream_is_found_by_the_protocol_bench(body, message):
         )
     outcome = runner.run_protocol(EIGHT, "icarus", unit=unit)
     assert outcome.problem is not None and re.search(message, outcome.problem), outcome
+
+
+def test_the_protocol_bench_finds_a_flipped_table_bit():
+    slopes = EIGHT.arrays["slopes"].copy()
+    slopes[0] ^= 64
+    outcome = runner.run_protocol(dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "slopes": slopes}), "icarus")
+    assert outcome.problem is not None and re.search(r"beat \d+: expected", outcome.problem), outcome
+
+
+def test_the_protocol_bench_finds_a_wrong_rounding_constant(monkeypatch):
+    monkeypatch.setattr("rtl.pwl.shift_right", lambda value, shift: (value >> shift) << 1)  # the round bit is always 0
+    outcome = runner.run_protocol(EIGHT, "icarus", unit=device(EIGHT), loads=8)
+    assert outcome.problem is not None and re.search(r"beat \d+: expected", outcome.problem), outcome
+
+
+def test_the_protocol_bench_finds_greater_for_greater_or_equal():
+    wrong = replaced(r">= \$signed\(threshold_", "> $signed(threshold_")
+    outcome = runner.run_protocol(EIGHT, "icarus", unit=wrong)
+    assert outcome.problem is not None and re.search(r"beat \d+: expected", outcome.problem), outcome
+
+
+def test_an_accumulator_of_more_than_64_bits_is_compared_to_its_last_bit():
+    vectors = wide_set()
+    bits = vectors.widths["expected"][0]
+    values = integers(vectors.arrays["expected"])
+    assert bits > 64 and max(abs(values)) >= 1 << 64
+    assert runner.run_bulk(vectors, "icarus").passed
+    for bit in (0, 40, bits - 2):
+        expected = vectors.arrays["expected"].copy()
+        expected[7, bit // 32] ^= 1 << bit % 32
+        outcome = runner.run_bulk(
+            dataclasses.replace(vectors, arrays={**vectors.arrays, "expected": expected}), "icarus"
+        )
+        assert outcome.mismatches == 1 and outcome.first is not None
+        assert (outcome.first["got"], outcome.first["expected"] ^ outcome.first["got"]) == (values[7], 1 << bit)
+
+
+def test_a_folder_with_a_space_is_one_line_where_make_cannot_take_it_and_works_where_it_can(tmp_path):
+    folder = tmp_path / "a b"
+    assert runner.run_bulk(EIGHT, "icarus", folder).passed
+    with pytest.raises(InputError, match="build folder must have no space in its path, which make cannot take, not "):
+        runner.run_bulk(EIGHT, "verilator", folder)
 
 
 def test_a_unit_that_answers_nothing_is_stuck_not_green():

@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from sim.devices import lowered
 from sim.pwl_vectors import random_set
 from sim.reference import InputError
-from sim.vectors import VectorSet, load_folder
+from sim.vectors import UNITS, VectorSet, description_sha256, integers, load_folder
+from tests.sim.tables import wide_set
 
 
 @pytest.fixture
@@ -45,13 +47,13 @@ DAMAGE = [
     (lambda d: d.update(version=2), "version must be 1, not 2"),
     (lambda d: d.pop("unit"), "unknown or missing: unit"),
     (lambda d: d.update(extra=1), "unknown or missing: extra"),
-    (lambda d: d.update(unit="fpu"), "unit must be one of pwl, normaliser, requant, not 'fpu'"),
+    (lambda d: d.update(unit="fpu"), f"unit must be one of {', '.join(UNITS)}, not 'fpu'"),
     (lambda d: d.update(arrays=[]), "arrays must be an object, not list"),
     (lambda d: d["arrays"]["inputs"].pop("sha256"), "arrays['inputs'] must have shape, dtype and sha256"),
     (lambda d: d["arrays"]["inputs"].update(sha256="0"), "inputs is corrupted"),
     (lambda d: d["arrays"]["inputs"].update(shape=[1]), "inputs must be <i8 [1]"),
     (lambda d: d["arrays"]["inputs"].update(bits=4), "inputs must be in -8..7"),
-    (lambda d: d["arrays"]["inputs"].update(bits="8"), "arrays['inputs'] must have bits in 1..64"),
+    (lambda d: d["arrays"]["inputs"].update(bits="8"), "arrays['inputs'] must have bits in 1..256"),
     (lambda d: d["arrays"].pop("s"), "must hold inputs"),
 ]
 
@@ -61,10 +63,50 @@ def test_a_bad_description_is_one_line_with_the_file_and_key(damage, message, ve
     path = vectors.save(tmp_path)
     content = json.loads(path.read_text())
     damage(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content | {"sha256": description_sha256(content)}))
     with pytest.raises(InputError) as error:
         VectorSet.load(path)
     assert message in str(error.value) and str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_flipped_bytes_of_the_description_are_refused(vectors, tmp_path):
+    path = vectors.save(tmp_path)
+    data = path.read_bytes()
+    for position in range(0, len(data), 7):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        with pytest.raises(InputError) as error:
+            VectorSet.load(path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("change", [
+    lambda d: d["configuration"].update(entries=9), lambda d: d["arrays"]["expected"].update(bits=9),
+    lambda d: d.update(name="other"), lambda d: d["source"].update(seed=7), lambda d: d.update(sha256="0" * 64),
+], ids=["configuration", "width", "name", "source", "hash"])  # fmt: skip
+def test_a_changed_description_is_corrupted(change, vectors, tmp_path):
+    path = vectors.save(tmp_path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"small\.json: corrupted: its own SHA-256 is not the one it names"):
+        VectorSet.load(path)
+
+
+def test_a_field_of_more_than_64_bits_comes_back_and_goes_out_as_one_word(tmp_path):
+    vectors = wide_set()
+    bits = vectors.widths["expected"][0]
+    again = VectorSet.load(vectors.save(tmp_path))
+    values = integers(again.arrays["expected"]).tolist()
+    want = lowered(again, 0).accumulate(again.arrays["inputs"]).tolist()
+    assert values == want and max(map(abs, want)) >= 1 << 64
+    assert again.payloads("expected") == [value & ((1 << bits) - 1) for value in values]
+    assert again.numbers("expected", again.payloads("expected")[5]) == {"expected": values[5]}
+    assert again.describe(5, 1)["expected"] == values[5]
+    assert again.head(3).arrays["expected"].shape == (3, -(-bits // 32))
+    with pytest.raises(InputError, match=r"expected must have \d words of 32 bits"):
+        dataclasses.replace(vectors, arrays={**vectors.arrays, "expected": vectors.arrays["inputs"]})
+    with pytest.raises(InputError, match=r"expected must be in -"):
+        dataclasses.replace(vectors, arrays={**vectors.arrays, "expected": vectors.arrays["expected"] << 31})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])

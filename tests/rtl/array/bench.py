@@ -12,45 +12,11 @@ from rtl.array import operands
 from rtl.array.config import ArrayConfig
 from rtl.array.gemm import Gemm
 from rtl.pwl import Word
+from sim.array.suite import random_layer, with_ends
 from sim.reference.arithmetic import code_range
-from sim.reference.gemm import GroupedLinear, group_borders
+from sim.reference.gemm import GroupedLinear
 
 Work = tuple[GroupedLinear, np.ndarray]  # a layer and its activations
-
-
-def random_layer(
-    rng: np.random.Generator, config: ArrayConfig, inputs: int, outputs: int, activation_bits: int | None = None
-) -> GroupedLinear:
-    """A layer for `config` whose results are mostly inside the codes."""
-    groups = len(group_borders(inputs, config.group))
-    low, high = code_range(config.weight_bits, config.weight_signed)
-    top = 1 << config.group_multiplier_bits
-    zero_points = multipliers = None
-    if not config.weight_signed:
-        zero_points = rng.integers(0, high + 1, (outputs, groups))
-    if config.group_multiplier_bits:
-        multipliers = rng.integers(0, top, (outputs, groups))
-    bits = activation_bits or config.activation_bits
-    spread = high * (1 << bits - 1) * top * np.sqrt(inputs) / 2
-    limit = min(int(spread), code_range(config.bias_width, True)[1])
-    scale = (1 << config.out_bits) / 4 / spread
-    shift = int(np.clip(16 - np.ceil(np.log2(scale)) - 1, 0, 47))
-    multiplier = np.clip(rng.uniform(0.5, 1.5, outputs) * scale * 2.0**shift, 1, 65535).astype(np.int64)
-    return GroupedLinear(
-        weights=rng.integers(low, high + 1, (outputs, inputs)),
-        bias=rng.integers(-limit, limit + 1, outputs),
-        multiplier=multiplier,
-        shift=np.full(outputs, shift),
-        weight_bits=config.weight_bits,
-        weight_signed=config.weight_signed,
-        activation_bits=bits,
-        group=config.group,
-        zero_points=zero_points,
-        group_multipliers=multipliers,
-        zero_point=int(rng.integers(-9, 10)) + (0 if config.out_signed else 1 << config.out_bits - 1),
-        out_bits=config.out_bits,
-        out_signed=config.out_signed,
-    )
 
 
 def random_work(
@@ -59,8 +25,7 @@ def random_work(
     """A random layer and random activations for a job of (tokens, inputs, outputs)."""
     tokens, inputs, outputs = shape
     layer = random_layer(rng, config, inputs, outputs, activation_bits)
-    low, high = code_range(layer.activation_bits, True)
-    return layer, rng.integers(low, high + 1, (tokens, inputs))
+    return layer, with_ends(rng, *code_range(layer.activation_bits, True), (tokens, inputs))
 
 
 @dataclass
@@ -90,14 +55,32 @@ class Run:
 
 def beats(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> dict[str, list[int]]:
     """The beats of each stream, of one job."""
-    job = operands.job(config, layer, len(activations))
-    result = {"i": [config.job_layout.const(job.payload(config)).as_value().value]}
+    result = {"i": [job_beat(config, layer, activations)]}
     order = operands.reading_order(config, layer, len(activations))
     for name, words in operands.images(config, layer, activations)._asdict().items():
         if words is not None:
-            integers = [int.from_bytes(word.tobytes(), "little") for word in words]
-            result[name] = [integers[address] for address in order[name]]
+            image = integers(words)
+            result[name] = [image[address] for address in order[name]]
     return result
+
+
+def integers(words: np.ndarray) -> list[int]:
+    """Packed words as integers."""
+    return [int.from_bytes(word.tobytes(), "little") for word in words]
+
+
+def job_beat(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> int:
+    """The payload of the job."""
+    payload = operands.job(config, layer, len(activations)).payload(config)
+    return config.job_layout.const(payload).as_value().value
+
+
+def collected(config: ArrayConfig, payloads: Sequence[int]) -> np.ndarray:
+    """The codes (beats, C) in the payloads of `o`."""
+    lane = Shape.cast(config.out_layout.elem_shape)
+    size = -(-lane.width * config.columns // 8)
+    packed = np.array([list(value.to_bytes(size, "little")) for value in payloads], dtype=np.uint8)
+    return operands.unpack(packed, config.columns, lane.width, lane.signed)
 
 
 def run(
@@ -162,11 +145,7 @@ def run(
     simulator.add_clock(1e-6)
     simulator.add_testbench(drive)
     simulator.run()
-    lane = Shape.cast(config.out_layout.elem_shape)
-    size = -(-lane.width * config.columns // 8)
-    packed = np.array([list(value.to_bytes(size, "little")) for value in got], dtype=np.uint8)
-    codes = operands.unpack(packed, config.columns, lane.width, lane.signed)
-    return Run(codes, given_at[-1] - taken_at[0] + 1, sum(stream.left for stream in streams))
+    return Run(collected(config, got), given_at[-1] - taken_at[0] + 1, sum(stream.left for stream in streams))
 
 
 def expected(config: ArrayConfig, work: Sequence[Work]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from rtl.formal import mutate as module
@@ -9,6 +10,7 @@ from rtl.formal.mutate import SYNTHESISE, main, mutate
 from rtl.formal.netlist import Netlist, differ, of_copy_0
 from rtl.formal.opened import opened
 from rtl.formal.prove import outcome, yosys
+from rtl.formal.stimulus import cycles
 from rtl.pwl import Pwl, PwlConfig
 
 SMALL = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
@@ -26,10 +28,28 @@ def test_the_same_seed_gives_the_same_faults():
 
 def test_vectors_that_send_nothing_kill_nothing_and_the_command_exits_with_1(monkeypatch, capsys):
     idle = dict.fromkeys(("i__valid", "i__payload", "o__ready", "rst"), 0)
-    monkeypatch.setattr(module, "_stimulus", lambda *_: iter([idle | {"rst": 1}, idle, idle]))
+    monkeypatch.setattr(module, "cycles", lambda *_: (step for step in [idle | {"rst": 1}, idle, idle]))
     assert main(["--width", "4", "--entries", "2", "--count", "10"]) == 1
     out = capsys.readouterr().out
     assert out.count("survived: mutate -mode") >= 5
+
+
+def test_a_code_that_is_offered_stays_offered_until_it_is_taken_and_every_code_is():
+    rng = np.random.default_rng(0)
+    steps = cycles(rng, SMALL, 4)
+    before, taken, sent, held = next(steps), False, [], 0
+    while True:
+        try:
+            step = steps.send(taken)
+        except StopIteration:
+            break
+        if before["i__valid"] and not taken:
+            assert (step["i__valid"], step["i__payload"]) == (1, before["i__payload"])
+            held += 1
+        taken = bool(step["i__valid"] and rng.random() < 0.5)
+        sent += [step["i__payload"]] * taken
+        before = step
+    assert held > 20 and [sorted(sent[k : k + 16]) for k in range(0, 64, 16)] == [list(range(16))] * 4
 
 
 def test_a_netlist_that_differs_from_the_reference_is_an_error_and_no_score(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rtl.rows import norm
-from rtl.rows.norm import NormConfig, NormUnit
+from rtl.rows.norm import NormConfig, NormUnit, shorter
 from sim.reference import InputError, Norm, Normaliser
 from sim.reference.norm import spread_bits_for
 from tests.rtl.rows.bench import lengths, run_rows
@@ -21,12 +21,6 @@ def reference(length: int = LONGEST, seed: int = 0, epsilon: int = 1000, shift: 
     gain, bias = rng.integers(-(1 << 15), 1 << 15, length), rng.integers(-(1 << 26), 1 << 26, length)
     rsqrt = Normaliser(RSQRT, 5, spread_bits_for(length, epsilon, changes.get("in_bits", 16)), 0, False)
     return Norm(tuple(gain.tolist()), tuple(bias.tolist()), shift, epsilon, rsqrt, **changes)
-
-
-def shorter(whole: Norm, length: int) -> Norm:
-    """The norm of the first `length` gains and biases."""
-    rsqrt = replace(whole.rsqrt, input_bits=spread_bits_for(length, whole.epsilon, whole.in_bits))
-    return replace(whole, gain=whole.gain[:length], bias=whole.bias[:length], rsqrt=rsqrt)
 
 
 def rows(seed: int, sizes: list[int], bits: int = 16) -> list[dict[str, np.ndarray]]:

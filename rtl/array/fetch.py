@@ -1,0 +1,169 @@
+"""Operands from memories: a counter for each stream walks through its image in the order in which the array takes it.
+
+`rtl.array.operands` tells the images' layout. The memories are outside; each is read through a port
+
+    enable, address   in a cycle in which enable is 1 the word at address is read
+    data              is that word from the next cycle on, until the next read
+
+Since the first words must be read before they are there, a job takes one cycle more than with streams.
+"""
+
+from typing import Any
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from rtl.array.config import ArrayConfig
+from rtl.array.gemm import Gemm, present
+from rtl.array.tiles import Tile, walk
+
+FETCH_CYCLES = 1  # per job
+LAYOUT = {
+    "w": "T_n * T_k * R words of C weights: (n * T_k + k) * R + j holds row R-1-j of input tile k of output tile n",
+    "a": "T_k * M words of R activations: k * M + m holds the inputs of tile k of token m",
+    "g": "T_n * G words of C (m_g, z_g): n * G + group",
+    "c": "T_n words of C (bias, m_c, k_c): n",
+    "read": "enable and address in a cycle give data in the next one, until the next read",
+}
+
+
+def read_port(config: ArrayConfig, operand: str) -> wiring.Signature:
+    """The read port of an operand's memory, as its reader sees it."""
+    data = In(config.operand_layouts[operand])
+    return wiring.Signature({"enable": Out(1), "address": Out(config.address_bits), "data": data})
+
+
+class Fetcher(wiring.Component):
+    """One stream's words: `jobs` in, reads on `memory`, beats on `beats`. `operand` is one of "w", "a", "g", "c".
+
+    It steps through output tiles, blocks, input tiles and, for "w" and "a", the words of a tile; a step of "g" or "c"
+    that has no word takes a cycle of its own, which the array's tile takes at least as well. A beat per cycle.
+    """
+
+    def __init__(self, config: ArrayConfig, operand: str) -> None:
+        self.config = config
+        self.operand = operand
+        super().__init__(
+            {
+                "jobs": In(stream.Signature(config.job_layout)),
+                "memory": Out(read_port(config, operand)),
+                "beats": Out(stream.Signature(config.operand_layouts[operand])),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        job = Signal(config.job_layout, reset_less=True)
+        busy, valid, go, last_word = Signal(), Signal(), Signal(), Signal()
+        word = Signal(range(max(config.rows, config.depth)))  # within the tile
+        tile = walk(m, config, job, ~busy, self.jobs.payload, go & last_word)
+        always = C(1)
+        words, reads = {
+            "w": (C(config.rows), always),
+            "a": (tile.size, always),
+            "g": (C(1), tile.begins_group),
+            "c": (C(1), tile.first),
+        }[self.operand]
+        m.d.comb += [
+            last_word.eq(word == words - 1),
+            go.eq(~valid | self.beats.ready),
+            self.jobs.ready.eq(~busy),
+            self.memory.enable.eq(busy & go & reads),
+            self.beats.valid.eq(valid),
+            self.beats.payload.eq(self.memory.data),
+        ]
+        with m.If(go):
+            m.d.sync += [valid.eq(busy & reads), word.eq(Mux(last_word, 0, word + 1))]
+        with m.If(~busy):
+            m.d.sync += [busy.eq(self.jobs.valid), job.eq(self.jobs.payload), word.eq(0)]
+        with m.Elif(go & last_word & tile.last_of_job):
+            m.d.sync += busy.eq(0)
+        self._address(m, job, tile, ~busy, go, last_word, reads)
+        return m
+
+    def _address(self, m: Module, job: Any, tile: Tile, idle: Value, go: Value, last_word: Value, reads: Value) -> None:
+        """Activations: the block's words of one input tile after the other, every output tile alike. The other images
+        in order, those of an output tile again for each block.
+        """
+        address = Signal.like(self.memory.address)
+        begin = Signal.like(address)  # of the block, and for activations of the tile in it
+        block = Signal.like(address)
+        m.d.comb += self.memory.address.eq(address)
+        end_of_block = last_word & tile.last
+        following = (address + reads)[: len(address)]
+        with m.If(idle):
+            m.d.sync += [address.eq(0), begin.eq(0), block.eq(0)]
+        with m.Elif(go):
+            m.d.sync += address.eq(following)
+            if self.operand == "a":
+                next_tile = (begin + job.tokens)[: len(address)]
+                next_block = Mux(tile.final_block, 0, block + self.config.depth)[: len(address)]
+                with m.If(end_of_block):
+                    m.d.sync += [address.eq(next_block), begin.eq(next_block), block.eq(next_block)]
+                with m.Elif(last_word):
+                    m.d.sync += [address.eq(next_tile), begin.eq(next_tile)]
+            else:
+                with m.If(end_of_block & tile.final_block):
+                    m.d.sync += begin.eq(following)
+                with m.Elif(end_of_block):
+                    m.d.sync += address.eq(begin)
+
+
+class MemoryGemm(wiring.Component):
+    """`rtl.array.gemm.Gemm` with a fetcher for each operand: `i`, `o` and the settings as there, `w`, `a`, `g` and `c`
+    are read ports of memories.
+
+    Nothing but `o` stalls it. The images must not change while a job reads them.
+    """
+
+    stall = (
+        "The unit waits while o__valid is 1 and o__ready is 0; o__payload is then stable. i__ready is 1 while no job "
+        "is being fetched and the array is ready."
+    )
+    reset = Gemm.reset
+
+    def __init__(self, config: ArrayConfig, latch_cell: str = "latch") -> None:
+        self.config = config
+        self.gemm = Gemm(config, latch_cell)
+        members = dict(self.gemm.signature.members)
+        members |= {name: Out(read_port(config, name)) for name in config.operand_layouts}
+        super().__init__(members)
+
+    @property
+    def verilog(self) -> str:
+        """The text of the modules that the emitted Verilog needs beside the unit's own."""
+        return self.gemm.verilog
+
+    def describe(self) -> dict[str, Any]:
+        """What a user must know beside the ports."""
+        description = self.gemm.describe()
+        description["cycles"] = f"{FETCH_CYCLES} + {description['cycles']}"
+        streams = description.pop("streams")
+        return description | {
+            "streams": {name: streams[name] for name in ("i", "o")},
+            "memories": present(self.config, LAYOUT),
+        }
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.gemm = gemm = self.gemm
+        takers = [gemm.i]
+        for name in self.config.operand_layouts:
+            fetcher = Fetcher(self.config, name)
+            m.submodules[f"fetch_{name}"] = fetcher
+            connect(m, fetcher.beats, getattr(gemm, name))
+            connect(m, fetcher.memory, flipped(getattr(self, name)))
+            takers.append(fetcher.jobs)
+        m.d.comb += self.i.ready.eq(Cat(taker.ready for taker in takers).all())
+        for taker in takers:
+            m.d.comb += [taker.payload.eq(self.i.payload), taker.valid.eq(self.i.valid & self.i.ready)]
+        for name, member in self.signature.members.items():
+            if name in ("i", *self.config.operand_layouts):
+                continue
+            if member.is_signature:
+                connect(m, flipped(getattr(self, name)), getattr(gemm, name))
+            else:
+                m.d.comb += getattr(gemm, name).eq(getattr(self, name))
+        return m

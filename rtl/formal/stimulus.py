@@ -1,0 +1,84 @@
+"""Random tables and the cycles of a legal user of the unit: what the mutants, and tests, are driven with."""
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+
+from rtl.pwl import PwlConfig
+from sim.reference import LoweredTable
+from sim.reference.arithmetic import code_range
+
+CODES = 256  # at most so many for each table
+
+
+def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generator[dict[str, Any], bool, None]:
+    """The inputs of each cycle; `lowered` names the table that is loaded from there on.
+
+    It is told whether the code that it offered was taken, and offers it until then.
+    """
+    names = ("table__en", "table__select", "table__address", "table__data")
+    idle = dict.fromkeys([*names, *config.shift_ports, "i__valid", "i__payload", "o__ready", "rst"], 0)
+    yield idle | {"rst": 1}
+    for k in range(tables):
+        lowered = random_lowered(rng, config, results="inside" if k % 2 == 0 else "around")
+        for word in config.words(lowered):
+            yield idle | dict(zip(names, (1, *word), strict=True))
+            noise = {name: int(rng.integers(0, 1 << 16)) for name in names[1:]}
+            yield idle | noise  # without its enable nothing is written
+        shifts = {name: getattr(lowered, name) for name in config.shift_ports}
+        codes = rng.choice(1 << config.in_bits, min(1 << config.in_bits, CODES), replace=False)
+        busy = rng.uniform(0.3, 1.0, 2)
+        for code in codes.tolist():
+            while rng.random() > busy[0]:
+                yield idle | shifts | {"o__ready": int(rng.random() < busy[1]), "lowered": lowered}
+            taken = False
+            while not taken:
+                beat = dict(i__valid=1, i__payload=code, o__ready=int(rng.random() < busy[1]), lowered=lowered)
+                taken = yield idle | shifts | beat | {"rst": int(rng.random() < 0.01)}
+        for _ in range(2 * config.stages):
+            yield idle | shifts | {"o__ready": 1}
+
+
+def random_lowered(
+    rng: np.random.Generator, config: PwlConfig, entries: int | None = None, results: str = "anywhere"
+) -> LoweredTable:
+    """A lowered table that fits `config`. Thresholds are spread or crowded, often equal or at the ends of the codes;
+    coefficients have the whole range and often its ends.
+
+    `results` is "inside" where the output shift brings most of them inside the codes, "around" where it brings many
+    just outside, and "anywhere" where it is as random as the rest.
+    """
+    entries = entries or config.entries
+    low, high = code_range(config.in_bits, config.in_signed)
+    c_low, c_high = code_range(config.coef_bits, True)
+    centre = int(rng.integers(low, high, endpoint=True))
+    spread = int(rng.integers(1, high - low + 1, endpoint=True))
+    raw = rng.integers(centre - spread, centre + spread + 1, entries - 1)
+    extremes = rng.random((2, entries)) < 0.1
+    slopes, intercepts = np.where(
+        extremes, rng.choice([c_low, c_high], (2, entries)), rng.integers(c_low, c_high + 1, (2, entries))
+    )
+    intercept_shift = int(rng.integers(0, config.largest("intercept_shift"), endpoint=True))
+    largest = config.largest("output_shift")
+    if results == "anywhere":
+        output_shift = int(rng.integers(0, largest, endpoint=True))
+    else:
+        fitting = max(config.in_bits, intercept_shift) + config.coef_bits - config.out_bits
+        fitting -= int(rng.integers(0, 3)) + (4 if results == "around" else 0)
+        output_shift = min(max(fitting, 0), largest)
+    shifts = {"intercept_shift": intercept_shift, "output_shift": output_shift}
+    shifts = {name: value if getattr(config, name) is None else getattr(config, name) for name, value in shifts.items()}
+    return LoweredTable(
+        thresholds=tuple(int(t) for t in np.sort(np.clip(raw, low, high))),
+        slopes=tuple(slopes.tolist()),
+        intercepts=tuple(intercepts.tolist()),
+        intercept_shift=shifts["intercept_shift"],
+        output_shift=shifts["output_shift"] if config.output == "code" else None,
+        s=0,
+        in_bits=config.in_bits,
+        in_signed=config.in_signed,
+        coef_bits=config.coef_bits,
+        out_bits=config.out_bits,
+        out_signed=config.out_signed,
+    )

@@ -1,0 +1,119 @@
+"""Integer matrix products, exact: the one module where floating-point numbers may carry integers.
+
+A product of int8 codes goes, whichever comes first, to
+
+1. `torch._int_mm`, where the device's implementation passes a self-test against int64 (once per device and process);
+2. float32, where 128 * sum|w| <= 2**24 for every output, so that each partial sum is an integer that float32 holds;
+3. float64 (2**53).
+
+Between two activations, where no weights are known, the bound is 128 * 128 * K, and K is split to keep to it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import Tensor
+
+FLOAT32_INTEGERS = 1 << 24  # up to here float32 holds every integer
+CODE = 128  # the largest magnitude of a signed 8-bit code
+LARGEST_INNER = 1 << 16  # 2**16 products of two codes stay below 2**31
+
+_inside = 0
+
+
+def inside() -> bool:
+    """Whether a product of this module is being computed: only then may a trace see floating point."""
+    return _inside > 0
+
+
+@contextmanager
+def _floats_allowed() -> Iterator[None]:
+    global _inside
+    _inside += 1
+    try:
+        yield
+    finally:
+        _inside -= 1
+
+
+class Weight:
+    """The right-hand side of a linear layer, int8 (N, K), laid out once for the route that its device and bound allow.
+
+    `route` is "int_mm", "float32" or "float64".
+    """
+
+    def __init__(self, codes: Tensor, route: str | None = None) -> None:
+        if codes.dtype != torch.int8 or codes.ndim != 2 or codes.shape[1] > LARGEST_INNER:
+            raise ValueError(f"codes must be int8 (N, K), K <= {LARGEST_INNER}, not {codes.dtype} {list(codes.shape)}")
+        self.route = route or _route(codes)
+        self.outputs = codes.shape[0]
+        with _floats_allowed():
+            columns = codes.t().contiguous()
+            self.columns = columns if self.route == "int_mm" else columns.to(getattr(torch, self.route))
+
+    def product(self, activations: Tensor) -> Tensor:
+        """`activations` int8 (..., K) times the transposed weight: int32 (..., N), exact."""
+        flat = activations.reshape(-1, activations.shape[-1])
+        with _floats_allowed():
+            if self.route == "int_mm":
+                result = _int_mm(flat, self.columns)
+            else:
+                result = (flat.to(self.columns.dtype) @ self.columns).to(torch.int32)
+        return result.reshape(*activations.shape[:-1], self.outputs)
+
+
+def batched(a: Tensor, b: Tensor) -> Tensor:
+    """int8 (..., M, K) times int8 (..., K, N): int32 (..., M, N), exact, K up to 2**16."""
+    if b.shape[-2] > LARGEST_INNER:
+        raise ValueError(f"K must be at most {LARGEST_INNER}, not {b.shape[-2]}")
+    step = FLOAT32_INTEGERS // CODE**2
+    total: Tensor | None = None
+    for first in range(0, b.shape[-2], step):
+        with _floats_allowed():
+            left, right = a[..., first : first + step].float(), b[..., first : first + step, :].float()
+            part = (left @ right).to(torch.int32)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _route(codes: Tensor) -> str:
+    if _int_mm_is_exact(codes.device.type):
+        return "int_mm"
+    bound = CODE * int(codes.int().abs().sum(1).max()) if codes.numel() else 0
+    return "float32" if bound <= FLOAT32_INTEGERS else "float64"
+
+
+def _int_mm(a: Tensor, columns: Tensor) -> Tensor:
+    """`torch._int_mm`, padded to the shapes that CUDA asks for (more than 16 rows, K and N multiples of 8)."""
+    if not a.is_cuda:
+        return torch._int_mm(a.contiguous(), columns)  # pyright: ignore[reportPrivateImportUsage]
+    rows, inner, outer = a.shape[0], a.shape[1], columns.shape[1]
+    a = torch.nn.functional.pad(a, (0, -inner % 8, 0, max(17 - rows, 0)))
+    columns = torch.nn.functional.pad(columns, (0, -outer % 8, 0, -inner % 8))
+    return torch._int_mm(a, columns)[:rows, :outer]  # pyright: ignore[reportPrivateImportUsage]
+
+
+@cache
+def _int_mm_is_exact(device: str) -> bool:
+    """The self-test: random and extreme codes, several shapes, against int64."""
+    generator = torch.Generator().manual_seed(0)
+    for rows, inner, outer in ((1, 1, 1), (3, 64, 5), (33, 384, 48), (17, 1537, 9)):
+        for kind in ("random", "extreme"):
+            sides = []
+            for shape in ((rows, inner), (inner, outer)):
+                if kind == "random":
+                    side = torch.randint(-128, 128, shape, generator=generator)
+                else:  # instructions that add pairs of products in 16 bits saturate on these
+                    side = torch.where(torch.rand(shape, generator=generator) < 0.9, -128, 127)
+                sides.append(side)
+            a, b = (side.to(torch.int8).to(device) for side in sides)
+            try:
+                got = _int_mm(a, b).cpu().long()
+            except RuntimeError:  # this build or device has none
+                return False
+            if not torch.equal(got, sides[0] @ sides[1]):
+                return False
+    return True

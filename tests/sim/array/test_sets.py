@@ -1,0 +1,69 @@
+"""A layer as a vector file: kept whole, read back as what it was, and refused where it is not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sim.array.sets import ArraySet
+from sim.array.suite import array_suite
+from sim.reference import InputError
+from sim.vectors import VectorSet, load_folder
+
+SETS = {vectors.name: vectors for vectors in array_suite(seed=1)}
+
+
+@pytest.mark.parametrize("name", ["array-w4u-a8-two-pass-g64", "array-pwl", "array-memories-per-channel"])
+def test_a_saved_set_is_read_back_whole(name, tmp_path):
+    vectors = SETS[name]
+    again = VectorSet.load(vectors.save(tmp_path))
+    assert isinstance(again, ArraySet) and again.config == vectors.config and again.table == vectors.table
+    assert again.widths == vectors.widths and again.configuration == {**vectors.configuration}
+    assert all(np.array_equal(again.arrays[key], array) for key, array in vectors.arrays.items())
+    assert np.array_equal(again.layer.output(again.arrays["inputs"]), vectors.layer.output(vectors.arrays["inputs"]))
+    assert [found.name for found in load_folder(tmp_path, ("array",))] == [name]
+    first = (tmp_path / f"{name}.npz").read_bytes(), (tmp_path / f"{name}.json").read_bytes()
+    again.save(tmp_path)
+    assert first == ((tmp_path / f"{name}.npz").read_bytes(), (tmp_path / f"{name}.json").read_bytes())
+
+
+def test_a_set_that_does_not_fit_is_refused():
+    vectors = SETS["array-w4u-a8-two-pass-g64"]
+    arrays, configuration = dict(vectors.arrays), dict(vectors.configuration)
+    for changes, message in (
+        ({"configuration": {**configuration, "operands": "magic"}}, "operands must be one of stream, memory"),
+        ({"configuration": {**configuration, "weight_bits": 3}}, r"weights must be in 0\.\.7, not 15"),
+        ({"configuration": {**configuration, "colour": 3}}, "configuration: .*colour"),
+        ({"configuration": {**configuration, "acc_bits": 9}}, "acc_bits must be at least"),
+        (
+            {"arrays": {**arrays, "expected": arrays["expected"][1:]}},
+            r"expected must have shape \[9, 7\], not \[8, 7\]",
+        ),
+        ({"arrays": {key: a for key, a in arrays.items() if key != "bias"}}, "missing array 'bias'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            dataclasses.replace(vectors, **changes)
+
+
+def test_the_suite_has_every_width_group_kind_of_edge_and_both_ends():
+    widths = {(v.config.weight_bits, v.config.weight_signed, v.layer.activation_bits, v.passes) for v in SETS.values()}
+    assert len(widths) >= 4 * 2 * 3
+    assert {v.config.group for v in SETS.values()} == {32, 64, 128, None}
+    shapes = {(*v.arrays["inputs"].shape, v.layer.outputs) for v in SETS.values()}
+    assert (1, 1, 1) in shapes and {v.config.rows for v in SETS.values()} >= {1, 6, 40}
+    assert {v.configuration["operands"] for v in SETS.values()} == {"stream", "memory"}
+    for vectors in SETS.values():
+        layer, config = vectors.layer, vectors.config
+        if "bound" in vectors.name:
+            reached = layer.accumulate(vectors.arrays["inputs"])
+            assert vectors.source["bound"] in config.accumulator_range and (reached == vectors.source["bound"]).all()
+            assert np.array_equal(vectors.arrays["expected"], reached)
+            continue
+        if layer.zero_points is not None and layer.zero_points.size > 1:
+            assert (layer.zero_points.min(), layer.zero_points.max()) == (0, (1 << layer.weight_bits) - 1)
+        if vectors.size > 1:
+            assert (
+                len(np.unique(vectors.arrays["expected"])) > 20 and (abs(vectors.arrays["expected"]) < 127).mean() > 0.7
+            )
+    ragged = [v for v in SETS.values() if v.layer.inputs % v.config.rows and v.layer.outputs % v.config.columns]
+    assert len(ragged) > 20 and all(len(v.arrays["inputs"]) % v.config.depth for v in ragged if v.config.depth == 4)
