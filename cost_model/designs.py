@@ -25,7 +25,7 @@ from sim.pwl_vectors import corners, pwl_set
 from sim.reference import InputError, LoweredTable, PwlTable, floating
 from sim.reference.arithmetic import code_range
 from sim.reference.float_pwl import FloatTable
-from sim.reference.floating import FP16, FP32
+from sim.reference.floating import FP16, FP32, FloatFormat
 from sim.vectors import VectorSet
 
 INPUTS = Path(__file__).parent / "data" / "gelu_inputs.npy"
@@ -111,32 +111,29 @@ def pwl_design(
     return Design(f"pwl-{name}-{entries}", name, work, checks, stalls, parameters)
 
 
-def float_design(number: str = "FP32", entries: int = 8, stages: int = 3, storage: str = "flops") -> Design:
+def float_design(number: FloatFormat, entries: int = 8, stages: int = 3, storage: str = "flops") -> Design:
     """The floating-point unit; its table is the 32-bit integer fit's, rounded to the format.
 
     Raises `InputError` for what `rtl.floating.pwl.FloatPwlConfig` refuses.
     """
-    if number not in FLOAT_FORMATS:
-        raise InputError(f"format must be one of {', '.join(FLOAT_FORMATS)}, not {number!r}")
-    float_format = FLOAT_FORMATS[number]
-    table = FloatTable.of_table(float_format, gelu_table(entries, 32, 32, 32, SHIFTS["max_intercept_shift"]))
-    inputs = floating.encode(float_format, np.load(INPUTS).astype(np.float64))
-    changes = {"entries": entries, "stages": stages, "storage": storage}
-    work = float_pwl_set("gelu", [(table, inputs)], {"table": "gelu"}, **changes)
+    name = next((n for n, f in FLOAT_FORMATS.items() if f == number), f"E{number.exponent_bits}M{number.fraction_bits}")
+    table = FloatTable.of_table(number, gelu_table(entries, 32, 32, 32, SHIFTS["max_intercept_shift"]))
+    inputs = floating.encode(number, np.load(INPUTS).astype(np.float64))
+    changes: dict[str, Any] = {"stages": stages, "storage": storage}
+    work = float_pwl_set("gelu", [(table, inputs)], {"table": "gelu"}, entries=entries, **changes)
     checks: tuple[VectorSet, ...] = ()
     if storage != "constants":
-        made = random_float_pwl_set(
-            "random", float_format, 0, CHECK_TABLES, entries, CHECK_CODES, stages=stages, storage=storage
-        )
-        checks = (made,)
-    return Design(f"pwl-{number}-{entries}", number, work, checks, parameters=changes)
+        checks = (random_float_pwl_set("random", number, 0, CHECK_TABLES, entries, CHECK_CODES, **changes),)
+    return Design(f"pwl-{name}-{entries}", name, work, checks, parameters={"entries": entries, **changes})
 
 
 def reference_unit(number: str, entries: int, stages: int, **changes: Any) -> Design:
     """The reference unit in a format: INT8, INT16, INT32, FP16 or FP32; `changes` as for the format's own design."""
     if number in INTEGER_FORMATS:
         return pwl_design(entries, INTEGER_FORMATS[number], stages=stages, **changes)
-    return float_design(number, entries, stages, **changes)
+    if number not in FLOAT_FORMATS:
+        raise InputError(f"format must be one of {', '.join(FORMATS)}, not {number!r}")
+    return float_design(FLOAT_FORMATS[number], entries, stages, **changes)
 
 
 def codes(scale: int, bits: int) -> np.ndarray:
