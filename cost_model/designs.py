@@ -125,7 +125,10 @@ def float_design(number: str = "FP32", entries: int = 8, stages: int = 3, storag
     work = float_pwl_set("gelu", [(table, inputs)], {"table": "gelu"}, **changes)
     checks: tuple[VectorSet, ...] = ()
     if storage != "constants":
-        checks = (random_float_pwl_set("random", float_format, 0, CHECK_TABLES, entries, CHECK_CODES, **changes),)
+        made = random_float_pwl_set(
+            "random", float_format, 0, CHECK_TABLES, entries, CHECK_CODES, stages=stages, storage=storage
+        )
+        checks = (made,)
     return Design(f"pwl-{number}-{entries}", number, work, checks, parameters=changes)
 
 

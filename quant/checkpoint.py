@@ -6,7 +6,7 @@ once; a prefix that only the model or only the file has ("bert.") is bridged; so
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,11 @@ class Checkpoint:
         for name, tensor in targets.items():
             if name not in found and (tensor.data_ptr() not in present or not tensor.numel()):
                 raise InputError(f"{self.folder}: {name} is missing")
-        for stored, target in names.items():
-            if target is not None:
-                shape = self.shape(stored)
-                if shape != list(targets[target].shape):
-                    wanted = list(targets[target].shape)
-                    raise InputError(f"{self.files[stored]}: {stored} must be of shape {wanted}, not {shape}")
+        for stored, shape in self.shapes():
+            target = names[stored]
+            if target is not None and shape != list(targets[target].shape):
+                wanted = list(targets[target].shape)
+                raise InputError(f"{self.files[stored]}: {stored} must be of shape {wanted}, not {shape}")
         with torch.no_grad():
             for stored, tensor in self.tensors():
                 target = names[stored]
@@ -80,14 +79,12 @@ class Checkpoint:
                     targets[target].copy_(tensor)
         return sorted(stored for stored, target in names.items() if target is None)
 
-    def shape(self, name: str) -> list[int]:
-        """The shape of a tensor, from its file's header where there is one."""
-        file = self.files[name]
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as reader:
-                return list(reader.get_slice(name).get_shape())
-        with _reader(file) as read:
-            return list(read(name).shape)
+    def shapes(self) -> Iterator[tuple[str, list[int]]]:
+        """Every tensor's shape, from the files' headers where they have one."""
+        for file in dict.fromkeys(self.files.values()):
+            with _reader(file) as read:
+                for name in (n for n, f in self.files.items() if f == file):
+                    yield name, read.shape(name)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -185,14 +182,16 @@ def _names(file: Path) -> list[str]:
         return read.names
 
 
+@dataclass(frozen=True, eq=False)
 class _Reader:
-    """Tensors of one file by name."""
+    """Tensors of one file by name, and their shapes."""
 
-    def __init__(self, names: list[str], get: Any) -> None:
-        self.names, self._get = names, get
+    names: list[str]
+    get: Callable[[str], Tensor]
+    shape: Callable[[str], list[int]]
 
     def __call__(self, name: str) -> Tensor:
-        return self._get(name)
+        return self.get(name)
 
 
 @contextlib.contextmanager
@@ -206,14 +205,14 @@ def _reader(file: Path) -> Iterator[_Reader]:
         except Exception as error:  # unpickling raises many kinds
             raise InputError(f"{file}: not a PyTorch file of tensors ({type(error).__name__})") from None
         tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
-        yield _Reader(list(tensors), tensors.__getitem__)
+        yield _Reader(list(tensors), tensors.__getitem__, lambda name: list(tensors[name].shape))
         return
     try:
         opened = safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file}: not a whole safetensors file ({error})") from None
     with opened as reader:
-        yield _Reader(list(reader.keys()), reader.get_tensor)
+        yield _Reader(list(reader.keys()), reader.get_tensor, lambda name: list(reader.get_slice(name).get_shape()))
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """The plan: which module is quantised how. One schema for every quantiser, converter and search.
 
 A plan is an ordered list of rules. A rule names modules by a regular expression, which must match the whole name, and
-gives some of the settings; later rules refine earlier ones, setting by setting. A module that no rule matches stays as
-it is; a rule that matches no module is an error.
+gives some of the settings; later rules refine earlier ones, setting by setting. A rule with a group size alone means
+granularity "group", and one with a granularity forgets an earlier group size. A module that no rule matches stays as it
+is; a rule that matches no module is an error.
 """
 
 import hashlib
@@ -132,6 +133,10 @@ class Plan:
         merged: dict[str, Any] = {}
         matching = [rule for rule in self.rules if rule.matches(name)]
         for rule in matching:
+            if "weight_granularity" in rule.settings:
+                merged.pop("group_size", None)  # it was that of another granularity
+            elif rule.settings.get("group_size") is not None:
+                merged["weight_granularity"] = "group"
             tables = {**merged.get("tables", {}), **rule.settings.get("tables", {})}
             merged |= {**rule.settings, "tables": tables}
         try:

@@ -48,7 +48,7 @@ def matrix_of(module: nn.Module | None) -> Tensor | None:
 
 def quantisable(model: nn.Module) -> dict[str, nn.Module]:
     """The layers that a plan's rules are matched against, by their first names; see `matrix_of`."""
-    return {name: module for name, module in model.named_modules() if matrix_of(module) is not None}
+    return {name: module for name, module in model.named_modules() if name and matrix_of(module) is not None}
 
 
 def quantize(
@@ -121,8 +121,15 @@ def quantisation_of(model: nn.Module) -> Quantisation:
 
 
 def replace(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:
-    """Put each new module wherever the one of that id stands, also where several parents share it."""
+    """Put each new module wherever the one of that id stands, also where several parents share it.
+
+    PyTorch's encoder layers have a fused path that reads the weights of their linear layers; they are taken off it.
+    """
     for parent in list(model.modules()):
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            parent.activation_relu_or_gelu = 0  # what the fused path asks for first
+        if isinstance(parent, nn.TransformerEncoder):
+            parent.use_nested_tensor = False
         for name, child in list(parent._modules.items()):
             if child is not None and id(child) in replacements:
                 setattr(parent, name, replacements[id(child)])

@@ -33,7 +33,7 @@ EXAMPLE = (
 """
     + network.EXAMPLES
 )
-COLUMNS = ("unit", "set", "simulator", "bench", "vectors", "mismatches", "cycles", "vectors_per_second", "seed")
+COLUMNS = ("unit", "set", "simulator", "bench", "vectors", "rows", "mismatches", "cycles", "vectors_per_second", "seed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,6 +158,9 @@ def _regress(arguments: argparse.Namespace) -> int:
         sets = load_folder(arguments.source, units)
     else:
         sets = random_suite(arguments.seed, arguments.quick, units)
+    for vectors in sets:
+        if "icarus" in arguments.simulator and regress.too_long_for_icarus(vectors):
+            print(f"{vectors.name} is too long for icarus and left to verilator", file=sys.stderr)
     return _run(arguments, regress.jobs(sets, arguments.simulator, arguments.quick))
 
 
@@ -200,7 +203,11 @@ def _failure(row: dict[str, Any]) -> str:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    cells = [COLUMNS, *([str(row[column]) for column in COLUMNS] for row in rows)]
+    cells = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in rows)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(COLUMNS))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -20,6 +20,17 @@ QUIET = 64  # cycles after the last expected beat in which a further one is noti
 
 END, TABLE, STATIC, STREAM = range(4)
 
+XORSHIFT = """\
+  function [31:0] xorshift(input [31:0] x);
+    reg [31:0] a, b;
+    begin
+      a = x ^ (x << 13);
+      b = a ^ (a >> 17);
+      xorshift = b ^ (b << 5);
+    end
+  endfunction
+"""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -114,6 +125,7 @@ def wrapper(device: Device) -> str:
         "quiet": QUIET,
         "stream": STREAM,
         "end": END,
+        "xorshift": XORSHIFT,
         "static_registers": "".join(f"  reg [{bits - 1}:0] static_{name};\n" for name, bits in statics),
         "static_writes": "".join(
             f"        if (operation == {STATIC} && select == {k}) static_{name} <= step[{bits - 1}:0];\n"
@@ -239,13 +251,5 @@ module {top}(
     end
   end
 
-  function [31:0] xorshift(input [31:0] x);
-    reg [31:0] a, b;
-    begin
-      a = x ^ (x << 13);
-      b = a ^ (a >> 17);
-      xorshift = b ^ (b << 5);
-    end
-  endfunction
-endmodule
+{xorshift}endmodule
 """

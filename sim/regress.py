@@ -16,8 +16,13 @@ from sim.vectors import VectorSet
 Benches = dict[str, Callable[[], runner.Outcome]]
 STALLED = 20_000  # vectors at most in the stalled bench; the flowing one has compared them all
 # vectors at most in Icarus, which takes a millisecond for a floating-point sum; Verilator compares them all
-IN_ICARUS = {"fp-mul": 100_000, "fp-add": 100_000, "fp-compare": 100_000, "fp-mac": 20_000, "fp-pwl": 5_000}
-ICARUS_STEPS = 2_000_000  # cycles of elements that Icarus simulates, about ten minutes
+IN_ICARUS = {
+    **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), 100_000),
+    "fp-mac": 20_000,
+    "fp-pwl": 5_000,
+    **dict.fromkeys(("softmax", "layernorm", "rmsnorm"), 60_000),  # elements, about a minute for a unit's sets
+}
+ICARUS_STEPS = 200_000  # an array's cycles times its elements, ten seconds; a longer layer is left to Verilator
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,10 @@ class Job:
 
 
 def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[Job]:
-    """Every set in every simulator; the protocol once for each configuration, when `quick` once for each unit."""
+    """Every set in every simulator; the protocol once for each configuration, when `quick` once for each unit.
+
+    Icarus gets a part of the slowest units' sets, and none of an array's layer that `too_long_for_icarus`.
+    """
     for name in names:
         simulators.version(name)  # a missing one is said before anything is run
     seen = set()
@@ -42,14 +50,16 @@ def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[J
     for vectors in sets:
         key = vectors.unit if quick else (vectors.unit, repr(sorted(vectors.configuration.items())))
         for name in names:
+            if name == "icarus" and too_long_for_icarus(vectors):
+                continue
             most = IN_ICARUS.get(vectors.unit) if name == "icarus" else None
             result.append(Job(vectors if most is None else vectors.head(most), name, key not in seen))
         seen.add(key)
     return result
 
 
-def _too_long_for_icarus(vectors: VectorSet) -> bool:
-    """Layers that would take it hours; it has the others of the same array."""
+def too_long_for_icarus(vectors: VectorSet) -> bool:
+    """Whether a set is a layer on an array that would keep it busy for more than a minute."""
     if not isinstance(vectors, ArraySet):
         return False
     return vectors.cycles * vectors.config.rows * vectors.config.columns > ICARUS_STEPS
@@ -131,6 +141,7 @@ def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, 
         "simulator": job.simulator,
         "bench": bench,
         "vectors": outcome.vectors,
+        "rows": _rows(job.vectors, outcome.vectors) if bench != "protocol" else None,
         "mismatches": outcome.mismatches,
         "cycles": outcome.cycles,
         "vectors_per_second": round(outcome.vectors / outcome.seconds) if outcome.seconds else 0,
@@ -138,6 +149,13 @@ def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, 
         "first": outcome.first,
         "problem": outcome.problem,
     }
+
+
+def _rows(vectors: VectorSet | ArraySet, compared: int) -> int | None:
+    """How many rows the first `compared` vectors are; None where vectors are no elements of rows."""
+    if not isinstance(vectors, VectorSet) or not vectors.in_rows:
+        return None
+    return int(vectors.arrays["inputs.last"][:compared].sum())
 
 
 def passed(row: dict[str, Any]) -> bool:

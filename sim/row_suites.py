@@ -1,6 +1,6 @@
-"""Which rows a regression of softmax and the norms is made of: 10^5 of each unit in full."""
+"""Which rows a regression of softmax and the norms is made of: in full, more than 10^5 random ones of each unit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,9 @@ import numpy as np
 from sim.reference import PwlTable
 from sim.row_vectors import (
     fitted_softmax,
+    near_table,
     norm_set,
     random_norm,
-    random_rsqrt,
     random_softmax,
     softmax_set,
 )
@@ -20,7 +20,7 @@ from sim.vectors import VectorSet
 NORMS = {"layernorm": True, "rmsnorm": False}  # unit -> centring
 # name, loads, rows of each, longest row, exponent of the powers, softmax's numbers, the unit's fields
 SOFTMAX: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...] = (
-    ("40", 12, 6_000, 40, 7, {}, {}),
+    ("40", 12, 6_500, 40, 7, {}, {}),
     ("200", 4, 1_000, 200, 7, {}, {"stages": (8, 9, 3)}),
     ("32-bit", 4, 1_000, 24, 6, {"score_bits": 32, "probability_scale": 4}, {"rows": 1, "stages": (1, 1, 1)}),
     ("8-bit", 4, 3_000, 16, 7, {"score_bits": 8, "inverse_scale": 10}, {"rows": 16, "storage": "latches"}),
@@ -29,23 +29,33 @@ SOFTMAX: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], .
 )
 # name, loads, rows of each, longest row, largest epsilon, widths, the unit's fields
 NORM: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...] = (
-    ("40", 12, 6_000, 40, (1 << 32) - 1, {}, {}),
+    ("40", 12, 6_500, 40, (1 << 32) - 1, {}, {}),
     ("200", 4, 1_000, 200, 1 << 40, {"out_bits": 8}, {"stages": (11, 8)}),
     ("8-bit", 4, 3_000, 24, 1 << 20, {"in_bits": 8, "out_bits": 8}, {"rows": 1, "stages": (1, 1)}),
     ("12-bit", 4, 1_500, 16, 1, {"in_bits": 12}, {"rows": 16, "storage": "latches"}),
     ("2", 1, 500, 2, 1 << 30, {}, {"storage": "constants", "stages": (3, 4)}),
     ("17", 1, 3_000, 17, 5, {}, {"storage": "constants", "rows": 2}),
 )
-QUICK = ("40", "8-bit", "17")
-FITTED_ROWS = 8_000  # each longest row, so that both make up 10^5 with the random ones
+QUICK = {"softmax": ("40",), "layernorm": ("40",), "rmsnorm": ("17",)}
+FITTED_ROWS = 8_000
 LONGEST = 128
 
 
-def row_suite(seed: int, quick: bool, units: tuple[str, ...]) -> list[VectorSet]:
-    """Random tables, gains and biases, on rows of every kind and length. `quick` keeps some dozens of rows of each."""
+def row_suite(
+    seed: int, quick: bool, units: Sequence[str], cases: Mapping[str, Sequence[str]] | None = None
+) -> list[VectorSet]:
+    """Random tables, gains and biases, on rows of every kind and length.
+
+    `quick` keeps some dozens of rows of each case, and of the cases those of `QUICK`; `cases`, names for each unit,
+    chooses others.
+    """
+    if cases is None:
+        cases = (
+            QUICK if quick else {"softmax": [case[0] for case in SOFTMAX]} | {u: [c[0] for c in NORM] for u in NORMS}
+        )
     sets = []
     for k, (name, loads, count, longest, exp_scale, numbers, fields) in enumerate(SOFTMAX):
-        if "softmax" in units and (not quick or name in QUICK):
+        if "softmax" in units and name in cases["softmax"]:
             rng = np.random.default_rng((seed, k))
             work = [
                 (
@@ -57,7 +67,7 @@ def row_suite(seed: int, quick: bool, units: tuple[str, ...]) -> list[VectorSet]
             sets.append(softmax_set(f"random-softmax-{name}", work, {"seed": seed}, **fields))
     for unit, centring in NORMS.items():
         for k, (name, loads, count, longest, epsilon, widths, fields) in enumerate(NORM):
-            if unit in units and (not quick or name in QUICK):
+            if unit in units and name in cases[unit]:
                 rng = np.random.default_rng((seed, 100 + k, centring))
                 part = (min(loads, 2), 40) if quick else (loads, count)
                 sets.append(_norm(f"random-{unit}-{name}", rng, part, longest, epsilon, centring, widths, fields, seed))
@@ -76,7 +86,7 @@ def _norm(
     seed: int,
 ) -> VectorSet:
     """The first load is the longest norm with the largest epsilon; the others are any of their tables."""
-    table = random_rsqrt(rng)
+    table = near_table(rng, "rsqrt")
     reference = random_norm(rng, table, longest, epsilon, centring, **widths)
     work = []
     for k in range(part[0]):

@@ -10,11 +10,12 @@ import numpy as np
 from rtl.pwl import table_lists
 from rtl.rows.norm import NormConfig, shorter
 from rtl.rows.softmax import SoftmaxConfig
+from sim.chords import chord_table
 from sim.normaliser_vectors import top_scale
 from sim.pwl_vectors import random_table
 from sim.reference import LoweredTable, Norm, Normaliser, PwlTable, Softmax
 from sim.reference.arithmetic import code_range
-from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, spread_bits_for
+from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, normal_frac_bits_for, spread_bits_for
 from sim.reference.softmax import PROBABILITY_BITS, total_bits_for
 from sim.rows import Rows
 from sim.vectors import TABLE_LISTS, VectorSet
@@ -149,13 +150,11 @@ def norm_config(unit: str, configuration: Mapping[str, Any], wired: Mapping[str,
 
 
 def random_softmax(rng: np.random.Generator, exp_scale: int, row_length: int, **numbers: int) -> Softmax:
-    """Any tables: an EXP table with outputs of either sign, a reciprocal with any coefficients."""
-    table = random_table(rng, 8, 0, slope_frac_bits=6, intercept_frac_bits=6)
-    exp = table.lower(int(rng.integers(max(exp_scale - 6, 0), 8)), exp_scale)
-    div = random_table(rng, 8, 0, function="div", domain=(2.0, 4.0), normaliser_step=1, slope_frac_bits=8)
-    div = replace(div, intercept_frac_bits=6)
+    """Tables near the functions' own, so that every code of the output comes, or any at all."""
+    exp = near_table(rng, "exp").lower(int(rng.integers(max(exp_scale - 6, 0), 7)), exp_scale)
     bits = total_bits_for(exp, row_length)
-    return Softmax(exp, exp_scale, Normaliser(div, 5, bits, exp_scale, False), row_length, **numbers)
+    div = Normaliser(near_table(rng, "div"), 5, bits, exp_scale, False)
+    return Softmax(exp, exp_scale, div, row_length, **numbers)
 
 
 def fitted_softmax(
@@ -170,21 +169,30 @@ def fitted_softmax(
 def random_norm(
     rng: np.random.Generator, rsqrt: PwlTable, length: int, epsilon: int, centring: bool, **widths: int
 ) -> Norm:
-    """Random gains and biases, of which some saturate and most do not."""
-    shift = int(rng.integers(4, MAX_SHIFT + 1))
-    low, high = code_range(GAIN_BITS, True)
-    gain = rng.integers(low, high + 1, length) >> rng.integers(0, GAIN_BITS, length)
-    low, high = code_range(BIAS_BITS, True)
-    bias = np.clip(rng.normal(0, 2.0 ** (shift + 6), length), low, high).astype(int)
-    normaliser = Normaliser(
-        rsqrt, top_scale(rsqrt), spread_bits_for(length, epsilon, widths.get("in_bits", 16)), 0, False
-    )
+    """Random gains and biases, with a shift that brings most outputs into the codes and some beyond."""
+    out_bits = widths.get("out_bits", 16)
+    gain_bits = int(rng.integers(6, GAIN_BITS + 1))
+    normal = normal_frac_bits_for(length) + gain_bits - 1
+    shift = int(np.clip(normal + rng.integers(-1, 4) - out_bits + 1, 0, MAX_SHIFT))
+    gain = rng.integers(*code_range(gain_bits, True), length, endpoint=True)
+    bias = np.clip(rng.normal(0, 2.0 ** (normal - 2), length), *code_range(BIAS_BITS, True)).astype(int)
+    bits = spread_bits_for(length, epsilon, widths.get("in_bits", 16))
+    normaliser = Normaliser(rsqrt, top_scale(rsqrt), bits, 0, False)
     return Norm(tuple(gain.tolist()), tuple(bias.tolist()), shift, epsilon, normaliser, centring, **widths)
 
 
-def random_rsqrt(rng: np.random.Generator) -> PwlTable:
-    """Any table on [1, 4)."""
-    return random_table(rng, 8, 0, function="rsqrt", domain=(1.0, 4.0), normaliser_step=2)
+def near_table(rng: np.random.Generator, function: str) -> PwlTable:
+    """The function's chords with coefficients that are a few units off; one time in four a random table."""
+    table = chord_table(function)
+    if rng.random() < 0.25:
+        kept = ("function", "domain", "normaliser_step", "slope_frac_bits", "intercept_frac_bits")
+        return random_table(rng, table.entries, 0, **{key: getattr(table, key) for key in kept})
+
+    def moved(values: tuple[int, ...]) -> tuple[int, ...]:
+        low, high = code_range(table.coef_bits, True)
+        return tuple(np.clip(values + rng.integers(-3, 4, len(values)), low, high).tolist())
+
+    return replace(table, slopes=moved(table.slopes), intercepts=moved(table.intercepts))
 
 
 def _with_stages(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from sim.reference.arithmetic import code_range
 
 KINDS = ("random", "constant", "one-hot", "saturating", "near")
+FULL = 4  # longest rows one after the other, which fill a unit's memory
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Rows:
 def random_rows(
     rng: np.random.Generator, count: int, shortest: int, longest: int, bits: int, masked: bool = False
 ) -> Rows:
-    """`count` rows of every kind: of each length once, as far as they go, then of random lengths.
+    """`count` rows of every kind: of each length once, then some of the longest, then of random lengths.
 
-    random      normal, of any magnitude up to saturation
+    random      normal, of any magnitude up to saturation, half of them within some dozens of codes
     constant    one code
     one-hot     the highest code among lowest ones
     saturating  codes at the ends and around zero
@@ -56,7 +57,7 @@ def random_rows(
 
     Where `masked`, one row in two has invalid elements: some, all but one, or all.
     """
-    every = rng.permutation(np.arange(shortest, longest + 1))[:count]
+    every = np.concatenate([rng.permutation(np.arange(shortest, longest + 1)), np.full(FULL, longest)])[:count]
     lengths = np.concatenate([every, rng.integers(shortest, longest + 1, count - len(every))])
     low, high = code_range(bits, True)
     total, row = int(lengths.sum()), np.repeat(np.arange(len(lengths)), lengths)
@@ -65,7 +66,7 @@ def random_rows(
     chosen = ends - 1 - rng.integers(0, lengths)  # an element of each row
     is_chosen = np.zeros(total, dtype=bool)
     is_chosen[chosen] = True
-    spread = 2.0 ** rng.uniform(0, bits + 1, len(lengths))
+    spread = 2.0 ** rng.uniform(0, np.where(rng.random(len(lengths)) < 0.5, 7, bits + 1))
     centre = rng.integers(low, high + 1, len(lengths))
     corners = np.unique(np.clip([low, low + 1, -129, -128, -1, 0, 1, high - 1, high], low, high))
     codes = np.select(

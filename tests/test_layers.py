@@ -44,7 +44,7 @@ def test_arrows_only_go_down():
 
 
 @pytest.mark.parametrize(
-    "module", ["sim", "sim.reference", "ga_search", "ga_search.cli", "ga_search.fit", "quant", "quant.plan"]
+    "module", ["sim", "sim.reference", "ga_search", "ga_search.cli", "ga_search.fit", "quant", "quant.cli"]
 )
 def test_importing_is_light(module):
     code = f"import sys, {module}; print(*(m for m in ('torch', 'matplotlib.pyplot', 'cocotb') if m in sys.modules))"

@@ -15,7 +15,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rtl.array.config import ArrayConfig
-from rtl.array.gemm import Gemm
+from rtl.array.gemm import Gemm, present
 from rtl.array.tiles import Tile, walk
 
 FETCH_CYCLES = 1  # per job
@@ -141,7 +141,10 @@ class MemoryGemm(wiring.Component):
         description = self.gemm.describe()
         description["cycles"] = f"{FETCH_CYCLES} + {description['cycles']}"
         streams = description.pop("streams")
-        return description | {"streams": {name: streams[name] for name in ("i", "o")}, "memories": LAYOUT}
+        return description | {
+            "streams": {name: streams[name] for name in ("i", "o")},
+            "memories": present(self.config, LAYOUT),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

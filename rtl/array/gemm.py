@@ -24,14 +24,22 @@ from rtl.requant import requant_steps
 from sim.reference.array_cycles import HAZARD
 
 ORDER = {
-    "i": "jobs: tokens M, input_tiles T_k, output_tiles T_n, each at least 1; two_pass 1 where activations have 8 bits",
+    "i": "jobs: tokens M, input_tiles T_k, output_tiles T_n, each at least 1; two_pass, if there, 1 for 8 bits",
     "w": "for each output tile, each block of `depth` tokens, each input tile: R beats of C weights, last row first",
     "a": "for each output tile, each block, each input tile, each token of the block: R activations",
     "g": "for each output tile, each block, each group: m_g and z_g of the C columns",
     "c": "for each output tile, each block: bias, m_c and k_c of the C columns",
     "o": "for each output tile, each token: C codes",
-    "tiles": "inputs are cut into tiles of R within each group; a row without an input has the zero point as weight",
+    "tiles": "inputs are cut into tiles of R within each group, so T_k = floor(K / group) * ceil(group / R) + "
+    "ceil((K mod group) / R), per channel ceil(K / R); T_n = ceil(N / C); a row of a tile that has no input has the "
+    "zero point as weight (0 where weights are signed)",
 }
+
+
+def present(config: ArrayConfig, texts: Mapping[str, str]) -> dict[str, str]:
+    """`texts` without those of operands that the array does not have."""
+    absent = {"w", "a", "g", "c"} - set(config.operand_layouts)
+    return {name: text for name, text in texts.items() if name not in absent}
 
 
 def cycles_text(config: ArrayConfig) -> str:
@@ -95,7 +103,7 @@ class Gemm(wiring.Component):
             "latency": config.latency,
             "interval": config.passes,
             "cycles": cycles_text(config),
-            "streams": ORDER,
+            "streams": present(config, ORDER),
             "quasi_static": "zero_point, table and shifts must not change with beats in flight: drain first",
             **({} if config.pwl is None else describe_table(config.pwl)),
         }

@@ -10,8 +10,8 @@ tiles, M the tokens, G the groups):
 
 Weights, in a tile's rows without an input, are the zero point; all else in lanes beyond K or N is 0.
 
-The results come in the order n * M + m, which is the image `a` of a following layer where R = C and no group of it is
-shorter than a tile.
+The results come in the order n * M + m, which is the image `a` of a following layer where R = C and its groups, if it
+has any, are multiples of R.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Value
 
 from rtl import pipeline
 from rtl.floating.parts import pack, parts
-from rtl.pipeline import Fields, Step
+from rtl.pipeline import Fields, Step, wire
 from sim.reference.floating import FloatFormat
 
 
@@ -42,7 +42,7 @@ def adder_steps(number: FloatFormat, a: str, b: str, result: str) -> list[Step]:
         for k, go in enumerate(distance[:reach]):
             step = min(1 << k, len(value))
             sticky = sticky | (go & value[:step].any())
-            value = Mux(go, Cat(value[step:], C(0, step)), value)
+            value = wire(m, Mux(go, value[step:], value), f"right_{k}")
         return {
             "exponent": x.exponent,
             "fraction": x.fraction,
@@ -67,15 +67,12 @@ def adder_steps(number: FloatFormat, a: str, b: str, result: str) -> list[Step]:
 
     def normalise(m: Module, f: Mapping[str, Value]) -> Fields:
         value = f["total"]
-        lift = []
-        for k in reversed(range((len(value) - 1).bit_length())):
-            step = 1 << k
-            go = ~value[-step:].any()
-            value = Mux(go, Cat(C(0, step), value[:-step]), value)[: len(f["total"])]
-            lift.insert(0, go)
+        lift = wire(m, leading_zeros(value)[1], "lift")
+        for k in reversed(range(len(lift))):
+            value = wire(m, Mux(lift[k], value << (1 << k), value)[: len(value)], f"left_{k}")
         # exponent - lift; the rounding adds the 1 that a carry would have been worth
         width = exponent_bits + 2
-        lowered = Cat(~Cat(lift), C(-1, width - len(lift)))
+        lowered = Cat(~lift, C(-1, width - len(lift)))
         exponent = (Cat(C(1, 1), f["exponent"]) + Cat(C(1, 1), lowered))[1 : 1 + width]
         return {
             "normal": value[3:-1],
@@ -113,3 +110,14 @@ def adder_steps(number: FloatFormat, a: str, b: str, result: str) -> list[Step]:
         Step("round", ("normal", "rest", "lifted"), 2 + pipeline.adder_levels(number.fraction_bits), round_),
         Step("pack", ("rounded", "nonzero", "sum_sign", "sum_special", "sum_nan"), 7, pack_),
     ]
+
+
+def leading_zeros(value: Value) -> tuple[Value, Value]:
+    """(value is 0, zeros above its top 1), by a tree: the upper bits, which a shifter needs first, come first."""
+    if len(value) == 1:
+        return ~value, C(0, 0)
+    half = 1 << (len(value) - 1).bit_length() - 1  # of the next power of two, so that the count needs no addition
+    upper_empty, upper = leading_zeros(value[-half:])
+    lower_empty, lower = leading_zeros(value[:-half])
+    lower = Cat(lower, C(0, len(upper) - len(lower)))
+    return upper_empty & lower_empty, Cat(Mux(upper_empty, lower, upper)[: len(upper)], upper_empty)

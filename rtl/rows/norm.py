@@ -147,7 +147,12 @@ class NormUnit(wiring.Component):
         parameters["rsqrt"] = unit.describe_shape(config.rsqrt.pwl)
         memories = [(name, reference.length, bits, True) for name, _, bits in config.memories]
         lists = [*table_lists(config.rsqrt.pwl, "rsqrt_"), *memories]
-        return {"parameters": parameters, **unit.describe(config.schedule, config.storage, lists)}
+        streams = {
+            "i": f"a code; last, 1 to end a row of 2..{reference.length} codes. "
+            "Another length is undefined, a longer one until a reset",
+            "o": "for each code, in order, its result, and last as it came in",
+        }
+        return {"parameters": parameters, **unit.describe(config.schedule, config.storage, lists, streams)}
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

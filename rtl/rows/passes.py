@@ -130,7 +130,7 @@ class Pass(wiring.Component):
             keep = (*plan.lead_fields, "last")
             valid, element = pipeline.staged(m, valid, element | {"last": last}, plan.lead, len(plan.lead), keep)
             last = element["last"]
-        first, whole = Signal(init=1), Signal()
+        first, whole = Signal(init=1, name="first"), Signal(name="whole")
         totals = {name: Signal(shape, name=name, reset_less=True) for name, (shape, _) in plan.totals.items()}
         rest = Signal(range(plan.row_length), reset_less=True)
         before = {name: Mux(first, start, totals[name]) for name, (_, start) in plan.totals.items()}
@@ -177,8 +177,8 @@ def chain(
     `accept` is the first pass's word from `i`'s payload, `emit` the value of `o`'s payload. A row's first element is
     taken only while fewer than `rows` rows have come in and not begun to leave the last pass's memory.
     """
-    move, middle, take = Signal(), Signal(), Signal()
-    inside = Signal(range(rows + 1))
+    move, middle, take = Signal(name="move"), Signal(name="middle"), Signal(name="take")
+    inside = Signal(range(rows + 1), name="rows_inside")
     first, final = passes[0], passes[-1]
     for k, each in enumerate(passes):
         m.submodules[f"pass_{k}"] = EnableInserter(move)(each)

@@ -151,7 +151,12 @@ class SoftmaxUnit(wiring.Component):
         for name, table in config.tables:
             parameters[name] = unit.describe_shape(table)
         lists = [row for name, table in config.tables for row in table_lists(table, f"{name}_")]
-        return {"parameters": parameters, **unit.describe(config.schedule, config.storage, lists)}
+        streams = {
+            "i": f"a score; valid, 0 to mask it; last, 1 to end a row of 1..{reference.row_length} scores. "
+            "A longer row is undefined, until a reset",
+            "o": "for each score, in order, its probability, and last as it came in",
+        }
+        return {"parameters": parameters, **unit.describe(config.schedule, config.storage, lists, streams)}
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -219,7 +224,7 @@ def _probability_plan(config: SoftmaxConfig, table: list[storage.Words]) -> Pass
         return {"total": total["total"] + f["power"]}
 
     def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"product": f["power"] * f["result"]}
+        return {"product": f["power"] * f["result"].as_signed()}
 
     def scale(m: Module, f: Mapping[str, Value]) -> Fields:
         return {"scaled": shift_right(f["product"], reference.shift)}

@@ -67,8 +67,10 @@ def describe_shape(table: PwlConfig) -> dict[str, Any]:
     return {name: getattr(table, name) for name in names} | shifts
 
 
-def describe(schedule: RowSchedule, style: str, lists: Sequence[tuple[str, int, int, bool]]) -> dict[str, Any]:
-    """Cycles, and how stored lists are loaded, for a unit's description."""
+def describe(
+    schedule: RowSchedule, style: str, lists: Sequence[tuple[str, int, int, bool]], streams: dict[str, str]
+) -> dict[str, Any]:
+    """Cycles, what the streams carry, and how stored lists are loaded, for a unit's description."""
     cycles = (
         f"E elements in rows of at most M: E + {schedule.passes} * M + {schedule.latency}, from the first element's "
     )
@@ -82,6 +84,7 @@ def describe(schedule: RowSchedule, style: str, lists: Sequence[tuple[str, int, 
         "latency": schedule.latency,
         "interval": 1,
         "cycles": cycles,
+        "streams": streams,
         "schedule": {"delays": list(schedule.delays), "ways": list(schedule.ways), "rows": schedule.rows},
         **loading,
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from rtl.array.config import ArrayConfig
 from sim.devices import Device
+from sim.harness import XORSHIFT
 
 DEPTH = 1 << 17  # words of each memory
 PATIENCE = 4096  # cycles without a beat before a stream counts as stuck
@@ -34,6 +35,7 @@ def wrapper(config: ArrayConfig, unit: Device, memory: bool) -> str:
         "depth": DEPTH,
         "patience": PATIENCE,
         "quiet": QUIET,
+        "xorshift": XORSHIFT,
         "operands": "".join(
             operand.format(name=name, top=bits - 1, depth=DEPTH, bit=3 * k + 2, address_top=config.address_bits - 1)
             for k, (name, bits) in enumerate(widths.items())
@@ -206,13 +208,5 @@ module array_bench(
     end
   end
 
-  function [31:0] xorshift(input [31:0] x);
-    reg [31:0] a, b;
-    begin
-      a = x ^ (x << 13);
-      b = a ^ (a >> 17);
-      xorshift = b ^ (b << 5);
-    end
-  endfunction
-endmodule
+{xorshift}endmodule
 """

@@ -7,7 +7,7 @@ from typing import Any
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge
 
-PATIENCE = 500  # cycles without a beat before a stream counts as stuck
+PATIENCE = 4096  # cycles without a beat before a stream counts as stuck: a long row may be on its way
 
 
 class Stuck(AssertionError):

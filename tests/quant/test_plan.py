@@ -134,9 +134,19 @@ def test_a_bad_plan_is_one_line_with_the_file_and_key(text, message, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_group_size_means_groups_and_another_granularity_forgets_it():
+    plan = Plan(
+        (Rule(".*", group_size=64), Rule("head", weight_granularity="channel"), Rule("encoder.1.*", group_size=8))
+    )
+    resolved = plan.resolve(NAMES)
+    assert [(s.weight_granularity, s.group_size) for s in resolved.values()] == [
+        ("group", 64), ("group", 64), ("group", 8), ("channel", None),
+    ]  # fmt: skip
+
+
 def test_settings_that_contradict_each_other_name_the_module():
-    plan = Plan((Rule(".*", weight_granularity="group", group_size=64), Rule("head", weight_granularity="channel")))
+    plan = Plan((Rule(".*"), Rule("head", weight_granularity="channel", group_size=64)))
     with pytest.raises(InputError, match=r'^head: group_size needs weight_granularity "group", not "channel"$'):
         plan.resolve(NAMES)
     with pytest.raises(InputError, match="needs group_size"):
-        Settings(weight_granularity="group")
+        Plan.uniform(weight_granularity="group").resolve(NAMES)

@@ -92,6 +92,28 @@ def test_a_layer_used_twice_is_one_layer_and_a_shared_one_is_replaced_everywhere
     assert made.get_submodule("0") is made.get_submodule("2.0") and isinstance(made.get_submodule("0"), QuantisedLinear)
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_pytorchs_encoder_is_taken_off_its_fused_path(grad, tmp_path):
+    def fresh(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2).eval()
+
+    model, values = fresh(0), torch.randn(4, 6, 32)
+    padding = torch.zeros(4, 6, dtype=torch.bool)
+    padding[:, 4:] = True
+    data = [{"src": values, "src_key_padding_mask": padding}]
+    with torch.set_grad_enabled(grad):
+        made = quant.quantize(model, Plan.uniform(), data)
+        assert torch.backends.mha.get_fastpath_enabled()
+        quant.save_pretrained(made, tmp_path)
+        again = quant.from_pretrained(tmp_path, fresh(1))
+        before, after, loaded = (m(**data[0])[:, :4] for m in (model, made, again))
+    assert [row["module"] for row in quantisation_of(made).rows] == [
+        f"layers.{i}.linear{j}" for i in (0, 1) for j in (1, 2)
+    ]
+    assert 0 < float((before - after).abs().max()) < 0.1 and torch.equal(after, loaded)
+
+
 def test_gpt2s_transposed_layers_are_quantised_as_linear_ones():
     from transformers.pytorch_utils import Conv1D
 

@@ -13,8 +13,8 @@ from sim.vectors import VectorSet, load_folder
 from tests.sim.tables import FUNCTIONS, chord_table
 
 ROW = {
-    "unit", "set", "configuration", "simulator", "bench", "vectors", "mismatches", "cycles", "vectors_per_second",
-    "seed", "first", "problem",
+    "unit", "set", "configuration", "simulator", "bench", "vectors", "rows", "mismatches", "cycles",
+    "vectors_per_second", "seed", "first", "problem",
 }  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def test_a_build_folder_that_is_none_is_one_line_and_exit_2(small, tmp_path, cap
 
 
 BAD_CONFIGURATIONS = [
-    ({"entries": 9}, "small: slopes must be 9 for the unit, not 8"),
+    ({"entries": 9}, "small: thresholds must be 8 for the unit, not 7"),
     ({"entries": 1}, "small: configuration: entries must be in 2..64, not 1"),
     ({"out_bits": 9}, "small: expected must be 9 bits wide, not 8"),
     ({"colour": 1}, "small: configuration: "),

@@ -86,6 +86,15 @@ def test_other_geometries_equal_the_reference(changes):
     assert run(config, rows(5, sizes, own.score_bits), seed=5)[0] == []
 
 
+def test_a_reciprocal_that_is_negative_gives_zeros_as_in_the_reference():
+    own = reference()
+    table = replace(own.div.table, slopes=(-120,) * 8, intercepts=(-50,) * 8)
+    own = replace(own, div=replace(own.div, table=table))
+    inputs = rows(6, [LONGEST, 3, 1])
+    assert max(own.compute(row["score"]).max() for row in inputs) == 0
+    assert run(SoftmaxConfig(own, "constants"), inputs)[0] == []
+
+
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 7, 64])
 def test_the_cycles_are_the_formula_for_any_lengths_and_any_number_of_rows_inside(most):
     config = SoftmaxConfig(reference(), "constants", rows=most)

@@ -88,7 +88,7 @@ def test_a_result_that_changes_before_it_is_taken_is_found(monkeypatch):
 
     def fickle(self, platform):
         m = elaborate(self, platform)
-        with m.If(~self.o.ready):
+        with m.If(~self.o.ready):  # pyright: ignore[reportGeneralTypeIssues]
             m.d.comb += self.o.payload.as_value().eq(0)
         return m
 
