@@ -87,8 +87,8 @@ def _convert(arguments: argparse.Namespace) -> int:
     plan = Plan.load(arguments.plan) if arguments.plan is not None else None
     if plan is not None and (arguments.tables is not None or arguments.entries is not None):
         raise InputError("--plan brings its tables; give --tables or --entries without it")
-    data = _load_data(arguments, arguments.checkpoint)
     model, _ = load_model(arguments.checkpoint)
+    data = _load_data(arguments, arguments.checkpoint)
     if plan is None:
         plan = Plan.uniform(activation_granularity="token", tables=_tables(arguments, model))
     with locked(arguments.folder):

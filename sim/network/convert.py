@@ -37,9 +37,10 @@ def convert(
     """The integer network of `model`, in the mode "integer".
 
     `model` is a `BertModel`, `RobertaModel` or `DistilBertModel` of transformers, or an `nn.TransformerEncoder`; it is
-    not changed, and its parameters are shared. `plan` names its modules (`names` lists them): linear layers take the
-    weight and activation settings, the sites of softmax, norms and activations take tables, each a `PwlTable` or
-    "exact". `data` are batches of the model's keyword arguments. `progress` is called after each batch.
+    not changed, and its parameters are shared. Layers that `quant` has quantised keep their codes. `plan` names its
+    modules (`names` lists them): linear layers take the weight and activation settings, the sites of softmax, norms and
+    activations take tables, each a `PwlTable` or "exact". `data` are batches of the model's keyword arguments.
+    `progress` is called after each batch.
 
     Raises:
         InputError: a module without an integer operator, a rule that matches nothing, a site without a table, data
@@ -148,7 +149,10 @@ class Calibration:
         return Grid(bits, tensor[0] if heads == 1 else tensor.repeat_interleave(width))
 
     def weight(self, name: str, layer: nn.Linear, settings: Settings) -> QuantisedWeight:
-        """The layer's quantised weights; found once, however often the network is quantised with other tables."""
+        """The layer's quantised weights: those it brings, or found once, however often the network is quantised."""
+        brought = getattr(layer, "quantised", None)
+        if brought is not None:
+            return brought
         bare = replace(settings, tables={})
         if name not in self._weights or self._weights[name][0] != bare:
             self._weights[name] = bare, quantise_weight(layer.weight, settings)
@@ -184,14 +188,11 @@ class Calibration:
             self._keep(operator, rows, SAMPLE_ROWS)
 
     def heads(self, operator: Linear) -> int:
-        return next(layer.scores.heads for layer in self.layers() if layer.qkv is operator)
+        return next(layer.scores.heads for layer in self.encoder.blocks if layer.qkv is operator)
 
     def activation_of(self, operator: Linear) -> Activation | None:
         """The activation behind a layer's first feed-forward projection."""
-        return next((layer.activation for layer in self.layers() if layer.up is operator), None)
-
-    def layers(self) -> list[Layer]:
-        return [layer for layer in self.encoder.layers if isinstance(layer, Layer)]
+        return next((layer.activation for layer in self.encoder.blocks if layer.up is operator), None)
 
     def _observe(self, operator: Operator, output: int, head: int, values: Tensor) -> None:
         key = operator.name, output, head
@@ -229,7 +230,7 @@ def _quantise(encoder: Encoder, settings: Mapping[str, Settings], calibration: C
     if encoder.norm is not None:
         _norm(encoder.norm, stream, settings, calibration)
         stream = encoder.norm
-    for layer in calibration.layers():
+    for layer in encoder.blocks:
         stream = _layer(layer, stream, settings, calibration, encoder.row_length)
     if encoder.final is not None:
         _norm(encoder.final, stream, settings, calibration)

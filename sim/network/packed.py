@@ -83,8 +83,7 @@ def _operators(encoder: Encoder) -> dict[str, Operator]:
 def _shape(encoder: Encoder) -> dict[str, Any]:
     """What `_skeleton` needs."""
     layers = []
-    for layer in encoder.layers:
-        assert isinstance(layer, Layer)
+    for layer in encoder.blocks:
         layers.append(
             {
                 "qkv": layer.qkv.names,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import quant
 from quant import Plan, Rule
 from sim.network.convert import convert, names
 from sim.network.families import describe
@@ -123,9 +124,24 @@ def test_weights_of_four_bits_in_groups_are_coarser_but_work():
     assert fine < coarse < 0.5
 
 
+@pytest.mark.parametrize("activation_bits", [None, 8])
+def test_layers_that_were_quantised_before_keep_their_codes(activation_bits):
+    import copy
+
+    weights = dict(weight_bits=4, weight_granularity="group", group_size=16)
+    rules = (Rule("encoder.*", activation_bits=activation_bits, **weights),)
+    packed = quant.quantize(copy.deepcopy(bert()), Plan(rules), token_batches())
+    network = convert(packed, plan(EXACT), token_batches())
+    layer: Any = packed.get_submodule("encoder.layer.0.output.dense")
+    kept: Any = network.blocks[0].down.packed[0]
+    assert torch.equal(kept.codes, layer.weight.codes) and kept.codes.abs().max() <= 8
+    assert difference(packed, network, token_batches(1, seed=9)[0]) < 0.1
+    assert (layer.activation is None) == (activation_bits is None)  # it is as it was
+
+
 def test_the_integer_check_finds_a_single_float(monkeypatch):
     network = convert(bert(), plan(), token_batches())
-    add = network.layers[1].add1
+    add = network.blocks[1].add1
     honest = add.integer
     monkeypatch.setattr(add, "integer", lambda a, b: honest(a, b).float().to(torch.int16))
     with pytest.raises(InputError, match=r"floating point \(torch.float32\) in the integer network"):
@@ -202,8 +218,9 @@ def test_a_model_that_computes_something_else_is_noticed():
     import copy
 
     model = copy.deepcopy(bert())
-    original = model.encoder.layer[0].forward
-    model.encoder.layer[0].forward = lambda *a, **k: original(*a, **k) * 1.01  # pyright: ignore
+    layer: Any = model.get_submodule("encoder.layer.0")
+    original = layer.forward
+    layer.forward = lambda *a, **k: original(*a, **k) * 1.01
     with pytest.raises(InputError, match="model: computes something else than its modules say"):
         convert(model, plan(), token_batches())
 
