@@ -270,6 +270,12 @@ def test_the_description_of_a_normaliser_tells_its_function_domain_and_what_its_
     assert about["result"] == "x = i__payload * 2**-8; div(x) is acc * 2**(exponent + -11)"
 
 
+def test_the_printed_latency_of_a_unit_for_rows_names_the_row(tmp_path, capsys):
+    chord_table("rsqrt", 1, 2).save(tmp_path / "rsqrt.json")
+    assert main(["layernorm", "--rsqrt", f"{tmp_path}/rsqrt.json", "--length", "8", "-o", f"{tmp_path}/n.v"]) == 0
+    assert capsys.readouterr().err == f"{tmp_path}/n.v: layernorm, latency 14 + 1 * row\n"
+
+
 def test_the_console_script_has_the_command(tmp_path, monkeypatch):
     bitwright = pytest.importorskip("bitwright")
     monkeypatch.setattr(sys, "argv", ["bitwright", "rtl", "requant", "-o", f"{tmp_path}/r.v"])

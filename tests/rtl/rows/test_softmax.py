@@ -116,6 +116,11 @@ def test_the_cycles_are_the_formula_for_any_lengths_and_any_number_of_rows_insid
             assert cycles == sum(sizes) + 2 * max(sizes) + schedule.latency
 
 
+def test_the_latency_at_the_default_depths_is_what_the_readme_says():
+    assert SoftmaxConfig(reference()).schedule.latency == 15
+    assert SoftmaxConfig(reference()).schedule.cycles([LONGEST] * 9) == 9 * LONGEST + 2 * LONGEST + 15
+
+
 def test_a_wrong_unit_is_seen(monkeypatch):
     config = SoftmaxConfig(reference(), "constants")
     inputs = rows(1, [LONGEST] * 12)
