@@ -66,6 +66,20 @@ def test_the_command_gives_what_the_library_gives(folder, network):
         assert np.array_equal(arrays["codes.0"], loaded.codes(**batch).numpy())
 
 
+def test_a_checkpoint_that_was_quantised_before_keeps_its_codes(folder, capsys, tmp_path):
+    from quant.cli import main as quant_main
+
+    text = str(folder / "text.txt")
+    options = ["--data", text, "--weight-bits", "4", "--group-size", "16"]
+    assert quant_main(["quantize", str(folder / "model"), *options, "-o", str(tmp_path / "packed")]) == 0
+    refused = failure(capsys, "run", str(tmp_path / "packed"), "--data", text)
+    assert "is no integer network; python -m sim convert makes one of it" in refused
+    arguments = ["convert", str(tmp_path / "packed"), "--entries", "8", "--data", text, "-o", str(tmp_path / "network")]
+    assert main([*arguments, "--no-report"]) == 0
+    weights = json.loads((tmp_path / "network" / "packed.json").read_text())["weights"]
+    assert {(row["bits"], row["group_size"]) for row in weights.values()} == {(4, 16)}
+
+
 def test_a_mistake_is_one_line_that_names_it_and_nothing_is_written(folder, network, capsys, tmp_path):
     model, text = str(folder / "model"), str(folder / "text.txt")
     new = tmp_path / "new"

@@ -13,6 +13,7 @@ from quant import Plan, Rule
 from sim.network.convert import convert, names
 from sim.network.families import describe
 from sim.network.integrity import require_integer
+from sim.network.linear import Linear
 from sim.network.operator import set_mode
 from sim.reference import InputError
 from tests.sim.network.models import EXACT, Batch, bert, plan, real_batches, token_batches, torch_encoder
@@ -122,6 +123,36 @@ def test_weights_of_four_bits_in_groups_are_coarser_but_work():
     grouped = plan(EXACT, weight_bits=4, weight_granularity="group", group_size=16, weight_symmetric=False)
     coarse = difference(model, convert(model, grouped, data), held_out)
     assert fine < coarse < 0.5
+
+
+@pytest.mark.parametrize(
+    "model, data", [(bert, token_batches), (lambda: torch_encoder(activation="relu"), real_batches)]
+)
+@pytest.mark.parametrize("granularity", ["token", "tensor"])
+def test_activations_have_the_bits_of_the_plan(model, data, granularity):
+    network = convert(model(), plan(EXACT, activation_bits=4, activation_granularity=granularity), data())
+    widest = {}
+
+    def watch(linear, arguments, _output):
+        codes = linear.activations(arguments[0])[0]
+        widest[linear.name] = int(codes.abs().max())
+
+    for operator in network.operators():
+        if isinstance(operator, Linear):
+            operator.register_forward_hook(watch)
+    network.codes(**data(1)[0])
+    assert len(widest) == 8 and all(4 <= top <= 8 for top in widest.values())
+
+
+def test_the_observer_of_the_plan_decides_a_static_scale():
+    scales = {}
+    for observer, percentile in (("minmax", 99.99), ("percentile", 70.0), ("mse", 99.99)):
+        settings = dict(activation_granularity="tensor", activation_observer=observer, percentile=percentile)
+        network = convert(bert(), plan(EXACT, **settings), token_batches())
+        source = network.blocks[1].up.source
+        assert source is not None and source.kind == "static"
+        scales[observer] = source.unit
+    assert scales["percentile"] < scales["mse"] <= scales["minmax"]
 
 
 @pytest.mark.parametrize("activation_bits", [None, 8])
