@@ -34,7 +34,8 @@ def _main(argv: Sequence[str]) -> int:
     description = arguments.make(arguments)
     if arguments.json:
         print_json(description)
-    print(f"{arguments.output_file}: {description['unit']}, latency {description['latency']}", file=sys.stderr)
+    rows = "".join(f" + {len(schedule['delays'])} * row" for schedule in [description.get("schedule")] if schedule)
+    print(f"{arguments.output_file}: {description['unit']}, latency {description['latency']}{rows}", file=sys.stderr)
     return 0
 
 

@@ -199,10 +199,8 @@ class VectorSet:
             step = max(1, count // limit)
             place = np.arange(count)
             if self.in_rows:
-                place = (
-                    np.cumsum(self.arrays["inputs.last"][first : first + count]) - 1
-                )  # the row's number, less the end
-                place += 1 - self.arrays["inputs.last"][first : first + count]
+                last = self.arrays["inputs.last"][first : first + count]
+                place = np.cumsum(last) - last  # the number of the element's row
             chosen.append(first + np.flatnonzero(place % step == 0))
         return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
 
