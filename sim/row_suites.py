@@ -1,4 +1,6 @@
-"""Which rows a regression of softmax and the norms is made of: in full, more than 10^5 random ones of each unit."""
+"""Which rows a regression of softmax and the norms is made of: in full, more than 10^5 random ones of each unit, and as
+many short ones, which Icarus has the time for.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +29,7 @@ SOFTMAX: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], .
     ("8-bit", 4, 3_000, 16, 7, {"score_bits": 8, "inverse_scale": 10}, {"rows": 16, "storage": "latches"}),
     ("1", 1, 500, 1, 7, {}, {"storage": "constants", "stages": (3, 4, 2)}),
     ("17", 1, 3_000, 17, 7, {}, {"storage": "constants", "rows": 2}),
+    ("short", 4, 25_000, 4, 7, {}, {}),
 )
 # name, loads, rows of each, longest row, largest epsilon, widths, the unit's fields
 NORM: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...] = (
@@ -37,6 +40,7 @@ NORM: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...]
     ("12-bit", 4, 1_500, 16, 1, {"in_bits": 12}, {"rows": 16, "storage": "latches"}),
     ("2", 1, 500, 2, 1 << 30, {}, {"storage": "constants", "stages": (3, 4)}),
     ("17", 1, 3_000, 17, 5, {}, {"storage": "constants", "rows": 2}),
+    ("short", 4, 25_000, 4, 1 << 16, {}, {}),
 )
 QUICK = {"softmax": ("40",), "layernorm": ("40",), "rmsnorm": ("17",)}
 FITTED_ROWS = 8_000
