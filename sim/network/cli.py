@@ -27,7 +27,12 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
     """The three subcommands; `add_output` adds `--seed` and `--json`."""
     convert = commands.add_parser("convert", help="a checkpoint folder to a network in integers")
     convert.set_defaults(do=_convert)
-    convert.add_argument("checkpoint", type=Path, metavar="FOLDER", help="config.json, weights and tokeniser")
+    convert.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="FOLDER",
+        help="config.json, weights and tokeniser; or from python -m quant quantize, whose codes are kept",
+    )
     convert.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="where to write it")
     convert.add_argument("--plan", type=Path, metavar="JSON", help="which module how (W8A8, activations per token)")
     convert.add_argument("--tables", type=Path, metavar="DIR", help="take the tables from these files")
@@ -80,15 +85,19 @@ def _convert(arguments: argparse.Namespace) -> int:
     with _needs("transformers"):
         from quant import Plan
         from quant.checkpoint import load_model
-        from quant.pretrained import COMPANIONS
+        from quant.packed import DESCRIPTION
+        from quant.pretrained import COMPANIONS, from_pretrained
         from sim.network.convert import convert
         from sim.network.packed import save
         from sim.network.report import report
     plan = Plan.load(arguments.plan) if arguments.plan is not None else None
     if plan is not None and (arguments.tables is not None or arguments.entries is not None):
         raise InputError("--plan brings its tables; give --tables or --entries without it")
+    if (arguments.checkpoint / DESCRIPTION).exists():
+        model = from_pretrained(arguments.checkpoint)
+    else:
+        model, _ = load_model(arguments.checkpoint)
     data = _load_data(arguments, arguments.checkpoint)
-    model, _ = load_model(arguments.checkpoint)
     if plan is None:
         plan = Plan.uniform(activation_granularity="token", tables=_tables(arguments, model))
     with locked(arguments.folder):

@@ -1,18 +1,16 @@
 """`convert(model, plan, data)`: calibrate a model in floating point, then make every operator integer."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from quant import Plan, Settings
 from quant.calibration import CalibrationData, load
-from quant.observers import MinMaxObserver, Observer, observer_for, token_mask
-from quant.quantisers import QuantisedWeight, quantise_weight
 from sim.network.activation import Activation, best_exp_scale, channel_scales, output_scale
-from sim.network.attention import Scores, Softmax
+from sim.network.attention import Softmax
+from sim.network.calibration import Calibration
 from sim.network.encoder import Encoder, Layer
 from sim.network.families import describe, require_same
 from sim.network.linear import Linear, input_quantiser
@@ -20,12 +18,7 @@ from sim.network.norm import Norm
 from sim.network.operator import Grid, Operator, set_mode
 from sim.network.tables import require_table, slope_frac_bits
 from sim.reference import InputError, PwlTable
-from sim.reference.arithmetic import code_range
 from sim.reference.residual import STREAM_BITS
-
-HEADROOM = 1.25  # the stream's grids hold more than calibration saw; 16 bits can spare it
-SAMPLE = 1 << 16  # values kept per batch where a scale is chosen by the error it makes
-SAMPLE_ROWS = 1 << 9  # the same where each channel chooses its own
 
 
 def convert(
@@ -37,9 +30,10 @@ def convert(
     """The integer network of `model`, in the mode "integer".
 
     `model` is a `BertModel`, `RobertaModel` or `DistilBertModel` of transformers, or an `nn.TransformerEncoder`; it is
-    not changed, and its parameters are shared. `plan` names its modules (`names` lists them): linear layers take the
-    weight and activation settings, the sites of softmax, norms and activations take tables, each a `PwlTable` or
-    "exact". `data` are batches of the model's keyword arguments. `progress` is called after each batch.
+    not changed, and its parameters are shared. Layers that `quant` has quantised keep their codes. `plan` names its
+    modules (`names` lists them): linear layers take the weight and activation settings, the sites of softmax, norms and
+    activations take tables, each a `PwlTable` or "exact". `data` are batches of the model's keyword arguments.
+    `progress` is called after each batch.
 
     Raises:
         InputError: a module without an integer operator, a rule that matches nothing, a site without a table, data
@@ -53,7 +47,7 @@ def calibrate(
     plan: Plan,
     data: CalibrationData | Iterable[Mapping[str, Any]],
     progress: Callable[[], object] = lambda: None,
-) -> "Calibration":
+) -> Calibration:
     """The first half of `convert`: what the model does on the data. Arguments and errors are those of `convert`."""
     encoder = describe(model)
     settings = resolve(plan, encoder)
@@ -69,7 +63,7 @@ def calibrate(
     return calibration
 
 
-def quantise(calibration: "Calibration", plan: Plan) -> Encoder:
+def quantise(calibration: Calibration, plan: Plan) -> Encoder:
     """The second half: every operator gets its integers, as `plan` says.
 
     It can be repeated with other tables on the same calibration, and is then quick; the encoder is the same object.
@@ -109,113 +103,6 @@ def _require_integer(name: str, settings: Settings) -> None:
         raise InputError(f"{name}: activation_symmetric must be true for the integer network")
 
 
-class Calibration:
-    """What the real network's operators give: ranges, and samples where a scale is chosen by its error."""
-
-    def __init__(self, encoder: Encoder, settings: Mapping[str, Settings], data_sha256: str) -> None:
-        self.encoder, self.settings, self.data_sha256 = encoder, settings, data_sha256
-        self.observers: dict[tuple[str, int, int], Observer] = {}  # of an operator's output, for each head
-        self.samples: dict[str, list[Tensor]] = {}
-        self.mask: Tensor | None = None
-        self.generator = torch.Generator().manual_seed(0)
-        self._weights: dict[str, tuple[Settings, QuantisedWeight]] = {}
-
-    @torch.no_grad()
-    def run(self, data: CalibrationData, progress: Callable[[], object]) -> None:
-        """One pass over the data."""
-        set_mode(self.encoder, "real")
-        handles = [operator.register_forward_hook(self._watch) for operator in self.encoder.operators()]
-        try:
-            for batch in data:
-                self.mask = token_mask(batch)
-                self.encoder.stream(**batch)
-                progress()
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def grid(
-        self, operator: Operator, bits: int = STREAM_BITS, output: int = 0, heads: int = 1, width: int = 1
-    ) -> Grid:
-        """The grid for what `operator` gave: one scale, or one for each head repeated over its `width` channels."""
-        top = code_range(bits, True)[1]
-        scales = []
-        for head in range(heads):
-            low, high = self.observers[operator.name, output, head].range()
-            largest = max(-low, high)
-            scales.append((largest or 1.0) * (HEADROOM if bits == STREAM_BITS else 1.0) / top)
-        tensor = torch.tensor(scales, dtype=torch.float64)
-        return Grid(bits, tensor[0] if heads == 1 else tensor.repeat_interleave(width))
-
-    def weight(self, name: str, layer: nn.Linear, settings: Settings) -> QuantisedWeight:
-        """The layer's quantised weights; found once, however often the network is quantised with other tables."""
-        bare = replace(settings, tables={})
-        if name not in self._weights or self._weights[name][0] != bare:
-            self._weights[name] = bare, quantise_weight(layer.weight, settings)
-        return self._weights[name][1]
-
-    def sample(self, operator: Operator) -> Tensor:
-        """Up to `SAMPLE` values of each batch. Raises `InputError` where there is none."""
-        if operator.name not in self.samples:
-            raise InputError(f"{operator.name}: calibration never reached it")
-        return torch.cat(self.samples[operator.name])
-
-    def _watch(self, operator: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        assert isinstance(operator, Operator)
-        if isinstance(operator, Softmax):
-            scores, valid = arguments
-            distance = scores - _masked(scores, valid).amax(-1, keepdim=True)
-            rows = torch.ones_like(distance, dtype=torch.bool) if valid is None else valid.expand(distance.shape)
-            if self.mask is not None:
-                rows = rows & self.mask[:, None, :, None]
-            self._keep(operator, distance[rows].clamp(max=0))
-            return
-        if isinstance(operator, Scores):
-            return
-        for k, values in enumerate(output if isinstance(output, tuple) else (output,)):
-            if isinstance(operator, Linear) and len(operator.names) == 3:
-                for head, part in enumerate(values.unflatten(-1, (self.heads(operator), -1)).unbind(-2)):
-                    self._observe(operator, k, head, part)
-            else:
-                self._observe(operator, k, 0, values)
-        if isinstance(operator, Linear) and self.activation_of(operator) is not None:
-            assert isinstance(output, Tensor)
-            rows = output.flatten(0, -2) if self.mask is None else output[self.mask]
-            self._keep(operator, rows, SAMPLE_ROWS)
-
-    def heads(self, operator: Linear) -> int:
-        return next(layer.scores.heads for layer in self.layers() if layer.qkv is operator)
-
-    def activation_of(self, operator: Linear) -> Activation | None:
-        """The activation behind a layer's first feed-forward projection."""
-        return next((layer.activation for layer in self.layers() if layer.up is operator), None)
-
-    def layers(self) -> list[Layer]:
-        return [layer for layer in self.encoder.layers if isinstance(layer, Layer)]
-
-    def _observe(self, operator: Operator, output: int, head: int, values: Tensor) -> None:
-        key = operator.name, output, head
-        if key not in self.observers:
-            name = operator.names[output] if isinstance(operator, Linear) else operator.name
-            static = isinstance(operator, Linear) and operator.names[output] in self.settings
-            self.observers[key] = (
-                observer_for(name, self.settings[name]) if static and len(operator.names) == 3 else MinMaxObserver(name)  # pyright: ignore
-            )
-        self.observers[key].update(values, self.mask)
-
-    def _keep(self, operator: Operator, values: Tensor, most: int = SAMPLE) -> None:
-        if not torch.isfinite(values).all():
-            raise InputError(f"{operator.name}: calibration values are NaN or infinite")
-        if len(values) > most:
-            values = values[torch.randint(len(values), (most,), generator=self.generator)]
-        if len(values):
-            self.samples.setdefault(operator.name, []).append(values)
-
-
-def _masked(scores: Tensor, valid: Tensor | None) -> Tensor:
-    return scores if valid is None else scores.masked_fill(~valid, -torch.inf)
-
-
 def _quantise(encoder: Encoder, settings: Mapping[str, Settings], calibration: Calibration) -> None:
     """Operator by operator, in the order in which the stream meets them."""
     stream: Operator
@@ -229,7 +116,7 @@ def _quantise(encoder: Encoder, settings: Mapping[str, Settings], calibration: C
     if encoder.norm is not None:
         _norm(encoder.norm, stream, settings, calibration)
         stream = encoder.norm
-    for layer in calibration.layers():
+    for layer in encoder.blocks:
         stream = _layer(layer, stream, settings, calibration, encoder.row_length)
     if encoder.final is not None:
         _norm(encoder.final, stream, settings, calibration)
@@ -269,25 +156,33 @@ def _attention(
     layer.scores.quantise(q, k, scale)
     tables = (table_for(settings, name, function) for function in ("exp", "div"))
     layer.softmax.quantise(layer.scores.outputs[0], scale, row_length, *tables)
-    bits = STREAM_BITS if settings[layer.out.names[0]].activation_granularity == "token" else 8
+    bits = _bits_before(settings[layer.out.name])
     layer.context.quantise(layer.softmax.outputs[0], v, calibration.grid(layer.context, bits))
     _linear(layer.out, layer.context.outputs[0], [calibration.grid(layer.out)], settings, calibration)
 
 
 def _feed(layer: Layer, source: Grid, settings: Mapping[str, Settings], calibration: Calibration) -> None:
     activation, function = layer.activation, layer.activation.function
-    if function == "relu":
-        grid = calibration.grid(layer.up, 8)
-        scales, exponent, bits, table = torch.zeros(0), 0, 8, "exact"
+    down = settings[layer.down.name]
+    bits = _bits_before(down)
+    if function == "relu":  # on the next layer's own codes
+        assert down.activation_bits is not None
+        grid = calibration.grid(layer.up, down.activation_bits)
+        scales, exponent, table = torch.zeros(0), 0, "exact"
     else:
         table, x = table_for(settings, activation.name, function), calibration.sample(layer.up)
         scales = channel_scales(function, x)
         grid = Grid(8, torch.ldexp(torch.ones(len(scales), dtype=torch.float64), -scales))
-        bits = STREAM_BITS if settings[layer.down.names[0]].activation_granularity == "token" else 8
         exponent = output_scale(function, x, bits, scales, min(slope_frac_bits(function, table), 6))
     _linear(layer.up, source, [grid], settings, calibration)
     activation.quantise(grid, scales, exponent, bits, table)
     _linear(layer.down, activation.outputs[0], [calibration.grid(layer.down)], settings, calibration)
+
+
+def _bits_before(settings: Settings) -> int:
+    """The bits in which a layer gets its input: its static codes, or 16 where it finds a scale for each token."""
+    assert settings.activation_bits is not None
+    return STREAM_BITS if settings.activation_granularity == "token" else settings.activation_bits
 
 
 def _linear(
@@ -299,9 +194,9 @@ def _linear(
         raise InputError(f"{', '.join(linear.names)}: share their input, so their activation settings must be equal")
     granularity, bits = kinds.pop()
     assert bits is not None
-    top = code_range(bits, True)[1]
-    static = float(source.scale) * code_range(STREAM_BITS, True)[1] / HEADROOM / top
-    quantiser = input_quantiser(source, granularity == "token", bits, static)
+    token = granularity == "token"
+    static = None if token or source.bits <= 8 else calibration.input_scale(linear, bits)
+    quantiser = input_quantiser(source, token, bits, static)
     layers: list[Any] = list(linear.layers)
     weights = [calibration.weight(name, layer, s) for name, layer, s in zip(linear.names, layers, own, strict=True)]
     linear.quantise(quantiser, source, outputs, weights)

@@ -104,6 +104,11 @@ class Encoder(nn.Module):
         modules = (module for part in parts if part is not None for module in part.modules())
         return (module for module in modules if isinstance(module, Operator))
 
+    @property
+    def blocks(self) -> list[Layer]:
+        """The layers, by their type."""
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
     def stream(self, **batch: Tensor | None) -> Tensor:
         """The last hidden state: real numbers, or codes in the mode "integer"."""
         x, valid = self._bert(**batch) if self.family == "bert" else self._torch(**batch)
@@ -130,8 +135,7 @@ class Encoder(nn.Module):
         """The operator whose output is the boundary."""
         if self.final is not None:
             return self.final
-        layer = self.layers[-1]
-        assert isinstance(layer, Layer)
+        layer = self.blocks[-1]
         return layer.add2 if layer.norm_first else layer.norm2
 
     def _bert(

@@ -4,7 +4,8 @@ Every module of the model is either claimed by an operator, or known to do nothi
 boundary; anything else is refused by its name.
 """
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from quant.linear import QuantisedLinear
 from sim.network.encoder import Encoder, Layer, LayerModules
+from sim.network.linear import Linear
 from sim.network.norm import Norm
 from sim.network.operator import Operator
 from sim.network.residual import Embedding, Input
@@ -77,10 +80,25 @@ def describe(model: nn.Module) -> Encoder:
         raise InputError(f"model must be an encoder that can be converted, not {kind} ({KNOWN}){hint}")
     _require_claimed(model, encoder, outside)
     for operator in encoder.operators():
-        if operator.kind == "linear":
-            for name, layer in zip(operator.names, operator.layers, strict=True):  # pyright: ignore
+        if isinstance(operator, Linear):
+            for name, layer in zip(operator.names, operator.layers, strict=True):
                 _require_type(name, layer, nn.Linear)
     return encoder.eval()
+
+
+def real_linear(module: nn.Module) -> Any:
+    """A layer that `quant` has quantised as the linear layer its codes stand for, which keeps them; others as they are.
+
+    The codes are its attribute `quantised`, and `convert` takes them as they are.
+    """
+    if not isinstance(module, QuantisedLinear):
+        return module
+    layer = nn.Linear(module.in_features, module.out_features, module.bias is not None)
+    layer.weight = nn.Parameter(module.weight.dequantise())
+    if module.bias is not None:
+        layer.bias = nn.Parameter(module.bias.detach().clone())
+    layer.quantised = module.weight  # pyright: ignore[reportArgumentType]
+    return layer
 
 
 def _huggingface(model: nn.Module, paths: Paths) -> Encoder:
@@ -98,7 +116,7 @@ def _huggingface(model: nn.Module, paths: Paths) -> Encoder:
         prefix = f"{paths.layers}.{i}."
 
         def part(path: str, block: nn.Module = block, prefix: str = prefix) -> tuple[str, Any]:
-            return prefix + path, block.get_submodule(path)
+            return prefix + path, real_linear(block.get_submodule(path))
 
         layers.append(
             Layer(
@@ -142,11 +160,11 @@ def _torch(model: nn.TransformerEncoder) -> Encoder:
                     qkv=_fused(f"{name}.self_attn", attention),
                     attention=f"{name}.self_attn",
                     heads=attention.num_heads,
-                    out={f"{name}.self_attn.out_proj": attention.out_proj},
+                    out={f"{name}.self_attn.out_proj": real_linear(attention.out_proj)},
                     norm1=(f"{name}.norm1", block.norm1),
-                    up={f"{name}.linear1": block.linear1},
+                    up={f"{name}.linear1": real_linear(block.linear1)},
                     activation=(f"{name}.activation", _function(f"{name}.activation", block.activation)),
-                    down={f"{name}.linear2": block.linear2},
+                    down={f"{name}.linear2": real_linear(block.linear2)},
                     norm2=(f"{name}.norm2", block.norm2),
                     norm_first=block.norm_first,
                 )
@@ -193,6 +211,7 @@ def _function(name: str, activation: Any) -> str:
 def _require_claimed(model: nn.Module, encoder: Encoder, outside: Iterable[str]) -> None:
     """Every module without children must belong to an operator, do nothing, or lie beyond the boundary."""
     claimed = {id(module) for module in encoder.modules()}
+    linears = {name for operator in encoder.operators() if isinstance(operator, Linear) for name in operator.names}
     for operator in encoder.operators():
         claimed |= {id(model_module) for model_module in _activation_modules(model, operator)}
         if isinstance(operator, Norm):
@@ -206,6 +225,8 @@ def _require_claimed(model: nn.Module, encoder: Encoder, outside: Iterable[str])
                     raise InputError(f"{name}: max_norm has no integer operator")
     for name, module in model.named_modules():
         beyond = any(name == part or name.startswith(f"{part}.") for part in outside)
+        if isinstance(module, QuantisedLinear) and name in linears:
+            continue
         if id(module) in claimed or beyond or isinstance(module, HARMLESS) or any(True for _ in module.children()):
             continue
         raise InputError(f"{name}: {type(module).__name__} has no integer operator")
@@ -232,10 +253,25 @@ def _require_type(name: str, module: nn.Module, kinds: Any) -> None:
         raise InputError(f"{name}: {type(module).__name__} has no integer operator")
 
 
+@contextlib.contextmanager
+def _real_activations(model: nn.Module) -> Iterator[None]:
+    """Quantised layers take their inputs in floating point meanwhile."""
+    layers = [module for module in model.modules() if isinstance(module, QuantisedLinear)]
+    kept = [layer.activation for layer in layers]
+    try:
+        for layer in layers:
+            layer.activation, layer._ready = None, None
+        yield
+    finally:
+        for layer, activation in zip(layers, kept, strict=True):
+            layer.activation, layer._ready = activation, None
+
+
 @torch.no_grad()
 def require_same(model: nn.Module, encoder: Encoder, batch: Mapping[str, Any]) -> None:
     """The graph must compute what the model computes, on one batch. Raises `InputError` where it does not."""
-    expected = model(**batch)
+    with _real_activations(model):
+        expected = model(**batch)
     expected = expected if isinstance(expected, Tensor) else expected.last_hidden_state
     got = encoder(**batch).last_hidden_state
     mask = batch.get("attention_mask")

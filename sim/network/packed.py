@@ -62,6 +62,10 @@ def load(folder: str | Path) -> Encoder:
     """
     model = PackedModel.load(folder)
     path = Path(folder) / DESCRIPTION
+    if "network" not in model.details:
+        maker = model.details.get("maker")
+        hint = "; python -m sim convert makes one of it" if maker == "quant" else ""
+        raise InputError(f"{path}: is no integer network{hint}")
     try:
         encoder = _skeleton(model.details["network"])
         rows = model.details["operators"]
@@ -83,8 +87,7 @@ def _operators(encoder: Encoder) -> dict[str, Operator]:
 def _shape(encoder: Encoder) -> dict[str, Any]:
     """What `_skeleton` needs."""
     layers = []
-    for layer in encoder.layers:
-        assert isinstance(layer, Layer)
+    for layer in encoder.blocks:
         layers.append(
             {
                 "qkv": layer.qkv.names,

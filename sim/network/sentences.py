@@ -4,6 +4,7 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ SHORTEST, LONGEST = 25, 400  # characters
 
 def sentences(count: int, seed: int = 0) -> list[str]:
     """`count` different sentences in an order that the seed gives; fewer where Python has fewer."""
-    found = list(dict.fromkeys(s for text in _texts() for s in _split(text)))
+    found = _every()
     order = np.random.default_rng(seed).permutation(len(found))
     return [found[i] for i in order[:count]]
 
@@ -21,6 +22,12 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 def digest(texts: list[str]) -> str:
     """SHA-256 of the sentences, one a line: another version of Python has other sentences."""
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+@cache
+def _every() -> tuple[str, ...]:
+    """All of them, once each; reading Python's own modules takes some seconds."""
+    return tuple(dict.fromkeys(s for text in _texts() for s in _split(text)))
 
 
 def _texts() -> Iterator[str]:

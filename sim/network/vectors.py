@@ -17,7 +17,7 @@ from rtl.pwl import PwlConfig
 from sim.array.sets import array_set
 from sim.network.activation import Activation
 from sim.network.attention import Softmax
-from sim.network.encoder import Encoder, Layer
+from sim.network.encoder import Encoder
 from sim.network.linear import Linear, PackedLinear
 from sim.network.norm import Norm
 from sim.normaliser_vectors import normaliser_set
@@ -77,8 +77,7 @@ def layer_sets(
     linear layer. Raises `InputError` where activations are per token, which is not the array's to scale.
     """
     seen = record(network, batches)
-    layer = network.layers[index]
-    assert isinstance(layer, Layer)
+    layer = network.blocks[index]
     sets: list[VectorSet] = []
     first, activation = _grouped(layer.up), layer.activation
     inputs = _activations_of(layer.up, seen)

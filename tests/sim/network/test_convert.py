@@ -8,10 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import quant
 from quant import Plan, Rule
 from sim.network.convert import convert, names
 from sim.network.families import describe
 from sim.network.integrity import require_integer
+from sim.network.linear import Linear
 from sim.network.operator import set_mode
 from sim.reference import InputError
 from tests.sim.network.models import EXACT, Batch, bert, plan, real_batches, token_batches, torch_encoder
@@ -123,9 +125,54 @@ def test_weights_of_four_bits_in_groups_are_coarser_but_work():
     assert fine < coarse < 0.5
 
 
+@pytest.mark.parametrize(
+    "model, data", [(bert, token_batches), (lambda: torch_encoder(activation="relu"), real_batches)]
+)
+@pytest.mark.parametrize("granularity", ["token", "tensor"])
+def test_activations_have_the_bits_of_the_plan(model, data, granularity):
+    network = convert(model(), plan(EXACT, activation_bits=4, activation_granularity=granularity), data())
+    widest = {}
+
+    def watch(linear, arguments, _output):
+        codes = linear.activations(arguments[0])[0]
+        widest[linear.name] = int(codes.abs().max())
+
+    for operator in network.operators():
+        if isinstance(operator, Linear):
+            operator.register_forward_hook(watch)
+    network.codes(**data(1)[0])
+    assert len(widest) == 8 and all(4 <= top <= 8 for top in widest.values())
+
+
+def test_the_observer_of_the_plan_decides_a_static_scale():
+    scales = {}
+    for observer, percentile in (("minmax", 99.99), ("percentile", 70.0), ("mse", 99.99)):
+        settings = dict(activation_granularity="tensor", activation_observer=observer, percentile=percentile)
+        network = convert(bert(), plan(EXACT, **settings), token_batches())
+        source = network.blocks[1].up.source
+        assert source is not None and source.kind == "static"
+        scales[observer] = source.unit
+    assert scales["percentile"] < scales["mse"] <= scales["minmax"]
+
+
+@pytest.mark.parametrize("activation_bits", [None, 8])
+def test_layers_that_were_quantised_before_keep_their_codes(activation_bits):
+    import copy
+
+    weights = dict(weight_bits=4, weight_granularity="group", group_size=16)
+    rules = (Rule("encoder.*", activation_bits=activation_bits, **weights),)
+    packed = quant.quantize(copy.deepcopy(bert()), Plan(rules), token_batches())
+    network = convert(packed, plan(EXACT), token_batches())
+    layer: Any = packed.get_submodule("encoder.layer.0.output.dense")
+    kept: Any = network.blocks[0].down.packed[0]
+    assert torch.equal(kept.codes, layer.weight.codes) and kept.codes.abs().max() <= 8
+    assert difference(packed, network, token_batches(1, seed=9)[0]) < 0.1
+    assert (layer.activation is None) == (activation_bits is None)  # it is as it was
+
+
 def test_the_integer_check_finds_a_single_float(monkeypatch):
     network = convert(bert(), plan(), token_batches())
-    add = network.layers[1].add1
+    add = network.blocks[1].add1
     honest = add.integer
     monkeypatch.setattr(add, "integer", lambda a, b: honest(a, b).float().to(torch.int16))
     with pytest.raises(InputError, match=r"floating point \(torch.float32\) in the integer network"):
@@ -202,8 +249,9 @@ def test_a_model_that_computes_something_else_is_noticed():
     import copy
 
     model = copy.deepcopy(bert())
-    original = model.encoder.layer[0].forward
-    model.encoder.layer[0].forward = lambda *a, **k: original(*a, **k) * 1.01  # pyright: ignore
+    layer: Any = model.get_submodule("encoder.layer.0")
+    original = layer.forward
+    layer.forward = lambda *a, **k: original(*a, **k) * 1.01
     with pytest.raises(InputError, match="model: computes something else than its modules say"):
         convert(model, plan(), token_batches())
 
