@@ -82,7 +82,7 @@ class VectorSet:
                 raise InputError(f"{key} must have {-(-bits // WORD)} words of {WORD} bits for its {bits} bits")
             values = integers(self.arrays[key]) if bits > NARROW else self.arrays[key]
             low, high = code_range(bits, signed)
-            if values.min() < low or values.max() > high:
+            if values.size and (values.min() < low or values.max() > high):
                 raise InputError(f"{key} must be in {low}..{high}")
         self._check_rows()
 
