@@ -340,3 +340,16 @@ def test_a_first_load_of_few_vectors_is_enough_for_the_protocol(tmp_path):
     table = random_table(np.random.default_rng(0), 4, 0).lower(2, -8)
     vectors = pwl_set("tiny", [(table, np.arange(-5, 5))], {})
     assert runner.run_protocol(vectors, "icarus", tmp_path).problem is None
+
+
+def test_a_word_that_the_bench_s_program_cannot_hold_is_refused_and_the_widest_is_not_cut():
+    top = harness.Step(harness.STATIC, (1 << 32) - 1, (1 << 16) - 1, 3)
+    assert top.word() == harness.STATIC << 56 | 3 << 48 | (1 << 48) - 1
+    for field, bits in (("value", 32), ("address", 16), ("select", 8)):
+        with pytest.raises(InputError, match=f"the bench's {field} must be in 0..{(1 << bits) - 1}, not {1 << bits}"):
+            dataclasses.replace(top, **{field: 1 << bits}).word()
+    wide = dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "zero": np.full(len(EIGHT.counts), 1 << 48)})
+    unit = dataclasses.replace(UNIT, table=None, statics={"zero": 49})
+    [step] = harness.load_steps(wide, unit, 0)
+    with pytest.raises(InputError, match=r"the bench's address must be in 0\.\.65535, not 65536"):
+        step.word()
