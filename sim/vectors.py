@@ -85,8 +85,6 @@ class VectorSet:
                 raise InputError(f"widths name {key!r}, which is no array")
             if bits > NARROW and (not _is_payload(key) or self.arrays[key].shape[1:] != (-(-bits // WORD),)):
                 raise InputError(f"{key} must have {-(-bits // WORD)} words of {WORD} bits for its {bits} bits")
-            if bits <= NARROW and _is_payload(key) and self.arrays[key].ndim != 1:
-                raise InputError(f"{key} must have one number for each vector, not {list(self.arrays[key].shape)}")
             values = integers(self.arrays[key]) if bits > NARROW else self.arrays[key]
             low, high = code_range(bits, signed)
             if values.size and (values.min() < low or values.max() > high):
@@ -102,6 +100,8 @@ class VectorSet:
                 raise InputError(f"{key} must have {rows} rows, not {list(array.shape)}")
             if _is_payload(key) and key not in self.widths:
                 raise InputError(f"{key} must have a width")
+            if _is_payload(key) and array.ndim != 1 and self.widths[key][0] <= NARROW:
+                raise InputError(f"{key} must have one number for each vector, not {list(array.shape)}")
         if self.counts.ndim != 1 or not len(self.counts) or self.counts.min() < 1 or self.counts.sum() != self.size:
             raise InputError(f"counts must be positive and add up to the {self.size} inputs")
         if self.in_rows and not self.arrays["inputs.last"][np.cumsum(self.counts) - 1].all():
