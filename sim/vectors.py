@@ -19,7 +19,7 @@ import numpy as np
 
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
-from sim.reference.files import read_text, write_together
+from sim.reference.files import description_sha256, read_text, write_together
 from sim.reference.floating import FloatFormat, greater_equal
 
 FORMAT, VERSION = "bitwright-vectors", 1
@@ -75,6 +75,11 @@ class VectorSet:
         for key, array in self.arrays.items():
             if array.dtype != np.int64:
                 raise InputError(f"{key} must be int64, not {array.dtype}")
+            if array.ndim < 1:
+                raise InputError(f"{key} must have a row for each vector or load, not be a single number")
+        if not self.size:
+            raise InputError("inputs must have at least one vector")
+        self._check_rows()
         for key, (bits, signed) in self.widths.items():
             if key not in self.arrays:
                 raise InputError(f"widths name {key!r}, which is no array")
@@ -84,7 +89,6 @@ class VectorSet:
             low, high = code_range(bits, signed)
             if values.size and (values.min() < low or values.max() > high):
                 raise InputError(f"{key} must be in {low}..{high}")
-        self._check_rows()
 
     def _check_rows(self) -> None:
         """Every array has a row for each vector, or for each load."""
@@ -92,11 +96,13 @@ class VectorSet:
             raise InputError("missing array 'counts'")
         for key, array in self.arrays.items():
             rows = self.size if _is_payload(key) else len(self.counts)
-            if array.ndim < 1 or len(array) != rows:
+            if len(array) != rows:
                 raise InputError(f"{key} must have {rows} rows, not {list(array.shape)}")
             if _is_payload(key) and key not in self.widths:
                 raise InputError(f"{key} must have a width")
-        if not len(self.counts) or self.counts.min() < 1 or self.counts.sum() != self.size:
+            if _is_payload(key) and array.ndim != 1 and self.widths[key][0] <= NARROW:
+                raise InputError(f"{key} must have one number for each vector, not {list(array.shape)}")
+        if self.counts.ndim != 1 or not len(self.counts) or self.counts.min() < 1 or self.counts.sum() != self.size:
             raise InputError(f"counts must be positive and add up to the {self.size} inputs")
         if self.in_rows and not self.arrays["inputs.last"][np.cumsum(self.counts) - 1].all():
             raise InputError("inputs.last must be 1 at the end of each load")
@@ -283,12 +289,6 @@ def integers(array: np.ndarray) -> np.ndarray:
         return array
     words = array.astype(object)
     return sum(words[:, k] << WORD * k for k in range(array.shape[1]))  # pyright: ignore[reportReturnType]
-
-
-def description_sha256(content: Mapping[str, Any]) -> str:
-    """The hash of a set's JSON: of its canonical text (sorted keys) without the key `sha256`."""
-    kept = {key: value for key, value in content.items() if key != "sha256"}
-    return _sha256(json.dumps(kept, sort_keys=True).encode())
 
 
 def _kind(unit: str, otherwise: type[VectorSet]) -> type[VectorSet]:

@@ -21,6 +21,7 @@ from sim.benches import stream
 from sim.vectors import VectorSet
 
 NEVER = repeat(False)
+STALLS = ((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))  # how often the unit's input and output stall
 MOST_TAKEN = 3 + 5 * 3  # results taken before the last of the resets
 
 
@@ -77,7 +78,7 @@ async def random_stalls_lose_duplicate_and_reorder_nothing(dut) -> None:
     try:
         for load, inputs, expected in _parts(vectors):
             await _load(dut, vectors, load)
-            for k, (slow_in, slow_out) in enumerate(((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))):
+            for k, (slow_in, slow_out) in enumerate(STALLS):
                 seed = 10 * (100 * _plusarg("seed") + load) + 2 * k
                 feeding = cocotb.start_soon(stream.feed(dut, inputs, stream.stalls(seed, slow_in)))
                 cycles += await _check(dut, vectors, load, expected, stream.stalls(seed + 1, slow_out))

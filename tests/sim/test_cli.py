@@ -1,10 +1,13 @@
 """The command: rows, exit codes, and one line for every mistake."""
 
+import copy
 import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sim import cli, simulators
@@ -166,6 +169,35 @@ def test_a_configuration_that_does_not_suit_its_vectors_is_one_line_and_exit_2(
 ):
     dataclasses.replace(small, configuration={**small.configuration, **changes}).save(tmp_path / "v")
     assert message in one_line(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus"], capsys)
+
+
+BAD_ARRAYS = [
+    (lambda a: a.pop("intercept_shift"), "small: missing array 'intercept_shift'"),
+    (lambda a: a["intercept_shift"].put(3, 99), "small: intercept_shift must be in 0.."),
+    (lambda a: a["output_shift"].put(0, -1), "small: output_shift must be in 0..15 for the unit, not -1"),
+    (lambda a: a.pop("slopes"), "small: missing array 'slopes'"),
+    (lambda a: a["slopes"].put(0, 128), "small: slopes must be in -128..127 for the unit, not 128"),
+    (lambda a: a.update(slopes=a["slopes"][:, 0]), "small: slopes must have 8 for each load, not [16]"),
+    (lambda a: a.update(output_shift=a["slopes"]), "small: output_shift must have 1 for each load, not [16, 8]"),
+    (lambda a: a.update({key: a[key][:0] for key in a}), "small.json: inputs must have at least one vector"),
+]
+
+
+@pytest.mark.parametrize("damage, message", BAD_ARRAYS, ids=[message for _, message in BAD_ARRAYS])
+def test_arrays_that_cannot_be_loaded_are_one_line_and_exit_2(damage, message, small, tmp_path, capsys):
+    arrays = {key: array.copy() for key, array in small.arrays.items()}
+    damage(arrays)
+    save_unchecked(small, arrays, tmp_path / "v")
+    assert message in one_line(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus"], capsys)
+
+
+def save_unchecked(vectors: VectorSet, arrays: dict[str, np.ndarray], folder: Path) -> None:
+    """A set as a file that is consistent with itself and that no set would accept."""
+    odd = copy.copy(vectors)
+    object.__setattr__(odd, "arrays", arrays)
+    widths = {key: width for key, width in vectors.widths.items() if key in ("inputs", "expected")}
+    object.__setattr__(odd, "widths", widths)
+    odd.save(folder)
 
 
 @pytest.mark.parametrize("module", ["sim.reference", "sim", "sim.cli", "sim.vectors"])
