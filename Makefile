@@ -14,12 +14,14 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 .PHONY: run venv venv-dev test test-slow regress lint bench evaluate formal clean
 .DELETE_ON_ERROR:
 
-# fit the paper's functions, then the Verilog of the fitted GELU table, checked in a simulator on every code and scale
+# fit the paper's functions, then the Verilog of the fitted GELU table, checked in a simulator on every code and scale,
+# and what the unit costs
 run: venv
 	$(BIN)/python -m ga_search -o tables
 	@bash .ci/system-tools icarus
 	$(BIN)/python -m rtl pwl --table tables/gelu-8-genetic.json -o build/gelu_8.v
 	$(BIN)/python -m sim check build/gelu_8.v --table tables/gelu-8-genetic.json --simulator icarus
+	$(BIN)/python -m cost_model unit build/gelu_8.v --table tables/gelu-8-genetic.json --simulator icarus
 
 venv: $(VENV)/core.stamp
 
@@ -30,7 +32,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/core.stamp: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[sim]'
+	$(BIN)/python -m pip install --quiet --editable '.[cost]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
@@ -64,6 +66,7 @@ bench: venv-dev
 	$(BIN)/python -m ga_search.bench -o results
 	$(BIN)/python -m sim.bench -o results
 	$(BIN)/python -m sim.network.bench -o results
+	$(BIN)/python -m cost_model.bench -o results
 
 # all-MiniLM-L6-v2 in integers on 2,000 sentences, for each set of tables; an hour on one core
 evaluate: venv-dev

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from rtl.pwl import PwlConfig
-from sim.devices import Device, device
+from sim.devices import Device, device, lowered
 from sim.floating_vectors import float_pwl_set, random_float_pwl_set
 from sim.pwl_vectors import corners, pwl_set
 from sim.reference import InputError, LoweredTable, PwlTable, floating
 from sim.reference.arithmetic import code_range
 from sim.reference.float_pwl import FloatTable
-from sim.reference.floating import FP16, FP32
+from sim.reference.floating import FP16, FP32, FloatFormat
 from sim.vectors import VectorSet
 
 INPUTS = Path(__file__).parent / "data" / "gelu_inputs.npy"
@@ -41,7 +41,8 @@ class Design:
     """A unit to be costed.
 
     `work` is the set of vectors whose toggles are counted, `checks` are further sets that the netlist must pass.
-    `stalls` is False where `o__ready` is tied to 1, which only serves to see what the stall logic costs.
+    `stalls` is False where `o__ready` is tied to 1, which only serves to see what the stall logic costs. `emitted` is
+    the Verilog to take where it is a given file and not emitted for `work`.
     """
 
     name: str
@@ -50,11 +51,12 @@ class Design:
     checks: tuple[VectorSet, ...]
     stalls: bool = True
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    emitted: Device | None = None
 
     @cached_property
     def device(self) -> Device:
         """The unit's Verilog and ports."""
-        unit = device(self.work)
+        unit = self.emitted or device(self.work)
         return unit if self.stalls else _without_stalls(unit)
 
     @property
@@ -88,20 +90,20 @@ def pwl_design(
     table = gelu_table(entries, in_bits, coef_bits, out_bits, scale)
     widest = max(in_bits + coef_bits, coef_bits + SHIFTS["max_intercept_shift"]) + 1  # the accumulator
     limit = in_bits + coef_bits - 1 if full_shifts else min(SHIFTS["max_output_shift"], widest)
-    lowered = _lowered(table, scale, limit, output)
+    loaded = _lowered(table, scale, limit, output)
     changes: dict[str, Any] = {"stages": stages, "output": output, "storage": storage}
     if storage == "constants":
-        changes |= {"intercept_shift": lowered.intercept_shift, "max_intercept_shift": None}
+        changes |= {"intercept_shift": loaded.intercept_shift, "max_intercept_shift": None}
     elif not full_shifts:
         changes["max_intercept_shift"] = SHIFTS["max_intercept_shift"]
     if output == "code":
         if output_shift_fixed or storage == "constants":
-            changes |= {"output_shift": lowered.output_shift, "max_output_shift": None}
+            changes |= {"output_shift": loaded.output_shift, "max_output_shift": None}
         else:
             changes["max_output_shift"] = limit
     if storage == "constants":
-        changes["constants"] = lowered
-    work = pwl_set("gelu", [(lowered, codes(scale, in_bits))], {"table": table.digest}, entries, **changes)
+        changes["constants"] = loaded
+    work = pwl_set("gelu", [(loaded, codes(scale, in_bits))], {"table": table.digest}, entries, **changes)
     checks = () if storage == "constants" else (_checks(PwlConfig(**work.configuration)),)
     name = f"INT{in_bits}" if in_bits == coef_bits == out_bits else f"INT{in_bits}x{coef_bits}x{out_bits}"
     parameters = dict(
@@ -111,32 +113,47 @@ def pwl_design(
     return Design(f"pwl-{name}-{entries}", name, work, checks, stalls, parameters)
 
 
-def float_design(number: str = "FP32", entries: int = 8, stages: int = 3, storage: str = "flops") -> Design:
+def float_design(number: FloatFormat, entries: int = 8, stages: int = 3, storage: str = "flops") -> Design:
     """The floating-point unit; its table is the 32-bit integer fit's, rounded to the format.
 
     Raises `InputError` for what `rtl.floating.pwl.FloatPwlConfig` refuses.
     """
-    if number not in FLOAT_FORMATS:
-        raise InputError(f"format must be one of {', '.join(FLOAT_FORMATS)}, not {number!r}")
-    float_format = FLOAT_FORMATS[number]
-    table = FloatTable.of_table(float_format, gelu_table(entries, 32, 32, 32, SHIFTS["max_intercept_shift"]))
-    inputs = floating.encode(float_format, np.load(INPUTS).astype(np.float64))
-    changes = {"entries": entries, "stages": stages, "storage": storage}
-    work = float_pwl_set("gelu", [(table, inputs)], {"table": "gelu"}, **changes)
+    name = next((n for n, f in FLOAT_FORMATS.items() if f == number), f"E{number.exponent_bits}M{number.fraction_bits}")
+    table = FloatTable.of_table(number, gelu_table(entries, 32, 32, 32, SHIFTS["max_intercept_shift"]))
+    inputs = floating.encode(number, np.load(INPUTS).astype(np.float64))
+    changes: dict[str, Any] = {"stages": stages, "storage": storage}
+    work = float_pwl_set("gelu", [(table, inputs)], {"table": "gelu"}, entries=entries, **changes)
     checks: tuple[VectorSet, ...] = ()
     if storage != "constants":
-        made = random_float_pwl_set(
-            "random", float_format, 0, CHECK_TABLES, entries, CHECK_CODES, stages=stages, storage=storage
-        )
-        checks = (made,)
-    return Design(f"pwl-{number}-{entries}", number, work, checks, parameters=changes)
+        checks = (random_float_pwl_set("random", number, 0, CHECK_TABLES, entries, CHECK_CODES, **changes),)
+    return Design(f"pwl-{name}-{entries}", name, work, checks, parameters={"entries": entries, **changes})
 
 
 def reference_unit(number: str, entries: int, stages: int, **changes: Any) -> Design:
     """The reference unit in a format: INT8, INT16, INT32, FP16 or FP32; `changes` as for the format's own design."""
     if number in INTEGER_FORMATS:
         return pwl_design(entries, INTEGER_FORMATS[number], stages=stages, **changes)
-    return float_design(number, entries, stages, **changes)
+    if number not in FLOAT_FORMATS:
+        raise InputError(f"format must be one of {', '.join(FORMATS)}, not {number!r}")
+    return float_design(FLOAT_FORMATS[number], entries, stages, **changes)
+
+
+def emitted_design(path: Path, table: PwlTable) -> Design:
+    """The unit in a Verilog file from `python -m rtl pwl`, checked with every code and scale of `table`.
+
+    Its work is the real inputs at the table's scale 5, or the nearest one. Raises `InputError` where file, description
+    and table do not fit.
+    """
+    from sim.check import check_set
+
+    unit, check = check_set(path, table)
+    scale = min(table.scales, key=lambda s: abs(s - 5))
+    load = check.arrays["s"].tolist().index(scale)
+    loaded = lowered(check, load)
+    if not table.in_signed:
+        raise InputError("the real inputs are signed, so that the table's must be")
+    work = pwl_set("gelu", [(loaded, codes(scale, table.in_bits))], {"table": table.digest}, **check.configuration)
+    return Design(path.stem, f"INT{table.in_bits}", work, (check,), emitted=unit)
 
 
 def codes(scale: int, bits: int) -> np.ndarray:
@@ -175,7 +192,7 @@ def _checks(config: PwlConfig) -> VectorSet:
         low, high = code_range(config.in_bits, config.in_signed)
         coefficients = rng.integers(*code_range(config.coef_bits, True), (2, config.entries), endpoint=True)
         shifts = [_draw(rng, config, name) for name in ("intercept_shift", "output_shift")]
-        lowered = LoweredTable(
+        drawn = LoweredTable(
             thresholds=tuple(np.sort(rng.integers(low, high, config.entries - 1, endpoint=True)).tolist()),
             slopes=tuple(coefficients[0].tolist()),
             intercepts=tuple(coefficients[1].tolist()),
@@ -184,7 +201,7 @@ def _checks(config: PwlConfig) -> VectorSet:
             s=0,
             **{key: getattr(config, key) for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")},
         )
-        loads.append((lowered, corners(lowered, rng, CHECK_CODES)))
+        loads.append((drawn, corners(drawn, rng, CHECK_CODES)))
     shape = {key: value for key, value in asdict(config).items() if key != "constants"}
     return pwl_set("random", loads, {"seed": 0}, **shape)
 

@@ -8,10 +8,14 @@ from typing import Any
 from cost_model.breakdown import Part, kept_wires, parts
 from cost_model.cache import CACHE
 from cost_model.designs import Design
-from cost_model.gate_level import GateLevel
+from cost_model.gate_level import SIMULATORS, GateLevel
 from cost_model.netlist import Netlist
 from cost_model.power import Power, PowerParameters, power
+from cost_model.streaming import flowing
 from cost_model.synthesis import Flow, Synthesis, synthesise
+
+BIT_PARALLEL = "bit-parallel"  # `cost_model.streaming`: quick, flowing only
+ENGINES = (*SIMULATORS, BIT_PARALLEL)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def measure(
 ) -> Measured:
     """Synthesise, check every vector on the netlist, count toggles. No figure comes from a netlist that fails.
 
-    Raises `cost_model.gate_level.GateLevelError` where a netlist's result differs.
+    `simulator` is one of `ENGINES`. Raises `cost_model.gate_level.GateLevelError` where a netlist's result differs.
     """
     synthesis = synthesise(design.device.verilog, design.device.module, flow, cache)
     spent = _power(design, synthesis.netlist, parameters, simulator, cache)
@@ -73,6 +77,8 @@ def measure(
 
 
 def _power(design: Design, netlist: Netlist, parameters: PowerParameters | None, simulator: str, cache: Path) -> Power:
+    if simulator == BIT_PARALLEL:
+        return power(netlist, *flowing(netlist, design.device, design.work, design.checks), parameters)
     gates = GateLevel(netlist, design.device, simulator, cache)
     verified = gates.verify([design.work, *design.checks], design.stalls)
     return power(netlist, gates.activity(design.work), verified, parameters)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from cost_model.library import Cell, Library
@@ -90,6 +91,15 @@ class Netlist:
         if loose:
             raise InputError(f"netlist: {len(loose)} nets of {self.top} are read but driven by nothing")
 
+    def loop(self) -> list[int]:
+        """The nets of a loop of gates that no register cuts; empty where there is none."""
+        before = {net: set(i.read.values()) for i in self.instances if not i.cell.state for net in i.driven.values()}
+        try:
+            TopologicalSorter(before).prepare()
+        except CycleError as error:
+            return error.args[1]
+        return []
+
     @cached_property
     def area(self) -> Decimal:
         """The sum of the cells' areas, in the library's unit, exact."""
@@ -125,6 +135,7 @@ class Netlist:
         """A module `name` with the unit's ports, each gate an assignment, each flip-flop and latch a process.
 
         Zero delay: a net changes at most once a cycle but for the clock, and what glitches would cost is not seen.
+        Registers start at 0 as in Verilator; that a unit does not depend on it is for the benches of its own Verilog.
         """
         return "".join(self._lines(name))
 
@@ -149,7 +160,7 @@ class Netlist:
             kept |= registers
             bodies.append(body)
         wires = "".join(f"  wire n{bit};\n" for bit in sorted(nets - kept))
-        registers = "".join(f"  reg n{bit};\n" for bit in sorted(kept))
+        registers = "".join(f"  reg n{bit} = 0;\n" for bit in sorted(kept))
         return [f"module {name}(\n", ",\n".join(ports), "\n);\n", wires, registers, *joins, *bodies, "endmodule\n"]
 
 
@@ -167,7 +178,7 @@ def _behaviour(instance: Instance) -> tuple[str, set[int]]:
     variable = {cell.state["variable"]: False, cell.state["inverse"]: True}
     direct = [p for p in instance.driven if not variable[cell.pins[p].function.strip("() ")]]
     state = pins[direct[0]] if direct else f"state_{next(iter(instance.driven.values()))}"
-    declare = "" if direct else f"  reg {state};\n"
+    declare = "" if direct else f"  reg {state} = 0;\n"
     text = ""
     if cell.state["kind"] == "ff":
         clocks = _edges(cell.state["clocked_on"], pins)

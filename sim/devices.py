@@ -169,6 +169,17 @@ def _float_operator(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
     return Operator(OperatorConfig(number=FloatFormat(**configuration.pop("number")), **configuration))
 
 
+def _element(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.array.element_stream import ElementConfig, ElementStream
+    from rtl.floating.mac import MacConfig
+
+    mac = configuration.pop("mac", None)
+    if mac is not None:
+        formats = {key: FloatFormat(**mac[key] or mac["number"]) for key in ("number", "accumulator")}
+        configuration["mac"] = MacConfig(**{**mac, **formats})
+    return ElementStream(ElementConfig(**configuration))
+
+
 def _softmax(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
     from rtl.rows.softmax import SoftmaxUnit
     from sim.row_vectors import softmax_config
@@ -196,6 +207,7 @@ _BUILDERS: dict[str, Callable[[VectorSet, dict[str, Any]], Any]] = {
     "requant": _requant,
     "fp-pwl": _float_pwl,
     "fp-mac": _float_mac,
+    "element": _element,
     **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), _float_operator),
     "softmax": _softmax,
     **dict.fromkeys(("layernorm", "rmsnorm"), _norm),

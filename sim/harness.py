@@ -178,7 +178,7 @@ module {top}(
   reg clk = 0;
   always #1 clk = ~clk;  // here and not in Python: a clock that crosses the interface is the slowest part
 
-  reg fetching, streaming;
+  reg fetching = 0, streaming = 0;  // nothing is offered before the reset
   reg [31:0] counter, remaining, fed, idle, stalls;
   reg held;
 {static_registers}

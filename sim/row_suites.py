@@ -22,6 +22,7 @@ NORMS = {"layernorm": True, "rmsnorm": False}  # unit -> centring
 SOFTMAX: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...] = (
     ("40", 12, 6_500, 40, 7, {}, {}),
     ("200", 4, 1_000, 200, 7, {}, {"stages": (8, 9, 3)}),
+    ("512", 1, 600, 512, 7, {}, {}),
     ("32-bit", 4, 1_000, 24, 6, {"score_bits": 32, "probability_scale": 4}, {"rows": 1, "stages": (1, 1, 1)}),
     ("8-bit", 4, 3_000, 16, 7, {"score_bits": 8, "inverse_scale": 10}, {"rows": 16, "storage": "latches"}),
     ("1", 1, 500, 1, 7, {}, {"storage": "constants", "stages": (3, 4, 2)}),
@@ -31,6 +32,7 @@ SOFTMAX: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], .
 NORM: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...] = (
     ("40", 12, 6_500, 40, (1 << 32) - 1, {}, {}),
     ("200", 4, 1_000, 200, 1 << 40, {"out_bits": 8}, {"stages": (11, 8)}),
+    ("768", 1, 800, 768, 1 << 32, {}, {}),
     ("8-bit", 4, 3_000, 24, 1 << 20, {"in_bits": 8, "out_bits": 8}, {"rows": 1, "stages": (1, 1)}),
     ("12-bit", 4, 1_500, 16, 1, {"in_bits": 12}, {"rows": 16, "storage": "latches"}),
     ("2", 1, 500, 2, 1 << 30, {}, {"storage": "constants", "stages": (3, 4)}),

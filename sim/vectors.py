@@ -32,6 +32,7 @@ UNITS = (
     "fp-mul",
     "fp-add",
     "fp-compare",
+    "element",
     "softmax",
     "layernorm",
     "rmsnorm",
@@ -191,19 +192,23 @@ class VectorSet:
         return self._chosen(np.arange(limit), np.minimum(self.counts, limit - before)[before < limit])
 
     def sample(self, loads: int, limit: int) -> "VectorSet":
-        """About `limit` vectors of each of the first loads, evenly over it; whole rows, where there are rows."""
+        """The vectors that `sampled` chooses."""
+        chosen = self.sampled(loads, limit)
+        return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
+
+    def sampled(self, loads: int, limit: int) -> list[np.ndarray]:
+        """The places of about `limit` vectors of each of the first loads, evenly over it; whole rows, where there are
+        rows."""
         chosen = []
         for load, count in enumerate(self.counts[:loads].tolist()):
             first = int(self.counts[:load].sum())
             step = max(1, count // limit)
             place = np.arange(count)
             if self.in_rows:
-                place = (
-                    np.cumsum(self.arrays["inputs.last"][first : first + count]) - 1
-                )  # the row's number, less the end
-                place += 1 - self.arrays["inputs.last"][first : first + count]
+                last = self.arrays["inputs.last"][first : first + count]
+                place = np.cumsum(last) - last  # the number of the element's row
             chosen.append(first + np.flatnonzero(place % step == 0))
-        return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
+        return chosen
 
     def _chosen(self, vectors: np.ndarray, counts: np.ndarray) -> "VectorSet":
         arrays = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from cost_model import library
 from cost_model.cache import CACHE
-from cost_model.gate_level import SIMULATORS
+from cost_model.measure import ENGINES
 from cost_model.power import PowerParameters
 from cost_model.synthesis import MULTIPLIERS, Flow
 from sim.reference import InputError
@@ -31,7 +31,7 @@ def add_power(parser: argparse.ArgumentParser) -> None:
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """The simulator, the cache, the output."""
-    parser.add_argument("--simulator", choices=SIMULATORS, default="verilator", help="for the netlist (verilator)")
+    parser.add_argument("--simulator", choices=ENGINES, default="verilator", help="for the netlist (verilator)")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"netlists and toggles ({CACHE})")
     parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 

@@ -2,13 +2,14 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from cost_model.commands import options
-from cost_model.designs import FORMATS, Design, pwl_design, reference_unit
+from cost_model.designs import FORMATS, Design, emitted_design, pwl_design, reference_unit
 from cost_model.measure import Measured, measure
 from rtl.storage import STYLES
-from sim.reference import InputError
+from sim.reference import InputError, PwlTable
 from sim.reference.command import print_json
 
 
@@ -16,6 +17,8 @@ def add(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser("unit", help="one piecewise-linear unit: area, power, and where they go")
     parser.set_defaults(do=_unit)
+    parser.add_argument("verilog", nargs="?", type=Path, metavar="FILE.v", help="an emitted unit, with --table")
+    parser.add_argument("--table", type=Path, metavar="JSON", help="the table that FILE.v is checked with")
     parser.add_argument("--format", choices=FORMATS, default="INT8", help="number format (INT8)")
     parser.add_argument("--entries", type=int, default=8, metavar="N", help="table entries, 2..64 (8)")
     for name in ("in", "coef", "out"):
@@ -41,6 +44,10 @@ def _unit(arguments: argparse.Namespace) -> int:
 
 
 def _design(arguments: argparse.Namespace) -> Design:
+    if (arguments.verilog is None) != (arguments.table is None):
+        raise InputError("FILE.v and --table must be given together")
+    if arguments.verilog is not None:
+        return emitted_design(arguments.verilog, PwlTable.load(arguments.table))
     widths = {name: getattr(arguments, f"{name}_width") for name in ("in", "coef", "out")}
     common: dict[str, Any] = {"entries": arguments.entries, "stages": arguments.stages, "storage": arguments.storage}
     if not any(widths.values()):

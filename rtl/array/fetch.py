@@ -5,6 +5,7 @@
     enable, address   in a cycle in which enable is 1 the word at address is read
     data              is that word from the next cycle on, until the next read
 
+An image begins at address 0; for one that lies elsewhere its base is added outside, and may change between jobs.
 Since the first words must be read before they are there, a job takes one cycle more than with streams.
 """
 
@@ -24,7 +25,7 @@ LAYOUT = {
     "a": "T_k * M words of R activations: k * M + m holds the inputs of tile k of token m",
     "g": "T_n * G words of C (m_g, z_g): n * G + group",
     "c": "T_n words of C (bias, m_c, k_c): n",
-    "read": "enable and address in a cycle give data in the next one, until the next read",
+    "read": "enable and address in a cycle give data in the next one, until the next read; add an image's base outside",
 }
 
 

@@ -108,8 +108,7 @@ class Pass(wiring.Component):
         write, read = ring.write_port(), ring.read_port()
         m.d.comb += [write.data.eq(self.word), write.en.eq(self.valid)]
         _step_round(m, write.addr, self.valid, plan.depth)
-        ready, row = self._row(m)
-        leaves, last, row = self._leave(m, ready, row)
+        leaves, last, row = self._leave(m, *self._row(m))
         _step_round(m, read.addr, leaves, plan.depth)
         m.d.comb += read.en.eq(leaves)
 
@@ -188,8 +187,7 @@ def chain(
             after.last.eq(before.out_last),
             Value.cast(after.word).eq(before.result),
         ]
-    enters = Signal()
-    leaves = Signal()
+    enters, leaves = Signal(name="enters"), Signal(name="leaves")
     m.d.comb += [
         move.eq(o.ready | ~o.valid),
         i.ready.eq(move & (middle | (inside != rows))),

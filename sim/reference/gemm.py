@@ -134,12 +134,12 @@ class GroupedLinear:
     def bound(self) -> Range:
         """The smallest and the largest A that these weights can give for any activations of `activation_bits`."""
         low_code, high_code = code_range(self.activation_bits, True)
-        terms = (self.weights.astype(object) - self._per_input(self.zero_points, 0)) * self._per_input(
+        terms = (self.weights.astype(np.int64) - self._per_input(self.zero_points, 0)) * self._per_input(
             self.group_multipliers, 1
-        )
-        positive, negative = np.maximum(terms, 0).sum(1), np.minimum(terms, 0).sum(1)
-        low = positive * low_code + negative * high_code + self.bias
-        high = positive * high_code + negative * low_code + self.bias
+        )  # at most 24 bits each
+        positive, negative = (part.sum(1).astype(object) for part in (np.maximum(terms, 0), np.minimum(terms, 0)))
+        low = positive * low_code + negative * high_code + self.bias.astype(object)
+        high = positive * high_code + negative * low_code + self.bias.astype(object)
         return int(low.min()), int(high.max())
 
     def accumulate(self, activations: np.ndarray) -> np.ndarray:
@@ -160,11 +160,11 @@ class GroupedLinear:
         return requantise(total, self.multiplier, self.shift, self.zero_point, self.out_bits, self.out_signed)
 
     def _per_input(self, values: np.ndarray | None, otherwise: int) -> np.ndarray:
-        """A value per group (N, G) repeated for each of its inputs (N, K), as Python integers."""
+        """A value per group (N, G) repeated for each of its inputs (N, K), int64."""
         if values is None:
-            return np.full((1, 1), otherwise, dtype=object)
+            return np.full((1, 1), otherwise, dtype=np.int64)
         sizes = [end - first for first, end in group_borders(self.inputs, self.group)]
-        return np.repeat(values.astype(object), sizes, axis=1)
+        return np.repeat(values.astype(np.int64), sizes, axis=1)
 
 
 def _check(name: str, values: np.ndarray, shape: tuple[int, ...], bounds: Range) -> None:

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rtl.cli import main
-from rtl.pwl import PwlConfig
+from rtl.pwl import PwlConfig, Word
 from sim.reference import PwlTable
+from sim.reference.float_pwl import FloatTable
+from sim.reference.floating import FP16
 from tests.rtl.bench import icarus
 from tests.rtl.test_normaliser import chord_table
 from tests.sim import tables
@@ -61,6 +64,12 @@ UNITS = [
     ["pwl"],
     ["pwl", "--width", "16", "--entries", "16", "--stages", "4", "--storage", "latches", "--output", "acc"],
     ["requant"],
+    ["fp-pwl", "--format", "fp16", "--storage", "latches", "--stages", "5"],
+    ["fp-pwl", "--table", "div.json", "--storage", "constants"],
+    ["fp-mac", "--format", "fp16", "--accumulator", "fp32"],
+    ["fp-mul", "--format", "fp16"],
+    ["fp-add", "--format", "fp16", "--stages", "3"],
+    ["fp-compare"],
     ["normaliser", "--table", "div.json", "--output-scale", "7", "--storage", "latches"],
     ["normaliser", "--table", "div.json", "--output", "acc", "--storage", "constants"],
     ["array", "--rows", "3", "--columns", "2", "--group", "64"],
@@ -181,6 +190,13 @@ MISTAKES = [
     ("normaliser --table gelu.json -o u.v", "--scale must be given: gelu.json has the scales [0, 1, 2, 3, 4, 5, 6]"),
     ("normaliser --table div.json -o u.v", "output_scale must be given exactly where the output is a code"),
     ("normaliser --table div.json --output-scale 7 --input-bits 63 -o u.v", "input_bits must be in 2..62, not 63"),
+    ("fp-pwl --entries 65 -o u.v", "entries must be in 2..64, not 65"),
+    ("fp-pwl --stages 14 -o u.v", "stages must be in 1..13, not 14"),
+    ("fp-pwl --storage constants -o u.v", "--storage constants needs --table"),
+    ("fp-pwl --table gelu.json --entries 7 -o u.v", "entries of the table must be at most the unit's 7, not 8"),
+    ("fp-mac --accumulator fp16 -o u.v",
+     "accumulator must be the product's format or hold every product, not fp16"),
+    ("fp-add --stages 7 -o u.v", "stages must be in 1..6, not 7"),
     ("requant --in-width 65 -o u.v", "in_bits must be in 4..64, not 65"),
     ("requant --out-width 2 -o u.v", "out_bits must be in 4..32, not 2"),
     ("requant --stages 0 -o u.v", "stages must be in 1..4, not 0"),
@@ -224,7 +240,10 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(line, message,
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("line", ["", "pwl", "fp -o u.v", "pwl --stages two -o u.v", "pwl --storage ram -o u.v"])
+@pytest.mark.parametrize(
+    "line",
+    ["", "pwl", "fp -o u.v", "pwl --stages two -o u.v", "pwl --storage ram -o u.v", "fp-mul --format fp64 -o u.v"],
+)
 def test_an_argument_that_argparse_refuses_is_one_line_and_exit_code_2(line, capsys):
     with pytest.raises(SystemExit) as stop:
         main(line.split())
@@ -251,6 +270,12 @@ def test_the_description_of_a_normaliser_tells_its_function_domain_and_what_its_
     assert about["result"] == "x = i__payload * 2**-8; div(x) is acc * 2**(exponent + -11)"
 
 
+def test_the_printed_latency_of_a_unit_for_rows_names_the_row(tmp_path, capsys):
+    chord_table("rsqrt", 1, 2).save(tmp_path / "rsqrt.json")
+    assert main(["layernorm", "--rsqrt", f"{tmp_path}/rsqrt.json", "--length", "8", "-o", f"{tmp_path}/n.v"]) == 0
+    assert capsys.readouterr().err == f"{tmp_path}/n.v: layernorm, latency 14 + 1 * row\n"
+
+
 def test_the_console_script_has_the_command(tmp_path, monkeypatch):
     bitwright = pytest.importorskip("bitwright")
     monkeypatch.setattr(sys, "argv", ["bitwright", "rtl", "requant", "-o", f"{tmp_path}/r.v"])
@@ -263,3 +288,14 @@ def test_a_default_that_depends_on_the_table_covers_its_scales(tmp_path):
     assert main(["pwl", "--table", str(tmp_path / "t.json"), "-o", str(tmp_path / "u.v")]) == 0
     about = json.loads((tmp_path / "u.rtl.json").read_text())
     assert about["parameters"]["max_intercept_shift"] == 9 == max(table.lower(s).intercept_shift for s in range(7))
+
+
+def test_a_floating_point_unit_loaded_with_its_description_s_words_equals_the_table(table, tmp_path):
+    assert main(["fp-pwl", "--format", "fp16", "--table", str(table), "-o", f"{tmp_path}/g.v"]) == 0
+    about = json.loads((tmp_path / "g.rtl.json").read_text())
+    expected = FloatTable.of_table(FP16, GELU)
+    assert about["source"]["stored"] == {name: list(words) for name, words in expected.stored().items()}
+    assert [row["count"] for row in about["table"]["load_order"]] == [7, 8, 8]
+    x = list(range(0, 1 << 16, 97))
+    words = [Word(*word) for word in about["source"]["words"]]
+    assert icarus(tmp_path, tmp_path / "g.v", x, 16, 16, words) == expected.evaluate(np.array(x)).tolist()

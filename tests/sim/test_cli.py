@@ -42,7 +42,8 @@ def test_a_wrong_expectation_exits_1_with_the_first_failing_vector_in_full(small
     dataclasses.replace(small, arrays={**small.arrays, "expected": expected}).save(tmp_path / "v")
     assert cli.main(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus", "--json"]) == 1
     captured = capsys.readouterr()
-    row = json.loads(captured.out)[0]
+    row, _, protocol = json.loads(captured.out)
+    assert (protocol["bench"], protocol["mismatches"], protocol["first"]) == ("protocol", 1, row["first"])
     got = int(small.arrays["expected"][position])
     assert row["mismatches"] == 1 and row["first"] == small.describe(position, got & 255) | {
         "expected": int(expected[position])
@@ -51,6 +52,8 @@ def test_a_wrong_expectation_exits_1_with_the_first_failing_vector_in_full(small
     text = f"vector 300, load 1, input {first['input']}, segment {first['segment']}, "
     assert f"FAILED small icarus flow: 1 of {small.size} wrong, the first: {text}" in captured.err
     assert f"expected {first['expected']}, got {got}" in captured.err
+    assert f"FAILED small icarus protocol: 1 of {protocol['vectors']} wrong, the first: {text}" in captured.err
+    assert captured.err.count("FAILED") == 3 and "assert" not in captured.err
 
 
 def test_the_same_seed_gives_the_same_cycles_and_another_seed_others(small, tmp_path, capsys):

@@ -5,6 +5,8 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rtl.array import core, operands
 from rtl.array.columns import Columns
@@ -12,7 +14,7 @@ from rtl.array.config import ArrayConfig
 from rtl.pwl import PwlConfig
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
-from sim.reference.gemm import GroupedLinear
+from sim.reference.gemm import WEIGHT_BITS, GroupedLinear
 from tests.rtl.array.bench import Work, beats, cycles, expected, random_work, run
 from tests.rtl.test_pwl import random_lowered
 
@@ -73,6 +75,22 @@ def test_every_shape_equals_the_reference_and_takes_the_formula_s_cycles(rows, c
         work = random_work(rng, config, shape)
         assert wrong(config, work) == 0
         assert wrong(config, work, seed=3) == 0
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.data())
+def test_any_array_and_any_shape_equal_the_reference_and_take_the_formula_s_cycles(data):
+    draw = data.draw
+    config = ArrayConfig(
+        draw(st.integers(1, 5)), draw(st.integers(1, 4)), draw(st.sampled_from(WEIGHT_BITS)), draw(st.booleans()),
+        two_pass=draw(st.booleans()), group=draw(st.none() | st.integers(1, 7)), max_inputs=16,
+        group_multiplier_bits=draw(st.sampled_from([0, 3, 16])), depth=draw(st.integers(1, 6)),
+        stages=draw(st.integers(1, 5)),
+    )  # fmt: skip
+    shape = (draw(st.integers(1, 7)), draw(st.integers(1, 9)), draw(st.integers(1, 6)))
+    bits = draw(st.sampled_from([4, 8])) if config.two_pass else 8
+    work = random_work(np.random.default_rng(draw(st.integers(0, 99))), config, shape, bits)
+    assert wrong(config, work, seed=draw(st.sampled_from([None, 1, 2]))) == 0
 
 
 def test_jobs_follow_one_another_without_waiting_for_their_results():

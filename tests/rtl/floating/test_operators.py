@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module, Signal, signed
+from amaranth.sim import Simulator
 
 from rtl.floating.operators import STEPS, Operator, OperatorConfig
+from rtl.floating.parts import ordered
 from sim.reference import InputError, floating
 from sim.reference.floating import FloatFormat
 from tests.rtl.floating.patterns import TINY, every_pair, run
@@ -45,3 +48,20 @@ def test_a_configuration_that_is_none_is_one_line():
         OperatorConfig("divide")
     with pytest.raises(InputError, match=r"stages must be in 1\.\.6, not 7"):
         OperatorConfig("add", stages=7)
+
+
+def test_the_place_in_the_order_is_the_specification_s_for_every_pattern_nan_lowest():
+    m = Module()
+    pattern, key = Signal(TINY.bits), Signal(signed(TINY.bits))
+    m.d.comb += key.eq(ordered(TINY, pattern))
+    got = []
+
+    async def drive(ctx) -> None:
+        for value in range(1 << TINY.bits):
+            ctx.set(pattern, value)
+            got.append(ctx.get(key))
+
+    simulator = Simulator(m)
+    simulator.add_testbench(drive)
+    simulator.run()
+    assert got == floating.order(TINY, np.arange(1 << TINY.bits)).tolist()

@@ -104,6 +104,11 @@ def test_the_cycles_are_the_formula_for_any_lengths_and_any_number_of_rows_insid
             assert cycles == sum(sizes) + max(sizes) + schedule.latency
 
 
+def test_the_latency_at_the_default_depths_is_what_the_readme_says():
+    assert NormConfig(reference()).schedule.latency == 14
+    assert NormConfig(reference()).schedule.cycles([LONGEST] * 9) == 9 * LONGEST + LONGEST + 14
+
+
 def test_a_wrong_unit_is_seen(monkeypatch):
     config = NormConfig(reference(), "constants")
     inputs = rows(1, [LONGEST] * 8)

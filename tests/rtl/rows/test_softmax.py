@@ -86,6 +86,16 @@ def test_other_geometries_equal_the_reference(changes):
     assert run(config, rows(5, sizes, own.score_bits), seed=5)[0] == []
 
 
+def test_a_fully_masked_row_gives_zeros_between_rows_that_are_not():
+    row = {"score": np.array([5, 5, 5]), "valid": np.ones(3, int)}
+    masked = row | {"valid": np.zeros(3, int)}
+    alone = reference().compute(row["score"])
+    assert alone.min() > 30
+    expected = [alone, np.zeros(3, int), np.zeros(3, int), alone]
+    wrong, _ = run_rows(SoftmaxUnit(SoftmaxConfig(reference(), "constants")), [row, masked, masked, row], expected)
+    assert wrong == []
+
+
 def test_a_reciprocal_that_is_negative_gives_zeros_as_in_the_reference():
     own = reference()
     table = replace(own.div.table, slopes=(-120,) * 8, intercepts=(-50,) * 8)
@@ -104,6 +114,11 @@ def test_the_cycles_are_the_formula_for_any_lengths_and_any_number_of_rows_insid
         assert (wrong, cycles) == ([], schedule.cycles(sizes))
         if schedule.unlimited is not None and min(sizes) >= schedule.unlimited:
             assert cycles == sum(sizes) + 2 * max(sizes) + schedule.latency
+
+
+def test_the_latency_at_the_default_depths_is_what_the_readme_says():
+    assert SoftmaxConfig(reference()).schedule.latency == 15
+    assert SoftmaxConfig(reference()).schedule.cycles([LONGEST] * 9) == 9 * LONGEST + 2 * LONGEST + 15
 
 
 def test_a_wrong_unit_is_seen(monkeypatch):

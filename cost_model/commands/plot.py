@@ -1,0 +1,39 @@
+"""`python -m cost_model plot`: where area and energy go, and what is saved against entries and width."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from cost_model import timing
+from cost_model.commands import options
+from cost_model.designs import FORMATS, reference_unit
+from cost_model.measure import measure
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("plot", help="breakdown.png and savings.png")
+    parser.set_defaults(do=_plot)
+    parser.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="where to write them")
+    parser.add_argument("--format", nargs="+", choices=FORMATS, default=["INT8", "INT16", "FP16"], help="formats shown")
+    options.add_flow(parser)
+    options.add_power(parser)
+    options.add_common(parser)
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    from cost_model import plot  # matplotlib takes its time
+
+    flow, parameters = options.flow(arguments), options.parameters(arguments)
+    measured = []
+    for number in arguments.format:
+        design = reference_unit(number, 8, timing.recorded("pwl", number, 8)["stages"])
+        measured.append(measure(design, flow, parameters, arguments.simulator, True, arguments.cache))
+    paths = [
+        plot.breakdown(measured, arguments.folder / "breakdown.png"),
+        plot.savings(arguments.folder / "savings.png"),
+    ]
+    for path in paths:
+        print(path, file=sys.stderr)
+    return 0

@@ -1,0 +1,49 @@
+"""`python -m cost_model sensitivity`: the paper's four savings, one factor changed at a time."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cost_model import library, paper, sensitivity
+from cost_model.commands import options
+from cost_model.synthesis import Flow
+from sim.reference.command import print_json
+from sim.reference.files import write_whole
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("sensitivity", help="how each saving moves with depth, multiplier, storage, ...")
+    parser.set_defaults(do=_sensitivity)
+    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the rows as JSON")
+    options.add_flow(parser)
+    options.add_common(parser)
+
+
+def _sensitivity(arguments: argparse.Namespace) -> int:
+    flows = [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
+    if arguments.liberty is not None:
+        flows.append(options.flow(arguments))
+    work = [(f, flow) for flow in flows for f in sensitivity.FACTORS if sensitivity.applies(f, flow)]
+    clock = 1e9 / arguments.period
+    rows = [sensitivity.row(*pair, clock, arguments.cache) for pair in tqdm(work, unit="row", disable=None)]
+    if arguments.output_file is not None:
+        write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")
+    if arguments.json:
+        print_json(rows)
+        return 0
+    names = list(paper.savings())
+    lines = [["paper", "", "TSMC 28 nm", *(_points(value, None) for value in paper.savings().values())]]
+    for row in rows:
+        lines.append([row["factor"], row["value"], row["library"][:16], *(_points(row[n], n) for n in names)])
+    options.print_table(["factor", "value", "library", "area/FP32", "area/INT32", "power/FP32", "power/INT32"], lines)
+    print(f"\nsavings of INT8 in percent; * more than {paper.POINTS:g} points from the paper's.")
+    return 0
+
+
+def _points(value: float, name: str | None) -> str:
+    far = name is not None and abs(value - paper.savings()[name]) * 100 > paper.POINTS
+    return f"{100 * value:.1f}{'*' if far else ' '}"

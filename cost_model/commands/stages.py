@@ -1,0 +1,64 @@
+"""`python -m cost_model stages`: the fewest stages that meet the period, by format; what equal clock stands on."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cost_model import library, timing
+from cost_model.commands import options
+from cost_model.designs import FLOAT_FORMATS, FORMATS, reference_unit
+from cost_model.element_designs import FLOAT_ELEMENTS, element_design
+from sim.devices import Device
+from sim.reference import InputError
+from sim.reference.command import print_json
+from sim.reference.files import write_whole
+
+START = {"INT8": 2, "INT16": 4, "INT32": 6, "FP16": 4, "FP32": 9}
+DEEPEST = {"INT8": 6, "INT16": 6, "INT32": 8, "FP16": 12, "FP32": 13}
+DEEPEST_MAC = {"FP16": 8, "FP32": 10}
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("stages", help="the fewest pipeline stages that meet the period (needs OpenSTA)")
+    parser.set_defaults(do=_stages)
+    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write them, as data/stages.json is")
+    parser.add_argument("--entries", type=int, nargs="+", default=[8, 16], metavar="N", help="table entries (8 16)")
+    options.add_flow(parser)
+    options.add_common(parser)
+
+
+def _stages(arguments: argparse.Namespace) -> int:
+    if arguments.liberty is None:
+        raise InputError("--liberty must be given: the shipped library has no delays")
+    flow = options.flow(arguments)
+    rows = []
+    for kind, number, entries in _units(arguments.entries):
+
+        def make(stages: int, kind: str = kind, number: str = number, entries: int = entries) -> Device:
+            return (
+                element_design(number, stages) if kind == "element" else reference_unit(number, entries, stages)
+            ).device
+
+        start, deepest = (4, DEEPEST_MAC[number]) if kind == "element" else (START[number], DEEPEST[number])
+        stages, found = timing.fewest_stages(make, flow, start, deepest, arguments.cache)
+        row = dict(unit=kind, format=number, entries=entries, multiplier=flow.multiplier, stages=stages)
+        rows.append({**row, "slack_s": round(found.slack_s, 13), "tool": found.tool})
+        print(f"{kind} {number} {entries}: {stages} stages, slack {found.slack_s * 1e9:.2f} ns", file=sys.stderr)
+    cells = library.load(arguments.liberty)
+    content = {"library": cells.name, "library_sha256": cells.sha256, "period_s": flow.period_s, "rows": rows}
+    if arguments.output_file is not None:
+        write_whole(arguments.output_file, json.dumps(content, indent=1) + "\n")
+    if arguments.json:
+        print_json(content)
+    else:
+        names = ["unit", "format", "entries", "multiplier", "stages", "slack_s"]
+        options.print_table(names, [[row[name] for name in names] for row in rows])
+    return 0
+
+
+def _units(entries: list[int]) -> list[tuple[str, str, int]]:
+    units = [("pwl", number, n) for n in entries for number in FORMATS]
+    return units + [("element", number, 0) for number in FLOAT_ELEMENTS if number in FLOAT_FORMATS]

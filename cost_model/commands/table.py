@@ -1,0 +1,86 @@
+"""`python -m cost_model table`: the paper's hardware table beside ours."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from cost_model import library, table
+from cost_model.commands import options
+from cost_model.synthesis import Flow
+from sim.reference import InputError
+from sim.reference.command import print_json
+from sim.reference.files import write_whole
+
+SAVINGS = ("area_saving_vs_fp32", "area_saving_vs_int32", "power_saving_vs_fp32", "power_saving_vs_int32")
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("table", help="every format beside the paper's, at equal clock")
+    parser.set_defaults(do=_table)
+    parser.add_argument("--entries", type=int, nargs="+", choices=(8, 16), default=[8, 16], help="table entries (both)")
+    parser.add_argument("--unit", nargs="+", choices=("pwl", "element"), default=["pwl", "element"], help="both")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows at once (1)")
+    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the rows as JSON")
+    options.add_flow(parser)
+    options.add_common(parser)
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    if arguments.jobs < 1:
+        raise InputError(f"--jobs must be at least 1, not {arguments.jobs}")
+    flows = [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
+    if arguments.liberty is not None:
+        flows.append(options.flow(arguments))
+    wanted = [e for e in table.entries(arguments.entries) if e.unit in arguments.unit]
+    clock = 1e9 / arguments.period
+    rows = table.rows(flows, clock, wanted, arguments.simulator, arguments.cache, arguments.jobs)
+    if arguments.output_file is not None:
+        write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")
+    if arguments.json:
+        print_json(rows)
+    else:
+        print_rows(rows)
+    return 0
+
+
+def print_rows(rows: list[table.Row]) -> None:
+    """A line for each row, savings in percent."""
+    columns = [
+        "unit",
+        "format",
+        "N",
+        "view",
+        "library",
+        "stages",
+        "storage",
+        "area",
+        "mW",
+        "proxy",
+        "area/FP32",
+        "area/INT32",
+    ]
+    columns += ["power/FP32", "power/INT32"]
+    lines = []
+    for row in rows:
+        storage = (row["storage"] or "") + (", fixed shift" if row["output_shift_fixed"] else "")
+        watts = row["power_w"]
+        lines.append(
+            [
+                row["unit"],
+                row["format"],
+                row["entries"],
+                row["view"],
+                row["library"][:16],
+                row["stages"],
+                storage,
+                round(row["area"]),
+                None if watts is None else f"{watts * 1e3:.3g}",
+                None if row["switching_proxy"] is None else round(row["switching_proxy"]),
+                *(None if row[name] is None else f"{-100 * row[name]:.1f}%" for name in SAVINGS),
+            ]
+        )
+    options.print_table(columns, lines)
+    print("\narea in gate equivalents or um2; savings against the same library's FP32 and INT32 with as many entries;")
+    print("where there are no watts, power savings are of the switching proxy (NAND2 inputs charged per cycle).")
