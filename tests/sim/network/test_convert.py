@@ -119,7 +119,8 @@ def test_what_is_learnt_is_in_the_integers():
     with pytest.raises(InputError, match='codes need every operator in the mode "integer"'):
         set_mode(network, "fake")
         network.codes(**batch)
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.02)
+    vectors, matrices = ([p for p in network.parameters() if p.ndim == n] for n in (1, 2))
+    optimiser = torch.optim.Adam([{"params": vectors, "lr": 0.02}, {"params": matrices, "lr": 0.001}])
     losses = []
     for _ in range(10):
         got = network.stream(**batch)
