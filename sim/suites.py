@@ -18,8 +18,8 @@ from sim.requant_vectors import requant_set
 from sim.row_suites import fitted_row_suite, row_suite
 from sim.vectors import UNITS, VectorSet
 
-# name, tables, entries, the unit: 200 tables; every depth of a unit for codes, both outputs, all four pairs of signs and,
-# with `_hard_wired`, every storage are among them
+# name, tables, entries, the unit: 200 tables; every depth of a unit for codes, both outputs, all four pairs of signs
+# and, with `_hard_wired`, every storage are among them
 EIGHT_BIT: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
     ("int8-8", 50, 8, {}),
     ("int8-16-acc", 40, 16, {"output": "acc", "stages": 2}),

@@ -7,6 +7,7 @@ import pytest
 
 import ga_search.cli
 from sim import regress, runner, simulators
+from sim.normaliser_vectors import config_of
 from sim.pwl_vectors import random_set
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
@@ -49,7 +50,11 @@ def test_a_flipped_bit_of_a_normaliser_s_table_is_found():
     wrong = dataclasses.replace(vectors, arrays={**vectors.arrays, "intercepts": intercepts})
     outcome = runner.run_bulk(wrong, "icarus")
     assert outcome.mismatches and outcome.first is not None
-    assert set(outcome.first["got"]) == {"acc", "exponent"} and outcome.first["got"] != outcome.first["expected"]
+    first = outcome.first
+    assert set(first["got"]) == {"acc", "exponent"} and first["got"] != first["expected"]
+    code, _ = config_of(vectors.configuration).reference.normalise(np.array([first["input"]]))
+    assert first["code"] == code[0]
+    assert first["segment"] == np.searchsorted(vectors.arrays["thresholds"][0], code[0], side="right")
 
 
 def test_the_quick_suite_has_every_unit_output_sign_storage_and_several_stage_counts():
