@@ -93,6 +93,14 @@ def test_fitted_tables_alone_can_be_written(tmp_path):
     assert [v.name for v in load_folder(tmp_path / "v")] == ["fitted-gelu-8"]
 
 
+def test_sets_that_were_in_the_folder_before_are_named(small, tmp_path, capsys):
+    chord_table("gelu").save(tmp_path / "t/gelu-8.json")
+    for _ in range(2):
+        assert cli.main(["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "v")]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0] == f"{tmp_path / 'v'} also holds small, which --from will run too" and len(lines) == 2
+
+
 def test_a_simulator_that_breaks_is_a_failed_row_and_exit_1(small, tmp_path, capsys, monkeypatch):
     def broken(*arguments, **options):
         raise simulators.SimulationError("icarus stopped: 139")
