@@ -128,6 +128,9 @@ def _vectors(arguments: argparse.Namespace) -> int:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{name} is the name of two sets; rename one of the tables")
+    older = sorted({path.stem for path in arguments.folder.glob("*.json")} - set(names))
+    if older:
+        print(f"{arguments.folder} also holds {', '.join(older)}, which --from will run too", file=sys.stderr)
     rows = []
     for vectors in sets:
         path = vectors.save(arguments.folder)

@@ -22,8 +22,9 @@ class Device:
 
     `ports` are the names of all its ports; `statics` its quasi-static inputs, port name to bits; `table` the bits of
     the table port's `select`, `address` and `data`, None where there is no such port, and `lists` the names and lengths
-    of what is written through it, by `select`. `ranges` are the lowest and the highest value of each quasi-static input
-    and of each list's words. `latency` is in cycles; `schedule` tells the cycles of a unit for rows.
+    of what is written through it, by `select`. `ranges` are the lowest and the highest value of each quasi-static
+    input, of each list's words, and of a payload's field (`i__payload.FIELD`) that does not take all it could.
+    `latency` is in cycles; `schedule` tells the cycles of a unit for rows.
     """
 
     module: str
@@ -56,15 +57,18 @@ def device(vectors: VectorSet, module: str = "unit") -> Device:
     for side, bits in (("inputs", unit.in_bits), ("expected", unit.out_bits)):
         if vectors.bits(side) != bits:
             raise InputError(f"{vectors.name}: {side} must be {bits} bits wide, not {vectors.bits(side)}")
-    for key in (*unit.lists, *unit.statics):
+    ranges = {name.replace("i__payload", "inputs"): ends for name, ends in unit.ranges.items()}
+    for key in (*unit.lists, *unit.statics, *ranges):
         if key not in vectors.arrays:
             raise InputError(f"{vectors.name}: missing array {key!r}")
+    for key in (*unit.lists, *unit.statics):
         array, shape = vectors.arrays[key], unit.lists.get(key)
         if array.ndim != (1 if shape is None else 2):
             raise InputError(f"{vectors.name}: {key} must have {shape or 1} for each load, not {list(array.shape)}")
         if shape is not None and array.shape[1] != shape:
             raise InputError(f"{vectors.name}: {key} must be {shape} for the unit, not {array.shape[1]}")
-        low, high = unit.ranges[key]
+    for key, (low, high) in ranges.items():
+        array = vectors.arrays[key]
         if array.min() < low or array.max() > high:
             wrong = array.min() if array.min() < low else array.max()
             raise InputError(f"{vectors.name}: {key} must be in {low}..{high} for the unit, not {wrong}")
@@ -122,6 +126,7 @@ def _described(description: Mapping[str, Any], verilog: str) -> Device:
         ranges={
             **{row["list"]: code_range(row["bits"], row["signed"]) for row in lists},
             **{port["name"]: code_range(port["width"], port["signed"]) for port in statics},
+            **{name: (low, high) for name, (low, high) in description.get("ranges", {}).items()},
         },
         schedule=_schedule(description.get("schedule")),
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.reference import InputError
+from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
 from sim.reference.files import description_sha256, read_text, write_together
 from sim.reference.floating import FloatFormat, greater_equal
@@ -178,16 +178,30 @@ class VectorSet:
             ends = np.flatnonzero(self.arrays["inputs.last"][:vector])
             row |= {"row": len(ends), "position": vector - (int(ends[-1]) + 1 if len(ends) else 0)}
         row["input"] = _plain(self.numbers("inputs", self.payloads("inputs", part)[0]))
-        if self.unit == "pwl":
-            row["segment"] = int((self.arrays["thresholds"][load] <= row["input"]).sum())
-        if self.unit == "fp-pwl":
-            number = FloatFormat(**self.configuration["number"])
-            row["segment"] = int(greater_equal(number, row["input"], self.arrays["thresholds"][load]).sum())
+        row |= self._segment(load, row["input"])
         for key, array in self.arrays.items():
             if array.ndim == 1 and not _is_payload(key) and key != "counts":
                 row[key] = int(array[load])
         row["expected"] = _plain(self.numbers("expected", self.payloads("expected", part)[0]))
         return row | {"got": _plain(self.numbers("expected", got))}
+
+    def _segment(self, load: int, value: Any) -> dict[str, int]:
+        """The entry of the load's table that serves an input, and a normaliser's code for it.
+
+        Units for rows, whose code depends on the row, and units without a table have none.
+        """
+        thresholds = self.arrays.get("thresholds")
+        if self.unit == "fp-pwl" and thresholds is not None:
+            number = FloatFormat(**self.configuration["number"])
+            return {"segment": int(greater_equal(number, value, thresholds[load]).sum())}
+        if self.unit == "normaliser" and thresholds is not None:
+            geometry = (self.configuration[key] for key in ("scale", "input_bits", "input_frac_bits", "input_signed"))
+            table = PwlTable.from_json(json.dumps(self.configuration["table"]), "table")
+            code = int(Normaliser(table, *geometry).normalise(np.array([value]))[0][0])
+            return {"code": code, "segment": int((thresholds[load] <= code).sum())}
+        if self.unit == "pwl" and thresholds is not None:
+            return {"segment": int((thresholds[load] <= value).sum())}
+        return {}
 
     def head(self, limit: int) -> "VectorSet":
         """The first `limit` vectors and the loads they need; the first rows that fit, where there are rows."""

@@ -46,12 +46,19 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
         _check_signs(config, table)
         for fitting in [table.lower(scale) for scale in table.scales] if lowered is None else [lowered]:
             config.check_fit(fitting)
-    return emit(
-        arguments.output_file,
-        "pwl",
-        Pwl(config, latch_cell=f"{arguments.module}_latch"),
-        options.source(config, table, lowered),
-    )
+    source = options.source(config, table, lowered)
+    if table is not None and lowered is not None:
+        source["result"] = _meaning(config, table, lowered)
+    return emit(arguments.output_file, "pwl", Pwl(config, latch_cell=f"{arguments.module}_latch"), source)
+
+
+def _meaning(config: PwlConfig, table: PwlTable, lowered: LoweredTable) -> str:
+    """What the payloads stand for while the unit holds `lowered`."""
+    unit = table.slope_frac_bits + lowered.s
+    scale = f"2**{(lowered.output_shift or 0) - unit}"
+    if config.output == "code" and lowered.output_shift is None:
+        scale = f"2**(output_shift - {unit})"
+    return f"x = i__payload * 2**{-lowered.s}; {table.function}(x) is o__payload * {scale}"
 
 
 def _wired(arguments: argparse.Namespace, lowered: LoweredTable | None) -> dict[str, Any]:

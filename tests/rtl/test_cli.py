@@ -285,6 +285,38 @@ def test_the_description_of_a_normaliser_tells_its_function_domain_and_what_its_
     assert about["result"] == "x = i__payload * 2**-8; div(x) is acc * 2**(exponent + -11)"
 
 
+def test_the_description_of_a_piecewise_linear_unit_tells_what_its_numbers_mean_and_how_far_its_shifts_go(
+    table, tmp_path
+):
+    def about(*options: str) -> dict:
+        assert main(["pwl", "--table", str(table), *options, "-o", f"{tmp_path}/u.v"]) == 0
+        return json.loads((tmp_path / "u.rtl.json").read_text())
+
+    plain = about("--max-output-shift", "9")
+    assert plain["result"] == (
+        "x = i__payload * 2**-s, s the scale exponent that the table was lowered for; "
+        "f(x) is o__payload * 2**-(slope_frac_bits + s - output_shift), slope_frac_bits that of the table"
+    )
+    assert plain["ranges"] == {"intercept_shift": [0, 7], "output_shift": [0, 9]}
+    assert plain["outside_ranges"] == "undefined"
+    assert {port["width"] for port in plain["ports"] if port["name"] == "output_shift"} == {4}
+    results = {
+        ("--output-scale", "4"): "gelu(x) is o__payload * 2**-4",
+        (): "gelu(x) is o__payload * 2**(output_shift - 11)",
+        ("--output", "acc"): "gelu(x) is o__payload * 2**-11",
+        ("--storage", "constants", "--output-scale", "4"): "gelu(x) is o__payload * 2**-4",
+    }
+    for options, result in results.items():
+        assert about("--scale", "5", *options)["source"]["result"] == f"x = i__payload * 2**-5; {result}"
+    lowered = GELU.lower(5, 4)  # the claim itself: the table at x = 1 is near GELU(1) = 0.84
+    assert lowered.output(np.array([32]))[0] * 2**-4 == pytest.approx(0.84, abs=2**-4)
+
+
+def test_the_description_of_a_requantiser_tells_how_far_its_shift_goes(tmp_path):
+    assert main(["requant", "-o", f"{tmp_path}/r.v"]) == 0
+    assert json.loads((tmp_path / "r.rtl.json").read_text())["ranges"] == {"i__payload.shift": [0, 47]}
+
+
 def test_the_printed_latency_of_a_unit_for_rows_names_the_row(tmp_path, capsys):
     chord_table("rsqrt", 1, 2).save(tmp_path / "rsqrt.json")
     assert main(["layernorm", "--rsqrt", f"{tmp_path}/rsqrt.json", "--length", "8", "-o", f"{tmp_path}/n.v"]) == 0

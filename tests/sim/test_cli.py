@@ -12,6 +12,7 @@ import pytest
 
 from sim import cli, simulators
 from sim.pwl_vectors import random_set
+from sim.requant_vectors import requant_set
 from sim.vectors import VectorSet, load_folder
 from tests.sim.tables import FUNCTIONS, chord_table
 
@@ -92,6 +93,14 @@ def test_fitted_tables_alone_can_be_written(tmp_path):
     assert [v.name for v in load_folder(tmp_path / "v")] == ["fitted-gelu-8"]
 
 
+def test_sets_that_were_in_the_folder_before_are_named(small, tmp_path, capsys):
+    chord_table("gelu").save(tmp_path / "t/gelu-8.json")
+    for _ in range(2):
+        assert cli.main(["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "v")]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0] == f"{tmp_path / 'v'} also holds small, which --from will run too" and len(lines) == 2
+
+
 def test_a_simulator_that_breaks_is_a_failed_row_and_exit_1(small, tmp_path, capsys, monkeypatch):
     def broken(*arguments, **options):
         raise simulators.SimulationError("icarus stopped: 139")
@@ -157,6 +166,7 @@ def test_a_build_folder_that_is_none_is_one_line_and_exit_2(small, tmp_path, cap
 BAD_CONFIGURATIONS = [
     ({"entries": 9}, "small: thresholds must be 8 for the unit, not 7"),
     ({"entries": 1}, "small: configuration: entries must be in 2..64, not 1"),
+    ({"max_output_shift": 9}, "small: output_shift must be in 0..9 for the unit, not 15"),
     ({"out_bits": 9}, "small: expected must be 9 bits wide, not 8"),
     ({"colour": 1}, "small: configuration: "),
     ({"storage": "constants"}, "small: configuration: storage constants holds one load, not 16"),
@@ -188,6 +198,14 @@ def test_arrays_that_cannot_be_loaded_are_one_line_and_exit_2(damage, message, s
     arrays = {key: array.copy() for key, array in small.arrays.items()}
     damage(arrays)
     save_unchecked(small, arrays, tmp_path / "v")
+    assert message in one_line(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus"], capsys)
+
+
+def test_a_shift_that_travels_with_its_beat_must_be_one_that_the_unit_takes(tmp_path, capsys):
+    vectors = requant_set("requant", 0, 10)
+    vectors.arrays["inputs.shift"][7] = 48  # six bits hold it, and the unit's shifter goes to 47
+    vectors.save(tmp_path / "v")
+    message = "requant: inputs.shift must be in 0..47 for the unit, not 48"
     assert message in one_line(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus"], capsys)
 
 
