@@ -33,7 +33,19 @@ EXAMPLE = (
 """
     + network.EXAMPLES
 )
-COLUMNS = ("unit", "set", "simulator", "bench", "vectors", "rows", "mismatches", "cycles", "vectors_per_second", "seed")
+COLUMNS = (
+    "unit",
+    "set",
+    "simulator",
+    "bench",
+    "vectors",
+    "of",
+    "rows",
+    "mismatches",
+    "cycles",
+    "vectors_per_second",
+    "seed",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,6 +128,9 @@ def _vectors(arguments: argparse.Namespace) -> int:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{name} is the name of two sets; rename one of the tables")
+    older = sorted({path.stem for path in arguments.folder.glob("*.json")} - set(names))
+    if older:
+        print(f"{arguments.folder} also holds {', '.join(older)}, which --from will run too", file=sys.stderr)
     rows = []
     for vectors in sets:
         path = vectors.save(arguments.folder)
@@ -158,10 +173,16 @@ def _regress(arguments: argparse.Namespace) -> int:
         sets = load_folder(arguments.source, units)
     else:
         sets = random_suite(arguments.seed, arguments.quick, units)
-    for vectors in sets:
-        if "icarus" in arguments.simulator and regress.too_long_for_icarus(vectors):
-            print(f"{vectors.name} is too long for icarus and left to verilator", file=sys.stderr)
-    return _run(arguments, regress.jobs(sets, arguments.simulator, arguments.quick))
+    long = [
+        vectors.name for vectors in sets if "icarus" in arguments.simulator and regress.too_long_for_icarus(vectors)
+    ]
+    work = regress.jobs(sets, arguments.simulator, arguments.quick)
+    if not work:
+        verb = "is" if len(long) == 1 else "are"
+        raise InputError(f"nothing to run: {', '.join(long)} {verb} too long for icarus, add --simulator verilator")
+    for name in long:
+        print(f"{name} is too long for icarus and left to verilator", file=sys.stderr)
+    return _run(arguments, work)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ def digits_sets(tables: Tables, seed: int = 0, images: int = 128, epochs: int = 
     source = {"network": "digits", "seed": seed, "accuracy": digits.accuracy(model, test)}
     digits.quantise_weights(model)
     lowered = quantise_sites(model, training.images[:CALIBRATION_IMAGES], tables)
-    source["accuracy_integer"] = digits.accuracy(model, test)
+    source["accuracy_quantised"] = digits.accuracy(model, test)
     codes = record(
         model, [name for name, module in model.named_modules() if isinstance(module, Site)], test.images[:images]
     )

@@ -18,13 +18,16 @@ from sim.requant_vectors import requant_set
 from sim.row_suites import fitted_row_suite, row_suite
 from sim.vectors import UNITS, VectorSet
 
-# name, tables, entries, the unit: 200 tables, and every stage count, storage, sign and output among them
+# name, tables, entries, the unit: 200 tables; every depth of a unit for codes, both outputs, all four pairs of signs
+# and, with `_hard_wired`, every storage are among them
 EIGHT_BIT: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
-    ("int8-8", 60, 8, {}),
+    ("int8-8", 50, 8, {}),
     ("int8-16-acc", 40, 16, {"output": "acc", "stages": 2}),
-    ("int8-5-unsigned", 40, 5, {"in_signed": False, "out_signed": False, "storage": "latches", "stages": 1}),
-    ("int8-64", 30, 64, {"stages": 6}),
-    ("int8-2", 30, 2, {"stages": 4}),
+    ("int8-5-unsigned", 30, 5, {"in_signed": False, "out_signed": False, "storage": "latches", "stages": 1}),
+    ("int8-64", 20, 64, {"stages": 6}),
+    ("int8-2", 20, 2, {"stages": 4}),
+    ("int8-8-to-unsigned", 20, 8, {"out_signed": False, "stages": 5}),
+    ("int8-12-from-unsigned", 20, 12, {"in_signed": False, "stages": 2}),
 )
 OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int4-8", 8, {"in_bits": 4, "coef_bits": 4, "out_bits": 4}),

@@ -24,7 +24,7 @@ def sets() -> dict[str, VectorSet]:
 def test_the_network_is_right_in_floating_point_and_with_every_site_in_integers(sets):
     source = sets["digits-block0-gelu"].source
     assert source["accuracy"] > 0.9  # a guess is right once in ten
-    assert source["accuracy_integer"] > 0.85
+    assert source["accuracy_quantised"] > 0.85
 
 
 def test_every_site_of_both_blocks_gives_real_codes(sets):

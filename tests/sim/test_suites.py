@@ -7,7 +7,10 @@ import pytest
 
 import ga_search.cli
 from sim import regress, runner, simulators
+from sim.normaliser_vectors import config_of
+from sim.pwl_vectors import random_set
 from sim.reference import InputError
+from sim.reference.arithmetic import code_range
 from sim.suites import EIGHT_BIT, OTHER_WIDTHS, fitted_suite, random_suite
 from sim.vectors import UNITS
 from tests.sim.tables import FUNCTIONS, chord_table
@@ -47,7 +50,11 @@ def test_a_flipped_bit_of_a_normaliser_s_table_is_found():
     wrong = dataclasses.replace(vectors, arrays={**vectors.arrays, "intercepts": intercepts})
     outcome = runner.run_bulk(wrong, "icarus")
     assert outcome.mismatches and outcome.first is not None
-    assert set(outcome.first["got"]) == {"acc", "exponent"} and outcome.first["got"] != outcome.first["expected"]
+    first = outcome.first
+    assert set(first["got"]) == {"acc", "exponent"} and first["got"] != first["expected"]
+    code, _ = config_of(vectors.configuration).reference.normalise(np.array([first["input"]]))
+    assert first["code"] == code[0]
+    assert first["segment"] == np.searchsorted(vectors.arrays["thresholds"][0], code[0], side="right")
 
 
 def test_the_quick_suite_has_every_unit_output_sign_storage_and_several_stage_counts():
@@ -69,6 +76,22 @@ def test_the_full_suite_has_two_hundred_tables_at_every_code_and_a_hundred_thous
     for name, _, _ in OTHER_WIDTHS:
         assert sets[f"random-{name}"].size >= 100_000
     assert sets["random-hard-wired"].configuration["storage"] == "constants"
+    eight = [sets[f"random-{name}"].configuration for name, *_ in EIGHT_BIT]
+    assert {c.get("stages", 3) for c in eight if c["output"] == "code"} == set(range(1, 7))
+    assert {(c["in_signed"], c["out_signed"]) for c in eight} == {(a, b) for a in (True, False) for b in (True, False)}
+    assert {c.get("storage", "flops") for c in eight} == {"flops", "latches"}
+    assert {c["output"] for c in eight} == {"code", "acc"}
+
+
+@pytest.mark.parametrize("name", ["int8-8-to-unsigned", "int8-12-from-unsigned"])
+def test_units_of_mixed_signs_equal_the_specification(name):
+    _, _, entries, fields = next(row for row in EIGHT_BIT if row[0] == name)
+    vectors = random_set(name, 1, 2, entries, **fields)
+    expected = vectors.arrays["expected"]
+    low, high = code_range(8, fields.get("out_signed", True))
+    assert (expected.min(), expected.max()) == (low, high) and len(np.unique(expected)) > 100
+    outcome = runner.run_bulk(vectors, "icarus")
+    assert outcome.passed and outcome.vectors == vectors.size == 2 * 8 * 256
 
 
 def test_the_full_normaliser_sets_have_every_16_bit_input_and_the_requantiser_a_hundred_thousand():
