@@ -5,15 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from rtl.array.element_stream import ElementConfig
-from rtl.floating.mac import MacConfig
 from sim.array.suite import array_suite
-from sim.element_vectors import random_element_set
 from sim.floating_vectors import float_suite
 from sim.normaliser_vectors import every_input, normaliser_set, top_scale
 from sim.pwl_vectors import fitted_set, random_set, random_table
 from sim.reference import InputError, Normaliser, PwlTable
-from sim.reference.floating import FP16, FP32
 from sim.requant_vectors import requant_set
 from sim.row_suites import fitted_row_suite, row_suite
 from sim.vectors import UNITS, VectorSet
@@ -39,11 +35,6 @@ OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int32-4-deep", 4, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 8}),
     ("mixed-13", 13, {"in_bits": 8, "coef_bits": 12, "out_bits": 16, "stages": 5}),
 )
-ELEMENTS = (
-    ("int8", ElementConfig(16, 8, 8)),
-    ("int4", ElementConfig(64, 4, 4)),
-    ("fp16", ElementConfig(mac=MacConfig(FP16, FP32, 5))),
-)
 QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8", "int32-8-acc")
 
 
@@ -59,10 +50,6 @@ def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UN
         if not quick:
             wide = {"in_bits": 40, "out_bits": 16, "out_signed": False, "max_shift": 30, "stages": 4}
             sets.append(requant_set("random-requant-wide", seed + 1, 100_000, **wide))
-    if "element" in units:
-        sets += [
-            random_element_set(f"random-element-{name}", seed, 2_000 if quick else 50_000, c) for name, c in ELEMENTS
-        ]
     if "array" in units:
         sets += array_suite(seed, quick)
     return sets + row_suite(seed, quick, units) + float_suite(seed, quick, units)
