@@ -33,7 +33,19 @@ EXAMPLE = (
 """
     + network.EXAMPLES
 )
-COLUMNS = ("unit", "set", "simulator", "bench", "vectors", "rows", "mismatches", "cycles", "vectors_per_second", "seed")
+COLUMNS = (
+    "unit",
+    "set",
+    "simulator",
+    "bench",
+    "vectors",
+    "of",
+    "rows",
+    "mismatches",
+    "cycles",
+    "vectors_per_second",
+    "seed",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,10 +173,16 @@ def _regress(arguments: argparse.Namespace) -> int:
         sets = load_folder(arguments.source, units)
     else:
         sets = random_suite(arguments.seed, arguments.quick, units)
-    for vectors in sets:
-        if "icarus" in arguments.simulator and regress.too_long_for_icarus(vectors):
-            print(f"{vectors.name} is too long for icarus and left to verilator", file=sys.stderr)
-    return _run(arguments, regress.jobs(sets, arguments.simulator, arguments.quick))
+    long = [
+        vectors.name for vectors in sets if "icarus" in arguments.simulator and regress.too_long_for_icarus(vectors)
+    ]
+    work = regress.jobs(sets, arguments.simulator, arguments.quick)
+    if not work:
+        verb = "is" if len(long) == 1 else "are"
+        raise InputError(f"nothing to run: {', '.join(long)} {verb} too long for icarus, add --simulator verilator")
+    for name in long:
+        print(f"{name} is too long for icarus and left to verilator", file=sys.stderr)
+    return _run(arguments, work)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -15,13 +15,15 @@ from sim.vectors import VectorSet
 
 Benches = dict[str, Callable[[], runner.Outcome]]
 STALLED = 20_000  # vectors at most in the stalled bench; the flowing one has compared them all
-# vectors at most in Icarus, which takes a millisecond for a floating-point sum; Verilator compares them all
+# about so many vectors of a set in Icarus, which takes a millisecond for a floating-point sum, spread over all of the
+# set's loads; Verilator compares them all
 IN_ICARUS = {
     **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), 100_000),
     "fp-mac": 20_000,
     "fp-pwl": 5_000,
-    **dict.fromkeys(("softmax", "layernorm", "rmsnorm"), 60_000),  # elements, about a minute for a unit's sets
+    **dict.fromkeys(("softmax", "layernorm", "rmsnorm"), 60_000),  # elements, half a minute
 }
+SHORT_ROW = 4  # sets whose rows are no longer on average are for Icarus in full: 100,000 rows a minute
 ICARUS_STEPS = 200_000  # an array's cycles times its elements, ten seconds; a longer layer is left to Verilator
 
 
@@ -29,19 +31,22 @@ ICARUS_STEPS = 200_000  # an array's cycles times its elements, ten seconds; a l
 class Job:
     """One set in one simulator. `protocol` adds the bench on the unit's own ports, which needs a build of its own.
 
-    `unit` is the Verilog to check where it is not to be emitted for the set.
+    `unit` is the Verilog to check where it is not to be emitted for the set. `whole` is the size of the set of which
+    `vectors` are a part, None where they are all of it.
     """
 
     vectors: VectorSet
     simulator: str
     protocol: bool
     unit: Device | None = None
+    whole: int | None = None
 
 
 def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[Job]:
     """Every set in every simulator; the protocol once for each configuration, when `quick` once for each unit.
 
-    Icarus gets a part of the slowest units' sets, and none of an array's layer that `too_long_for_icarus`.
+    Icarus gets a part of the slowest units' sets (`for_icarus`), and none of an array's layer that
+    `too_long_for_icarus`.
     """
     for name in names:
         simulators.version(name)  # a missing one is said before anything is run
@@ -52,14 +57,22 @@ def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[J
         for name in names:
             if name == "icarus" and too_long_for_icarus(vectors):
                 continue
-            most = IN_ICARUS.get(vectors.unit) if name == "icarus" else None
-            result.append(Job(vectors if most is None else vectors.head(most), name, key not in seen))
+            part = for_icarus(vectors) if name == "icarus" else vectors
+            result.append(Job(part, name, key not in seen, whole=vectors.size))
         seen.add(key)
     return result
 
 
+def for_icarus(vectors: VectorSet) -> VectorSet:
+    """The set, or of a slow unit's a part from all over it, about as large as `IN_ICARUS`."""
+    most = IN_ICARUS.get(vectors.unit)
+    if most is None or (vectors.in_rows and vectors.size <= SHORT_ROW * vectors.arrays["inputs.last"].sum()):
+        return vectors
+    return vectors.spread(most)
+
+
 def too_long_for_icarus(vectors: VectorSet) -> bool:
-    """Whether a set is a layer on an array that would keep it busy for more than a minute."""
+    """Whether a set is a layer on an array that would keep it busy for more than some ten seconds."""
     if not isinstance(vectors, ArraySet):
         return False
     return vectors.cycles * vectors.config.rows * vectors.config.columns > ICARUS_STEPS
@@ -141,6 +154,7 @@ def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, 
         "simulator": job.simulator,
         "bench": bench,
         "vectors": outcome.vectors,
+        "of": job.vectors.size if job.whole is None else job.whole,
         "rows": _rows(job.vectors, outcome.vectors) if bench != "protocol" else None,
         "mismatches": outcome.mismatches,
         "cycles": outcome.cycles,

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -213,16 +213,25 @@ class VectorSet:
 
     def sample(self, loads: int, limit: int) -> "VectorSet":
         """The vectors that `sampled` chooses."""
-        chosen = self.sampled(loads, limit)
-        return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
+        return self._of(self.sampled(loads, limit))
 
     def sampled(self, loads: int, limit: int) -> list[np.ndarray]:
         """The places of about `limit` vectors of each of the first loads, evenly over it; whole rows, where there are
         rows."""
+        return self._every([max(1, count // limit) for count in self.counts[:loads].tolist()])
+
+    def spread(self, limit: int) -> "VectorSet":
+        """About `limit` vectors at most, evenly over all loads; whole rows, where there are rows."""
+        return self._of(self._every([-(-self.size // limit)] * len(self.counts)))
+
+    def _of(self, chosen: Sequence[np.ndarray]) -> "VectorSet":
+        return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
+
+    def _every(self, steps: Sequence[int]) -> list[np.ndarray]:
+        """For each load the places of one vector in `steps`, or one row in so many; the first one always."""
         chosen = []
-        for load, count in enumerate(self.counts[:loads].tolist()):
-            first = int(self.counts[:load].sum())
-            step = max(1, count // limit)
+        for load, step in enumerate(steps):
+            first, count = int(self.counts[:load].sum()), int(self.counts[load])
             place = np.arange(count)
             if self.in_rows:
                 last = self.arrays["inputs.last"][first : first + count]

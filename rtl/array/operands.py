@@ -10,8 +10,8 @@ tiles, M the tokens, G the groups):
 
 Weights, in a tile's rows without an input, are the zero point; all else in lanes beyond K or N is 0.
 
-The results come in the order n * M + m, which is the image `a` of a following layer where R = C and its groups, if it
-has any, are multiples of R.
+The results come in the order n * M + m. That is the image `a` of a following layer on an array with as many rows as
+this one has columns and activations as wide as its codes, where that layer's groups, if it has any, are multiples of R.
 """
 
 from collections.abc import Sequence
@@ -84,8 +84,12 @@ class Operands(NamedTuple):
 
 
 def images(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> Operands:
-    """The images of `layer` and the activations (M, K)."""
+    """The images of `layer` and the activations (M, K).
+
+    Raises `InputError` where the array would not compute the layer exactly, and where activations are no codes of it.
+    """
     check_fit(config, layer)
+    activations = layer.check_activations(activations)
     columns = config.schedule.output_tiles(layer.outputs) * config.columns
     tiles = config.schedule.input_tiles(layer.inputs)
     n = layer.outputs

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from rtl.array.config import ArrayConfig
-from rtl.array.operands import results
+from rtl.array.operands import job, results
 from rtl.pwl import PwlConfig
 from sim.reference import InputError, LoweredTable
-from sim.reference.gemm import GroupedLinear
+from sim.reference.gemm import GroupedLinear, group_borders
+from sim.reference.pwl import require_range
 from sim.vectors import TABLE_LISTS, VectorSet
 
 OPERANDS = ("stream", "memory")
 LAYER_ARRAYS = ("weights", "bias", "multiplier", "shift", "zero_points", "group_multipliers")
-_PER_TABLE = (*TABLE_LISTS, "intercept_shift", "output_shift")
+SHIFTS = ("intercept_shift", "output_shift")
+_PER_TABLE = (*TABLE_LISTS, *SHIFTS)
 
 
 @dataclass(frozen=True)
@@ -24,22 +26,66 @@ class ArraySet(VectorSet):
     """One layer on one array.
 
     `arrays`, all int64: those of `sim.reference.gemm.GroupedLinear` under their names, `zero_point` (1,), `inputs`
-    (M, K) and `expected` (M, N), and where the array ends in a piecewise-linear unit the table's lists and shifts.
+    (M, K) and `expected` (M, N), `zero_points` exactly where weights are unsigned and `group_multipliers` exactly where
+    the array has them; and where it ends in a piecewise-linear unit, with codes, the table's lists and shifts.
     `configuration` holds the fields of `rtl.array.config.ArrayConfig`, `pwl` those of its unit or None, and `operands`
     whether they come over streams or from memories.
     """
 
     def _check_rows(self) -> None:
+        """The arrays are exactly those that the array and the layer have, in their shapes; the job fits the array."""
         if self.configuration.get("operands") not in OPERANDS:
             raise InputError(f"operands must be one of stream, memory, not {self.configuration.get('operands')!r}")
-        for key in ("weights", "bias", "multiplier", "shift", "zero_point", "inputs", "expected"):
+        for key in ("inputs", "expected", "weights"):  # what the other shapes follow from
             if key not in self.arrays:
                 raise InputError(f"missing array {key!r}")
-        shape = (len(self.arrays["inputs"]), self.layer.outputs)
-        if self.arrays["expected"].shape != shape:
-            raise InputError(f"expected must have shape {list(shape)}, not {list(self.arrays['expected'].shape)}")
-        if (self.config.pwl is None) != (self.table is None):
-            raise InputError("a table must be there exactly where the array has a piecewise-linear unit")
+            if key not in self.widths:
+                raise InputError(f"{key} must have a width")
+            if self.arrays[key].ndim != 2 or not self.arrays[key].size:
+                raise InputError(f"{key} must be a matrix that is not empty, not {list(self.arrays[key].shape)}")
+        shapes = self._shapes()
+        for key in self.arrays:
+            if key not in shapes:
+                raise InputError(f"unknown array {key!r}")
+        for key, shape in shapes.items():
+            if key not in self.arrays:
+                raise InputError(f"missing array {key!r}")
+            if self.arrays[key].shape != shape:
+                raise InputError(f"{key} must have shape {list(shape)}, not {list(self.arrays[key].shape)}")
+        job(self.config, self.layer, len(self.arrays["inputs"]))
+        self.layer.check_activations(self.arrays["inputs"])
+        out = self.config.requant.out_shape
+        if self.config.pwl is not None and self.table is not None:
+            if self.config.pwl.output != "code":
+                raise InputError(f"output of pwl must be code, not {self.config.pwl.output}")
+            for name in SHIFTS:
+                require_range(name, getattr(self.table, name), 0, self.config.pwl.largest(name))
+            self.config.pwl.check_fit(self.table)
+            out = self.config.pwl.out_shape
+        if self.widths["expected"] != (out.width, out.signed):
+            raise InputError(f"expected must have the width {(out.width, out.signed)}, not {self.widths['expected']}")
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each array that the set must have."""
+        n, k = self.arrays["weights"].shape
+        tokens = len(self.arrays["inputs"])
+        groups = (n, len(group_borders(k, self.config.group)))
+        shapes: dict[str, tuple[int, ...]] = {
+            "weights": (n, k),
+            "inputs": (tokens, k),
+            "expected": (tokens, n),
+            **dict.fromkeys(("bias", "multiplier", "shift"), (n,)),
+            "zero_point": (1,),
+        }
+        if not self.config.weight_signed:
+            shapes["zero_points"] = groups
+        if self.config.group_multiplier_bits:
+            shapes["group_multipliers"] = groups
+        if self.config.pwl is not None:
+            entries = self.config.pwl.entries
+            shapes |= {"thresholds": (entries - 1,), **dict.fromkeys(("slopes", "intercepts"), (entries,))}
+            shapes |= dict.fromkeys(SHIFTS, (1,))
+        return shapes
 
     @cached_property
     def config(self) -> ArrayConfig:
@@ -67,7 +113,7 @@ class ArraySet(VectorSet):
     def table(self) -> LoweredTable | None:
         """The table of the unit at the array's end."""
         pwl = self.config.pwl
-        if pwl is None or "slopes" not in self.arrays:
+        if pwl is None:
             return None
         names = ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
         return LoweredTable(
@@ -130,9 +176,20 @@ def array_set(
     table: LoweredTable | None = None,
     operands: str = "stream",
 ) -> ArraySet:
-    """The set of `layer` on the array, with the outputs that the specification gives."""
+    """The set of `layer` on the array, with the outputs that the specification gives.
+
+    Raises `InputError` where the array would not compute the layer exactly.
+    """
+    job(config, layer, len(inputs))
     expected = layer.output(inputs)
     arrays = {key: getattr(layer, key) for key in LAYER_ARRAYS if getattr(layer, key) is not None}
+    groups = (layer.outputs, len(group_borders(layer.inputs, layer.group)))
+    if not config.weight_signed:
+        arrays.setdefault("zero_points", np.zeros(groups))
+    if config.group_multiplier_bits:
+        arrays.setdefault("group_multipliers", np.ones(groups))
+    else:
+        arrays.pop("group_multipliers", None)  # an array without m_g takes only such that are all 1
     arrays |= {"zero_point": np.array([layer.zero_point]), "inputs": inputs}
     if table is not None:
         expected = table.output(expected)

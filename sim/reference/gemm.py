@@ -68,9 +68,11 @@ def group_borders(inputs: int, group: int | None) -> list[Range]:
     return [(first, min(first + size, inputs)) for first in range(0, inputs, size)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroupedLinear:
     """A linear layer of N outputs and K inputs in integers, in G groups; checked on construction.
+
+    Arrays may have any integer type and are kept as int64. Two layers are equal only where they are the same object.
 
     Shapes: `weights` (N, K); `zero_points` and `group_multipliers` (N, G), None where every z_g is 0 and every m_g 1;
     `bias`, in units of A, `multiplier` (m_c, 16 bits) and `shift` (k_c, 0..47) (N,). `group` is the group size, None
@@ -94,12 +96,14 @@ class GroupedLinear:
     out_signed: bool = True
 
     def __post_init__(self) -> None:
-        if self.weight_bits not in WEIGHT_BITS:
-            raise InputError(f"weight_bits must be one of 2, 3, 4, 8, not {self.weight_bits}")
-        if self.activation_bits not in ACTIVATION_BITS:
-            raise InputError(f"activation_bits must be 4 or 8, not {self.activation_bits}")
+        if type(self.weight_bits) is not int or self.weight_bits not in WEIGHT_BITS:
+            raise InputError(f"weight_bits must be one of 2, 3, 4, 8, not {self.weight_bits!r}")
+        if type(self.activation_bits) is not int or self.activation_bits not in ACTIVATION_BITS:
+            raise InputError(f"activation_bits must be 4 or 8, not {self.activation_bits!r}")
         if self.group is not None:
             require_range("group", self.group, 1, 1 << 16)
+        if not isinstance(self.weights, np.ndarray):
+            raise InputError(f"weights must be an array, not {type(self.weights).__name__}")
         if self.weights.ndim != 2 or not self.weights.size:
             raise InputError(f"weights must be (outputs, inputs), not {list(self.weights.shape)}")
         if self.weight_signed and self.zero_points is not None:
@@ -114,8 +118,8 @@ class GroupedLinear:
             "group_multipliers": ((n, groups), (0, (1 << GROUP_MULTIPLIER_BITS) - 1)),
         }
         for name, (shape, bounds) in limits.items():
-            if getattr(self, name) is not None:
-                _check(name, getattr(self, name), shape, bounds)
+            if name not in ("zero_points", "group_multipliers") or getattr(self, name) is not None:
+                object.__setattr__(self, name, _checked(name, getattr(self, name), shape, bounds))
         require_range("zero_point", self.zero_point, *code_range(self.out_bits, self.out_signed))
         if signed_bits(self.bound) > INT64_SAFE_BITS:
             raise InputError(f"A must fit {INT64_SAFE_BITS} bits, but can reach {max(self.bound, key=abs)}")
@@ -134,18 +138,25 @@ class GroupedLinear:
     def bound(self) -> Range:
         """The smallest and the largest A that these weights can give for any activations of `activation_bits`."""
         low_code, high_code = code_range(self.activation_bits, True)
-        terms = (self.weights.astype(np.int64) - self._per_input(self.zero_points, 0)) * self._per_input(
+        terms = (self.weights - self._per_input(self.zero_points, 0)) * self._per_input(
             self.group_multipliers, 1
-        )  # at most 24 bits each
+        )  # at most 25 bits each, sign included
         positive, negative = (part.sum(1).astype(object) for part in (np.maximum(terms, 0), np.minimum(terms, 0)))
         low = positive * low_code + negative * high_code + self.bias.astype(object)
         high = positive * high_code + negative * low_code + self.bias.astype(object)
         return int(low.min()), int(high.max())
 
+    def check_activations(self, activations: np.ndarray) -> np.ndarray:
+        """The activations as int64. Raises `InputError` where they are no (M, K) signed codes of `activation_bits`."""
+        if not isinstance(activations, np.ndarray) or activations.ndim != 2:
+            what = list(activations.shape) if isinstance(activations, np.ndarray) else type(activations).__name__
+            raise InputError(f"activations must be an array of (tokens, {self.inputs}), not {what}")
+        shape = (len(activations), self.inputs)
+        return _checked("activations", activations, shape, code_range(self.activation_bits, True))
+
     def accumulate(self, activations: np.ndarray) -> np.ndarray:
         """A (M, N), int64, for the activations (M, K), signed codes of `activation_bits`."""
-        _check("activations", activations, (len(activations), self.inputs), code_range(self.activation_bits, True))
-        a, w = activations.astype(np.int64), self.weights.astype(np.int64)
+        a, w = self.check_activations(activations), self.weights
         total = np.zeros((len(a), self.outputs), dtype=np.int64) + self.bias
         for g, (first, end) in enumerate(group_borders(self.inputs, self.group)):
             psum = a[:, first:end] @ w[:, first:end].T
@@ -164,10 +175,13 @@ class GroupedLinear:
         if values is None:
             return np.full((1, 1), otherwise, dtype=np.int64)
         sizes = [end - first for first, end in group_borders(self.inputs, self.group)]
-        return np.repeat(values.astype(np.int64), sizes, axis=1)
+        return np.repeat(values, sizes, axis=1)
 
 
-def _check(name: str, values: np.ndarray, shape: tuple[int, ...], bounds: Range) -> None:
+def _checked(name: str, values: np.ndarray, shape: tuple[int, ...], bounds: Range) -> np.ndarray:
+    """The values as int64, in which sums are exact whatever type they came in."""
+    if not isinstance(values, np.ndarray):
+        raise InputError(f"{name} must be an array, not {type(values).__name__}")
     if values.dtype.kind not in "iu":
         raise InputError(f"{name} must be integers, not {values.dtype}")
     if values.shape != shape:
@@ -175,3 +189,4 @@ def _check(name: str, values: np.ndarray, shape: tuple[int, ...], bounds: Range)
     if values.size:
         require_range(name, int(values.min()), *bounds)
         require_range(name, int(values.max()), *bounds)
+    return values.astype(np.int64, copy=False)

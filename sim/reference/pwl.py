@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ WIDTH_RANGE = (4, 32)
 
 
 def require_range(name: str, value: int, low: int, high: int) -> None:
-    """Raise `InputError` unless low <= value <= high."""
+    """Raise `InputError` unless value is an integer, and low <= value <= high."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise InputError(f"{name} must be an integer in {low}..{high}, not {value!r}")
     if not low <= value <= high:
         raise InputError(f"{name} must be in {low}..{high}, not {value}")
 

@@ -24,8 +24,9 @@ def requantise(
     happens once, before the zero point is added; saturation comes last.
 
     Raises:
-        InputError: a multiplier, shift or zero point outside its range.
+        InputError: a multiplier, shift or zero point outside its range; values that are no integers.
     """
+    _require_integers("values", np.asarray(values))
     _require_all("multiplier", multiplier, 0, (1 << MULTIPLIER_BITS) - 1)
     _require_all("shift", shift, 0, MAX_SHIFT)
     require_range("zero_point", zero_point, *code_range(out_bits, out_signed))
@@ -44,7 +45,14 @@ def requantise(
 
 def _require_all(name: str, values: np.ndarray | int, low: int, high: int) -> None:
     array = np.asarray(values)
-    if array.dtype.kind not in "iuO":
-        raise InputError(f"{name} must be integers, not {array.dtype}")
+    _require_integers(name, array)
     for value in (array.min(), array.max()) if array.size else ():
         require_range(name, int(value), low, high)
+
+
+def _require_integers(name: str, array: np.ndarray) -> None:
+    integers = array.dtype.kind in "iu" or (
+        array.dtype.kind == "O" and all(isinstance(value, int | np.integer) for value in array.flat)
+    )
+    if not integers:
+        raise InputError(f"{name} must be integers, not {array.dtype}")

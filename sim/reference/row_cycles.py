@@ -1,14 +1,15 @@
 """The cycle formula of the units for rows: softmax, LayerNorm, RMSNorm.
 
 A row goes through a memory once in each pass (softmax has two, the norms one), and leaves it when its last element has
-come in. Rows follow one another without a gap, whatever their lengths, so E elements in any rows of at most M take
+come in. Rows follow one another without a gap, so E elements in rows of at most M take
 
     E + passes * M + latency
 
 cycles from the first element's being taken to the last result's, both included, where nothing stalls and no row waits
-for another to leave: the unit holds parts of at most `rows` rows. That limit is felt only where rows are so short that
-more of them would fit on the way: `RowSchedule.unlimited` gives the length from which it is not. A stalled cycle adds
-one.
+at the input. A row waits while `rows` of them are inside. Rows of one length never do from `RowSchedule.unlimited` on;
+of mixed lengths they do where short ones queue behind a long one, and `RowSchedule.cycles` has the exact number: with
+lengths drawn evenly from 1..128, softmax takes 11.5 % more cycles than elements with 4 rows inside and 0.3 % with 8,
+the norms 0.9 % and 0.1 %. A stalled cycle adds one.
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ from sim.vectors import VectorSet, load_folder
 from tests.sim.tables import FUNCTIONS, chord_table
 
 ROW = {
-    "unit", "set", "configuration", "simulator", "bench", "vectors", "rows", "mismatches", "cycles",
+    "unit", "set", "configuration", "simulator", "bench", "vectors", "of", "rows", "mismatches", "cycles",
     "vectors_per_second", "seed", "first", "problem",
 }  # fmt: skip
 
@@ -34,7 +34,7 @@ def test_regress_gives_a_row_for_each_bench_and_exits_0(small, tmp_path, capsys)
     rows = json.loads(capsys.readouterr().out)
     assert [row["bench"] for row in rows] == ["flow", "stall", "protocol"]
     assert all(set(row) == ROW and row["seed"] == 5 and row["simulator"] == "icarus" for row in rows)
-    assert [row["vectors"] for row in rows[:2]] == [small.size] * 2
+    assert [(row["vectors"], row["of"]) for row in rows[:2]] == [(small.size, small.size)] * 2
     assert all(row["mismatches"] == 0 and row["cycles"] > 0 and row["vectors_per_second"] > 0 for row in rows)
     assert rows[0]["configuration"] == {**small.configuration}
 

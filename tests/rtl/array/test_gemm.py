@@ -155,6 +155,22 @@ def test_what_padding_rows_are_given_as_activations_does_not_matter():
     assert wrong(config, work, feeding=feeding) == 0
 
 
+def test_activations_that_are_no_codes_of_the_layer_are_refused_and_never_wrapped():
+    config = ArrayConfig(2, 2, group_multiplier_bits=0, max_inputs=8, depth=4)
+    layer, activations = random_work(np.random.default_rng(0), config, (1, 4, 2))
+    for wrong_ones, message in (
+        (np.full((1, 4), 200), r"activations must be in -128\.\.127, not 200"),
+        (np.full((1, 4), 1.7), "activations must be integers, not float64"),
+        (np.zeros((1, 3), dtype=int), r"activations must have shape \[1, 4\], not \[1, 3\]"),
+        (np.zeros((1, 7), dtype=int), r"activations must have shape \[1, 4\], not \[1, 7\]"),
+        (np.zeros(4, dtype=int), r"activations must be an array of \(tokens, 4\), not \[4\]"),
+    ):
+        with pytest.raises(InputError, match=message):
+            operands.images(config, layer, wrong_ones)
+    small = operands.images(config, layer, activations.astype(np.int8))
+    assert np.array_equal(small.a, operands.images(config, layer, activations).a)
+
+
 def test_a_layer_that_the_array_cannot_do_exactly_is_refused():
     rng = np.random.default_rng(8)
     config = ArrayConfig(2, 2, group=4, max_inputs=16, group_multiplier_bits=4)

@@ -49,8 +49,20 @@ def test_a_layer_that_is_too_long_for_icarus_is_left_to_verilator_and_said(tmp_p
     monkeypatch.setattr(regress, "ICARUS_STEPS", 100)
     assert [job.simulator for job in regress.jobs([SMALL], ("icarus", "verilator"), False)] == ["verilator"]
     SMALL.save(tmp_path)
-    cli.main(["regress", "--unit", "array", "--from", str(tmp_path), "--simulator", "icarus", "--json"])
-    assert "array-small is too long for icarus and left to verilator" in capsys.readouterr().err
+    command = ["regress", "--unit", "array", "--from", str(tmp_path), "--json", "--simulator"]
+    assert cli.main([*command, "icarus"]) == 2  # a regression that compares nothing has not passed
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.endswith(
+        "nothing to run: array-small is too long for icarus, add --simulator verilator\n"
+    )
+    dataclasses.replace(SMALL, name="array-other").save(tmp_path)
+    assert cli.main([*command, "icarus"]) == 2
+    assert "nothing to run: array-other, array-small are too long for icarus" in capsys.readouterr().err
+    monkeypatch.setattr(regress, "too_long_for_icarus", lambda vectors: vectors.name == "array-other")
+    assert cli.main([*command, "icarus"]) == 0
+    captured = capsys.readouterr()
+    assert {row["set"] for row in json.loads(captured.out)} == {"array-small"}
+    assert "array-other is too long for icarus and left to verilator" in captured.err
 
 
 def test_without_pytorch_the_extra_is_named(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sim.array.sets import ArraySet
+from sim import cli
+from sim.array.sets import ArraySet, array_set
 from sim.array.suite import array_suite
 from sim.reference import InputError
 from sim.vectors import VectorSet, load_folder
@@ -43,6 +44,73 @@ def test_a_set_that_does_not_fit_is_refused():
     ):
         with pytest.raises(InputError, match=message):
             dataclasses.replace(vectors, **changes)
+
+
+PWL = SETS["array-pwl"]  # has every kind of array
+
+
+def broken(fault: str, array: np.ndarray) -> np.ndarray:
+    """The array empty, or transposed; as a row of itself where that changes nothing."""
+    if fault == "empty":
+        return array[:0]
+    return array.T if array.T.shape != array.shape else array[None]
+
+
+@pytest.mark.parametrize("key", PWL.arrays)
+@pytest.mark.parametrize("fault", ["absent", "empty", "transposed"])
+def test_an_array_that_is_absent_empty_or_transposed_is_refused(key, fault):
+    arrays, widths = dict(PWL.arrays), dict(PWL.widths)
+    if fault == "absent":
+        del arrays[key]
+        widths.pop(key, None)
+    else:
+        arrays[key] = broken(fault, arrays[key])
+    with pytest.raises(InputError, match=r"missing array|must have shape|must be a matrix"):
+        dataclasses.replace(PWL, arrays=arrays, widths=widths)
+
+
+def test_what_no_array_or_job_can_be_is_refused():
+    arrays, configuration = dict(PWL.arrays), dict(PWL.configuration)
+    for changes, message in (
+        ({"arrays": {**arrays, "more": np.zeros(3, dtype=int)}}, "unknown array 'more'"),
+        ({"arrays": {**arrays, "inputs": np.tile(arrays["inputs"], 2)}}, r"inputs must have shape \[9, 203\], not"),
+        ({"arrays": {**arrays, "inputs": 2 * arrays["inputs"]}}, r"inputs must be in -128\.\.127"),
+        ({"arrays": {**arrays, "intercept_shift": np.array([-3])}}, r"intercept_shift must be in 0\.\.7, not -3"),
+        ({"arrays": {**arrays, "output_shift": np.array([99])}}, r"output_shift must be in 0\.\.15, not 99"),
+        ({"configuration": {**configuration, "count_bits": 2}}, r"tokens must be in 1\.\.3, not 9"),
+        ({"configuration": {**configuration, "pwl": None}}, "unknown array 'thresholds'"),
+        ({"configuration": {**configuration, "pwl": "x"}}, "configuration: "),
+        ({"configuration": {**configuration, "rows": "5"}}, "rows must be an integer in"),
+        ({"configuration": {**configuration, "pwl": {**configuration["pwl"], "output": "acc"}}}, "output of pwl"),
+        (
+            {"widths": {**PWL.widths, "expected": (9, True)}},
+            r"expected must have the width \(8, True\), not \(9, True\)",
+        ),
+        ({"widths": {"inputs": (8, True), "weights": (4, False)}}, "expected must have a width"),
+    ):
+        with pytest.raises(InputError, match=message):
+            dataclasses.replace(PWL, **changes)
+
+
+def test_a_bad_vector_file_is_one_line_and_exit_2(tmp_path, monkeypatch, capsys):
+    arrays = {key: array for key, array in PWL.arrays.items() if key != "thresholds"}
+    with monkeypatch.context() as patch:
+        patch.setattr(ArraySet, "_check_rows", lambda self: None)
+        dataclasses.replace(PWL, arrays=arrays).save(tmp_path)
+    assert cli.main(["regress", "--from", str(tmp_path), "--simulator", "icarus"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "array-pwl.json: missing array 'thresholds'" in error
+
+
+def test_a_layer_without_zero_points_or_multipliers_is_kept_with_those_that_do_nothing():
+    config = dataclasses.replace(PWL.config, pwl=None, stages=3)
+    layer = dataclasses.replace(PWL.layer, zero_points=None, group_multipliers=None)
+    vectors = array_set("plain", config, layer, PWL.arrays["inputs"], {})
+    assert not vectors.arrays["zero_points"].any() and (vectors.arrays["group_multipliers"] == 1).all()
+    assert np.array_equal(vectors.layer.output(vectors.arrays["inputs"]), vectors.arrays["expected"])
+    ones = dataclasses.replace(layer, bias=np.zeros(7, dtype=int), group_multipliers=np.ones((7, 7), dtype=int))
+    vectors = array_set("ones", dataclasses.replace(config, group_multiplier_bits=0), ones, PWL.arrays["inputs"], {})
+    assert "group_multipliers" not in vectors.arrays
 
 
 def test_the_suite_has_every_width_group_kind_of_edge_and_both_ends():

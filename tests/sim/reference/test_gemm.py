@@ -107,6 +107,14 @@ def test_a_fault_is_named():
         ({"zero_points": np.full((3, 3), 16)}, r"zero_points must be in 0\.\.15, not 16"),
         ({"group_multipliers": np.full((3, 3), 1 << 16)}, r"group_multipliers must be in 0\.\.65535, not 65536"),
         ({"bias": np.zeros(3)}, "bias must be integers, not float64"),
+        ({"bias": 0}, "bias must be an array, not int"),
+        ({"bias": None}, "bias must be an array, not NoneType"),
+        ({"multiplier": [1, 1, 1]}, "multiplier must be an array, not list"),
+        ({"weights": [[1, 2]]}, "weights must be an array, not list"),
+        ({"weight_bits": 4.0}, "weight_bits must be one of 2, 3, 4, 8, not 4.0"),
+        ({"activation_bits": 8.0}, "activation_bits must be 4 or 8, not 8.0"),
+        ({"group": 2.5}, r"group must be an integer in 1\.\.65536, not 2\.5"),
+        ({"group": True}, "group must be an integer in"),
         ({"zero_point": 128}, r"zero_point must be in -128\.\.127, not 128"),
         ({"bias": np.full(3, 1 << 62)}, "A must fit 62 bits, but can reach 4611686"),
     ):
@@ -116,3 +124,23 @@ def test_a_fault_is_named():
         made.accumulate(np.full((1, 10), 128))
     with pytest.raises(InputError, match=r"activations must have shape \[1, 10\], not \[1, 9\]"):
         made.accumulate(np.zeros((1, 9), dtype=np.int64))
+    for value, what in ((np.array(3), r"\[\]"), (np.zeros(10, dtype=int), r"\[10\]"), ([[1]], "list")):
+        with pytest.raises(InputError, match=rf"activations must be an array of \(tokens, 10\), not {what}"):
+            made.accumulate(value)  # pyright: ignore[reportArgumentType]
+    assert made.output(np.zeros((0, 10), dtype=int)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", [np.uint64, np.int32, np.uint32])
+def test_arrays_of_any_integer_type_are_exact(kind):
+    made = layer(np.random.default_rng(2), 3, 10, 4, weight_bits=4, weight_signed=False)
+    names = ("weights", "multiplier", "shift", "zero_points", "group_multipliers")
+    changes = {name: getattr(made, name).astype(kind) for name in names}
+    large = (1 << 60) + 1 if kind is np.uint64 else (1 << 31) - 1  # 2**60 + 1 is no float
+    bias = np.full(3, large, dtype=kind)
+    again = dataclasses.replace(made, bias=bias, **changes)
+    assert all(getattr(again, name).dtype == np.int64 for name in ("bias", *names))
+    a = np.random.default_rng(3).integers(-128, 128, (2, 10))
+    assert again.accumulate(a).dtype == np.int64
+    assert np.array_equal(again.accumulate(a) - large, made.accumulate(a) - made.bias)
+    assert again.bound == dataclasses.replace(made, bias=np.full(3, large)).bound
+    assert again != dataclasses.replace(again)  # and no error of arrays' truth

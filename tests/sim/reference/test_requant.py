@@ -60,3 +60,12 @@ def test_an_argument_out_of_range_is_named(arguments, message):
 def test_the_definition_check_can_fail(monkeypatch):
     monkeypatch.setattr(requant_module, "round_half_up", lambda values, shift: values >> shift)
     assert requantise(np.array([3]), 1, 1).tolist() != [definition(3, 1, 1, 0, 8, True)]
+
+
+def test_values_that_are_no_integers_are_refused():
+    for values in (np.array([2.9]), 2.9, np.array([2, 2.5], dtype=object)):
+        with pytest.raises(InputError, match=r"values must be integers, not (float64|object)"):
+            requantise(values, 1, 0)
+    large = np.array([(1 << 60) + 1], dtype=np.uint64)
+    assert requantise(large, 1, 30, 0, 32).tolist() == [1 << 30]
+    assert requantise(large.astype(object) << 70, 1, 0).tolist() == [127]

@@ -1,5 +1,6 @@
 """The cycle formula: closed where rows are not limited, the recursion everywhere."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,17 @@ def test_rows_of_one_length_are_unlimited_exactly_from_the_stated_length_on(sche
         assert limited == (schedule.unlimited is None or length < schedule.unlimited)
     else:
         assert not limited
+
+
+def test_more_rows_inside_keep_short_rows_from_waiting_behind_long_ones():
+    lengths = np.random.default_rng(0).integers(1, 129, 2000).tolist()
+
+    def lost(delays, ways, rows):
+        return round(RowSchedule(delays, ways, rows).cycles(lengths) / sum(lengths) - 1, 3)
+
+    softmax, norm = ((2, 7), (5, 3)), ((9,), (6,))  # at their default depths
+    assert [lost(*softmax, rows) for rows in (4, 8)] == [0.115, 0.003]
+    assert [lost(*norm, rows) for rows in (4, 8)] == [0.009, 0.001]
 
 
 def test_a_row_alone():
