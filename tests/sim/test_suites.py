@@ -7,7 +7,8 @@ import pytest
 
 import ga_search.cli
 from sim import regress, runner, simulators
-from sim.reference import InputError
+from sim.reference import InputError, floating
+from sim.reference.floating import FORMATS
 from sim.suites import EIGHT_BIT, OTHER_WIDTHS, fitted_suite, random_suite
 from sim.vectors import UNITS
 from tests.sim.tables import FUNCTIONS, chord_table
@@ -108,6 +109,23 @@ def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a
         fitted_suite(tmp_path)
     with pytest.raises(InputError, match="must hold table files, but there are none"):
         fitted_suite(tmp_path / "none")
+
+
+def test_a_folder_of_tables_gives_the_floating_point_unit_every_code_of_every_scale_as_a_number(tmp_path):
+    chord_table("gelu").save(tmp_path / "gelu-8.json")
+    chord_table("rsqrt").save(tmp_path / "rsqrt-8.json")
+    sets = {v.name: v for v in fitted_suite(tmp_path, ("fp-pwl",))}
+    assert set(sets) == {f"fitted-fp-pwl-{n}-{f}-8" for n in FORMATS for f in ("gelu", "rsqrt")}
+    numbers = {code * 2.0**-scale for code in range(-128, 128) for scale in range(8)}
+    for name, vectors in sets.items():
+        number = FORMATS["fp16" if "fp16" in name else "fp32"]
+        with np.errstate(invalid="ignore"):
+            inputs = floating.value(number, vectors.arrays["inputs"])
+        assert numbers <= set(inputs.tolist()) and np.isnan(inputs).any() and np.isinf(inputs).any()
+    for name in FORMATS:
+        vectors = sets[f"fitted-fp-pwl-{name}-gelu-8"]
+        outcome = runner.run_bulk(vectors, "icarus")
+        assert outcome.passed and outcome.vectors == vectors.size, outcome
 
 
 def test_freshly_fitted_tables_pass_at_every_code_and_scale(tmp_path):
