@@ -7,8 +7,9 @@ import pytest
 
 import ga_search.cli
 from sim import regress, runner, simulators
+from sim.floating_vectors import mac_set, random_float_pwl_set
 from sim.reference import InputError, floating
-from sim.reference.floating import FORMATS
+from sim.reference.floating import FORMATS, FP16
 from sim.suites import EIGHT_BIT, OTHER_WIDTHS, fitted_suite, random_suite
 from sim.vectors import UNITS
 from tests.sim.tables import FUNCTIONS, chord_table
@@ -30,6 +31,19 @@ def test_every_quick_set_passes_flowing_and_stalled(name, simulator):
 @pytest.mark.parametrize("unit", ["normaliser", "requant"])
 def test_the_protocol_holds_on_the_other_units(unit):
     vectors = next(v for v in QUICK.values() if v.unit == unit)
+    outcome = runner.run_protocol(vectors, "icarus", seed=4)
+    assert outcome.passed and outcome.vectors > 500, outcome
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        random_float_pwl_set("small-fp-pwl", FP16, 4, tables=2, entries=4, each=100, stages=3),
+        mac_set("small-fp-mac", FP16, FP16, 4, 1_500, stages=3),
+    ],
+    ids=lambda vectors: vectors.unit,
+)
+def test_the_protocol_holds_on_the_floating_point_units(vectors):
     outcome = runner.run_protocol(vectors, "icarus", seed=4)
     assert outcome.passed and outcome.vectors > 500, outcome
 
