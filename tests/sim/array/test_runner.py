@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def around(logic: str, **connected: str) -> Device:
     return dataclasses.replace(UNIT, verilog=text)
 
 
-def problem(unit: Device, **options: int) -> str:
+def problem(unit: Device, **options: Any) -> str:
     """What the bench says of an array that gives the right codes."""
     outcome = run_array(SMALL, "icarus", unit=unit, **options)
     assert not outcome.passed and outcome.problem is not None
