@@ -7,6 +7,7 @@ import pytest
 
 import ga_search.cli
 from sim import regress, runner, simulators
+from sim.devices import device
 from sim.floating_vectors import mac_set, random_float_pwl_set
 from sim.normaliser_vectors import config_of
 from sim.pwl_vectors import random_set
@@ -126,6 +127,16 @@ def test_requantiser_vectors_round_saturate_and_meet_every_corner():
     )
     assert {(-(1 << 31), (1 << 16) - 1, 0), ((1 << 31) - 1, (1 << 16) - 1, 47), (-(1 << 31), 1, 47)} <= operands
     assert {-128, 127, 0} <= set(vectors.arrays["zero_point"].tolist())
+
+
+@pytest.mark.parametrize("value", [[1], None, "7", {}], ids=repr)
+def test_a_parameter_of_another_type_is_one_line(value):
+    for vectors in (v for v in QUICK.values() if v.unit != "array"):
+        key = next(key for key, has in vectors.configuration.items() if type(has) is int)
+        wrong = dataclasses.replace(vectors, configuration={**vectors.configuration, key: value})
+        with pytest.raises(InputError) as error:
+            device(wrong)
+        assert str(error.value).startswith(f"{vectors.name}: ") and "\n" not in str(error.value)
 
 
 def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a_normaliser(tmp_path):
