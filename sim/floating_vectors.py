@@ -25,7 +25,8 @@ def operator_set(name: str, unit: str, number: FloatFormat, seed: int, count: in
     """At least `count` vectors, shuffled, so that any cut of the set has every kind.
 
     Every pair of landmarks, every pair of exponents, ties, the products at both ends of the range, cancellations, and
-    random patterns; for formats of 16 bits or fewer, where `count` is enough, also every pair of 256 corner values.
+    random patterns. For formats of 16 bits or fewer, where `count` is enough for every pair of 256 corner values, those
+    too, and then `count` is that of the random patterns alone.
     """
     rng = np.random.default_rng(seed)
     a, b = _pairs(number, rng, count)
@@ -63,17 +64,19 @@ def mac_set(
 
 
 def _pairs(number: FloatFormat, rng: np.random.Generator, count: int) -> np.ndarray:
+    corners = number.bits <= 16 and count > CORNERS**2
+    beside = [operands.every_pair(operands.corner_values(number, rng, CORNERS))] if corners else []
     pairs = [operands.every_pair(operands.landmarks(number))]
-    if number.bits <= 16 and count > CORNERS**2:
-        pairs.append(operands.every_pair(operands.corner_values(number, rng, CORNERS)))
     pairs += [
         make(number, rng, max(count // 20, 1))
         for make in (operands.near_products, operands.tie_products, operands.tie_sums, operands.cancellations)
     ]
     left = count - sum(part.shape[1] for part in pairs)
-    each = max(left * 3 // 4 // (number.special + 1) ** 2, 0)
-    pairs.append(operands.exponent_pairs(number, rng, each) if each else operands.anything(number, rng, 0))
-    pairs.append(operands.anything(number, rng, max(count - sum(part.shape[1] for part in pairs), 0)))
+    each = left * 3 // 4 // (number.special + 1) ** 2
+    if each > 0:
+        pairs.append(operands.exponent_pairs(number, rng, each))
+    random = count if corners else max(count - sum(part.shape[1] for part in pairs), 0)
+    pairs += [*beside, operands.anything(number, rng, random)]
     return rng.permutation(np.concatenate(pairs, axis=1), axis=1)
 
 
