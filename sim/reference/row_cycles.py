@@ -1,14 +1,14 @@
 """The cycle formula of the units for rows: softmax, LayerNorm, RMSNorm.
 
 A row goes through a memory once in each pass (softmax has two, the norms one), and leaves it when its last element has
-come in. Rows follow one another without a gap, whatever their lengths, so E elements in any rows of at most M take
+come in. The unit holds parts of at most `rows` rows. Where no row has to wait for another to leave, rows follow one
+another without a gap, and E elements in rows of at most M take
 
     E + passes * M + latency
 
-cycles from the first element's being taken to the last result's, both included, where nothing stalls and no row waits
-for another to leave: the unit holds parts of at most `rows` rows. That limit is felt only where rows are so short that
-more of them would fit on the way: `RowSchedule.unlimited` gives the length from which it is not. A stalled cycle adds
-one.
+cycles from the first element's being taken to the last result's, both included, where nothing stalls. That is so for
+rows of one length, at least `RowSchedule.unlimited`; with shorter rows, or short ones behind long ones, it is a lower
+bound, and `RowSchedule.cycles` counts exactly. A stalled cycle adds at most one.
 """
 
 from collections.abc import Sequence

@@ -32,6 +32,12 @@ def test_rows_of_one_length_are_unlimited_exactly_from_the_stated_length_on(sche
         assert not limited
 
 
+def test_short_rows_behind_long_ones_wait_though_neither_would_alone():
+    softmax, lengths = RowSchedule((2, 7), (5, 3), rows=4), [20, 10, 40] * 9
+    assert softmax.unlimited is not None and softmax.unlimited <= 10
+    assert softmax.cycles(lengths) > sum(lengths) + 2 * 40 + softmax.latency
+
+
 def test_a_row_alone():
     schedule = RowSchedule((3, 5), (4, 2), rows=4)
     # in 0..9; leaves the first memory in 12..21, enters the second in 16..25 and leaves it in 30..39, results in 32..41
