@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from rtl.array.gemm import Gemm
 from rtl.array.operands import reading_order
 from sim.array.runner import array_device, run_array
 from sim.array.sets import ArraySet
-from sim.array.suite import array_suite, random_array_set
+from sim.array.suite import GROUPS, SHAPE, array_suite, random_array_set
 from sim.devices import Device
+from sim.reference.gemm import WEIGHT_BITS
 from tests.rtl.array.faults import dropped_carry
 
 SETS = {vectors.name: vectors for vectors in array_suite(seed=1)}
@@ -143,6 +145,19 @@ def test_a_fault_that_shows_only_in_the_second_job_is_found():
     )
     assert run_array(SMALL, "icarus", unit=late).passed
     assert "cycles for 2 jobs, not the formula's" in problem(late, jobs=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("activation_bits, two_pass", [(4, False), (8, False), (8, True)])
+def test_every_width_with_every_group_equals_the_specification(group, activation_bits, two_pass, tmp_path):
+    for bits, signed in product(WEIGHT_BITS, (True, False)):
+        config = ArrayConfig(
+            5, 3, bits, signed, activation_bits, two_pass, group, 8 if group else 0, max_inputs=256, depth=4
+        )
+        vectors = random_array_set("crossed", np.random.default_rng(bits), config, SHAPE, bits)
+        outcome = run_array(vectors, "icarus", tmp_path, jobs=2)
+        assert outcome.passed and outcome.vectors == vectors.size, (config, outcome)
 
 
 def wrong(vectors: ArraySet) -> ArraySet:
