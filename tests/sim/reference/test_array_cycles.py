@@ -1,5 +1,7 @@
 """The closed cycle formula against a count that walks through every cycle, and against SCALE-Sim's formula."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,7 +71,7 @@ def test_512_cubed_keeps_at_least_97_percent_of_the_multipliers_busy_load_and_dr
 
 
 def test_a_schedule_or_a_job_that_cannot_be_is_refused():
-    good = {"rows": 4, "columns": 4, "depth": 8, "group": None, "latency": 12}
+    good: dict[str, Any] = {"rows": 4, "columns": 4, "depth": 8, "group": None, "latency": 12}
     for change in ({"rows": 0}, {"columns": -1}, {"depth": 0}, {"group": 0}, {"latency": 0}, {"rows": 2.5}):
         with pytest.raises(InputError, match=f"{next(iter(change))} must be "):
             Schedule(**(good | change))
