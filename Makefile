@@ -1,7 +1,7 @@
 # make run    set up and run the main job          make venv   prepare .venv only
 # make test   the same set-up, then every test     make lint   formatter, linter, types
 # make bench  speed and error of each method       make test-slow  the long tests
-# make formal  the proofs of the hardware, and the faults of a netlist that its vectors find
+# make formal  the proofs of the hardware, and how many faults of a netlist a random stimulus finds
 # make regress  every unit on the full counts of vectors in Verilator, on all or a stated part in Icarus
 # make evaluate  a sentence encoder in integers against floating point
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from cost_model.components import (
-    Accumulators,
     Adder,
     Array,
     ComparatorBank,
@@ -27,6 +26,7 @@ from cost_model.components import (
     LeadingOne,
     Multiplier,
     PipelineRegisters,
+    ProcessingElement,
     Rounding,
     Selection,
     Shifter,
@@ -150,9 +150,8 @@ def _element(rows: Array, weight_bits: Array, activation_bits: Array) -> dict[st
     rows, weight, activation = (np.asarray(a, np.float64) for a in (rows, weight_bits, activation_bits))
     total = weight + activation + levels(rows)
     return {
-        "multiplier": Multiplier(activation, weight),
-        "accumulators": Accumulators(total),
-        "pipeline registers": PipelineRegisters(activation + 2 * weight + 3, 1),
+        "processing element": ProcessingElement(weight, activation, total),
+        "handshake": PipelineRegisters(0 * total, 1),
         "fixed": Fixed("element", total),
     }
 

@@ -99,13 +99,14 @@ class Selection(Component):
 
 @dataclass(frozen=True)
 class Multiplier(Component):
-    """A product of `a_bits` by `b_bits`."""
+    """A product of `a_bits` by `b_bits`: full adders for all partial products but the edges, and the final sum."""
 
     a_bits: Array
     b_bits: Array
 
     def sizes(self) -> dict[str, Array]:
-        return {"partial products": self.a_bits * self.b_bits, "product bits": self.a_bits + self.b_bits}
+        inner = (np.asarray(self.a_bits) - 1) * (np.asarray(self.b_bits) - 1)
+        return {"inner partial products": inner, "product bits": self.a_bits + self.b_bits}
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class FloatMultiplier(Component):
     def sizes(self) -> dict[str, Array]:
         significand = self.fraction_bits + 1
         return {
-            "partial products": significand * significand,
+            "inner partial products": (significand - 1) * (significand - 1),
             "product bits": 2 * significand,
             "float product bits": significand * np.asarray(self.rounded) + self.exponent_bits,
         }
@@ -196,13 +197,28 @@ class FloatRegisters(Component):
 
 
 @dataclass(frozen=True)
-class Accumulators(Component):
-    """A sum of `bits` kept in flip-flops."""
+class ProcessingElement(Component):
+    """A product added to a sum of `sum_bits`: every row of partial products is sign-extended to the sum's width."""
 
-    bits: Array
+    weight_bits: Array
+    activation_bits: Array
+    sum_bits: Array
 
     def sizes(self) -> dict[str, Array]:
-        return {"adder bits": self.bits, "register bits": self.bits}
+        rows = np.minimum(self.weight_bits, self.activation_bits)
+        held = self.activation_bits + 2 * np.asarray(self.weight_bits) + 3 + self.sum_bits
+        return {"extended partial products": rows * self.sum_bits, "register bits": held}
+
+
+@dataclass(frozen=True)
+class Accumulators(Component):
+    """`count` sums of `bits`, of which one a cycle is added to: a column of an array."""
+
+    bits: Array
+    count: Array = 1
+
+    def sizes(self) -> dict[str, Array]:
+        return {"adder bits": self.bits, "register bits": self.bits * self.count}
 
 
 @dataclass(frozen=True)

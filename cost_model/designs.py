@@ -129,6 +129,7 @@ def float_design(number: FloatFormat, entries: int = 8, stages: int = 3, storage
     return Design(f"pwl-{name}-{entries}", name, work, checks, parameters={"entries": entries, **changes})
 
 
+@lru_cache(maxsize=64)
 def reference_unit(number: str, entries: int, stages: int, **changes: Any) -> Design:
     """The reference unit in a format: INT8, INT16, INT32, FP16 or FP32; `changes` as for the format's own design."""
     if number in INTEGER_FORMATS:

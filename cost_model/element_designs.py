@@ -62,8 +62,8 @@ def float_element(number: FloatFormat, accumulator: FloatFormat, stages: int, na
     """The floating-point element with its sum `stages` cycles later."""
     config = ElementConfig(mac=MacConfig(number, accumulator, stages))
     activations, weights, sums = _values(16)
-    operands = (floating.encode(number, values) for values in (activations, weights))
-    work = element_set("work", config, *operands, floating.encode(accumulator, sums), reuse=REUSE)
+    a, w = (floating.encode(number, values) for values in (activations, weights))
+    work = element_set("work", config, a, w, floating.encode(accumulator, sums), REUSE)
     return Design(
         f"element-{name}", name, work, (random_element_set("random", 1, 2000, config),), parameters={"stages": stages}
     )

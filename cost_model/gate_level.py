@@ -64,7 +64,8 @@ class GateLevel:
         self.simulator = simulator
         self.version = simulators.version(simulator)
         self.cache = cache
-        self.sources = {"power.v": _TOP, "bulk.v": harness.wrapper(self.unit), "unit.v": self.unit.verilog}
+        top = _TOP.replace("bulk bench(", f"{harness.top(self.unit)} bench(")
+        self.sources = {"power.v": top, "bulk.v": harness.wrapper(self.unit), "unit.v": self.unit.verilog}
         self._identity = [simulator, self.version, _VERILATOR, self.sources]
 
     def verify(self, sets: Sequence[VectorSet], stalls: bool = True) -> Verified:

@@ -1,14 +1,18 @@
 """One design through the whole chain: synthesis, its vectors at gate level, toggles, power, and where it all goes."""
 
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cost_model.breakdown import Part, kept_wires, parts
-from cost_model.cache import CACHE
+from cost_model.cache import CACHE, remember
 from cost_model.designs import Design
-from cost_model.gate_level import SIMULATORS, GateLevel
+from cost_model.gate_level import SIMULATORS, Activity, GateLevel, Verified
 from cost_model.netlist import Netlist
 from cost_model.power import Power, PowerParameters, power
 from cost_model.streaming import flowing
@@ -78,7 +82,26 @@ def measure(
 
 def _power(design: Design, netlist: Netlist, parameters: PowerParameters | None, simulator: str, cache: Path) -> Power:
     if simulator == BIT_PARALLEL:
-        return power(netlist, *flowing(netlist, design.device, design.work, design.checks), parameters)
+        return power(netlist, *_flowing(design, netlist, cache), parameters)
     gates = GateLevel(netlist, design.device, simulator, cache)
     verified = gates.verify([design.work, *design.checks], design.stalls)
     return power(netlist, gates.activity(design.work), verified, parameters)
+
+
+def _flowing(design: Design, netlist: Netlist, cache: Path) -> tuple[Activity, Verified]:
+    """The bit-parallel evaluation, from the cache where these vectors have been through this netlist."""
+    sets = [design.work, *design.checks]
+    arrays = [[vectors.name, sorted((k, hash_of(a)) for k, a in vectors.arrays.items())] for vectors in sets]
+
+    def compute() -> str:
+        found, verified = flowing(netlist, design.device, design.work, design.checks)
+        return json.dumps([asdict(found), asdict(verified)])
+
+    found, verified = json.loads(remember(cache, "toggles", [netlist.sha256, design.device.latency, arrays], compute))
+    found["toggles"] = {int(net): count for net, count in found["toggles"].items()}
+    return Activity(**found), Verified(**verified)
+
+
+def hash_of(array: np.ndarray) -> str:
+    """The SHA-256 of an array's values."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cost_model import timing
 from cost_model.analytical import estimate
 from cost_model.measure import Measured
 
@@ -33,7 +34,7 @@ def breakdown(measured: Sequence[Measured], path: Path) -> Path:
             unit = "pJ per cycle" if physical else "NAND2 inputs charged per cycle"
         axis.set_ylabel(f"{what} ({unit})")
         axis.grid(axis="y", alpha=0.3)
-    axes[1].legend(loc="upper left", fontsize="small")
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     library = measured[0].synthesis.netlist.library.name
     figure.suptitle(f"Where area and energy go ({library}): the table and the multiplier grow with the width")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,11 +47,14 @@ def savings(path: Path, library: str = "gate_equivalents", stages: int = 3) -> P
     """Area saved against FP32 with as many entries, over entries for some widths and over width for some entries."""
     from matplotlib import pyplot
 
+    deep = timing.recorded("pwl", "FP32", 8)["stages"]
+
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
 
     def saved(entries: Any, bits: Any) -> np.ndarray:
         mine = estimate("pwl", library, entries=entries, in_bits=bits, stages=stages).total.area_ge
-        theirs = estimate("fp-pwl", library, entries=entries, exponent_bits=8, fraction_bits=23, stages=9).total.area_ge
+        floats = estimate("fp-pwl", library, entries=entries, exponent_bits=8, fraction_bits=23, stages=deep)
+        theirs = floats.total.area_ge
         return 100 * (1 - mine / theirs)
 
     entries = np.arange(2, 17)

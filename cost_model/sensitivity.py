@@ -42,10 +42,13 @@ def _full_shifts(number: str, stages: int) -> Design:
     return reference_unit(number, paper.ENTRIES, stages, **changes)
 
 
-def _narrow(number: str, stages: int) -> Design:
-    if number == "INT32":
-        return pwl_design(paper.ENTRIES, 32, 16, 32, min(stages, 6))
-    return reference_unit(number, paper.ENTRIES, stages)
+def _narrow(bits: int) -> Callable[[str, int], Design]:
+    def design(number: str, stages: int) -> Design:
+        if number == "INT32":
+            return pwl_design(paper.ENTRIES, 32, bits, 32, stages)
+        return reference_unit(number, paper.ENTRIES, stages)
+
+    return design
 
 
 def _no_stalls(number: str, stages: int) -> Design:
@@ -66,7 +69,8 @@ FACTORS = (
     Factor("shifters", "output shift fixed", _fixed_shift),
     Factor("shifters", "every shift of the width", _full_shifts),
     Factor("stall logic", "none", _no_stalls),
-    Factor("INT32 coefficients", "16 bits", _narrow),
+    Factor("INT32 coefficients", "24 bits", _narrow(24)),
+    Factor("INT32 coefficients", "16 bits", _narrow(16)),
     Factor("mapping", "for area alone", flow=lambda flow: replace(flow, period_s=None)),
     Factor("wires", "2 fF per pin", parameters=PowerParameters(wire_load_f=2e-15)),
     Factor("glitches", "1.5 in logic", parameters=PowerParameters(glitches=1.5)),

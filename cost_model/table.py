@@ -13,9 +13,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cost_model import paper, technology, timing
+from cost_model import analytical, paper, technology, timing
 from cost_model.cache import CACHE
-from cost_model.designs import FORMATS, Design, reference_unit
+from cost_model.designs import FLOAT_FORMATS, FORMATS, INTEGER_FORMATS, Design, reference_unit
 from cost_model.element_designs import ELEMENTS, INTEGER_ELEMENTS, element_design
 from cost_model.measure import measure
 from cost_model.paper import saving
@@ -98,7 +98,7 @@ def rows(
     else:
         with ProcessPoolExecutor(jobs) as pool:
             ours = list(tqdm(pool.map(call, work), total=len(work), unit="row", disable=None))
-    return with_savings([*paper_rows(), *ours, *scaled_rows(ours)])
+    return with_savings([*paper_rows(), *ours, *scaled_rows(ours), *analytical_rows(ours)])
 
 
 def _measured(work: tuple[Entry, Flow], clock_hz: float, simulator: str, cache: Path) -> Row:
@@ -142,6 +142,45 @@ def scaled_rows(ours: Sequence[Row]) -> list[Row]:
             figures = {"area": scaled[number].area, "power_w": scaled[number].power_w, "clock_hz": paper.CLOCK_HZ}
             found.append({**row, "view": "28 nm", "library": f"{name} at 28 nm", **figures, "source": source})
     return found
+
+
+def analytical_rows(ours: Sequence[Row]) -> list[Row]:
+    """The analytical model's rows beside the synthesised ones, where it has coefficients of the library.
+
+    Widths above 16 bits lie outside the space it was calibrated on.
+    """
+    found = []
+    known = analytical.coefficients()["libraries"]
+    for row in ours:
+        priced = row["reference"] or row["unit"] == "element"
+        if not priced or row["library"] not in known or row["multiplier"] != "tree":
+            continue
+        cost = analytical.estimate(_kind(row), library=row["library"], **_parameters(row)).total
+        physical = known[row["library"]]["physical"]
+        figures = {
+            "area": float(cost.area_m2) * 1e12 if physical else float(cost.area_ge),
+            "power_w": float(cost.energy_j) * row["clock_hz"] + float(cost.leakage_w) if physical else None,
+            "switching_proxy": None if physical else float(cost.proxy),
+        }
+        source = {"model": "cost_model/data/coefficients.json", "extrapolated": row["format"] == "INT32"}
+        found.append({**row, "view": "analytical", **figures, "source": source})
+    return found
+
+
+def _kind(row: Row) -> str:
+    return ("fp-" if row["format"].startswith("FP") else "") + row["unit"]
+
+
+def _parameters(row: Row) -> dict[str, Any]:
+    number, stages = row["format"], row["stages"]
+    if number.startswith("FP"):
+        of = FLOAT_FORMATS[number]
+        shape = {"exponent_bits": of.exponent_bits, "fraction_bits": of.fraction_bits, "stages": stages}
+        return shape | ({"entries": row["entries"]} if row["unit"] == "pwl" else {"wide_sum": number == "FP16"})
+    if row["unit"] == "pwl":
+        return {"entries": row["entries"], "in_bits": INTEGER_FORMATS[number], "stages": stages}
+    weight, activation = INTEGER_ELEMENTS[number]
+    return {"rows": 16, "weight_bits": weight, "activation_bits": activation}
 
 
 def with_savings(found: Sequence[Row]) -> list[Row]:

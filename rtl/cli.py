@@ -34,7 +34,8 @@ def _main(argv: Sequence[str]) -> int:
     description = arguments.make(arguments)
     if arguments.json:
         print_json(description)
-    rows = "".join(f" + {len(schedule['delays'])} * row" for schedule in [description.get("schedule")] if schedule)
+    schedule = description.get("schedule")
+    rows = f" + {len(schedule['delays'])} * row" if schedule else ""
     print(f"{arguments.output_file}: {description['unit']}, latency {description['latency']}{rows}", file=sys.stderr)
     return 0
 

@@ -14,7 +14,7 @@ from amaranth.lib import data, wiring
 
 from rtl.keywords import KEYWORDS
 from sim.reference import InputError
-from sim.reference.files import write_together
+from sim.reference.files import description_sha256, write_together
 
 FORMAT, VERSION = "bitwright-rtl", 1
 STALL = (
@@ -86,7 +86,7 @@ def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None
     rows = ports(component)
     if name in {row["name"] for row in rows}:
         raise InputError(f"output file must be named after a module: {name!r} is a port of the unit")
-    description = {
+    description: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "unit": unit,
@@ -100,5 +100,6 @@ def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None
         "ports": rows,
         "instance": template(name, rows),
     }
+    description["sha256"] = description_sha256(description)
     write_together({path: text, path.with_suffix(".rtl.json"): json.dumps(description, indent=1) + "\n"})
     return description

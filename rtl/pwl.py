@@ -236,10 +236,20 @@ class Pwl(wiring.Component):
         parameters |= {f"max_{name}": self.config.largest(name) for name in ("intercept_shift", "output_shift")}
         return {
             "parameters": parameters | {"acc_bits": self.config.acc_bits},
+            "result": self._meaning(),
+            "ranges": {name: [0, self.config.largest(name)] for name in self.config.shift_ports},
+            "outside_ranges": "undefined",
             "latency": self.config.stages,
             "interval": 1,
             **describe_table(self.config),
         }
+
+    def _meaning(self) -> str:
+        exponent = "slope_frac_bits + s" + (" - output_shift" if self.config.output == "code" else "")
+        return (
+            "x = i__payload * 2**-s, s the scale exponent that the table was lowered for; "
+            f"f(x) is o__payload * 2**-({exponent}), slope_frac_bits that of the table"
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -78,6 +78,9 @@ class Requantiser(wiring.Component):
             "parameters": asdict(self.config),
             "latency": self.config.stages,
             "interval": 1,
+            "result": "o__payload = saturate(round_half_up(value * multiplier * 2**-shift) + zero_point)",
+            "ranges": {"i__payload.shift": [0, self.config.max_shift]},
+            "outside_ranges": "undefined",
             "quasi_static": "zero_point must not change with beats in flight: drain first",
         }
 

@@ -124,11 +124,16 @@ def _vectors(arguments: argparse.Namespace) -> int:
     if arguments.real and "array" in units:
         sets += _real(arguments.seed)
     if not sets:
+        if arguments.tables is not None:
+            raise InputError(f"{arguments.tables}: none of its tables is for {', '.join(units)}")
         raise InputError("--no-random needs --tables with tables for the units, or there is nothing to write")
     names = [vectors.name for vectors in sets]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{name} is the name of two sets; rename one of the tables")
+    older = sorted({path.stem for path in arguments.folder.glob("*.json")} - set(names))
+    if older:
+        print(f"{arguments.folder} also holds {', '.join(older)}, which --from will run too", file=sys.stderr)
     rows = []
     for vectors in sets:
         path = vectors.save(arguments.folder)

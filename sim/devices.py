@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sim.reference import InputError, LoweredTable
-from sim.reference.files import read_text
+from sim.reference.arithmetic import code_range
+from sim.reference.files import description_sha256, read_text
 from sim.reference.floating import FloatFormat
 from sim.reference.row_cycles import RowSchedule
 from sim.vectors import TABLE_LISTS, VectorSet
@@ -21,7 +22,9 @@ class Device:
 
     `ports` are the names of all its ports; `statics` its quasi-static inputs, port name to bits; `table` the bits of
     the table port's `select`, `address` and `data`, None where there is no such port, and `lists` the names and lengths
-    of what is written through it, by `select`. `latency` is in cycles; `schedule` tells the cycles of a unit for rows.
+    of what is written through it, by `select`. `ranges` are the lowest and the highest value of each quasi-static
+    input, of each list's words, and of a payload's field (`i__payload.FIELD`) that does not take all it could.
+    `latency` is in cycles; `schedule` tells the cycles of a unit for rows.
     """
 
     module: str
@@ -33,6 +36,7 @@ class Device:
     table: Mapping[str, int] | None
     latency: int
     lists: Mapping[str, int] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     schedule: RowSchedule | None = None
 
     def cycles(self, vectors: VectorSet, first: int, last: int) -> int:
@@ -43,16 +47,31 @@ class Device:
 
 
 def device(vectors: VectorSet, module: str = "unit") -> Device:
-    """Emit the unit that a set of vectors is for. Raises `InputError` for a configuration that cannot be built."""
+    """Emit the unit that a set of vectors is for.
+
+    Raises `InputError` for a configuration that cannot be built, and where the set does not hold all that the unit is
+    to be loaded with, or a value that its port cannot carry.
+    """
     component = _component(vectors)
     unit = emitted(component, vectors.unit, module)
     for side, bits in (("inputs", unit.in_bits), ("expected", unit.out_bits)):
         if vectors.bits(side) != bits:
             raise InputError(f"{vectors.name}: {side} must be {bits} bits wide, not {vectors.bits(side)}")
-    for key, count in unit.lists.items():
-        has = vectors.arrays[key].shape[-1] if key in vectors.arrays else 0
-        if has != count:
-            raise InputError(f"{vectors.name}: {key} must be {count} for the unit, not {has}")
+    ranges = {name.replace("i__payload", "inputs"): ends for name, ends in unit.ranges.items()}
+    for key in (*unit.lists, *unit.statics, *ranges):
+        if key not in vectors.arrays:
+            raise InputError(f"{vectors.name}: missing array {key!r}")
+    for key in (*unit.lists, *unit.statics):
+        array, shape = vectors.arrays[key], unit.lists.get(key)
+        if array.ndim != (1 if shape is None else 2):
+            raise InputError(f"{vectors.name}: {key} must have {shape or 1} for each load, not {list(array.shape)}")
+        if shape is not None and array.shape[1] != shape:
+            raise InputError(f"{vectors.name}: {key} must be {shape} for the unit, not {array.shape[1]}")
+    for key, (low, high) in ranges.items():
+        array = vectors.arrays[key]
+        if array.min() < low or array.max() > high:
+            wrong = array.min() if array.min() < low else array.max()
+            raise InputError(f"{vectors.name}: {key} must be in {low}..{high} for the unit, not {wrong}")
     return unit
 
 
@@ -69,36 +88,46 @@ def emitted(component: Any, unit: str, module: str = "unit") -> Device:
 def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
     """An emitted unit from `FILE.v` and the description beside it, which is returned too.
 
-    Raises `InputError` where one is missing, the description is none, or the Verilog is not the one it describes.
+    Raises `InputError` where one is missing, the description is none or was changed, or the Verilog is not the one it
+    describes.
     """
     verilog, source = read_text(path), path.with_suffix(".rtl.json")
     try:
         description = json.loads(read_text(source))
         if description["format"] != "bitwright-rtl" or description["version"] != 1:
             raise ValueError("another format")
+        if description.get("sha256") != description_sha256(description):
+            raise InputError(f"{source}: its own SHA-256 is not the one it names")
         if hashlib.sha256(verilog.encode()).hexdigest() != description["verilog"]["sha256"]:
             raise InputError(f"{path}: its SHA-256 is not the one in {source.name}")
         return _described(description, verilog), description
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{source}: not a description that python -m rtl wrote ({error})") from None
 
 
 def _described(description: Mapping[str, Any], verilog: str) -> Device:
     bits = {port["name"]: port["width"] for port in description["ports"] if port["width"]}
     table = {name: bits[f"table__{name}"] for name in ("select", "address", "data") if f"table__{name}" in bits}
-    inputs = [port["name"] for port in description["ports"] if port["direction"] == "input"]
+    inputs = [port for port in description["ports"] if port["direction"] == "input" and port["width"]]
+    statics = [port for port in inputs if port["name"] not in ("clk", "rst") and "__" not in port["name"]]
+    lists = description.get("table", {}).get("load_order", [])
     return Device(
         module=description["module"],
         verilog=verilog,
         ports=tuple(bits),
         in_bits=bits["i__payload"],
         out_bits=bits["o__payload"],
-        statics={name: bits[name] for name in inputs if name not in ("clk", "rst") and "__" not in name},
+        statics={port["name"]: port["width"] for port in statics},
         table=table or None,
         latency=description["latency"],
-        lists={row["list"]: row["count"] for row in description.get("table", {}).get("load_order", [])},
+        lists={row["list"]: row["count"] for row in lists},
+        ranges={
+            **{row["list"]: code_range(row["bits"], row["signed"]) for row in lists},
+            **{port["name"]: code_range(port["width"], port["signed"]) for port in statics},
+            **{name: (low, high) for name, (low, high) in description.get("ranges", {}).items()},
+        },
         schedule=_schedule(description.get("schedule")),
     )
 
@@ -113,7 +142,7 @@ def _component(vectors: VectorSet) -> Any:
     """The unit of a set as an Amaranth component."""
     try:
         return _BUILDERS[vectors.unit](vectors, dict(vectors.configuration))
-    except (KeyError, TypeError, InputError) as error:
+    except (KeyError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{vectors.name}: configuration: {error}") from None
 
 

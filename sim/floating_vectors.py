@@ -10,7 +10,8 @@ from rtl.floating.mac import MacConfig
 from rtl.floating.operators import OperatorConfig
 from rtl.floating.pwl import FloatPwlConfig
 from sim import floating_operands as operands
-from sim.reference import floating
+from sim.pwl_vectors import every_code, every_scale
+from sim.reference import PwlTable, floating
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FORMATS, FloatFormat
 from sim.vectors import TABLE_LISTS, VectorSet
@@ -112,6 +113,21 @@ def float_pwl_set(name: str, loads: Sequence[Load], source: dict[str, Any], **ch
     }
     widths: dict[str, tuple[int, bool]] = dict.fromkeys(("inputs", "expected", *TABLE_LISTS), (number.bits, False))
     return VectorSet(name, "fp-pwl", {"number": asdict(number), **fields}, arrays, widths, source)
+
+
+def fitted_float_pwl_set(name: str, number: FloatFormat, table: PwlTable, random: int = 500) -> VectorSet:
+    """An integer table's coefficients as numbers: every code of every scale as a number, corners, random patterns.
+
+    Codes of different scales that are one number come once. Above 16 bits there are too many codes: as for the integer
+    unit, corners and 10^4 random ones of each scale.
+    """
+    rng = np.random.default_rng(0)
+    lowered = [table.lower(scale) for scale in every_scale(table)]
+    codes = [np.ldexp(every_code(each, rng).astype(float), -each.s) for each in lowered]
+    patterns = floating.encode(number, np.unique(np.concatenate(codes)))
+    own = FloatTable.of_table(number, table)
+    source = {"table": table.digest, "function": table.function}
+    return float_pwl_set(name, [(own, np.concatenate([patterns, corner_patterns(rng, own, random)]))], source)
 
 
 def random_float_pwl_set(

@@ -10,6 +10,7 @@ from typing import Any
 
 from sim.devices import Device
 from sim.reference import InputError
+from sim.reference.pwl import require_range
 from sim.vectors import VectorSet
 
 VECTORS = 1 << 17  # depth of the vector memory
@@ -45,8 +46,13 @@ class Step:
     select: int = 0
 
     def word(self) -> int:
-        """The 64-bit program word: operation[63:56] select[55:48] address[47:32] value[31:0]."""
-        return self.operation << 56 | self.select << 48 | self.address << 32 | self.value & 0xFFFF_FFFF
+        """The 64-bit program word: operation[63:56] select[55:48] address[47:32] value[31:0].
+
+        Raises `InputError` where one of them does not fit its place.
+        """
+        for name, bits in (("operation", 8), ("select", 8), ("address", 16), ("value", 32)):
+            require_range(f"the bench's {name}", getattr(self, name), 0, (1 << bits) - 1)
+        return self.operation << 56 | self.select << 48 | self.address << 32 | self.value
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ def load_steps(vectors: VectorSet, device: Device, load: int) -> list[Step]:
             steps += [Step(TABLE, word & mask, address, select) for address, word in enumerate(words)]
     for select, (name, bits) in enumerate(device.statics.items()):
         word = int(vectors.arrays[name][load]) & ((1 << bits) - 1)
-        steps.append(Step(STATIC, word, word >> 32, select))
+        steps.append(Step(STATIC, word & 0xFFFF_FFFF, word >> 32, select))
     return steps
 
 

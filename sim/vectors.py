@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from sim.reference import InputError
+from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
-from sim.reference.files import read_text, write_together
+from sim.reference.files import description_sha256, read_text, write_together
 from sim.reference.floating import FloatFormat, greater_equal
 
 FORMAT, VERSION = "bitwright-vectors", 1
@@ -32,12 +32,12 @@ UNITS = (
     "fp-mul",
     "fp-add",
     "fp-compare",
-    "element",
     "softmax",
     "layernorm",
     "rmsnorm",
     "array",
 )
+NETLIST_UNITS = ("element",)  # checked as netlists only: a state without reset is unknown at first in their Verilog
 TABLE_LISTS = ("thresholds", "slopes", "intercepts")
 _KEYS = ("format", "version", "name", "unit", "configuration", "source", "arrays", "npz_sha256", "sha256")
 NARROW = 64  # bits of the widest payload field whose values fit an int64 each
@@ -67,7 +67,7 @@ class VectorSet:
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.unit not in UNITS:
+        if self.unit not in (*UNITS, *NETLIST_UNITS):
             raise InputError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
         for side in ("inputs", "expected"):
             if not self.columns(side):
@@ -75,6 +75,11 @@ class VectorSet:
         for key, array in self.arrays.items():
             if array.dtype != np.int64:
                 raise InputError(f"{key} must be int64, not {array.dtype}")
+            if array.ndim < 1:
+                raise InputError(f"{key} must have a row for each vector or load, not be a single number")
+        if not self.size:
+            raise InputError("inputs must have at least one vector")
+        self._check_rows()
         for key, (bits, signed) in self.widths.items():
             if key not in self.arrays:
                 raise InputError(f"widths name {key!r}, which is no array")
@@ -84,7 +89,6 @@ class VectorSet:
             low, high = code_range(bits, signed)
             if values.size and (values.min() < low or values.max() > high):
                 raise InputError(f"{key} must be in {low}..{high}")
-        self._check_rows()
 
     def _check_rows(self) -> None:
         """Every array has a row for each vector, or for each load."""
@@ -92,11 +96,13 @@ class VectorSet:
             raise InputError("missing array 'counts'")
         for key, array in self.arrays.items():
             rows = self.size if _is_payload(key) else len(self.counts)
-            if array.ndim < 1 or len(array) != rows:
+            if len(array) != rows:
                 raise InputError(f"{key} must have {rows} rows, not {list(array.shape)}")
             if _is_payload(key) and key not in self.widths:
                 raise InputError(f"{key} must have a width")
-        if not len(self.counts) or self.counts.min() < 1 or self.counts.sum() != self.size:
+            if _is_payload(key) and array.ndim != 1 and self.widths[key][0] <= NARROW:
+                raise InputError(f"{key} must have one number for each vector, not {list(array.shape)}")
+        if self.counts.ndim != 1 or not len(self.counts) or self.counts.min() < 1 or self.counts.sum() != self.size:
             raise InputError(f"counts must be positive and add up to the {self.size} inputs")
         if self.in_rows and not self.arrays["inputs.last"][np.cumsum(self.counts) - 1].all():
             raise InputError("inputs.last must be 1 at the end of each load")
@@ -172,16 +178,30 @@ class VectorSet:
             ends = np.flatnonzero(self.arrays["inputs.last"][:vector])
             row |= {"row": len(ends), "position": vector - (int(ends[-1]) + 1 if len(ends) else 0)}
         row["input"] = _plain(self.numbers("inputs", self.payloads("inputs", part)[0]))
-        if self.unit == "pwl":
-            row["segment"] = int((self.arrays["thresholds"][load] <= row["input"]).sum())
-        if self.unit == "fp-pwl":
-            number = FloatFormat(**self.configuration["number"])
-            row["segment"] = int(greater_equal(number, row["input"], self.arrays["thresholds"][load]).sum())
+        row |= self._segment(load, row["input"])
         for key, array in self.arrays.items():
             if array.ndim == 1 and not _is_payload(key) and key != "counts":
                 row[key] = int(array[load])
         row["expected"] = _plain(self.numbers("expected", self.payloads("expected", part)[0]))
         return row | {"got": _plain(self.numbers("expected", got))}
+
+    def _segment(self, load: int, value: Any) -> dict[str, int]:
+        """The entry of the load's table that serves an input, and a normaliser's code for it.
+
+        Units for rows, whose code depends on the row, and units without a table have none.
+        """
+        thresholds = self.arrays.get("thresholds")
+        if self.unit == "fp-pwl" and thresholds is not None:
+            number = FloatFormat(**self.configuration["number"])
+            return {"segment": int(greater_equal(number, value, thresholds[load]).sum())}
+        if self.unit == "normaliser" and thresholds is not None:
+            geometry = (self.configuration[key] for key in ("scale", "input_bits", "input_frac_bits", "input_signed"))
+            table = PwlTable.from_json(json.dumps(self.configuration["table"]), "table")
+            code = int(Normaliser(table, *geometry).normalise(np.array([value]))[0][0])
+            return {"code": code, "segment": int((thresholds[load] <= code).sum())}
+        if self.unit == "pwl" and thresholds is not None:
+            return {"segment": int((thresholds[load] <= value).sum())}
+        return {}
 
     def head(self, limit: int) -> "VectorSet":
         """The first `limit` vectors and the loads they need; the first rows that fit, where there are rows."""
@@ -192,15 +212,23 @@ class VectorSet:
         return self._chosen(np.arange(limit), np.minimum(self.counts, limit - before)[before < limit])
 
     def sample(self, loads: int, limit: int) -> "VectorSet":
-        """About `limit` vectors of each of the first loads, evenly over it; whole rows, where there are rows."""
+        """The vectors that `sampled` chooses."""
+        return self._of(self.sampled(loads, limit))
+
+    def sampled(self, loads: int, limit: int) -> list[np.ndarray]:
+        """The places of about `limit` vectors of each of the first loads, evenly over it; whole rows, where there are
+        rows."""
         return self._every([max(1, count // limit) for count in self.counts[:loads].tolist()])
 
     def spread(self, limit: int) -> "VectorSet":
         """About `limit` vectors at most, evenly over all loads; whole rows, where there are rows."""
-        return self._every([-(-self.size // limit)] * len(self.counts))
+        return self._of(self._every([-(-self.size // limit)] * len(self.counts)))
 
-    def _every(self, steps: Sequence[int]) -> "VectorSet":
-        """For each load one vector in `steps`, or one row in so many; the first one always."""
+    def _of(self, chosen: Sequence[np.ndarray]) -> "VectorSet":
+        return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
+
+    def _every(self, steps: Sequence[int]) -> list[np.ndarray]:
+        """For each load the places of one vector in `steps`, or one row in so many; the first one always."""
         chosen = []
         for load, step in enumerate(steps):
             first, count = int(self.counts[:load].sum()), int(self.counts[load])
@@ -209,7 +237,7 @@ class VectorSet:
                 last = self.arrays["inputs.last"][first : first + count]
                 place = np.cumsum(last) - last  # the number of the element's row
             chosen.append(first + np.flatnonzero(place % step == 0))
-        return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
+        return chosen
 
     def _chosen(self, vectors: np.ndarray, counts: np.ndarray) -> "VectorSet":
         arrays = {
@@ -275,12 +303,6 @@ def integers(array: np.ndarray) -> np.ndarray:
         return array
     words = array.astype(object)
     return sum(words[:, k] << WORD * k for k in range(array.shape[1]))  # pyright: ignore[reportReturnType]
-
-
-def description_sha256(content: Mapping[str, Any]) -> str:
-    """The hash of a set's JSON: of its canonical text (sorted keys) without the key `sha256`."""
-    kept = {key: value for key, value in content.items() if key != "sha256"}
-    return _sha256(json.dumps(kept, sort_keys=True).encode())
 
 
 def _kind(unit: str, otherwise: type[VectorSet]) -> type[VectorSet]:

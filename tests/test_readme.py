@@ -1,5 +1,6 @@
 """The README's commands run, its Python runs, and its first result is what the program prints."""
 
+import json
 import re
 import subprocess
 import sys
@@ -78,7 +79,15 @@ def test_each_command_runs(command, workplace):
 def test_the_python_examples_run(workplace):
     examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     printed = [run(["-c", example], workplace).stdout.strip() for example in examples]
-    assert printed == ["[ 0  0 64]", "True", "True"]
+    assert printed == ["[ 0  0 64]", "True", "True", "True"]
+
+
+def test_the_sentence_table_is_the_measured_one():
+    measured = json.loads((ROOT / "results" / "sentence.json").read_text())["rows"]
+    cosines = [f"{row['cosine']:.4f}" for row in measured if row["operation"] == "all" and row["seed"] == 0]
+    shown = re.search(r"<!-- sentence -->\n(.*?)<!-- end -->", README, re.DOTALL)
+    assert shown
+    assert [line.split("|")[3].strip() for line in shown.group(1).splitlines()[2:]] == cosines
 
 
 def test_every_package_in_the_map_exists():

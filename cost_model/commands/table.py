@@ -47,7 +47,20 @@ def _table(arguments: argparse.Namespace) -> int:
 
 def print_rows(rows: list[table.Row]) -> None:
     """A line for each row, savings in percent."""
-    columns = ["unit", "format", "N", "library", "stages", "storage", "area", "mW", "proxy", "area/FP32", "area/INT32"]
+    columns = [
+        "unit",
+        "format",
+        "N",
+        "view",
+        "library",
+        "stages",
+        "storage",
+        "area",
+        "mW",
+        "proxy",
+        "area/FP32",
+        "area/INT32",
+    ]
     columns += ["power/FP32", "power/INT32"]
     lines = []
     for row in rows:
@@ -58,6 +71,7 @@ def print_rows(rows: list[table.Row]) -> None:
                 row["unit"],
                 row["format"],
                 row["entries"],
+                row["view"],
                 row["library"][:16],
                 row["stages"],
                 storage,

@@ -1,4 +1,4 @@
-"""One processing element between streams: a unit of its own, checked and measured by the same benches as the others.
+"""One processing element between streams: a unit of its own, whose netlist is checked and measured as the others' are.
 
 `rtl.array.element` is inside as it is; or, for comparison, its floating-point counterpart: the same registers around
 `rtl.floating.mac`, whose adder's latency a systolic array hides by skewing its rows further.

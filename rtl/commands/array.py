@@ -96,9 +96,12 @@ def _lowered(arguments: argparse.Namespace, table: PwlTable | None) -> LoweredTa
         if arguments.storage != "flops" or arguments.output != "code":
             raise InputError("--storage and --output need --table")
         return None
+    options.check_output(arguments, ("output_scale",))
     if arguments.scale is None:
+        if arguments.output_scale is not None:
+            raise InputError("--output-scale needs --scale")
         return None
-    return table.lower(arguments.scale, None if arguments.output == "acc" else arguments.output_scale)
+    return table.lower(arguments.scale, arguments.output_scale)
 
 
 def _unit(arguments: argparse.Namespace, table: PwlTable, lowered: LoweredTable | None) -> PwlConfig:

@@ -7,7 +7,8 @@ from typing import Any
 from rtl.commands import options
 from rtl.emit import emit
 from rtl.normaliser import NormaliserConfig, NormaliserUnit
-from sim.reference import Normaliser, PwlTable
+from sim.reference import InputError, Normaliser, PwlTable
+from sim.reference.normaliser import POWERS
 
 
 def add(units: Any) -> None:
@@ -26,6 +27,14 @@ def add(units: Any) -> None:
 
 def _make(arguments: argparse.Namespace) -> dict[str, Any]:
     table = PwlTable.load(arguments.table)
+    if table.function not in POWERS or table.normaliser_step is None:
+        raise InputError(
+            f"--table must be of {' or '.join(POWERS)} with a normaliser step: {arguments.table} is of "
+            f"{table.function!r} with {'none' if table.normaliser_step is None else table.normaliser_step}"
+        )
+    options.check_output(arguments)
+    if arguments.output == "code" and arguments.output_scale is None:
+        raise InputError("--output-scale must be given, unless with --output acc")
     scale = options.only_scale(arguments.scale, "--scale", table, arguments.table)
     reference = Normaliser(table, scale, arguments.input_bits, arguments.input_frac_bits, not arguments.in_unsigned)
     config = NormaliserConfig(

@@ -29,6 +29,15 @@ def add_common(
     parser.add_argument("--json", action="store_true", help="print the description that is written beside the Verilog")
 
 
+def check_output(
+    arguments: argparse.Namespace, names: Sequence[str] = ("out_width", "out_unsigned", "output_scale")
+) -> None:
+    """Refuse what describes a code, `names`, where the output is the accumulator."""
+    for name in names if arguments.output == "acc" else ():
+        if getattr(arguments, name) not in (None, False):
+            raise InputError(f"--{name.replace('_', '-')} must not be given with --output acc")
+
+
 def only_scale(given: int | None, option: str, table: PwlTable, path: Path) -> int:
     """The scale exponent that was given, else the table's, where it has one."""
     if given is not None:

@@ -31,6 +31,7 @@ def add(units: Any) -> None:
 
 def _make(arguments: argparse.Namespace) -> dict[str, Any]:
     table = None if arguments.table is None else PwlTable.load(arguments.table)
+    options.check_output(arguments)
     lowered = _lowered(arguments, table)
     fields = _shape(arguments, table)
     for shift in ("intercept_shift", "output_shift", "max_intercept_shift", "max_output_shift"):
@@ -42,14 +43,22 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
         fields["max_intercept_shift"] = max(needed, fields["in_bits"] - 1)
     config = PwlConfig(**fields, output=arguments.output, storage=arguments.storage, stages=arguments.stages)
     if table is not None:
+        _check_signs(config, table)
         for fitting in [table.lower(scale) for scale in table.scales] if lowered is None else [lowered]:
             config.check_fit(fitting)
-    return emit(
-        arguments.output_file,
-        "pwl",
-        Pwl(config, latch_cell=f"{arguments.module}_latch"),
-        options.source(config, table, lowered),
-    )
+    source = options.source(config, table, lowered)
+    if table is not None and lowered is not None:
+        source["result"] = _meaning(config, table, lowered)
+    return emit(arguments.output_file, "pwl", Pwl(config, latch_cell=f"{arguments.module}_latch"), source)
+
+
+def _meaning(config: PwlConfig, table: PwlTable, lowered: LoweredTable) -> str:
+    """What the payloads stand for while the unit holds `lowered`."""
+    unit = table.slope_frac_bits + lowered.s
+    scale = f"2**{(lowered.output_shift or 0) - unit}"
+    if config.output == "code" and lowered.output_shift is None:
+        scale = f"2**(output_shift - {unit})"
+    return f"x = i__payload * 2**{-lowered.s}; {table.function}(x) is o__payload * {scale}"
 
 
 def _wired(arguments: argparse.Namespace, lowered: LoweredTable | None) -> dict[str, Any]:
@@ -84,6 +93,14 @@ def _shape(arguments: argparse.Namespace, table: PwlTable | None) -> dict[str, A
         if flag:
             fields[name] = False
     return fields
+
+
+def _check_signs(config: PwlConfig, table: PwlTable) -> None:
+    """What `PwlConfig.check_fit` says of signs, in the options' words."""
+    for side in ("in", "out") if config.output == "code" else ("in",):
+        signed, option = getattr(table, f"{side}_signed"), f"--{side}-unsigned"
+        if signed and not getattr(config, f"{side}_signed"):
+            raise InputError(f"{option} must not be given, since the table's {side}put codes are signed")
 
 
 def _lowered(arguments: argparse.Namespace, table: PwlTable | None) -> LoweredTable | None:

@@ -59,7 +59,9 @@ def _add_table(parser: argparse.ArgumentParser, name: str, what: str, option: st
 def _add_common(parser: argparse.ArgumentParser, config: Any, depths: tuple[str, ...]) -> None:
     text = " ".join(map(str, config.stages))
     parser.add_argument("--storage", choices=STYLES, default="flops", help="where the tables are kept (flops)")
-    parser.add_argument("--rows", type=int, default=config.rows, metavar="N", help=f"rows inside ({config.rows})")
+    parser.add_argument(
+        "--rows", type=int, default=config.rows, metavar="N", help=f"rows inside at once ({config.rows})"
+    )
     options.add_common(parser, config.stages, depths, f"pipeline stages of each part ({text})")
 
 

@@ -14,9 +14,10 @@ At the reference unit's width, for every sorted table:
 All five are about one text, and each wire that one of them cuts is the wire that another one proves, so together they
 say that the stored unit computes whatever was written to it. `whole` says that at once, of a small unit, with nothing
 cut. `stored` and `table` say it of one given table at full width, written or wired in. `latches` is `load` for latches,
-both halves of a cycle apart. The requantiser is proved at small widths, the normaliser against the reference's own
-answers to every input of 8 bits, and the handshake of both.
+both halves of a cycle apart, of 4 entries of 4 bits. The requantiser is proved for accumulators of 6 bits, multipliers
+of 3 and codes of 4, one normaliser (1/x, 2 entries) against the reference's own answers to every input of 8 bits, and
+the handshake of both. Every row that is printed says the size of its unit.
 
-Not proved, and seen by simulation alone: widths above these, tables in latches beyond their storage, products made by
-halves, and other shapes of the normaliser.
+Not proved, and seen by simulation alone: widths above these, the requantiser of the size that is emitted by default
+among them, tables in latches beyond their storage, products made by halves, and other shapes of the normaliser.
 """

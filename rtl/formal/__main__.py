@@ -85,7 +85,7 @@ def _main(argv: Sequence[str]) -> int:
         rows.append(asdict(result) | {"expected": expected})
         if not arguments.json:
             mark = "ok " if result.outcome == expected else "BAD"
-            print(f"{mark} {result.outcome:<9} {result.seconds:6.1f} s  {result.name}", flush=True)
+            print(f"{mark} {result.outcome:<9} {result.seconds:6.1f} s  {result.name}: {result.shape}", flush=True)
     if arguments.json:
         print_json(rows)
     return 0 if good else 1

@@ -20,11 +20,15 @@ MAX_STEPS = 12  # the depth of an induction; the proofs here need about as many 
 
 @dataclass(frozen=True)
 class Proof:
-    """One claim: the module `unit`, the module `check` around it, and how it is decided."""
+    """One claim: the module `unit`, the module `check` around it, and how it is decided.
+
+    `shape` says how large the unit is, since that is all that is proved.
+    """
 
     name: str
     unit: str
     check: str
+    shape: str
     sequential: bool = True
     cover: int = MAX_STEPS  # cycles in which a trace must be able to raise `reached`
     half_cycles: bool = False  # a step is half a cycle, for a unit that looks at both edges or has latches
@@ -64,7 +68,7 @@ class Proof:
         verdict = outcome(self._yosys([*prepare, prove], timeout))
         if verdict == "proved" and outcome(self._yosys([*prepare, cover], timeout)) != "model":
             verdict = "vacuous"
-        return Result(self.name, verdict, count, round(time.monotonic() - began, 1))
+        return Result(self.name, self.shape, verdict, count, round(time.monotonic() - began, 1))
 
     def _yosys(self, script: list[str], timeout: int) -> str:
         with tempfile.TemporaryDirectory() as folder:
@@ -78,6 +82,7 @@ class Result:
     """`outcome` is "proved", "refuted", "undecided" (out of time or depth) or "vacuous": no trace raises `reached`."""
 
     name: str
+    shape: str
     outcome: str
     assertions: int
     seconds: float
@@ -132,12 +137,23 @@ def outcome(log: str) -> str:
     raise RuntimeError(f"yosys gave no verdict: {log[-2000:]}")
 
 
+def shape_of(config: PwlConfig) -> str:
+    """The size of a piecewise-linear unit in words."""
+    widths = (config.in_bits, config.coef_bits, config.out_bits)
+    bits = (
+        f"{config.in_bits} bits"
+        if len(set(widths)) == 1
+        else "{}-bit codes, {}-bit words, {}-bit results".format(*widths)
+    )
+    return f"{config.entries} entries, {bits}, {config.stages} stages"
+
+
 def table_proof(lowered: LoweredTable, stages: int, expected: LoweredTable | None = None) -> Proof:
     """The unit with `lowered` wired in computes it (or, to see a proof fail, computes `expected`)."""
     config = PwlConfig.hard_wired(lowered, stages)
     unit = opened(Pwl(config))
     check = checkers.table(unit, config, lowered if expected is None else expected)
-    return Proof(f"table, stages {stages}", unit.text, check)
+    return Proof(f"table, stages {stages}", unit.text, check, shape_of(config))
 
 
 def stored_proof(lowered: LoweredTable, stages: int) -> Proof:
@@ -145,21 +161,21 @@ def stored_proof(lowered: LoweredTable, stages: int) -> Proof:
     shape = {name: getattr(lowered, name) for name in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")}
     config = PwlConfig(len(lowered.slopes), **shape, stages=stages)
     unit = opened(Pwl(config)).shown(checkers.words(config)).shown(beats.valid_bits(config.stages))
-    return Proof(
-        "stored", unit.text, checkers.stored(unit, config, lowered), cover=cycles_to_load(config, config.stages)
-    )
+    check, cover = checkers.stored(unit, config, lowered), cycles_to_load(config, config.stages)
+    return Proof("stored", unit.text, check, shape_of(config), cover=cover)
 
 
 def whole_proof(config: PwlConfig) -> Proof:
     """The unit with its table in flip-flops computes every sorted table; for small widths, as nothing is split."""
     unit = opened(Pwl(config)).shown(checkers.words(config)).shown(beats.valid_bits(config.stages))
-    return Proof("whole", unit.text, checkers.whole(unit, config), cover=cycles_to_load(config, config.stages))
+    check, cover = checkers.whole(unit, config), cycles_to_load(config, config.stages)
+    return Proof("whole", unit.text, check, shape_of(config), cover=cover)
 
 
-def handshake_proof(name: str, component: wiring.Component, stages: int) -> Proof:
+def handshake_proof(name: str, component: wiring.Component, stages: int, shape: str) -> Proof:
     """Any unit on `rtl.pipeline`: beats leave in the order they came, none lost, none twice; a reset empties it."""
     unit = opened(component).shown(beats.valid_bits(stages))
-    return Proof(name, unit.text, beats.handshake(unit, stages))
+    return Proof(name, unit.text, beats.handshake(unit, stages), shape)
 
 
 def latch_proof(config: PwlConfig) -> Proof:
@@ -167,7 +183,7 @@ def latch_proof(config: PwlConfig) -> Proof:
     config = replace(config, storage="latches")
     unit = opened(Pwl(config)).shown(checkers.words(config) | dict.fromkeys([*checkers.LATCH_PORT, "data_held"], False))
     steps = 2 * cycles_to_load(config, config.stages)
-    return Proof("latches", unit.text, checkers.latched(unit, config), cover=steps, half_cycles=True)
+    return Proof("latches", unit.text, checkers.latched(unit, config), shape_of(config), cover=steps, half_cycles=True)
 
 
 def cycles_to_load(config: PwlConfig, stages: int) -> int:
@@ -189,10 +205,11 @@ def proofs(config: PwlConfig) -> list[Proof]:
     selecting = stored.shown(chosen)
     multiplying = plain.factors((config.in_signed, True)).shown({"product": True})
     around = plain.factors((config.in_signed, True)).cut({"product": True, **chosen})
+    shape = shape_of(config)
     return [
-        Proof("selection", selecting.text, checkers.selection(selecting, config)),
-        Proof("product", multiplying.text, checkers.product(multiplying, config), sequential=False),
-        Proof("arithmetic", around.text, checkers.arithmetic(around, config)),
-        handshake_proof("handshake", Pwl(config), config.stages),
-        Proof("load", stored.text, checkers.load(stored, config)),
+        Proof("selection", selecting.text, checkers.selection(selecting, config), shape),
+        Proof("product", multiplying.text, checkers.product(multiplying, config), shape, sequential=False),
+        Proof("arithmetic", around.text, checkers.arithmetic(around, config), shape),
+        handshake_proof("handshake", Pwl(config), config.stages, shape),
+        Proof("load", stored.text, checkers.load(stored, config), shape),
     ]

@@ -35,16 +35,22 @@ def scaling_proofs() -> list[Proof]:
     requantiser, normaliser = Requantiser(REQUANT), NormaliserUnit(reciprocal())
     unit = opened(requantiser)
     table = opened(normaliser).shown(checkers.words(normaliser.config.pwl))
+    requantising = (
+        f"{REQUANT.in_bits}-bit accumulator, {REQUANT.multiplier_bits}-bit multiplier, shifts to {REQUANT.max_shift}, "
+        f"{REQUANT.out_bits}-bit codes"
+    )
+    normalising = f"{NORMALISER_BITS}-bit input, {normaliser.config.pwl.entries} entries, 1/x on one octave"
     return [
-        Proof("requantiser", unit.text, requantised(unit, REQUANT)),
-        handshake_proof("requantiser's handshake", requantiser, REQUANT.stages),
+        Proof("requantiser", unit.text, requantised(unit, REQUANT), requantising),
+        handshake_proof("requantiser's handshake", requantiser, REQUANT.stages, requantising),
         Proof(
             "normaliser",
             table.text,
             normalised(table, normaliser.config),
+            normalising,
             cover=cycles_to_load(normaliser.config.pwl, normaliser.config.stages),
         ),
-        handshake_proof("normaliser's handshake", normaliser, normaliser.config.stages),
+        handshake_proof("normaliser's handshake", normaliser, normaliser.config.stages, normalising),
     ]
 
 

@@ -10,6 +10,8 @@ from sim.reference import LoweredTable
 from sim.reference.arithmetic import code_range
 
 CODES = 256  # at most so many for each table
+# how often the unit's input and output stall, table by table: what `sim.benches.protocol` does in the simulators
+STALLS = ((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))
 
 
 def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generator[dict[str, Any], bool, None]:
@@ -28,7 +30,7 @@ def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generato
             yield idle | noise  # without its enable nothing is written
         shifts = {name: getattr(lowered, name) for name in config.shift_ports}
         codes = rng.choice(1 << config.in_bits, min(1 << config.in_bits, CODES), replace=False)
-        busy = rng.uniform(0.3, 1.0, 2)
+        busy = [1 - stalled for stalled in STALLS[k % len(STALLS)]]
         for code in codes.tolist():
             while rng.random() > busy[0]:
                 yield idle | shifts | {"o__ready": int(rng.random() < busy[1]), "lowered": lowered}

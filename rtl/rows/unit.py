@@ -71,16 +71,15 @@ def describe(
     schedule: RowSchedule, style: str, lists: Sequence[tuple[str, int, int, bool]], streams: dict[str, str]
 ) -> dict[str, Any]:
     """Cycles, what the streams carry, and how stored lists are loaded, for a unit's description."""
-    cycles = f"E elements in rows of M: E + {schedule.passes} * M + {schedule.latency}, from the first element's "
-    cycles += "being taken to the last result's, both included, where nothing stalls"
-    if schedule.unlimited is None:
-        cycles += " and every row leaves before the next comes"
-    elif schedule.unlimited > 1:
-        cycles += f" and M is at least {schedule.unlimited}"
-    cycles += "; more where rows of several lengths, or shorter ones, have to wait for one another to leave"
+    passes, latency, least = schedule.passes, schedule.latency, schedule.unlimited
+    cycles = (
+        f"E elements in rows of at most M: E + {passes} * M + {latency}, from the first element's being taken to the "
+        f"last result's, both included, where nothing stalls and no row waits because {schedule.rows} are inside: "
+    )
+    cycles += "each waits for one before" if least is None else f"rows of one length never do from {least} elements on"
     loading = {} if style == "constants" else {"table": storage.describe(style, lists, "tables and further inputs")}
     return {
-        "latency": schedule.latency,
+        "latency": latency,
         "interval": 1,
         "cycles": cycles,
         "streams": streams,

@@ -1,11 +1,15 @@
 """The protocol bench: stalls, a reset in mid-stream, throughput. Runs on the unit itself, a beat at a time.
 
+The first wrong beat of all goes to `mismatch`, as its vector in the set and the output's word.
+
 Plusargs: `vectors` the set's JSON, `lists` what is written through the table's port, in load order, `latency` the
-cycles that the first load takes beyond one for each vector, `seed`, `result` the file for the counters.
+cycles that the first load takes beyond one for each vector, `seed`, `result` the file for the counters, `mismatch`
+the file for a wrong beat.
 """
 
 import json
 import time
+from collections.abc import Iterable, Sequence
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from sim.benches import stream
 from sim.vectors import VectorSet
 
 NEVER = repeat(False)
+STALLS = ((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))  # how often the unit's input and output stall
 MOST_TAKEN = 3 + 5 * 3  # results taken before the last of the resets
 
 
@@ -52,23 +57,40 @@ def _parts(vectors: VectorSet) -> list[tuple[int, list[int], list[int]]]:
     return [(k, vectors.payloads("inputs", part), vectors.payloads("expected", part)) for k, part in enumerate(parts)]
 
 
+async def _check(dut: Any, vectors: VectorSet, load: int, expected: Sequence[int], stalled: Iterable[bool]) -> int:
+    """`stream.check` of a load's outputs, which may be repeated; a beat that differs is reported, once a run."""
+    try:
+        return await stream.check(dut, expected, stalled)
+    except stream.Mismatch as wrong:
+        vector = int(vectors.counts[:load].sum()) + wrong.position % int(vectors.counts[load])
+        report = Path(str(cocotb.plusargs["mismatch"]))
+        if not report.exists():
+            report.write_text(json.dumps({"vector": vector, "got": wrong.got}))
+        raise
+
+
 @cocotb.test()
 async def random_stalls_lose_duplicate_and_reorder_nothing(dut) -> None:
     vectors = _vectors()
     await stream.start(dut)
     beats = cycles = 0
     start = time.perf_counter()
-    for load, inputs, expected in _parts(vectors):
-        await _load(dut, vectors, load)
-        for k, (slow_in, slow_out) in enumerate(((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))):
-            seed = 10 * (100 * _plusarg("seed") + load) + 2 * k
-            feeding = cocotb.start_soon(stream.feed(dut, inputs, stream.stalls(seed, slow_in)))
-            cycles += await stream.check(dut, expected, stream.stalls(seed + 1, slow_out))
-            await feeding
-            await stream.nothing_more(dut)
-            beats += len(expected)
-    counters = {"vectors": beats, "cycles": cycles, "seconds": time.perf_counter() - start}
-    Path(str(cocotb.plusargs["result"])).write_text(json.dumps(counters))
+    try:
+        for load, inputs, expected in _parts(vectors):
+            await _load(dut, vectors, load)
+            for k, (slow_in, slow_out) in enumerate(STALLS):
+                seed = 10 * (100 * _plusarg("seed") + load) + 2 * k
+                feeding = cocotb.start_soon(stream.feed(dut, inputs, stream.stalls(seed, slow_in)))
+                cycles += await _check(dut, vectors, load, expected, stream.stalls(seed + 1, slow_out))
+                beats += len(expected)
+                await feeding
+                await stream.nothing_more(dut)
+    except stream.Mismatch as wrong:
+        beats += wrong.position + 1
+        raise
+    finally:
+        counters = {"vectors": beats, "cycles": cycles, "seconds": time.perf_counter() - start}
+        Path(str(cocotb.plusargs["result"])).write_text(json.dumps(counters))
 
 
 @cocotb.test()
@@ -83,7 +105,7 @@ async def a_reset_in_mid_stream_drops_what_was_in_flight_and_nothing_else(dut) -
     for k in range(4):
         # results are held back, so that the pipeline is full when the reset comes
         feeding = cocotb.start_soon(stream.feed(dut, inputs, stream.stalls(seed + k, 0.2)))
-        await stream.check(dut, expected[: 3 + 5 * k], stream.stalls(seed + 50 + k, 0.5))
+        await _check(dut, vectors, load, expected[: 3 + 5 * k], stream.stalls(seed + 50 + k, 0.5))
         await stream.offered(dut, at_least=_plusarg("latency") + 2)
         assert int(dut.o__valid.value), "nothing was in flight, so the reset shows nothing"
         feeding.cancel()
@@ -91,7 +113,7 @@ async def a_reset_in_mid_stream_drops_what_was_in_flight_and_nothing_else(dut) -
         await stream.nothing_more(dut, cycles=8 + k)
         # the table is not written again: a reset keeps it
         feeding = cocotb.start_soon(stream.feed(dut, inputs, stream.stalls(seed + 60 + k, 0.3)))
-        await stream.check(dut, expected, stream.stalls(seed + 70 + k, 0.3))
+        await _check(dut, vectors, load, expected, stream.stalls(seed + 70 + k, 0.3))
         await feeding
         await stream.nothing_more(dut)
 
@@ -103,6 +125,6 @@ async def one_result_comes_per_cycle_when_nothing_stalls(dut) -> None:
     load, inputs, expected = _parts(vectors)[0]
     await _load(dut, vectors, load)
     feeding = cocotb.start_soon(stream.feed(dut, inputs, NEVER))
-    cycles = await stream.check(dut, expected, NEVER)
+    cycles = await _check(dut, vectors, load, expected, NEVER)
     await feeding
     assert cycles == len(expected) + _plusarg("latency"), f"{len(expected)} results took {cycles} cycles"

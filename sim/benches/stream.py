@@ -14,6 +14,15 @@ class Stuck(AssertionError):
     """A stream on which nothing has moved for `PATIENCE` cycles."""
 
 
+class Mismatch(AssertionError):
+    """A beat, by its `position` among the expected ones, whose payload is not the one expected."""
+
+    def __init__(self, position: int, expected: int, got: int) -> None:
+        super().__init__(f"beat {position}: expected {expected:#x}, got {got:#x}")
+        self.position = position
+        self.got = got
+
+
 def stalls(seed: int, probability: float) -> Iterable[bool]:
     """Whether to stall, cycle by cycle; the same for the same seed."""
     source = random.Random(seed)
@@ -58,7 +67,8 @@ async def feed(dut: Any, beats: Sequence[int], stalled: Iterable[bool]) -> None:
 async def check(dut: Any, expected: Sequence[int], stalled: Iterable[bool]) -> int:
     """Take as many beats as are expected and compare each, in order; returns the cycles from the call to the last.
 
-    Raises `AssertionError` with the beat's position and both values, or `Stuck` where nothing comes.
+    Raises `Mismatch` at the first beat that differs, `AssertionError` where the handshake is broken, or `Stuck` where
+    nothing comes.
     """
     gaps = iter(stalled)
     cycles = quiet = position = 0
@@ -75,7 +85,8 @@ async def check(dut: Any, expected: Sequence[int], stalled: Iterable[bool]) -> i
             held = got
             if int(dut.o__ready.value):
                 want = expected[position]
-                assert got == want, f"beat {position}: expected {want:#x}, got {got:#x}"
+                if got != want:
+                    raise Mismatch(position, want, got)
                 position, quiet, held = position + 1, 0, None
         else:
             assert held is None, f"beat {position}: withdrawn before it was taken"

@@ -5,13 +5,16 @@ operation: functions whose name ends in an underscore change their first argumen
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from sim.reference.arithmetic import code_range
 
-BLOCK = 1 << 16  # values for each thread
+BLOCK = 1 << 15  # values; PyTorch spreads no operation on fewer over its threads, so that blocks go to threads instead
 
 
 def code_type(bits: int) -> torch.dtype:
@@ -56,8 +59,37 @@ def blockwise(function: Callable[..., Tensor], dtype: torch.dtype, *tensors: Ten
         return result
     rows = [tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors]
     whole = result.view(-1, first.shape[-1])
-    step = whole.shape[0] if first.is_cuda else max(1, BLOCK * torch.get_num_threads() // whole.shape[1])
-    for start in range(0, whole.shape[0], step):
-        part = slice(start, start + step)
+    step = whole.shape[0] if first.is_cuda else max(1, BLOCK // whole.shape[1])
+
+    def block(number: int) -> None:
+        part = slice(number * step, (number + 1) * step)
         whole[part] = function(*(tensor[part] for tensor in rows))
+
+    spread(block, -(-whole.shape[0] // step))
     return result
+
+
+def spread(work: Callable[[int], None], count: int) -> None:
+    """`work` for 0..count-1, over as many threads as PyTorch has; in order on this one where PyTorch is traced.
+
+    An operation of PyTorch over several threads waits for the last of them each time; here they wait once.
+    """
+    threads = min(torch.get_num_threads(), count)
+    if threads <= 1 or _get_current_dispatch_mode() is not None:  # a mode sees its own thread only
+        for number in range(count):
+            work(number)
+        return
+    inference = torch.is_inference_mode_enabled()
+
+    def share(first: int) -> None:
+        with torch.inference_mode(inference):
+            for number in range(first, count, threads):
+                work(number)
+
+    for _ in _pool(threads).map(share, range(threads)):
+        pass
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)

@@ -1,12 +1,13 @@
 """`python -m sim {convert,run,evaluate}`: integer networks from the command line. torch is imported when they run."""
 
 import argparse
+import contextlib
 import hashlib
 import io
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -219,15 +220,12 @@ def sentence_sets(arguments: argparse.Namespace) -> list[Any]:
     return sentence_vectors(arguments.tables, arguments.seed, quick=arguments.quick)
 
 
-class _needs:
-    """Turns a missing optional package into one line."""
-
-    def __init__(self, extra: str) -> None:
-        self.extra = extra
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "transformers", "safetensors"):
-            raise InputError(f'this command needs {error.name}: pip install "bitwright[{self.extra}]"') from None
+@contextlib.contextmanager
+def _needs(extra: str) -> Iterator[None]:
+    """Turn a missing optional package into one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers", "safetensors"):
+            raise
+        raise InputError(f'this command needs {error.name}: pip install "bitwright[{extra}]"') from None

@@ -120,7 +120,12 @@ class Encoder(nn.Module):
         return x if self.batch_first else x.transpose(0, 1)
 
     def codes(self, **batch: Tensor | None) -> Tensor:
-        """The integer network, from its quantised input to its boundary: int16 codes."""
+        """The integer network, from its quantised input to its boundary: int16 codes.
+
+        Raises `InputError` in another mode than "integer".
+        """
+        if any(operator.mode != "integer" for operator in self.operators()):
+            raise InputError('codes need every operator in the mode "integer"')
         return self.stream(**batch)
 
     def forward(self, **batch: Tensor | None) -> Output:

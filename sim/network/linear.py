@@ -1,13 +1,14 @@
 """Integer linear layers: signed 8-bit activations, static or per token, and packed weights of 2 to 8 bits."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quant.quantisers import QuantisedWeight
+from quant.quantisers import QuantisedWeight, recode
 from quant.scales import Scale
 from sim.network.arithmetic import blockwise, code_type, half, requantise_, round_half_up_, saturate_
 from sim.network.exact_gemm import Weight
@@ -229,9 +230,21 @@ class Linear(Operator):
     ) -> None:
         """Make the packed layers, one for each layer's weights and output grid; the real weights stay for training."""
         self.source, self.inputs, self.outputs, self.weights = source, (input,), tuple(outputs), weights
+        self._pack()
+        self.settle()
+
+    def recode(self) -> None:
+        layers: list[Any] = list(self.layers)
+        self.weights = [recode(layer.weight, like) for layer, like in zip(layers, self.weights, strict=True)]
+        self._pack()
+
+    def _pack(self) -> None:
+        assert self.source is not None
+        layers: list[Any] = list(self.layers)
+        every = zip(layers, self.weights, self.outputs, self.names, strict=True)
         self.packed = nn.ModuleList(
-            PackedLinear.from_real(weight, layer.bias, source, output, name)  # pyright: ignore[reportArgumentType]
-            for layer, weight, output, name in zip(self.layers, weights, outputs, self.names, strict=True)
+            PackedLinear.from_real(weight, layer.bias, self.source, output, name)
+            for layer, weight, output, name in every
         )
 
 

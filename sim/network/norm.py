@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from sim.network.arithmetic import blockwise, code_type, round_half_up_, saturate_
 from sim.network.operator import Grid, Operator
-from sim.network.tables import TensorNormaliser, normaliser
+from sim.network.tables import EXACT, TensorNormaliser, normaliser
 from sim.reference import Norm as NormSpecification
 from sim.reference import PwlTable
 from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, NORMAL_BITS, normal_frac_bits_for, spread_bits_for
@@ -23,6 +23,7 @@ class Norm(Operator):
         super().__init__(name)
         self.layer = layer
         self.specification: NormSpecification | None = None
+        self.table: PwlTable | str = EXACT
 
     @property
     def centring(self) -> bool:
@@ -79,8 +80,12 @@ class Norm(Operator):
         self.specification = NormSpecification(
             tuple(gains.tolist()), tuple(biases.tolist()), shift, epsilon, rsqrt, self.centring, 16, output.bits
         )  # fmt: skip
-        self.inputs, self.outputs = (input,), (output,)
+        self.inputs, self.outputs, self.table = (input,), (output,), table
         self.attach()
+        self.settle()
+
+    def recode(self) -> None:
+        self.quantise(self.inputs[0], self.outputs[0], self.table)
 
     def attach(self) -> None:
         """Make the tensors of the specification."""

@@ -82,6 +82,21 @@ class Operator(nn.Module):
         self.mode = "real"
         self.inputs: Sequence[Grid] = ()
         self.outputs: Sequence[Grid] = ()
+        self._versions: tuple[int, ...] = ()
+
+    def settle(self) -> None:
+        """Note the state of the real parameters that the integers were made from."""
+        self._versions = tuple(parameter._version for parameter in self.parameters())
+
+    def refresh(self) -> None:
+        """Take real parameters that training has changed into the integers; grids and scales stay."""
+        if self._versions != tuple(parameter._version for parameter in self.parameters()):
+            with torch.no_grad():
+                self.recode()
+            self.settle()
+
+    def recode(self) -> None:
+        """Make the integers anew from the real parameters, on the same grids."""
 
     def forward(self, *arguments: Any) -> Any:
         if self.mode == "real":
@@ -91,6 +106,7 @@ class Operator(nn.Module):
         return self._fake(arguments)
 
     def _fake(self, arguments: tuple[Any, ...]) -> Any:
+        self.refresh()
         smooth = self.real(*arguments)
         with torch.no_grad():
             count = len(self.inputs)
@@ -106,7 +122,7 @@ class Operator(nn.Module):
 
 
 def set_mode(network: nn.Module, mode: str, chosen: Callable[[Operator], bool] = lambda _: True) -> None:
-    """Put every operator of `network` that is `chosen` into `mode`.
+    """Put every operator of `network` that is `chosen` into `mode`; what was trained is in the integers then.
 
     Raises `InputError` where a network that was read from a packed file is asked for floating point.
     """
@@ -115,4 +131,6 @@ def set_mode(network: nn.Module, mode: str, chosen: Callable[[Operator], bool] =
         raise InputError("a packed network has no floating-point weights; only the one that was converted has")
     for module in network.modules():
         if isinstance(module, Operator) and chosen(module):
+            if mode != "real":
+                module.refresh()
             module.mode = mode

@@ -71,6 +71,7 @@ def load(folder: str | Path) -> Encoder:
         rows = model.details["operators"]
         for name, operator in _operators(encoder).items():
             _Reader(model, name, rows[name]).fill(operator)
+            operator.settle()
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, IndexError) as error:

@@ -75,9 +75,13 @@ class Embedding(Operator):
             STREAM_BITS,
             torch.tensor((largest or 1.0) / ((1 << (STREAM_BITS - 1)) - 1 - len(weights)), dtype=torch.float64),
         )
-        for k, weight in enumerate(weights):
-            self.register_buffer(f"codes{k}", grid.codes(weight))
         self.outputs = (grid,)
+        self.recode()
+        self.settle()
+
+    def recode(self) -> None:
+        for k, table in enumerate(self.tables):
+            self.register_buffer(f"codes{k}", self.outputs[0].codes(table.weight))  # pyright: ignore[reportArgumentType]
 
 
 class Input(Operator):

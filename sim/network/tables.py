@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from ga_search.catalogue import resolve
-from sim.network.arithmetic import half, saturate_
+from sim.network.arithmetic import BLOCK, half, saturate_, spread
 from sim.reference import InputError, LoweredTable, Normaliser, PwlTable
 from sim.reference.arithmetic import saturate as saturate_array
 from sim.reference.normaliser import POWERS
 
 EXACT = "exact"
-CHUNK = 1 << 18  # codes gathered at a time, which bounds the memory of the indices
 
 
 @dataclass(frozen=True)
@@ -148,17 +147,20 @@ class Gather(nn.Module):
         unsigned = codes.contiguous().view(torch.uint8)
         offsets = self.offsets
         if offsets is None:
-            return self._gather(unsigned.reshape(-1), CHUNK, lambda part: part.int()).reshape(codes.shape)
+            return self._gather(unsigned.reshape(-1), BLOCK, lambda part: part.int()).reshape(codes.shape)
         rows = unsigned.reshape(-1, codes.shape[-1])
-        step = max(1, CHUNK // rows.shape[1])
+        step = max(1, BLOCK // rows.shape[1])
         return self._gather(rows, step, lambda part: part + offsets).reshape(codes.shape)
 
     def _gather(self, codes: Tensor, step: int, index: Callable[[Tensor], Tensor]) -> Tensor:
         """In chunks along the first axis, so that the indices stay in the cache."""
         result = self.values.new_empty(codes.shape)
-        for start in range(0, codes.shape[0], step):
-            part = slice(start, start + step)
+
+        def chunk(number: int) -> None:
+            part = slice(number * step, (number + 1) * step)
             torch.index_select(self.values, 0, index(codes[part]).reshape(-1), out=result[part].view(-1))
+
+        spread(chunk, -(-codes.shape[0] // step))
         return result
 
 

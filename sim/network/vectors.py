@@ -20,6 +20,7 @@ from sim.network.attention import Softmax
 from sim.network.encoder import Encoder
 from sim.network.linear import Linear, PackedLinear
 from sim.network.norm import Norm
+from sim.network.tables import ValueTable
 from sim.normaliser_vectors import normaliser_set
 from sim.pwl_vectors import pwl_set
 from sim.reference import InputError, Normaliser
@@ -207,7 +208,7 @@ def _grouped(linear: Linear) -> GroupedLinear:
 
 
 def _require_table(site: str, table: Any) -> None:
-    if hasattr(table, "values"):
+    if isinstance(table, ValueTable):
         raise InputError(f"{site}: no unit holds the control; convert with tables")
 
 

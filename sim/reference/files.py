@@ -3,9 +3,12 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from sim.reference.errors import InputError
 
@@ -53,6 +56,12 @@ def read_text(path: str | Path) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: must be UTF-8 text") from None
+
+
+def description_sha256(content: Mapping[str, Any]) -> str:
+    """The hash that a JSON holds of itself: of its canonical text (sorted keys) without the key `sha256`."""
+    kept = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -164,7 +164,14 @@ MISTAKES = [
     ("pwl --table gelu.json --width 6 -o u.v", "in_bits of the table must be at most the unit's 6, not 8"),
     ("pwl --table gelu.json --max-intercept-shift 5 -o u.v",
      "intercept_shift of the table must be at most the unit's 5, not 6"),
-    ("pwl --table gelu.json --in-unsigned -o u.v", "in_signed of the table must be the unit's False, not True"),
+    ("pwl --table gelu.json --in-unsigned -o u.v",
+     "--in-unsigned must not be given, since the table's input codes are signed"),
+    ("pwl --table gelu.json --out-unsigned -o u.v",
+     "--out-unsigned must not be given, since the table's output codes are signed"),
+    ("pwl --output acc --out-width 16 -o u.v", "--out-width must not be given with --output acc"),
+    ("pwl --output acc --out-unsigned -o u.v", "--out-unsigned must not be given with --output acc"),
+    ("pwl --table gelu.json --output acc --scale 5 --output-scale 4 -o u.v",
+     "--output-scale must not be given with --output acc"),
     ("pwl --table gelu.json --scale 9 -o u.v", "scale must be in 0..7, not 9"),
     ("pwl --storage constants -o u.v", "--storage constants needs --table and --scale"),
     ("pwl --storage constants --table gelu.json --scale 3 -o u.v",
@@ -182,13 +189,21 @@ MISTAKES = [
     ("array --storage latches -o u.v", "--storage and --output need --table"),
     ("array --table gelu.json --storage constants --scale 4 -o u.v",
      "--storage constants needs --scale, and --output-scale or --output acc"),
+    ("array --table gelu.json --output-scale 4 -o u.v", "--output-scale needs --scale"),
+    ("array --table gelu.json --output acc --scale 4 --output-scale 4 -o u.v",
+     "--output-scale must not be given with --output acc"),
     ("array --table gelu.json --out-width 16 -o u.v",
      "in_bits and sign of pwl must be those of the requantiser's code, not 8"),
     ("pwl -o gelu.json/u.v", "gelu.json/u.v: cannot be written: File exists"),
     ("normaliser --table gelu.json --output-scale 3 --scale 5 -o u.v",
-     "function must be one of div, rsqrt for a normaliser, not 'gelu'"),
-    ("normaliser --table gelu.json -o u.v", "--scale must be given: gelu.json has the scales [0, 1, 2, 3, 4, 5, 6]"),
-    ("normaliser --table div.json -o u.v", "output_scale must be given exactly where the output is a code"),
+     "--table must be of div or rsqrt with a normaliser step: gelu.json is of 'gelu' with none"),
+    ("normaliser --table gelu.json -o u.v",
+     "--table must be of div or rsqrt with a normaliser step: gelu.json is of 'gelu' with none"),
+    ("normaliser --table div.json -o u.v", "--output-scale must be given, unless with --output acc"),
+    ("normaliser --table div.json --output acc --output-scale 7 -o u.v",
+     "--output-scale must not be given with --output acc"),
+    ("normaliser --table div.json --output acc --out-width 16 -o u.v",
+     "--out-width must not be given with --output acc"),
     ("normaliser --table div.json --output-scale 7 --input-bits 63 -o u.v", "input_bits must be in 2..62, not 63"),
     ("fp-pwl --entries 65 -o u.v", "entries must be in 2..64, not 65"),
     ("fp-pwl --stages 14 -o u.v", "stages must be in 1..13, not 14"),
@@ -276,6 +291,38 @@ def test_the_description_of_a_normaliser_tells_its_function_domain_and_what_its_
     assert main([*arguments, "--output", "acc"]) == 0
     about = json.loads((tmp_path / "u.rtl.json").read_text())
     assert about["result"] == "x = i__payload * 2**-8; div(x) is acc * 2**(exponent + -11)"
+
+
+def test_the_description_of_a_piecewise_linear_unit_tells_what_its_numbers_mean_and_how_far_its_shifts_go(
+    table, tmp_path
+):
+    def about(*options: str) -> dict:
+        assert main(["pwl", "--table", str(table), *options, "-o", f"{tmp_path}/u.v"]) == 0
+        return json.loads((tmp_path / "u.rtl.json").read_text())
+
+    plain = about("--max-output-shift", "9")
+    assert plain["result"] == (
+        "x = i__payload * 2**-s, s the scale exponent that the table was lowered for; "
+        "f(x) is o__payload * 2**-(slope_frac_bits + s - output_shift), slope_frac_bits that of the table"
+    )
+    assert plain["ranges"] == {"intercept_shift": [0, 7], "output_shift": [0, 9]}
+    assert plain["outside_ranges"] == "undefined"
+    assert {port["width"] for port in plain["ports"] if port["name"] == "output_shift"} == {4}
+    results = {
+        ("--output-scale", "4"): "gelu(x) is o__payload * 2**-4",
+        (): "gelu(x) is o__payload * 2**(output_shift - 11)",
+        ("--output", "acc"): "gelu(x) is o__payload * 2**-11",
+        ("--storage", "constants", "--output-scale", "4"): "gelu(x) is o__payload * 2**-4",
+    }
+    for options, result in results.items():
+        assert about("--scale", "5", *options)["source"]["result"] == f"x = i__payload * 2**-5; {result}"
+    lowered = GELU.lower(5, 4)  # the claim itself: the table at x = 1 is near GELU(1) = 0.84
+    assert lowered.output(np.array([32]))[0] * 2**-4 == pytest.approx(0.84, abs=2**-4)
+
+
+def test_the_description_of_a_requantiser_tells_how_far_its_shift_goes(tmp_path):
+    assert main(["requant", "-o", f"{tmp_path}/r.v"]) == 0
+    assert json.loads((tmp_path / "r.rtl.json").read_text())["ranges"] == {"i__payload.shift": [0, 47]}
 
 
 def test_the_printed_latency_of_a_unit_for_rows_names_the_row(tmp_path, capsys):

@@ -9,7 +9,7 @@ from sim.pwl_vectors import random_set
 from sim.requant_vectors import requant_set
 from sim.simulators import SIMULATORS
 
-KEYS = {"unit", "set", "simulator", "bench", "vectors", "cycles", "seconds", "vectors_per_second"}
+KEYS = {"unit", "set", "simulator", "bench", "repeats", "vectors", "cycles", "seconds", "vectors_per_second"}
 
 
 def test_the_report_has_a_row_for_each_bench_the_machine_and_the_versions(tmp_path, monkeypatch, capsys):
@@ -22,7 +22,9 @@ def test_the_report_has_a_row_for_each_bench_the_machine_and_the_versions(tmp_pa
     assert [(row["unit"], row["bench"]) for row in report["rows"]] == [
         (unit, name) for unit in ("pwl", "requant") for name in ("flow", "stall", "protocol")
     ]
+    assert (report["runs"], report["kept"]) == (1, "the fastest of the runs")
     for row in report["rows"]:
+        assert row["repeats"] == 1
         assert set(row) == KEYS
         assert row["vectors_per_second"] == round(row["vectors"] / row["seconds"]) > 0
     assert report["versions"].keys() == {"python", "cocotb", "icarus"} and report["machine"]["cores"] >= 1

@@ -1,14 +1,18 @@
 """The command: rows, exit codes, and one line for every mistake."""
 
+import copy
 import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sim import cli, simulators
 from sim.pwl_vectors import random_set
+from sim.requant_vectors import requant_set
 from sim.vectors import VectorSet, load_folder
 from tests.sim.tables import FUNCTIONS, chord_table
 
@@ -42,7 +46,8 @@ def test_a_wrong_expectation_exits_1_with_the_first_failing_vector_in_full(small
     dataclasses.replace(small, arrays={**small.arrays, "expected": expected}).save(tmp_path / "v")
     assert cli.main(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus", "--json"]) == 1
     captured = capsys.readouterr()
-    row = json.loads(captured.out)[0]
+    row, _, protocol = json.loads(captured.out)
+    assert (protocol["bench"], protocol["mismatches"], protocol["first"]) == ("protocol", 1, row["first"])
     got = int(small.arrays["expected"][position])
     assert row["mismatches"] == 1 and row["first"] == small.describe(position, got & 255) | {
         "expected": int(expected[position])
@@ -51,6 +56,8 @@ def test_a_wrong_expectation_exits_1_with_the_first_failing_vector_in_full(small
     text = f"vector 300, load 1, input {first['input']}, segment {first['segment']}, "
     assert f"FAILED small icarus flow: 1 of {small.size} wrong, the first: {text}" in captured.err
     assert f"expected {first['expected']}, got {got}" in captured.err
+    assert f"FAILED small icarus protocol: 1 of {protocol['vectors']} wrong, the first: {text}" in captured.err
+    assert captured.err.count("FAILED") == 3 and "assert" not in captured.err
 
 
 def test_the_same_seed_gives_the_same_cycles_and_another_seed_others(small, tmp_path, capsys):
@@ -83,7 +90,19 @@ def test_fitted_tables_alone_can_be_written(tmp_path):
     chord_table("gelu").save(tmp_path / "t/gelu-8.json")
     arguments = ["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "v")]
     assert cli.main(arguments) == 0
-    assert [v.name for v in load_folder(tmp_path / "v")] == ["fitted-gelu-8"]
+    names = ["fitted-fp-pwl-fp16-gelu-8", "fitted-fp-pwl-fp32-gelu-8", "fitted-gelu-8"]
+    assert [v.name for v in load_folder(tmp_path / "v")] == names
+    alone = [*arguments[:-1], str(tmp_path / "alone"), "--unit", "fp-pwl"]
+    assert cli.main(alone) == 0
+    assert [v.name for v in load_folder(tmp_path / "alone")] == names[:2]
+
+
+def test_sets_that_were_in_the_folder_before_are_named(small, tmp_path, capsys):
+    chord_table("gelu").save(tmp_path / "t/gelu-8.json")
+    for _ in range(2):
+        assert cli.main(["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "v")]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0] == f"{tmp_path / 'v'} also holds small, which --from will run too" and len(lines) == 2
 
 
 def test_a_simulator_that_breaks_is_a_failed_row_and_exit_1(small, tmp_path, capsys, monkeypatch):
@@ -133,6 +152,11 @@ def test_a_missing_simulator_is_one_line_and_exit_2(small, tmp_path, capsys, mon
 def test_bad_arguments_are_one_line_and_exit_2(small, tmp_path, capsys):
     assert "--jobs must be at least 1, not 0" in one_line(["regress", "--jobs", "0"], capsys)
     assert "--seed must be in 0..2147483647, not -1" in one_line(["regress", "--seed", "-1"], capsys)
+    chord_table("gelu").save(tmp_path / "t/gelu-8.json")
+    arguments = ["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "d")]
+    assert "t: none of its tables is for softmax, fp-mac" in one_line(
+        [*arguments, "--unit", "softmax", "fp-mac"], capsys
+    )
     assert "--no-random needs --tables" in one_line(["vectors", "--no-random", "-o", str(tmp_path / "d")], capsys)
     assert "--digits needs --tables" in one_line(["vectors", "--quick", "--digits", "-o", str(tmp_path / "d")], capsys)
     for arguments in (["regress", "--simulator", "vcs"], ["regress", "--unit", "fpu"], ["vectors"], []):
@@ -151,6 +175,7 @@ def test_a_build_folder_that_is_none_is_one_line_and_exit_2(small, tmp_path, cap
 BAD_CONFIGURATIONS = [
     ({"entries": 9}, "small: thresholds must be 8 for the unit, not 7"),
     ({"entries": 1}, "small: configuration: entries must be in 2..64, not 1"),
+    ({"max_output_shift": 9}, "small: output_shift must be in 0..9 for the unit, not 15"),
     ({"out_bits": 9}, "small: expected must be 9 bits wide, not 8"),
     ({"colour": 1}, "small: configuration: "),
     ({"storage": "constants"}, "small: configuration: storage constants holds one load, not 16"),
@@ -163,6 +188,43 @@ def test_a_configuration_that_does_not_suit_its_vectors_is_one_line_and_exit_2(
 ):
     dataclasses.replace(small, configuration={**small.configuration, **changes}).save(tmp_path / "v")
     assert message in one_line(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus"], capsys)
+
+
+BAD_ARRAYS = [
+    (lambda a: a.pop("intercept_shift"), "small: missing array 'intercept_shift'"),
+    (lambda a: a["intercept_shift"].put(3, 99), "small: intercept_shift must be in 0.."),
+    (lambda a: a["output_shift"].put(0, -1), "small: output_shift must be in 0..15 for the unit, not -1"),
+    (lambda a: a.pop("slopes"), "small: missing array 'slopes'"),
+    (lambda a: a["slopes"].put(0, 128), "small: slopes must be in -128..127 for the unit, not 128"),
+    (lambda a: a.update(slopes=a["slopes"][:, 0]), "small: slopes must have 8 for each load, not [16]"),
+    (lambda a: a.update(output_shift=a["slopes"]), "small: output_shift must have 1 for each load, not [16, 8]"),
+    (lambda a: a.update({key: a[key][:0] for key in a}), "small.json: inputs must have at least one vector"),
+]
+
+
+@pytest.mark.parametrize("damage, message", BAD_ARRAYS, ids=[message for _, message in BAD_ARRAYS])
+def test_arrays_that_cannot_be_loaded_are_one_line_and_exit_2(damage, message, small, tmp_path, capsys):
+    arrays = {key: array.copy() for key, array in small.arrays.items()}
+    damage(arrays)
+    save_unchecked(small, arrays, tmp_path / "v")
+    assert message in one_line(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus"], capsys)
+
+
+def test_a_shift_that_travels_with_its_beat_must_be_one_that_the_unit_takes(tmp_path, capsys):
+    vectors = requant_set("requant", 0, 10)
+    vectors.arrays["inputs.shift"][7] = 48  # six bits hold it, and the unit's shifter goes to 47
+    vectors.save(tmp_path / "v")
+    message = "requant: inputs.shift must be in 0..47 for the unit, not 48"
+    assert message in one_line(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus"], capsys)
+
+
+def save_unchecked(vectors: VectorSet, arrays: dict[str, np.ndarray], folder: Path) -> None:
+    """A set as a file that is consistent with itself and that no set would accept."""
+    odd = copy.copy(vectors)
+    object.__setattr__(odd, "arrays", arrays)
+    widths = {key: width for key, width in vectors.widths.items() if key in ("inputs", "expected")}
+    object.__setattr__(odd, "widths", widths)
+    odd.save(folder)
 
 
 @pytest.mark.parametrize("module", ["sim.reference", "sim", "sim.cli", "sim.vectors"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.hdl import C, Cat, Mux
+from amaranth.hdl import C, Cat, Mux, Value
 
 from rtl.floating import multiplier, operators
 from rtl.pipeline import Step
@@ -90,13 +90,14 @@ def test_every_pair_of_256_corner_values_is_in_the_fp16_set():
     assert all((x, y) in have for x in values.tolist() for y in values.tolist())
 
 
-def tampered(make: Callable[..., list[Step]], name: str, **forced: Any) -> Callable[..., list[Step]]:
-    """`make`, whose step `name` sees constants, or functions of the fields it reads, in place of some of them."""
+def tampered(make: Callable[..., list[Step]], name: str, **forced: int) -> Callable[..., list[Step]]:
+    """`make`, whose step `name` sees constants in place of some of the fields it reads."""
 
     def wrong(*arguments: Any) -> list[Step]:
         def spoil(step: Step) -> Step:
             def logic(m: Any, f: Mapping[str, Any]) -> Any:
-                return step.logic(m, {**f, **{key: v(f) if callable(v) else C(v, 1) for key, v in forced.items()}})
+                fields: dict[str, Any] = {**f, **{key: C(value, 1) for key, value in forced.items()}}
+                return step.logic(m, fields)
 
             return replace(step, logic=logic)
 
@@ -168,7 +169,7 @@ def test_a_comparator_that_takes_nan_for_a_number_is_found(monkeypatch):
     def without_nan(number: Any, pattern: Any) -> Any:
         magnitude = pattern[:-1]
         key = Mux(magnitude < number.smallest, 0, Mux(pattern[-1], ~magnitude, magnitude))[: number.bits - 1]
-        return Cat(key, pattern[-1] & (magnitude >= number.smallest)).as_signed()
+        return Value.cast(Cat(key, pattern[-1] & (magnitude >= number.smallest))).as_signed()
 
     compare = operator_set("comparisons", "fp-compare", FP16, seed=3, count=2_000)
     assert mismatches(compare) == 0

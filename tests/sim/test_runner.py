@@ -4,13 +4,14 @@ import dataclasses
 import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from sim import harness, runner, simulators
-from sim.devices import Device, device
+from sim.devices import Device, device, lowered
 from sim.pwl_vectors import pwl_set, random_set, random_table
 from sim.reference import InputError
 from sim.vectors import VectorSet, integers
@@ -69,19 +70,84 @@ endmodule
     return dataclasses.replace(UNIT, verilog=inner + wrapper)
 
 
-def test_a_comparator_with_greater_for_greater_or_equal_is_found():
-    wrong = replaced(r">= \$signed\(threshold_2\)", "> $signed(threshold_2)")
-    outcome = runner.run_bulk(EIGHT, "icarus", unit=wrong)
-    assert outcome.mismatches and outcome.first is not None
-    thresholds = EIGHT.arrays["thresholds"][outcome.first["load"]]
-    assert outcome.first["input"] == thresholds[2] and outcome.first["expected"] != outcome.first["got"]
+def without_round_bit() -> Device:
+    """The unit whose rounding constant is wrong: the round bit is always 0."""
+    with mock.patch("rtl.pwl.shift_right", lambda value, shift: (value >> shift) << 1):
+        return device(EIGHT)
 
 
-def test_a_wrong_rounding_constant_is_found(monkeypatch):
-    monkeypatch.setattr("rtl.pwl.shift_right", lambda value, shift: (value >> shift) << 1)  # the round bit is always 0
-    outcome = runner.run_bulk(EIGHT, "icarus", unit=device(EIGHT))
-    assert outcome.mismatches and outcome.first is not None
-    assert outcome.first["got"] == outcome.first["expected"] - 1
+FAULTS = ("none", "comparator", "rounding", "dropped")
+
+
+@cache
+def switched() -> Device:
+    """The unit, and beside it one with > for >= and one that does not round; the input `fault`, a number of `FAULTS`,
+    says which answers, or has beat 100 dropped. One build shows that a simulator passes the first and finds the others.
+    """
+    wrong = {"inner": UNIT.verilog, "comparator": COMPARATOR.verilog, "rounding": without_round_bit().verilog}
+    modules = "".join(text.replace("module unit(", f"module {name}(") for name, text in wrong.items())
+    names = [*UNIT.statics, *(f"table__{name}" for name in UNIT.table or {})]
+    ports = "".join(f".{name}({name}), " for name in ["clk", "rst", "table__en", *names, "i__payload", "i__valid"])
+    cores = "".join(
+        f"  {name} core_{k}({ports}.i__ready(readies[{k}]), .o__payload(payload_{k}), .o__valid(valids[{k}]),"
+        f" .o__ready(ready));\n"
+        for k, name in enumerate(wrong)
+    )
+    inputs = {"table__en": 1, **UNIT.statics, **{f"table__{name}": bits for name, bits in (UNIT.table or {}).items()}}
+    declared = "".join(f"  input [{bits - 1}:0] {name},\n" for name, bits in inputs.items())
+    text = f"""
+module unit(
+{declared}  input [1:0] fault, input clk, input rst, input [{UNIT.in_bits - 1}:0] i__payload, input i__valid,
+  output i__ready, output [{UNIT.out_bits - 1}:0] o__payload, output o__valid, input o__ready
+);
+  wire [2:0] readies, valids;
+  wire [{UNIT.out_bits - 1}:0] payload_0, payload_1, payload_2;
+  reg [7:0] beats;
+  always @(posedge clk) if (rst) beats <= 0; else if (valids[0] && ready) beats <= beats + 1;
+  wire drop = fault == 3 && beats == 100;
+  wire ready = o__ready || (valids[0] && drop);
+  assign i__ready = readies[0], o__valid = valids[0] && !drop;
+  assign o__payload = fault == 1 ? payload_1 : fault == 2 ? payload_2 : payload_0;
+{cores}endmodule
+"""
+    ports = (*UNIT.ports, "fault")
+    return dataclasses.replace(UNIT, verilog=modules + text, ports=ports, statics={**UNIT.statics, "fault": 2})
+
+
+COMPARATOR = replaced(r">= \$signed\(threshold_2\)", "> $signed(threshold_2)")
+
+
+def with_fault(name: str) -> VectorSet:
+    """The vectors, and `fault` to be driven for all of them."""
+    fault = np.full(len(EIGHT.counts), FAULTS.index(name))
+    return dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "fault": fault})
+
+
+@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+def test_each_bulk_bench_finds_greater_for_greater_or_equal_a_wrong_rounding_constant_and_a_dropped_beat(simulator):
+    none, comparator, rounding, dropped = (
+        runner.run_bulk(with_fault(name), simulator, unit=switched()) for name in FAULTS
+    )
+    assert none.passed and none.vectors == EIGHT.size, none
+    assert comparator.mismatches and comparator.first is not None
+    thresholds = EIGHT.arrays["thresholds"][comparator.first["load"]]
+    assert comparator.first["input"] == thresholds[2]
+    assert comparator.first["expected"] != comparator.first["got"]
+    assert rounding.mismatches and rounding.first is not None
+    assert rounding.first["got"] == rounding.first["expected"] - 1
+    assert dropped.problem == f"stuck after 255 of {EIGHT.size} results"
+
+
+@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+def test_each_protocol_bench_finds_greater_for_greater_or_equal_and_a_dropped_beat(simulator):
+    assert runner.run_protocol(with_fault("none"), simulator, unit=switched(), limit=128).passed
+    comparator = runner.run_protocol(with_fault("comparator"), simulator, unit=switched(), loads=8)
+    assert comparator.mismatches == 1 and comparator.first is not None
+    assert comparator.first["input"] == EIGHT.arrays["thresholds"][comparator.first["load"]][2]
+    dropped = runner.run_protocol(with_fault("dropped"), simulator, unit=switched())
+    assert dropped.first is not None and dropped.problem is not None
+    assert dropped.first["expected"] == EIGHT.arrays["expected"][dropped.first["vector"]] != dropped.first["got"]
+    assert re.search(r"beat \d+: expected", dropped.problem)
 
 
 @pytest.mark.parametrize("simulator", simulators.SIMULATORS)
@@ -172,20 +238,23 @@ def test_a_fault_of_the_stream_is_found_by_the_protocol_bench(body, message):
 def test_the_protocol_bench_finds_a_flipped_table_bit():
     slopes = EIGHT.arrays["slopes"].copy()
     slopes[0] ^= 64
-    outcome = runner.run_protocol(dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "slopes": slopes}), "icarus")
+    wrong = dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "slopes": slopes})
+    outcome = runner.run_protocol(wrong, "icarus", limit=100)
+    assert outcome.mismatches == 1 and outcome.vectors > 0 and outcome.first is not None
+    vector, got = outcome.first["vector"], outcome.first["got"]
+    assert outcome.first == wrong.describe(vector, got) and got != outcome.first["expected"]
+    table = lowered(wrong, outcome.first["load"])  # what the unit was loaded with, so what it answers
+    assert got == table.output(wrong.arrays["inputs"][vector : vector + 1])
+    assert vector == 2 * (outcome.vectors - 1)  # every second one was sent, and the last of them is wrong
+    words = "random_stalls_lose_duplicate_and_reorder_nothing: beat {}: expected {:#x}, got {:#x}"
+    expected = outcome.first["expected"]
+    assert outcome.problem == words.format(outcome.vectors - 1, expected & 255, got & 255)
+
+
+def test_the_protocol_bench_finds_a_wrong_rounding_constant():
+    outcome = runner.run_protocol(EIGHT, "icarus", unit=without_round_bit(), loads=8)
     assert outcome.problem is not None and re.search(r"beat \d+: expected", outcome.problem), outcome
-
-
-def test_the_protocol_bench_finds_a_wrong_rounding_constant(monkeypatch):
-    monkeypatch.setattr("rtl.pwl.shift_right", lambda value, shift: (value >> shift) << 1)  # the round bit is always 0
-    outcome = runner.run_protocol(EIGHT, "icarus", unit=device(EIGHT), loads=8)
-    assert outcome.problem is not None and re.search(r"beat \d+: expected", outcome.problem), outcome
-
-
-def test_the_protocol_bench_finds_greater_for_greater_or_equal():
-    wrong = replaced(r">= \$signed\(threshold_", "> $signed(threshold_")
-    outcome = runner.run_protocol(EIGHT, "icarus", unit=wrong)
-    assert outcome.problem is not None and re.search(r"beat \d+: expected", outcome.problem), outcome
+    assert outcome.first is not None and outcome.first["got"] == outcome.first["expected"] - 1
 
 
 def test_an_accumulator_of_more_than_64_bits_is_compared_to_its_last_bit():
@@ -234,8 +303,7 @@ def test_a_set_larger_than_the_memories_is_cut_and_every_vector_is_compared(monk
 def test_repeats_compare_the_set_again_and_count_it_again():
     once, thrice = (runner.run_bulk(EIGHT, "icarus", repeats=n) for n in (1, 3))
     assert (thrice.vectors, thrice.cycles, thrice.passed) == (3 * once.vectors, 3 * once.cycles, True)
-    wrong = replaced(r">= \$signed\(threshold_2\)", "> $signed(threshold_2)")
-    once, thrice = (runner.run_bulk(EIGHT, "icarus", repeats=n, unit=wrong) for n in (1, 3))
+    once, thrice = (runner.run_bulk(EIGHT, "icarus", repeats=n, unit=COMPARATOR) for n in (1, 3))
     assert thrice.mismatches == 3 * once.mismatches > 0 and thrice.first == once.first
 
 
@@ -328,6 +396,19 @@ def counting(required, results, log, tests) -> None:
 
 
 def test_a_first_load_of_few_vectors_is_enough_for_the_protocol(tmp_path):
-    lowered = random_table(np.random.default_rng(0), 4, 0).lower(2, -8)
-    vectors = pwl_set("tiny", [(lowered, np.arange(-5, 5))], {})
+    table = random_table(np.random.default_rng(0), 4, 0).lower(2, -8)
+    vectors = pwl_set("tiny", [(table, np.arange(-5, 5))], {})
     assert runner.run_protocol(vectors, "icarus", tmp_path).problem is None
+
+
+def test_a_word_that_the_bench_s_program_cannot_hold_is_refused_and_the_widest_is_not_cut():
+    top = harness.Step(harness.STATIC, (1 << 32) - 1, (1 << 16) - 1, 3)
+    assert top.word() == harness.STATIC << 56 | 3 << 48 | (1 << 48) - 1
+    for field, bits in (("value", 32), ("address", 16), ("select", 8)):
+        with pytest.raises(InputError, match=f"the bench's {field} must be in 0..{(1 << bits) - 1}, not {1 << bits}"):
+            dataclasses.replace(top, **{field: 1 << bits}).word()
+    wide = dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "zero": np.full(len(EIGHT.counts), 1 << 48)})
+    unit = dataclasses.replace(UNIT, table=None, statics={"zero": 49})
+    [step] = harness.load_steps(wide, unit, 0)
+    with pytest.raises(InputError, match=r"the bench's address must be in 0\.\.65535, not 65536"):
+        step.word()

@@ -7,7 +7,13 @@ import pytest
 
 import ga_search.cli
 from sim import regress, runner, simulators
-from sim.reference import InputError
+from sim.devices import device
+from sim.floating_vectors import mac_set, random_float_pwl_set
+from sim.normaliser_vectors import config_of
+from sim.pwl_vectors import random_set
+from sim.reference import InputError, floating
+from sim.reference.arithmetic import code_range
+from sim.reference.floating import FORMATS, FP16
 from sim.suites import EIGHT_BIT, OTHER_WIDTHS, fitted_suite, random_suite
 from sim.vectors import UNITS
 from tests.sim.tables import FUNCTIONS, chord_table
@@ -33,6 +39,19 @@ def test_the_protocol_holds_on_the_other_units(unit):
     assert outcome.passed and outcome.vectors > 500, outcome
 
 
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        random_float_pwl_set("small-fp-pwl", FP16, 4, tables=2, entries=4, each=100, stages=3),
+        mac_set("small-fp-mac", FP16, FP16, 4, 1_500, stages=3),
+    ],
+    ids=lambda vectors: vectors.unit,
+)
+def test_the_protocol_holds_on_the_floating_point_units(vectors):
+    outcome = runner.run_protocol(vectors, "icarus", seed=4)
+    assert outcome.passed and outcome.vectors > 500, outcome
+
+
 def test_a_wrong_rounding_constant_in_the_requantiser_is_found(monkeypatch):
     monkeypatch.setattr("rtl.requant.shift_right", lambda value, shift: (value >> shift) << 1)  # no round bit
     outcome = runner.run_bulk(QUICK["random-requant-int8"], "icarus")
@@ -47,7 +66,11 @@ def test_a_flipped_bit_of_a_normaliser_s_table_is_found():
     wrong = dataclasses.replace(vectors, arrays={**vectors.arrays, "intercepts": intercepts})
     outcome = runner.run_bulk(wrong, "icarus")
     assert outcome.mismatches and outcome.first is not None
-    assert set(outcome.first["got"]) == {"acc", "exponent"} and outcome.first["got"] != outcome.first["expected"]
+    first = outcome.first
+    assert set(first["got"]) == {"acc", "exponent"} and first["got"] != first["expected"]
+    code, _ = config_of(vectors.configuration).reference.normalise(np.array([first["input"]]))
+    assert first["code"] == code[0]
+    assert first["segment"] == np.searchsorted(vectors.arrays["thresholds"][0], code[0], side="right")
 
 
 def test_the_quick_suite_has_every_unit_output_sign_storage_and_several_stage_counts():
@@ -69,6 +92,22 @@ def test_the_full_suite_has_two_hundred_tables_at_every_code_and_a_hundred_thous
     for name, _, _ in OTHER_WIDTHS:
         assert sets[f"random-{name}"].size >= 100_000
     assert sets["random-hard-wired"].configuration["storage"] == "constants"
+    eight = [sets[f"random-{name}"].configuration for name, *_ in EIGHT_BIT]
+    assert {c.get("stages", 3) for c in eight if c["output"] == "code"} == set(range(1, 7))
+    assert {(c["in_signed"], c["out_signed"]) for c in eight} == {(a, b) for a in (True, False) for b in (True, False)}
+    assert {c.get("storage", "flops") for c in eight} == {"flops", "latches"}
+    assert {c["output"] for c in eight} == {"code", "acc"}
+
+
+@pytest.mark.parametrize("name", ["int8-8-to-unsigned", "int8-12-from-unsigned"])
+def test_units_of_mixed_signs_equal_the_specification(name):
+    _, _, entries, fields = next(row for row in EIGHT_BIT if row[0] == name)
+    vectors = random_set(name, 1, 2, entries, **fields)
+    expected = vectors.arrays["expected"]
+    low, high = code_range(8, fields.get("out_signed", True))
+    assert (expected.min(), expected.max()) == (low, high) and len(np.unique(expected)) > 100
+    outcome = runner.run_bulk(vectors, "icarus")
+    assert outcome.passed and outcome.vectors == vectors.size == 2 * 8 * 256
 
 
 def test_the_full_normaliser_sets_have_every_16_bit_input_and_the_requantiser_a_hundred_thousand():
@@ -90,6 +129,16 @@ def test_requantiser_vectors_round_saturate_and_meet_every_corner():
     assert {-128, 127, 0} <= set(vectors.arrays["zero_point"].tolist())
 
 
+@pytest.mark.parametrize("value", [[1], None, "7", {}], ids=repr)
+def test_a_parameter_of_another_type_is_one_line(value):
+    for vectors in (v for v in QUICK.values() if v.unit != "array"):
+        key = next(key for key, has in vectors.configuration.items() if type(has) is int)
+        wrong = dataclasses.replace(vectors, configuration={**vectors.configuration, key: value})
+        with pytest.raises(InputError) as error:
+            device(wrong)
+        assert str(error.value).startswith(f"{vectors.name}: ") and "\n" not in str(error.value)
+
+
 def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a_normaliser(tmp_path):
     for function in FUNCTIONS:
         chord_table(function).save(tmp_path / f"{function}-8.json")
@@ -108,6 +157,23 @@ def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a
         fitted_suite(tmp_path)
     with pytest.raises(InputError, match="must hold table files, but there are none"):
         fitted_suite(tmp_path / "none")
+
+
+def test_a_folder_of_tables_gives_the_floating_point_unit_every_code_of_every_scale_as_a_number(tmp_path):
+    chord_table("gelu").save(tmp_path / "gelu-8.json")
+    chord_table("rsqrt").save(tmp_path / "rsqrt-8.json")
+    sets = {v.name: v for v in fitted_suite(tmp_path, ("fp-pwl",))}
+    assert set(sets) == {f"fitted-fp-pwl-{n}-{f}-8" for n in FORMATS for f in ("gelu", "rsqrt")}
+    numbers = {code * 2.0**-scale for code in range(-128, 128) for scale in range(8)}
+    for name, vectors in sets.items():
+        number = FORMATS["fp16" if "fp16" in name else "fp32"]
+        with np.errstate(invalid="ignore"):
+            inputs = floating.value(number, vectors.arrays["inputs"])
+        assert numbers <= set(inputs.tolist()) and np.isnan(inputs).any() and np.isinf(inputs).any()
+    for name in FORMATS:
+        vectors = sets[f"fitted-fp-pwl-{name}-gelu-8"]
+        outcome = runner.run_bulk(vectors, "icarus")
+        assert outcome.passed and outcome.vectors == vectors.size, outcome
 
 
 def test_freshly_fitted_tables_pass_at_every_code_and_scale(tmp_path):

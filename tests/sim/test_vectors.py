@@ -9,7 +9,8 @@ import pytest
 from sim.devices import lowered
 from sim.pwl_vectors import random_set
 from sim.reference import InputError
-from sim.vectors import UNITS, VectorSet, description_sha256, integers, load_folder
+from sim.reference.files import description_sha256
+from sim.vectors import UNITS, VectorSet, integers, load_folder
 from tests.sim.tables import wide_set
 
 
@@ -129,6 +130,12 @@ def test_arrays_that_disagree_are_refused(vectors):
         changed(inputs=vectors.arrays["inputs"].astype(float))
     with pytest.raises(InputError, match=r"inputs must be in -128\.\.127"):
         changed(inputs=vectors.arrays["inputs"] + 100)
+    with pytest.raises(InputError, match=r"inputs must have one number for each vector, not \[\d+, 2\]"):
+        changed(inputs=np.stack([vectors.arrays["inputs"]] * 2, axis=1))
+    with pytest.raises(InputError, match="counts must have a row for each vector or load, not be a single number"):
+        changed(counts=np.array(vectors.size))
+    with pytest.raises(InputError, match="inputs must have at least one vector"):
+        changed(**{key: vectors.arrays[key][:0] for key in ("inputs", "expected", "counts")})
     with pytest.raises(InputError, match="missing array 'counts'"):
         dataclasses.replace(vectors, arrays={k: v for k, v in vectors.arrays.items() if k != "counts"})
 

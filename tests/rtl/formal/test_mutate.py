@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from rtl.formal import mutate as module
-from rtl.formal.mutate import SYNTHESISE, main, mutate
+from rtl.formal.mutate import SYNTHESISE, Fault, main, mutate, passed
 from rtl.formal.netlist import Netlist, differ, of_copy_0
 from rtl.formal.opened import opened
 from rtl.formal.prove import outcome, yosys
-from rtl.formal.stimulus import cycles
+from rtl.formal.stimulus import STALLS, cycles
 from rtl.pwl import Pwl, PwlConfig
+from sim.benches import protocol
 
 SMALL = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
 
@@ -118,6 +119,33 @@ def test_flip_flops_take_their_inputs_together():
         seen.append(of_copy_0(netlist.read("q")))
     assert seen == [1, 2, 0]
     assert differ([0b0101, 0b1111], 0b1111) == 0b1010
+
+
+def test_nothing_passes_where_no_fault_is_real_or_too_few_are_killed(monkeypatch, capsys):
+    def faults(**outcomes: int) -> list[Fault]:
+        return [Fault(0, "mutate", outcome) for outcome, count in outcomes.items() for _ in range(count)]
+
+    assert passed(faults(killed=19, survived=1, equivalent=80)) and passed(faults(killed=1))
+    assert not passed(faults(killed=18, survived=1)) and not passed(faults(equivalent=5)) and not passed([])
+    monkeypatch.setattr(module, "mutate", lambda *_: faults(equivalent=5))
+    assert main(["--count", "5"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("0 killed, 5 equivalent, 0 survived") and "nothing was shown" in captured.err
+
+
+def test_a_netlist_with_fewer_faults_than_asked_for_is_one_line_and_exit_code_2(monkeypatch, capsys):
+    def few(folder, script, *_):
+        if script == "list.ys":
+            lines = [f"mutate -mode inv -module unit -cell x -port {port} -ctrlbit 0" for port in "CCYA"]
+            (folder / "faults.txt").write_text("\n".join(lines))
+
+    monkeypatch.setattr(module, "yosys", few)
+    assert main(["--count", "3"]) == 2
+    assert capsys.readouterr().err == "error: --count must be at most 2 for this unit, not 3\n"
+
+
+def test_the_stalls_are_those_of_the_bench_on_the_unit_s_ports():
+    assert STALLS == protocol.STALLS
 
 
 def test_a_bad_count_is_one_line_and_exit_code_2(capsys):

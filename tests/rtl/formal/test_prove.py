@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from rtl.formal.__main__ import EXAMPLE, SHORT, SMALL, main, table_faults
+from rtl.formal.__main__ import EXAMPLE, SHORT, SMALL, main, small_proofs, table_faults
 from rtl.formal.faults import FAULTS, faulty
 from rtl.formal.opened import opened
-from rtl.formal.prove import Proof, latch_proof, proofs, stored_proof, table_proof, whole_proof
+from rtl.formal.prove import Proof, latch_proof, proofs, shape_of, stored_proof, table_proof, whole_proof
 from rtl.formal.scaling import scaling_proofs
 from rtl.pwl import Pwl, PwlConfig
 from sim.reference import LoweredTable
@@ -115,6 +115,16 @@ def test_a_claim_whose_assumptions_exclude_what_it_is_about_is_vacuous(name, con
     assert assuming(CLAIMS[NAMES.index(name)], condition).run().outcome == "vacuous"
 
 
+def test_every_claim_says_the_size_of_the_unit_it_is_about():
+    shapes = {proof.name: proof.shape for proof in [*proofs(PwlConfig()), *small_proofs(), *scaling_proofs()]}
+    assert shapes["selection"] == "8 entries, 8 bits, 3 stages"
+    assert shapes["whole"] == "3 entries, 4 bits, 2 stages" and shapes["stored"] == "3 entries, 5 bits, 2 stages"
+    assert shapes["requantiser"] == "6-bit accumulator, 3-bit multiplier, shifts to 9, 4-bit codes"
+    assert shapes["normaliser's handshake"] == "8-bit input, 2 entries, 1/x on one octave"
+    mixed = PwlConfig(coef_bits=12, out_bits=16)
+    assert shape_of(mixed) == "8 entries, 8-bit codes, 12-bit words, 16-bit results, 3 stages"
+
+
 def test_a_claim_that_the_solver_cannot_decide_in_time_is_undecided_and_not_proved():
     wide = next(proof for proof in proofs(PwlConfig(2, 14, True, 14, 14)) if proof.name == "product")
     assert wide.run(timeout=1).outcome == "undecided"
@@ -122,7 +132,7 @@ def test_a_claim_that_the_solver_cannot_decide_in_time_is_undecided_and_not_prov
 
 def test_an_assertion_that_does_not_reach_the_solver_is_an_error():
     proof = Proof(
-        "empty", CLAIMS[0].unit, CLAIMS[0].check.replace("endmodule", "`ifdef X\n assert(\n`endif\nendmodule")
+        "empty", CLAIMS[0].unit, CLAIMS[0].check.replace("endmodule", "`ifdef X\n assert(\n`endif\nendmodule"), "none"
     )
     with pytest.raises(RuntimeError, match="yosys failed"):
         proof.run()
@@ -142,10 +152,11 @@ def test_the_command_exits_with_1_where_a_claim_does_not_hold(monkeypatch, capsy
     for name in ("proofs", "faulty", "table_faults", "small_proofs", "scaling_proofs"):
         monkeypatch.setattr(command, name, lambda *_: [])
     assert main([]) == 1
-    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
-        ["BAD", "refuted"],
-        ["BAD", "vacuous"],
-    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["BAD", "refuted"], ["BAD", "vacuous"]]
+    assert lines[0].endswith(
+        "table, a flipped bit in slopes: 8 entries, 8-bit codes, 8-bit words, 32-bit results, 3 stages"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Real layers: PyTorch's exact integer GEMM and the specification agree, and the array gives the same."""
 
 import dataclasses
-import time
 from importlib import util
 
 import numpy as np
@@ -82,9 +81,7 @@ def test_minilm_s_layer_is_of_real_size_and_a_missing_package_is_named(monkeypat
 
 
 @pytest.mark.slow
-def test_layers_of_real_size_take_under_two_minutes_in_verilator_and_the_formula_s_cycles(tmp_path):
+def test_layers_of_real_size_equal_the_reference_in_verilator_in_the_formula_s_cycles():
     for vectors in layers.real_layers():
-        start = time.perf_counter()
-        outcome = run_array(vectors, "verilator", tmp_path)
+        outcome = run_array(vectors, "verilator")
         assert outcome.passed and outcome.vectors == vectors.size, outcome
-        assert time.perf_counter() - start < 120

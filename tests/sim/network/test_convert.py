@@ -10,6 +10,7 @@ from torch.nn import functional
 
 import quant
 from quant import Plan, Rule
+from sim.network import exact_gemm
 from sim.network.convert import convert, names
 from sim.network.families import describe
 from sim.network.integrity import require_integer
@@ -38,10 +39,11 @@ def test_every_family_of_bert_is_close_in_integers_and_integer_throughout(kind):
     model, data = bert(kind), token_batches()
     network = convert(model, plan(EXACT), data)
     held_out = token_batches(1, seed=9)[0]
-    assert difference(model, network, held_out) < 0.05
-    assert network.codes(**held_out).dtype == torch.int16
+    exact_gemm._int_mm_is_exact.cache_clear()  # its self-test is looked at too
     counts = require_integer(network, **held_out)
     assert counts.operations > 200 and counts.products > 20
+    assert difference(model, network, held_out) < 0.05
+    assert network.codes(**held_out).dtype == torch.int16
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,45 @@ def test_training_sees_the_integer_network_and_every_weight_has_a_gradient(granu
     for name, parameter in network.named_parameters():
         zero = ".qkv.layers.1.bias" in name  # softmax does not see the keys' bias
         assert parameter.grad is not None and (zero or parameter.grad.abs().max() > 0), name
+
+
+def test_what_is_learnt_is_in_the_integers():
+    model, batch = torch_encoder(final=nn.LayerNorm(32), norm_first=True), real_batches(1)[0]
+    network = convert(model, plan(), real_batches())
+    with torch.no_grad():
+        goal = network.stream(**batch).double() * network.last.outputs[0].scale + 0.3
+    before = network.codes(**batch)
+    with pytest.raises(InputError, match='codes need every operator in the mode "integer"'):
+        set_mode(network, "fake")
+        network.codes(**batch)
+    vectors, matrices = ([p for p in network.parameters() if p.ndim == n] for n in (1, 2))
+    optimiser = torch.optim.Adam([{"params": vectors, "lr": 0.02}, {"params": matrices, "lr": 0.001}])
+    losses = []
+    for _ in range(10):
+        got = network.stream(**batch)
+        loss = (got - goal).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    last = network.stream(**batch)
+    set_mode(network, "integer")
+    codes = network.codes(**batch)
+    assert torch.equal(network.last.outputs[0].codes(last), codes) and not torch.equal(codes, before)
+
+
+def test_a_table_of_embeddings_that_is_learnt_is_in_the_integers():
+    import copy
+
+    network = convert(copy.deepcopy(bert()), plan(), token_batches())
+    batch = token_batches(1)[0]
+    before = network.codes(**batch)
+    assert network.embedding is not None
+    with torch.no_grad():
+        network.embedding.tables[0].weight.mul_(0.5)  # pyright: ignore
+    set_mode(network, "integer")
+    assert not torch.equal(network.codes(**batch), before)
 
 
 def test_tables_cost_more_than_the_control_and_two_entries_much_more():

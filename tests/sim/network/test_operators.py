@@ -10,7 +10,6 @@ from torch import nn
 from quant import Settings
 from quant.quantisers import quantise_weight
 from sim.network.activation import Activation
-from sim.network.arithmetic import blockwise
 from sim.network.attention import Context, Scores, Softmax
 from sim.network.linear import Linear, PackedLinear, input_quantiser, quantise_tokens
 from sim.network.norm import Norm
@@ -258,8 +257,3 @@ def test_a_gather_equals_its_values_on_every_code_also_in_chunks():
     values = np.random.default_rng(0).integers(-128, 128, 256)
     x = torch.randint(-128, 128, (3, 200_000), dtype=torch.int8)
     assert np.array_equal(Gather([values])(x).numpy(), values[x.numpy().astype(int) + 128])
-
-
-def test_blocks_put_together_are_the_whole():
-    x, y = torch.arange(600_000).reshape(2, 300, 1000), torch.arange(600).reshape(2, 300, 1)
-    assert torch.equal(blockwise(lambda a, b: a * b, torch.int64, x, y), x * y)

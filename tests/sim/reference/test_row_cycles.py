@@ -1,5 +1,6 @@
 """The cycle formula: closed where rows are not limited, the recursion everywhere."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,10 +33,15 @@ def test_rows_of_one_length_are_unlimited_exactly_from_the_stated_length_on(sche
         assert not limited
 
 
-def test_short_rows_behind_long_ones_wait_though_neither_would_alone():
-    softmax, lengths = RowSchedule((2, 7), (5, 3), rows=4), [20, 10, 40] * 9
-    assert softmax.unlimited is not None and softmax.unlimited <= 10
-    assert softmax.cycles(lengths) > sum(lengths) + 2 * 40 + softmax.latency
+def test_more_rows_inside_keep_short_rows_from_waiting_behind_long_ones():
+    lengths = np.random.default_rng(0).integers(1, 129, 2000).tolist()
+
+    def lost(delays, ways, rows):
+        return round(RowSchedule(delays, ways, rows).cycles(lengths) / sum(lengths) - 1, 3)
+
+    softmax, norm = ((2, 7), (5, 3)), ((9,), (6,))  # at their default depths
+    assert [lost(*softmax, rows) for rows in (4, 8)] == [0.115, 0.003]
+    assert [lost(*norm, rows) for rows in (4, 8)] == [0.009, 0.001]
 
 
 def test_a_row_alone():
