@@ -43,6 +43,7 @@ COLUMNS = (
     "rows",
     "mismatches",
     "cycles",
+    "utilisation",
     "vectors_per_second",
     "seed",
 )

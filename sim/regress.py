@@ -158,6 +158,7 @@ def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, 
         "rows": _rows(job.vectors, outcome.vectors) if bench != "protocol" else None,
         "mismatches": outcome.mismatches,
         "cycles": outcome.cycles,
+        "utilisation": _utilisation(job.vectors, outcome.cycles) if bench == "flow" else None,
         "vectors_per_second": round(outcome.vectors / outcome.seconds) if outcome.seconds else 0,
         "seed": seed,
         "first": outcome.first,
@@ -170,6 +171,14 @@ def _rows(vectors: VectorSet | ArraySet, compared: int) -> int | None:
     if not isinstance(vectors, VectorSet) or not vectors.in_rows:
         return None
     return int(vectors.arrays["inputs.last"][:compared].sum())
+
+
+def _utilisation(vectors: VectorSet, cycles: int) -> float | None:
+    """The share of an array's multipliers' cycles that did useful work, both passes of an activation counted."""
+    if not isinstance(vectors, ArraySet) or not cycles:
+        return None
+    work = vectors.passes * len(vectors.arrays["inputs"]) * vectors.layer.weights.size
+    return round(work / (vectors.config.rows * vectors.config.columns * cycles), 6)
 
 
 def passed(row: dict[str, Any]) -> bool:

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from rtl.array.config import ArrayConfig
+from sim.row_suites import row_suite
+from sim.row_vectors import norm_config, softmax_config
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("python -m ")]
@@ -32,6 +36,23 @@ def figures(text: str) -> dict[tuple[str, ...], float]:
     """(function, entries, method) -> MSE full, which is what the fits minimise, of a printed table."""
     rows = [line.split() for line in text.splitlines()]
     return {tuple(row[:3]): float(row[5]) for row in rows if len(row) == 13 and row[1].isdecimal()}
+
+
+def test_the_cycles_of_rows_and_of_the_array_are_those_of_the_schedules():
+    softmax, layernorm, rmsnorm = row_suite(
+        0, True, ("softmax", "layernorm", "rmsnorm"), dict.fromkeys(("softmax", "layernorm", "rmsnorm"), ("40",))
+    )
+    own = softmax_config(softmax.configuration).schedule
+    norms = {norm_config(v.unit, v.configuration, None).schedule for v in (layernorm, rmsnorm)}
+    assert len(norms) == 1 and (own.passes, next(iter(norms)).passes) == (2, 1)
+    text = " ".join(README.split())
+    (norm,) = norms
+    assert f"at least {own.unlimited} elements in softmax and at least {norm.unlimited} in the norms" in text
+    assert own.rows == norm.rows and f"{own.rows} rows may be inside" in text
+    assert f"E + 2 M + {own.latency} cycles in softmax and E + M + {norm.latency} in the norms" in text
+    array = ArrayConfig(16, 16, 4, False, group=64, max_inputs=512).schedule
+    assert f"512 x 512 x 512 on 16 x 16 takes {array.cycles(512, 512, 512):,} cycles" in text
+    assert f"busy for {100 * array.utilisation(512, 512, 512):.2f} %" in text
 
 
 def test_the_first_result_is_what_the_program_prints(workplace):

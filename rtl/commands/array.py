@@ -54,6 +54,9 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
         "rows", "columns", "weight_bits", "activation_bits", "two_pass", "max_inputs", "bias_bits", "acc_bits", "depth",
         "count_bits", "address_bits", "out_bits", "stages",
     )  # fmt: skip
+    if arguments.part == "element" and (arguments.operands != "stream" or arguments.table is not None):
+        option = "--operands memory" if arguments.operands != "stream" else "--table"
+        raise InputError(f"{option} must not be given with --part element, which has neither memories nor a table")
     group = _group(arguments.group)
     multiplier_bits = arguments.group_multiplier_bits
     if multiplier_bits is None:

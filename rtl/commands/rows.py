@@ -67,6 +67,8 @@ def _add_common(parser: argparse.ArgumentParser, config: Any, depths: tuple[str,
 
 def _softmax(arguments: argparse.Namespace) -> dict[str, Any]:
     exp, div = PwlTable.load(arguments.exp), PwlTable.load(arguments.div)
+    if exp.function != "exp":  # what the normalisers compute they check themselves
+        raise InputError(f"--exp must be a table of exp, but {arguments.exp} is one of {exp.function}")
     scale = options.only_scale(arguments.scale, "--scale", exp, arguments.exp)
     div_scale = options.only_scale(arguments.div_scale, "--div-scale", div, arguments.div)
     exp_scale = exp.out_bits - exp.out_signed if arguments.exp_scale is None else arguments.exp_scale
@@ -112,7 +114,9 @@ def _norm(arguments: argparse.Namespace, centring: bool) -> dict[str, Any]:
         assert own is not None
         reference = own
     else:
-        length = arguments.length or (384 if own is None else own.length)
+        length = arguments.length
+        if length is None:
+            length = 384 if own is None else own.length
         epsilon = (1 << 32) - 1 if arguments.max_epsilon is None else arguments.max_epsilon
         if own is not None and arguments.max_epsilon is None:
             epsilon = max(epsilon, own.epsilon)

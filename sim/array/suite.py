@@ -47,8 +47,10 @@ def array_suite(seed: int = 0, quick: bool = False) -> list[ArraySet]:
     sets.append(random_array_set("array-one-pass-of-two", rng, narrow, SHAPE, seed, activation_bits=4))
     sets += bound_sets()
     sets.append(pwl_array_set(rng, seed))
+    wide = ArrayConfig(5, 3, 4, False, 8, True, 32, 16, max_inputs=256, depth=4)
+    sets.append(random_array_set("array-16-bit-multipliers", rng, wide, SHAPE, seed))
     if quick:
-        kept = ("w4u-a8-two-pass", "w2s-a4", "8x4", "memories-per", "bound-lowest-w4u", "pwl")
+        kept = ("w4u-a8-two-pass", "w2s-a4", "8x4", "memories-per", "bound-lowest-w4u-two-pass", "pwl")
         sets = [vectors for vectors in sets if any(part in vectors.name for part in kept)]
     return sets
 
@@ -121,10 +123,11 @@ def bound_sets() -> list[ArraySet]:
     The code is 32 bits wide, m_c 1 and k_c 0, so that it is the accumulator.
     """
     sets = []
-    for signed, two_pass in ((True, False), (False, True)):
+    for bits, signed, two_pass in product(WEIGHT_BITS, (True, False), (False, True)):
         fields: dict[str, Any] = dict(group_multiplier_bits=5, max_inputs=70, depth=4, out_bits=32)
-        config = ArrayConfig(5, 3, 4, signed, two_pass=two_pass, group=32, **fields)
-        ends = ((-8, 0, 127), (-8, 0, -128)) if signed else ((15, 0, -128), (0, 15, -128))
+        config = ArrayConfig(5, 3, bits, signed, two_pass=two_pass, group=32, **fields)
+        low, high = code_range(bits, signed)
+        ends = ((low, 0, 127), (low, 0, -128)) if signed else ((high, 0, -128), (0, high, -128))
         for name, end, (weight, zero, activation) in zip(
             ("lowest", "highest"), config.accumulator_range, ends, strict=True
         ):
@@ -133,14 +136,14 @@ def bound_sets() -> list[ArraySet]:
                 bias=np.full(4, code_range(config.bias_width, True)[name == "highest"]),
                 multiplier=np.ones(4, dtype=np.int64),
                 shift=np.zeros(4, dtype=np.int64),
-                weight_bits=4,
+                weight_bits=bits,
                 weight_signed=signed,
                 group=32,
                 zero_points=None if signed else np.full((4, 3), zero),
                 group_multipliers=np.full((4, 3), 31),
                 out_bits=32,
             )
-            kind = f"w4{'s' if signed else 'u'}"
+            kind = f"w{bits}{'s' if signed else 'u'}{'-two-pass' if two_pass else ''}"
             source = {"bound": end}
             sets.append(array_set(f"array-bound-{name}-{kind}", config, layer, np.full((5, 70), activation), source))
     return sets

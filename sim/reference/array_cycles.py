@@ -31,7 +31,9 @@ stages.
 from dataclasses import dataclass
 
 from sim.reference.gemm import group_borders
+from sim.reference.pwl import require_range
 
+LARGEST = 1 << 62  # of any number here
 HAZARD = 2  # cycles between two uses of one accumulator
 
 
@@ -39,7 +41,8 @@ HAZARD = 2  # cycles between two uses of one accumulator
 class Schedule:
     """How an array works through a job: `rows`, `columns` and `depth` of the array, its group size, its registers.
 
-    `latency` is in cycles from the beat that completes a token's inputs to its result.
+    `latency` is in cycles from the beat that completes a token's inputs to its result. A job has `tokens` M, `inputs` K
+    and `outputs` N, and takes `passes`, 1 or 2. What is not positive raises `InputError` with its name.
     """
 
     rows: int
@@ -47,6 +50,12 @@ class Schedule:
     depth: int
     group: int | None
     latency: int
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "columns", "depth", "latency"):
+            require_range(name, getattr(self, name), 1, LARGEST)
+        if self.group is not None:
+            require_range("group", self.group, 1, LARGEST)
 
     def input_tiles(self, inputs: int) -> list[tuple[int, int]]:
         """(first, end) of the inputs of each tile, in order; none straddles a group border."""
@@ -70,16 +79,24 @@ class Schedule:
 
     def interval(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> int:
         """Cycles from a job's being taken to the next one's, where that one is waiting and nothing stalls."""
+        for name, value in (("tokens", tokens), ("inputs", inputs), ("outputs", outputs)):
+            require_range(name, value, 1, LARGEST)
+        require_range("passes", passes, 1, 2)
         tiles = self.output_tiles(outputs) * len(self.input_tiles(inputs))
         return 1 + self.rows + tiles * sum(self.period(size, passes) for size in self.blocks(tokens))
 
     def cycles(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> int:
         """Cycles of a job from its being taken to its last result, both included, where nothing stalls."""
+        interval = self.interval(tokens, inputs, outputs, passes)
         block = self.blocks(tokens)[-1]
         last = passes * block - self.period(block, passes)  # the last tile need not wait for a next one
-        return self.interval(tokens, inputs, outputs, passes) + last + self.latency
+        return interval + last + self.latency
 
     def utilisation(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> float:
-        """The share of the multipliers' cycles that does useful work: passes * M * K * N / (R * C * cycles)."""
+        """The share of the multipliers' cycles that does useful work: passes * M * K * N / (R * C * cycles).
+
+        Both passes of an activation count, since each keeps its multiplier busy: at two passes a share of 1 is one full
+        product for each multiplier in two cycles.
+        """
         work = passes * tokens * inputs * outputs
         return work / (self.rows * self.columns * self.cycles(tokens, inputs, outputs, passes))

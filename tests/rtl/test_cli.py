@@ -215,14 +215,21 @@ MISTAKES = [
     ("requant --in-width 65 -o u.v", "in_bits must be in 4..64, not 65"),
     ("requant --out-width 2 -o u.v", "out_bits must be in 4..32, not 2"),
     ("requant --stages 0 -o u.v", "stages must be in 1..4, not 0"),
-    ("softmax --exp gelu.json --div div.json -o u.v",
-     "--scale must be given: gelu.json has the scales [0, 1, 2, 3, 4, 5, 6]"),
-    ("softmax --exp gelu.json --scale 3 --div gelu.json --div-scale 5 -o u.v",
+    ("softmax --exp exp.json --div div.json -o u.v",
+     "--scale must be given: exp.json has the scales [0, 1, 2, 3, 4, 5, 6]"),
+    ("softmax --exp exp.json --scale 3 --div gelu.json --div-scale 5 -o u.v",
      "function must be one of div, rsqrt for a normaliser, not 'gelu'"),
-    ("softmax --exp gelu.json --scale 3 --div div.json --row-length 0 -o u.v", "row_length must be in 1..65536, not 0"),
-    ("softmax --exp gelu.json --scale 3 --div div.json --stages 4 10 2 -o u.v", "stages[1] must be in 1..9, not 10"),
-    ("softmax --exp gelu.json --scale 0 --div div.json -o u.v",
+    ("softmax --exp exp.json --scale 3 --div div.json --row-length 0 -o u.v", "row_length must be in 1..65536, not 0"),
+    ("softmax --exp exp.json --scale 3 --div div.json --stages 4 10 2 -o u.v", "stages[1] must be in 1..9, not 10"),
+    ("softmax --exp exp.json --scale 0 --div div.json -o u.v",
      "output_scale must be at most 6 at scale 0 (slope_frac_bits + scale), not 7"),
+    ("softmax --exp gelu.json --scale 3 --div div.json -o u.v",
+     "--exp must be a table of exp, but gelu.json is one of gelu"),
+    ("array --part element --operands memory -o u.v",
+     "--operands memory must not be given with --part element, which has neither memories nor a table"),
+    ("array --part element --table gelu.json -o u.v",
+     "--table must not be given with --part element, which has neither memories nor a table"),
+    ("layernorm --rsqrt rsqrt.json --length 0 -o u.v", "gain's length must be in 2..8192, not 0"),
     ("layernorm --rsqrt div.json -o u.v", "rsqrt must be a normaliser of rsqrt, not of 'div'"),
     ("layernorm --rsqrt rsqrt.json --length 1 -o u.v", "gain's length must be in 2..8192, not 1"),
     ("layernorm --rsqrt rsqrt.json --length 2 --parameters norm.json -o u.v", "gain's length must be in 2..2, not 3"),
@@ -245,6 +252,7 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(line, message,
     monkeypatch.chdir(tmp_path)
     chord_table("div", 2, 1).save("div.json")
     chord_table("rsqrt", 1, 2).save("rsqrt.json")
+    dataclasses.replace(GELU, function="exp").save("exp.json")
     Path("broken.json").write_text("nonsense")
     Path("norm.json").write_text(json.dumps(NORM))
     Path("real.json").write_text(json.dumps(NORM | {"gain": [0.5]}))

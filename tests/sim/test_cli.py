@@ -18,7 +18,7 @@ from tests.sim.tables import FUNCTIONS, chord_table
 
 ROW = {
     "unit", "set", "configuration", "simulator", "bench", "vectors", "of", "rows", "mismatches", "cycles",
-    "vectors_per_second", "seed", "first", "problem",
+    "utilisation", "vectors_per_second", "seed", "first", "problem",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 from sim.reference.gemm import WEIGHT_BITS, GroupedLinear
 from tests.rtl.array.bench import Work, beats, cycles, expected, random_work, run
+from tests.rtl.array.faults import dropped_carry
 from tests.rtl.test_pwl import random_lowered
 
 WIDTHS = [
@@ -239,12 +240,7 @@ def work() -> Work:
 
 
 def test_a_dropped_carry_between_the_passes_is_seen(work, monkeypatch):
-    join = Columns._join
-
-    def dropped(self, m, sums, *rest):
-        return join(self, m, [value[:-2].as_signed() for value in sums], *rest)
-
-    monkeypatch.setattr(Columns, "_join", dropped)
+    monkeypatch.setattr(Columns, "_join", dropped_carry)
     assert wrong(FAULTY, work) > 0
 
 

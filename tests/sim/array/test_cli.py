@@ -33,6 +33,9 @@ def test_a_layer_gives_a_row_for_each_bench_with_the_formula_s_cycles(tmp_path, 
     assert [(row["bench"], row["vectors"], row["mismatches"]) for row in rows] == [
         ("flow", 20, 0), ("stall", 20, 0), ("protocol", 20, 0),
     ]  # fmt: skip
+    assert rows[0]["utilisation"] == round(5 * 9 * 4 / (2 * 3 * SMALL.cycles), 6)
+    assert rows[0]["utilisation"] == round(SMALL.config.schedule.utilisation(5, 9, 4), 6)
+    assert rows[1]["utilisation"] is rows[2]["utilisation"] is None
     assert rows[0]["cycles"] == SMALL.cycles < min(row["cycles"] for row in rows[1:])
 
 

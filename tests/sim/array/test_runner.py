@@ -2,11 +2,11 @@
 
 import dataclasses
 import re
-from typing import Any
+from itertools import product
 
 import numpy as np
 import pytest
-from amaranth.hdl import Cat, Mux, Signal
+from amaranth.hdl import Signal
 
 from rtl.array import columns
 from rtl.array.columns import Columns
@@ -16,8 +16,10 @@ from rtl.array.gemm import Gemm
 from rtl.array.operands import reading_order
 from sim.array.runner import array_device, run_array
 from sim.array.sets import ArraySet
-from sim.array.suite import array_suite, random_array_set
+from sim.array.suite import GROUPS, SHAPE, array_suite, random_array_set
 from sim.devices import Device
+from sim.reference.gemm import WEIGHT_BITS
+from tests.rtl.array.faults import dropped_carry
 
 SETS = {vectors.name: vectors for vectors in array_suite(seed=1)}
 RNG = np.random.default_rng(5)
@@ -61,9 +63,9 @@ def around(logic: str, **connected: str) -> Device:
     return dataclasses.replace(UNIT, verilog=text)
 
 
-def problem(unit: Device, **options: Any) -> str:
+def problem(unit: Device, resets: int = 0, jobs: int = 1) -> str:
     """What the bench says of an array that gives the right codes."""
-    outcome = run_array(SMALL, "icarus", unit=unit, **options)
+    outcome = run_array(SMALL, "icarus", unit=unit, resets=resets, jobs=jobs)
     assert not outcome.passed and outcome.problem is not None
     return outcome.problem
 
@@ -145,6 +147,19 @@ def test_a_fault_that_shows_only_in_the_second_job_is_found():
     assert "cycles for 2 jobs, not the formula's" in problem(late, jobs=2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("activation_bits, two_pass", [(4, False), (8, False), (8, True)])
+def test_every_width_with_every_group_equals_the_specification(group, activation_bits, two_pass, tmp_path):
+    for bits, signed in product(WEIGHT_BITS, (True, False)):
+        config = ArrayConfig(
+            5, 3, bits, signed, activation_bits, two_pass, group, 8 if group else 0, max_inputs=256, depth=4
+        )
+        vectors = random_array_set("crossed", np.random.default_rng(bits), config, SHAPE, bits)
+        outcome = run_array(vectors, "icarus", tmp_path, jobs=2)
+        assert outcome.passed and outcome.vectors == vectors.size, (config, outcome)
+
+
 def wrong(vectors: ArraySet) -> ArraySet:
     """The set with one expected code off by one."""
     expected = vectors.arrays["expected"].copy()
@@ -163,23 +178,11 @@ def test_one_wrong_code_is_found_with_its_place():
 def test_a_dropped_carry_a_zero_point_off_by_one_and_a_late_group_are_each_found(monkeypatch):
     group = Columns._group
 
-    def dropped(self, m, sums, activations, joined):
-        """16 * high + low without the carry out of bit 7."""
-
-        def join(value, shape):
-            high, both = Signal.like(value, reset_less=True), Signal(shape, reset_less=True)
-            lower, upper = ((high << 4)[:8] + value[:8])[:8], ((high << 4) >> 8) + (value >> 8)
-            m.d.sync += [high.eq(value), both.eq(Mux(joined, Cat(lower, upper), value))]
-            return both
-
-        column, activation = self.config.joined_shapes
-        return [join(value, column) for value in sums], join(activations, activation)
-
     def off_by_one(self, m, sums, activations, tag):
         return group(self, m, [value - activations for value in sums], activations, tag)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Columns, "_join", dropped)
+        patch.setattr(Columns, "_join", dropped_carry)
         assert run_array(SMALL, "icarus").mismatches
     with monkeypatch.context() as patch:
         patch.setattr(Columns, "_group", off_by_one)

@@ -1,6 +1,7 @@
 """A layer as a vector file: kept whole, read back as what it was, and refused where it is not."""
 
 import dataclasses
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sim import cli
 from sim.array.sets import ArraySet, array_set
 from sim.array.suite import array_suite
 from sim.reference import InputError
+from sim.reference.gemm import WEIGHT_BITS
 from sim.vectors import VectorSet, load_folder
 
 SETS = {vectors.name: vectors for vectors in array_suite(seed=1)}
@@ -120,6 +122,10 @@ def test_the_suite_has_every_width_group_kind_of_edge_and_both_ends():
     shapes = {(*v.arrays["inputs"].shape, v.layer.outputs) for v in SETS.values()}
     assert (1, 1, 1) in shapes and {v.config.rows for v in SETS.values()} >= {1, 6, 40}
     assert {v.configuration["operands"] for v in SETS.values()} == {"stream", "memory"}
+    assert {
+        (v.config.weight_bits, v.config.weight_signed, v.config.two_pass) for v in SETS.values() if "bound" in v.name
+    } == {*product(WEIGHT_BITS, (True, False), (True, False))}
+    assert max(int(v.arrays.get("group_multipliers", np.zeros(1)).max()) for v in SETS.values()) == (1 << 16) - 1
     for vectors in SETS.values():
         layer, config = vectors.layer, vectors.config
         if "bound" in vectors.name:

@@ -1,8 +1,12 @@
 """The closed cycle formula against a count that walks through every cycle, and against SCALE-Sim's formula."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.reference import InputError
 from sim.reference.array_cycles import Schedule
 
 
@@ -64,6 +68,16 @@ def test_more_tiles_overlap_what_scale_sim_lets_follow():
 def test_512_cubed_keeps_at_least_97_percent_of_the_multipliers_busy_load_and_drain_included():
     for depth, passes in ((32, 1), (128, 1), (512, 1), (128, 2)):
         assert Schedule(16, 16, depth, None, latency=40).utilisation(512, 512, 512, passes) > 0.9998
+
+
+def test_a_schedule_or_a_job_that_cannot_be_is_refused():
+    good: dict[str, Any] = {"rows": 4, "columns": 4, "depth": 8, "group": None, "latency": 12}
+    for change in ({"rows": 0}, {"columns": -1}, {"depth": 0}, {"group": 0}, {"latency": 0}, {"rows": 2.5}):
+        with pytest.raises(InputError, match=f"{next(iter(change))} must be "):
+            Schedule(**(good | change))
+    for job in ((0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 1, 0), (1, 1, 1, 3)):
+        with pytest.raises(InputError, match=r"(tokens|inputs|outputs|passes) must be in"):
+            Schedule(**good).cycles(*job)
 
 
 def test_groups_shorter_than_the_rows_and_few_tokens_cost_what_the_formula_says():
