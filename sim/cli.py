@@ -123,6 +123,8 @@ def _vectors(arguments: argparse.Namespace) -> int:
     if arguments.real and "array" in units:
         sets += _real(arguments.seed)
     if not sets:
+        if arguments.tables is not None:
+            raise InputError(f"{arguments.tables}: none of its tables is for {', '.join(units)}")
         raise InputError("--no-random needs --tables with tables for the units, or there is nothing to write")
     names = [vectors.name for vectors in sets]
     for name in names:

@@ -142,7 +142,7 @@ def _component(vectors: VectorSet) -> Any:
     """The unit of a set as an Amaranth component."""
     try:
         return _BUILDERS[vectors.unit](vectors, dict(vectors.configuration))
-    except (KeyError, TypeError, InputError) as error:
+    except (KeyError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{vectors.name}: configuration: {error}") from None
 
 

@@ -1,6 +1,7 @@
 """The digits network's real activations as vectors: one set for each site of each block, taken by forward hooks."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,9 +10,12 @@ from torch.nn import functional
 
 from sim import digits
 from sim.digits import Gelu, Site, Softmax, Tables
+from sim.floating_vectors import float_pwl_set
 from sim.normaliser_vectors import normaliser_set, top_scale
 from sim.pwl_vectors import output_scale, pwl_set
-from sim.reference import InputError, LoweredTable, Normaliser, PwlTable
+from sim.reference import InputError, LoweredTable, Normaliser, PwlTable, floating
+from sim.reference.float_pwl import FloatTable
+from sim.reference.floating import FORMATS
 from sim.vectors import VectorSet
 
 CALIBRATION_IMAGES = 128
@@ -55,7 +59,17 @@ def digits_sets(tables: Tables, seed: int = 0, images: int = 128, epochs: int = 
             sets.append(normaliser_set(name, table, values, where, DIV_SCALE, out_bits=16))
         else:
             sets.append(pwl_set(name, [(table, values)], where))
+            if isinstance(model.get_submodule(site.rpartition(".")[0]), Gelu):
+                sets += _as_numbers(name, tables.gelu, np.ldexp(values.astype(float), -table.s), where)
     return sets
+
+
+def _as_numbers(name: str, table: PwlTable, values: np.ndarray, source: dict[str, Any]) -> list[VectorSet]:
+    """A site's values (codes times their scale) for the floating-point unit, in each of its formats."""
+    return [
+        float_pwl_set(f"{name}-{key}", [(FloatTable.of_table(number, table), floating.encode(number, values))], source)
+        for key, number in FORMATS.items()
+    ]
 
 
 def quantise_sites(model: nn.Module, images: Tensor, tables: Tables) -> dict[str, LoweredTable | Normaliser]:

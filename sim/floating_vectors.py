@@ -10,7 +10,8 @@ from rtl.floating.mac import MacConfig
 from rtl.floating.operators import OperatorConfig
 from rtl.floating.pwl import FloatPwlConfig
 from sim import floating_operands as operands
-from sim.reference import floating
+from sim.pwl_vectors import every_code, every_scale
+from sim.reference import PwlTable, floating
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FORMATS, FloatFormat
 from sim.vectors import TABLE_LISTS, VectorSet
@@ -24,7 +25,8 @@ def operator_set(name: str, unit: str, number: FloatFormat, seed: int, count: in
     """At least `count` vectors, shuffled, so that any cut of the set has every kind.
 
     Every pair of landmarks, every pair of exponents, ties, the products at both ends of the range, cancellations, and
-    random patterns; for formats of 16 bits or fewer, where `count` is enough, also every pair of 256 corner values.
+    random patterns. For formats of 16 bits or fewer, where `count` is enough for every pair of 256 corner values, those
+    too, and then `count` is that of the random patterns alone.
     """
     rng = np.random.default_rng(seed)
     a, b = _pairs(number, rng, count)
@@ -62,17 +64,19 @@ def mac_set(
 
 
 def _pairs(number: FloatFormat, rng: np.random.Generator, count: int) -> np.ndarray:
+    corners = number.bits <= 16 and count > CORNERS**2
+    beside = [operands.every_pair(operands.corner_values(number, rng, CORNERS))] if corners else []
     pairs = [operands.every_pair(operands.landmarks(number))]
-    if number.bits <= 16 and count > CORNERS**2:
-        pairs.append(operands.every_pair(operands.corner_values(number, rng, CORNERS)))
     pairs += [
         make(number, rng, max(count // 20, 1))
         for make in (operands.near_products, operands.tie_products, operands.tie_sums, operands.cancellations)
     ]
     left = count - sum(part.shape[1] for part in pairs)
-    each = max(left * 3 // 4 // (number.special + 1) ** 2, 0)
-    pairs.append(operands.exponent_pairs(number, rng, each) if each else operands.anything(number, rng, 0))
-    pairs.append(operands.anything(number, rng, max(count - sum(part.shape[1] for part in pairs), 0)))
+    each = left * 3 // 4 // (number.special + 1) ** 2
+    if each > 0:
+        pairs.append(operands.exponent_pairs(number, rng, each))
+    random = count if corners else max(count - sum(part.shape[1] for part in pairs), 0)
+    pairs += [*beside, operands.anything(number, rng, random)]
     return rng.permutation(np.concatenate(pairs, axis=1), axis=1)
 
 
@@ -112,6 +116,21 @@ def float_pwl_set(name: str, loads: Sequence[Load], source: dict[str, Any], **ch
     }
     widths: dict[str, tuple[int, bool]] = dict.fromkeys(("inputs", "expected", *TABLE_LISTS), (number.bits, False))
     return VectorSet(name, "fp-pwl", {"number": asdict(number), **fields}, arrays, widths, source)
+
+
+def fitted_float_pwl_set(name: str, number: FloatFormat, table: PwlTable, random: int = 500) -> VectorSet:
+    """An integer table's coefficients as numbers: every code of every scale as a number, corners, random patterns.
+
+    Codes of different scales that are one number come once. Above 16 bits there are too many codes: as for the integer
+    unit, corners and 10^4 random ones of each scale.
+    """
+    rng = np.random.default_rng(0)
+    lowered = [table.lower(scale) for scale in every_scale(table)]
+    codes = [np.ldexp(every_code(each, rng).astype(float), -each.s) for each in lowered]
+    patterns = floating.encode(number, np.unique(np.concatenate(codes)))
+    own = FloatTable.of_table(number, table)
+    source = {"table": table.digest, "function": table.function}
+    return float_pwl_set(name, [(own, np.concatenate([patterns, corner_patterns(rng, own, random)]))], source)
 
 
 def random_float_pwl_set(

@@ -126,7 +126,7 @@ def _array_benches(job: Job, seed: int, folder: Path, wave: Callable[[str], Path
     assert isinstance(vectors, ArraySet)
     run = partial(run_array, vectors, job.simulator, folder, unit=job.unit or array_device(vectors))
     benches: Benches = {
-        "flow": lambda: run(waves=wave("flow")),
+        "flow": lambda: run(jobs=2, waves=wave("flow")),
         "stall": lambda: run(stall_seed=1 + seed, waves=wave("stall")),
     }
     if job.protocol:

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from sim.array.suite import array_suite
-from sim.floating_vectors import float_suite
+from sim.floating_vectors import fitted_float_pwl_set, float_suite
 from sim.normaliser_vectors import every_input, normaliser_set, top_scale
 from sim.pwl_vectors import fitted_set, random_set, random_table
 from sim.reference import InputError, Normaliser, PwlTable
+from sim.reference.floating import FORMATS
 from sim.requant_vectors import requant_set
 from sim.row_suites import fitted_row_suite, row_suite
 from sim.vectors import UNITS, VectorSet
@@ -107,12 +108,17 @@ def _normaliser(seed: int, quick: bool) -> list[VectorSet]:
 
 
 def fitted_suite(folder: Path, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
-    """Every table file of `folder`: every code at every scale, every 16-bit input of a normaliser, and rows."""
+    """Every table file of `folder`: every code at every scale, every 16-bit input of a normaliser, and rows.
+
+    The floating-point unit gets each table's coefficients and codes as numbers, in FP32 and FP16.
+    """
     sets = []
     tables = load_tables(folder)
     for name, table in tables:
         if "pwl" in units:
             sets.append(fitted_set(f"fitted-{name}", table))
+        if "fp-pwl" in units:
+            sets += [fitted_float_pwl_set(f"fitted-fp-pwl-{key}-{name}", n, table) for key, n in FORMATS.items()]
         if "normaliser" in units and table.normaliser_step is not None:
             sets.append(every_input(f"fitted-normaliser-{name}", table, output_scale=8, out_bits=16))
             sets.append(every_input(f"fitted-normaliser-{name}-acc", table))

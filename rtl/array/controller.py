@@ -35,7 +35,8 @@ def tag_layout(config: ArrayConfig) -> StructLayout:
 
 
 class Controller(wiring.Component):
-    """Counters only. Everything moves in every cycle: its owner enables it in the cycles in which the array moves.
+    """Counters only. Everything moves in every cycle: its owner enables it in the cycles in which the array moves and
+    what is needed of `w` and `a` is there.
 
     `jobs` is the job stream. `load` a beat of weights is needed in this cycle, for the rows `shift`; `swap` the loaded
     ones come into use; `active` a beat of activations is needed, `high` for its high part, `done` for the last time.

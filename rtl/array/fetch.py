@@ -116,7 +116,8 @@ class MemoryGemm(wiring.Component):
     """`rtl.array.gemm.Gemm` with a fetcher for each operand: `i`, `o` and the settings as there, `w`, `a`, `g` and `c`
     are read ports of memories.
 
-    Nothing but `o` stalls it. The images must not change while a job reads them.
+    Nothing but `o` stalls it, but a job may be taken some cycles later than over streams, when the fetchers of g and c
+    are still on their way through the last tiles of the one before. The images must not change while a job reads them.
     """
 
     stall = (

@@ -1,7 +1,8 @@
 """The whole array: a job and its operands in, codes out; with a piecewise-linear unit GEMM, bias and GELU at once.
 
-Controller, grid and columns move together, in a cycle in which every operand needed in it is there and the result, if
-there is one, is taken; the pipeline from the accumulator to the output (`rtl.pipeline`) goes on by itself.
+Grid and columns move together, in a cycle in which the constants needed in it are there and the result, if there is
+one, is taken; the pipeline from the accumulator to the output (`rtl.pipeline`) goes on by itself. The controller moves
+with them where the weights and activations that it needs are there; else it waits, and what is in the grid drains.
 """
 
 from collections.abc import Mapping
@@ -62,10 +63,12 @@ class Gemm(wiring.Component):
     """
 
     stall = (
-        "The array moves in a cycle in which every operand it needs is valid and a result, if there is one, is taken; "
-        "in others none of its registers does. A ready depends within the cycle on the valids of the other streams and "
-        "on the pipeline to o, which moves while o__valid is 0 or o__ready is 1. While o__valid is 1 and o__ready is "
-        "0, o__payload is stable."
+        "A beat of w and of a is taken in a cycle in which all that the job needs of the two is valid; while one is "
+        "late, what was taken before goes on to o, so that a job which is announced early withholds no results. (Where "
+        "an activation takes two passes, w late between them stops the array.) The array stops, and takes nothing, "
+        "while a beat of g or c that it needs is not valid or a result is not taken. A ready depends within the cycle "
+        "on the valids of the other streams and on the pipeline to o, which moves while o__valid is 0 or o__ready is "
+        "1. While o__valid is 1 and o__ready is 0, o__payload is stable."
     )
     reset = (
         "rst is synchronous and active high. It ends the job, drops every beat in flight and any offered while it is "
@@ -111,27 +114,33 @@ class Gemm(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        move = Signal()
+        fed, move, go = Signal(), Signal(), Signal()  # fed: weights and activations are there; go: the controller moves
         controller, grid, columns = Controller(config), Grid(config), Columns(config)
-        for name, part in (("controller", controller), ("grid", grid), ("columns", columns)):
-            m.submodules[name] = EnableInserter(move)(part)
+        for name, part, enable in (("controller", controller, go), ("grid", grid, move), ("columns", columns, move)):
+            m.submodules[name] = EnableInserter(enable)(part)
 
-        needed = [(self.w, controller.load), (self.a, controller.active), (self.c, columns.need_channel)]
+        constants = [(self.c, columns.need_channel)]
         if config.has_group_parameters:
-            needed.append((self.g, columns.need_group))
+            constants.append((self.g, columns.need_group))
             m.d.comb += columns.group.eq(self.g.payload)
-        complete = Signal()
-        m.d.comb += complete.eq(Cat(~need | operand.valid for operand, need in needed).all())
-        for operand, need in needed:
-            m.d.comb += operand.ready.eq(move & (controller.done if operand is self.a else need))
+        complete: Value = Cat(~need | operand.valid for operand, need in constants).all()
+        if config.two_pass:  # an activation's low part must follow its high part
+            complete &= fed | ~(controller.joined & controller.done)
+        for operand, need in constants:
+            m.d.comb += operand.ready.eq(move & need)
         m.d.comb += [
+            fed.eq((~controller.load | self.w.valid) & (~controller.active | self.a.valid)),
+            go.eq(move & fed),
+            self.w.ready.eq(go & controller.load),
+            self.a.ready.eq(go & controller.done),
             controller.jobs.payload.eq(self.i.payload),
             controller.jobs.valid.eq(self.i.valid),
-            self.i.ready.eq(move & controller.jobs.ready),
+            self.i.ready.eq(go & controller.jobs.ready),
             grid.weights.eq(self.w.payload),
-            grid.shift.eq(controller.shift),
-            grid.swap.eq(controller.swap),
+            grid.shift.eq(Mux(fed, controller.shift, 0)),
+            grid.swap.eq(controller.swap & fed),
             columns.tag.eq(controller.tag),
+            columns.tag.valid.eq(controller.tag.valid & fed),
             columns.sums.eq(grid.sums),
             columns.channel.eq(self.c.payload),
         ]
@@ -139,7 +148,7 @@ class Gemm(wiring.Component):
             m.d.comb += columns.activation_sum.eq(grid.activation_sum)
         operands = Signal(grid.operands.shape(), reset_less=True)
         m.d.comb += grid.operands.eq(operands)
-        with m.If(move & controller.active):
+        with m.If(go & controller.active):
             m.d.sync += [operands[r].eq(self._part(controller, self.a.payload[r])) for r in range(config.rows)]
 
         result = stream.Signature(config.result_layout).create(path=("result",))

@@ -3,6 +3,9 @@
 Where operands come over streams, a memory holds the beats in the order in which they are taken, the activations those
 of one output tile, again for each; where they come from memories, it holds the image. Every stream stalls by itself,
 and the array may be reset in mid-stream several times: it then starts anew, and only the last start counts.
+
+The job may be given several times, with its operands, without waiting for its results. The first one's cycles and
+results are counted by themselves.
 """
 
 from typing import Any
@@ -17,7 +20,7 @@ QUIET = 64  # cycles after the last expected beat in which a further one is noti
 TOP = "array_bench"
 VISIBLE = (
     "clk", "rst", "done", "mismatches", "first_index", "first_got", "checked", "extra", "cycles", "stuck", "in_flight",
-    "unstable",
+    "unstable", "left", "all_cycles", "wrong_again",
 )  # fmt: skip
 
 
@@ -46,6 +49,7 @@ def wrapper(config: ArrayConfig, unit: Device, memory: bool) -> str:
             f'    if (!$value$plusargs("{name}=%d", static_{name})) static_{name} = 0;\n' for name in unit.statics
         ),
         "taken": " | ".join(f"{name}_taken" for name in widths),
+        "untaken": "0" if memory else " + ".join(f"{name}_total - {name}_index" for name in widths),
     }
     return _WRAPPER.format(**fields)
 
@@ -114,14 +118,17 @@ module array_bench(
   output reg [63:0] cycles,
   output reg stuck,
   output reg [31:0] in_flight,
-  output reg [31:0] unstable
+  output reg [31:0] unstable,
+  output wire [31:0] left,  // beats of operands that were not taken
+  output reg [63:0] all_cycles,  // of all jobs, to the last result
+  output reg [63:0] wrong_again  // mismatches of the jobs after the first
 );
   reg clk = 0;
   always #1 clk = ~clk;
 
   reg [31:0] stall_seed;  // 0: nothing stalls
   reg [31:0] resets, reset_after;  // how many resets, and the cycles from a job's start to the first of them
-  reg [31:0] count, words;
+  reg [31:0] count, words, jobs, total;  // results of a job, words of the table, how many jobs, results of all
   reg [{job_top}:0] job;
   reg [63:0] table_words [0:255];
   reg [{out_top}:0] expected [0:{depth} - 1];
@@ -131,20 +138,25 @@ module array_bench(
     if (!$value$plusargs("resets=%d", resets)) resets = 0;
     if (!$value$plusargs("reset_after=%d", reset_after)) reset_after = 0;
     if (!$value$plusargs("count=%d", count)) count = 0;
+    if (!$value$plusargs("jobs=%d", jobs)) jobs = 1;
+    total = count * jobs;
     if (!$value$plusargs("words=%d", words)) words = 0;
     if (!$value$plusargs("job=%h", job)) job = 0;
 {static_plusargs}    if ($value$plusargs("table=%s", path)) $readmemh(path, table_words, 0, words - 1);
     if ($value$plusargs("expected=%s", path)) $readmemh(path, expected, 0, count - 1);
   end
 
-  reg running, started;  // started: the job is taken
+  reg running;
+  reg [31:0] begun;  // jobs that were taken
+  wire started = begun != 0;
+  reg [31:0] place;  // of the next result in its job
   reg [31:0] loaded, since, resetting, idle, stalls, rounds;
   wire loading = !rst && !running && loaded != words;
   wire [63:0] word = table_words[loaded];
   wire restart = rst || resetting != 0;
 {operands}
   reg i_held;
-  wire i_valid = running && !started && (i_held || stall_seed == 0 || stalls[29]);
+  wire i_valid = running && begun != jobs && (i_held || stall_seed == 0 || stalls[29]);
   wire i_ready, o_valid;
   wire [{out_top}:0] o_payload;
   wire o_ready = stall_seed == 0 || stalls[17];
@@ -157,7 +169,8 @@ module array_bench(
 
   wire i_taken = i_valid && i_ready === 1'b1;  // an unknown handshake is none, and shows as a stuck stream
   wire given = o_valid === 1'b1 && o_ready;
-  wire [{out_top}:0] want = expected[checked];
+  wire [{out_top}:0] want = expected[place];
+  assign left = {untaken};
   integer c, wrong;
   reg waiting;  // a result was offered and not taken: it must be there unchanged
   reg [{out_top}:0] offered;
@@ -171,38 +184,42 @@ module array_bench(
     else if (waiting && (o_valid !== 1'b1 || o_payload !== offered)) unstable <= unstable + 1;
     if (rst) begin
       done <= 0; mismatches <= 0; first_index <= 0; first_got <= 0; checked <= 0; extra <= 0; cycles <= 0; stuck <= 0;
-      in_flight <= 0; running <= 0; started <= 0; loaded <= 0; since <= 0; resetting <= 0; idle <= 0;
+      all_cycles <= 0; wrong_again <= 0; begun <= 0; place <= 0;
+      in_flight <= 0; running <= 0; loaded <= 0; since <= 0; resetting <= 0; idle <= 0;
       rounds <= 0; i_held <= 0; stalls <= stall_seed;
     end else if (loading) loaded <= loaded + 1;
     else if (resetting != 0) begin
       resetting <= resetting - 1;
-      started <= 0; checked <= 0; cycles <= 0; since <= 0; i_held <= 0; idle <= 0;
+      begun <= 0; place <= 0; checked <= 0; cycles <= 0; all_cycles <= 0; since <= 0; i_held <= 0; idle <= 0;
       if (o_valid === 1'b1 && resetting != rounds) extra <= extra + 1;  // from the second cycle on nothing may be there
     end else if (!running) running <= !done;
     else if (!done) begin
       i_held <= i_valid && !i_taken;
-      started <= started || i_taken;
+      begun <= begun + i_taken;
       since <= started ? since + 1 : 0;
-      if ((started || i_taken) && checked != count) cycles <= cycles + 1;
+      if ((started || i_taken) && checked < count) cycles <= cycles + 1;
+      if ((started || i_taken) && checked != total) all_cycles <= all_cycles + 1;
       idle <= given || i_taken || ({taken}) ? 0 : idle + 1;
-      if (given && checked == count) extra <= extra + 1;
-      if (given && checked != count) begin
+      if (given && checked == total) extra <= extra + 1;
+      if (given && checked != total) begin
         wrong = 0;
         for (c = 0; c < {columns}; c = c + 1)
           if (o_payload[c * {lane} +: {lane}] !== want[c * {lane} +: {lane}]) wrong = wrong + 1;
-        if (wrong != 0 && mismatches == 0) begin
+        if (wrong != 0 && mismatches == 0 && checked < count) begin
           first_index <= checked; first_got <= o_payload;
         end
-        mismatches <= mismatches + wrong;
+        if (checked < count) mismatches <= mismatches + wrong;
+        else wrong_again <= wrong_again + wrong;
         checked <= checked + 1;
+        place <= place + 1 == count ? 0 : place + 1;
       end
       if (rounds != resets && since >= reset_after * (rounds + 1)) begin
         rounds <= rounds + 1;
         resetting <= rounds + 1;
-        if (started && checked != count) in_flight <= in_flight + 1;
+        if (started && checked != total) in_flight <= in_flight + 1;
       end
-      if (checked == count && idle == {quiet}) done <= 1;
-      if (checked != count && idle == {patience}) begin
+      if (checked == total && (idle == {quiet} || extra == {quiet})) done <= 1;
+      if (checked != total && idle == {patience}) begin
         stuck <= 1; done <= 1;
       end
     end

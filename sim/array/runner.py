@@ -30,14 +30,17 @@ def run_array(
     folder: Path = BUILD,
     stall_seed: int = 0,
     resets: int = 0,
+    jobs: int = 1,
     waves: Path | None = None,
     unit: Device | None = None,
 ) -> Outcome:
     """The layer through the bench.
 
     With `stall_seed` 0 nothing stalls and the closed formula's cycles are required; another seed stalls every stream at
-    random. `resets` resets come in mid-stream before the layer is run to its end. `unit` replaces the emitted array,
-    for a bench that must fail.
+    random. `resets` resets come in mid-stream before the layer is run to its end. `jobs` is how often the layer is run,
+    each time without waiting for the results before; the outcome's counts are those of the first, and the cycles of all
+    must be the formula's where operands come over streams. `unit` replaces the
+    emitted array, for a bench that must fail.
     """
     unit = unit or array_device(vectors)
     memory = vectors.configuration["operands"] == "memory"
@@ -45,19 +48,20 @@ def run_array(
     place = simulators.build(simulator, sources, harness.TOP, harness.VISIBLE, folder, waves is not None)
     with tempfile.TemporaryDirectory(prefix="array-") as run:
         path = Path(run)
-        plusargs = _write(vectors, path, memory) | {
+        plusargs = _write(vectors, path, memory, jobs) | {
             "result": path / "result.json",
             "stall_seed": stall_seed,
             "resets": resets,
+            "jobs": jobs,
             "reset_after": max(vectors.cycles // (resets + 1), 1),
         }
         arguments = [f"+{key}={value}" for key, value in plusargs.items()]
         simulators.simulate(simulator, place, harness.TOP, "sim.benches.bulk", path, arguments, 1, waves)
         counted = json.loads((path / "result.json").read_text())
-    return _judge(vectors, counted, stall_seed, resets)
+    return _judge(vectors, counted, stall_seed, resets, jobs)
 
 
-def _write(vectors: ArraySet, path: Path, memory: bool) -> dict[str, Any]:
+def _write(vectors: ArraySet, path: Path, memory: bool, jobs: int) -> dict[str, Any]:
     """The memories' files and the settings; returns the plusargs that name them."""
     config, layer, inputs = vectors.config, vectors.layer, vectors.arrays["inputs"]
     plusargs: dict[str, Any] = {}
@@ -66,7 +70,7 @@ def _write(vectors: ArraySet, path: Path, memory: bool) -> dict[str, Any]:
         if words is None:
             continue
         if not memory:
-            plusargs[f"{name}_total"] = len(orders[name])
+            plusargs[f"{name}_total"] = jobs * len(orders[name])
             # every output tile takes the same activations: the bench goes through them again
             length = len(orders[name]) // config.schedule.output_tiles(layer.outputs) if name == "a" else None
             words = words[orders[name][:length]]
@@ -96,24 +100,30 @@ def _hex(path: Path, words: np.ndarray) -> Path:
     return path
 
 
-def _judge(vectors: ArraySet, counted: dict[str, Any], stall_seed: int, resets: int) -> Outcome:
+def _judge(vectors: ArraySet, counted: dict[str, Any], stall_seed: int, resets: int, jobs: int) -> Outcome:
     count = len(vectors.beats)
-    cycles = vectors.cycles + (FETCH_CYCLES if vectors.configuration["operands"] == "memory" else 0)
+    fetch = FETCH_CYCLES if vectors.configuration["operands"] == "memory" else 0
+    cycles = vectors.cycles + fetch
+    all_cycles = cycles + (jobs - 1) * vectors.interval
     problem = None
     if counted["stuck"]:
-        problem = f"stuck after {counted['checked']} of {count} beats"
-    elif counted["checked"] != count:
-        problem = f"{counted['checked']} beats compared, not {count}"
-    elif counted["extra"]:
-        problem = f"{counted['extra']} beats too many"
-    elif counted["unstable"]:
-        problem = f"{counted['unstable']} results changed or were withdrawn before they were taken"
+        problem = f"stuck after {counted['checked']} of {jobs * count} beats"
     elif counted["in_flight"] != resets:
         problem = f"{counted['in_flight']} of {resets} resets came in mid-stream"
+    elif counted["extra"]:
+        problem = f"{counted['extra']} beats too many"
+    elif counted["left"]:
+        problem = f"{counted['left']} beats of operands were not taken"
+    elif counted["unstable"]:
+        problem = f"{counted['unstable']} results changed or were withdrawn before they were taken"
+    elif counted["wrong_again"]:
+        problem = f"{counted['wrong_again']} codes wrong in the jobs after the first"
     elif not stall_seed and counted["cycles"] != cycles:
         problem = f"{counted['cycles']} cycles, not the formula's {cycles}"
+    elif not stall_seed and not fetch and counted["all_cycles"] != all_cycles:
+        problem = f"{counted['all_cycles']} cycles for {jobs} jobs, not the formula's {all_cycles}"
     elif stall_seed and count >= MUST_STALL and counted["cycles"] <= cycles:
         problem = f"{counted['cycles']} cycles, so nothing stalled"
     first = vectors.describe(counted["first_index"], counted["first_got"]) if counted["mismatches"] else None
-    vectors_compared = vectors.size if counted["checked"] == count else counted["checked"] * vectors.config.columns
+    vectors_compared = vectors.size if counted["checked"] >= count else counted["checked"] * vectors.config.columns
     return Outcome(vectors_compared, counted["mismatches"], counted["cycles"], counted["seconds"], first, problem)

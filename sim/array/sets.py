@@ -145,6 +145,12 @@ class ArraySet(VectorSet):
         return self.config.schedule.cycles(tokens, self.layer.inputs, self.layer.outputs, self.passes)
 
     @property
+    def interval(self) -> int:
+        """Cycles from the job's being taken to the next one's, operands over streams."""
+        tokens = len(self.arrays["inputs"])
+        return self.config.schedule.interval(tokens, self.layer.inputs, self.layer.outputs, self.passes)
+
+    @property
     def beats(self) -> np.ndarray:
         """The results as the array gives them, (beats, C)."""
         beyond = self.layer.zero_point

@@ -11,7 +11,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
 
 COUNTERS = ("mismatches", "first_index", "first_got", "checked", "extra", "cycles", "stuck")
-ARRAY_COUNTERS = ("in_flight", "unstable")  # those of `sim.array.harness` alone
+ARRAY_COUNTERS = ("in_flight", "unstable", "left", "all_cycles", "wrong_again")  # those of `sim.array.harness` alone
 
 
 @cocotb.test()

@@ -14,7 +14,12 @@ both included,
     latency = R + C + two_pass + zero_points + group_multipliers + stages
 
 1 for taking the job, R for the first weights, nothing for any later ones; the latency is the way of the last beat
-through the grid and the units below it. A stalled cycle adds one.
+through the grid and the units below it. A stalled cycle adds at most one: a result that waits in the output's pipeline
+need not hold up the array. A job that follows another one is taken
+
+    1 + R + (sum of period over all tiles)
+
+cycles after it.
 
 It has the shape of SCALE-Sim's weight-stationary formula, (2R + C + T - 2) * tiles (Samajdar et al., ISPASS 2020,
 equation 4, with T the tokens): there loading R rows, streaming T tokens and draining R + C - 2 follow one another in
@@ -63,13 +68,16 @@ class Schedule:
         """Cycles from a tile's first beat to the next tile's."""
         return max(passes * tokens, self.rows, HAZARD)
 
+    def interval(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> int:
+        """Cycles from a job's being taken to the next one's, where that one is waiting and nothing stalls."""
+        tiles = self.output_tiles(outputs) * len(self.input_tiles(inputs))
+        return 1 + self.rows + tiles * sum(self.period(size, passes) for size in self.blocks(tokens))
+
     def cycles(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> int:
         """Cycles of a job from its being taken to its last result, both included, where nothing stalls."""
-        blocks = self.blocks(tokens)
-        per_block = len(self.input_tiles(inputs))
-        tiles = self.output_tiles(outputs) * per_block * sum(self.period(size, passes) for size in blocks)
-        last = passes * blocks[-1] - self.period(blocks[-1], passes)  # the last tile need not wait for a next one
-        return 1 + self.rows + tiles + last + self.latency
+        block = self.blocks(tokens)[-1]
+        last = passes * block - self.period(block, passes)  # the last tile need not wait for a next one
+        return self.interval(tokens, inputs, outputs, passes) + last + self.latency
 
     def utilisation(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> float:
         """The share of the multipliers' cycles that does useful work: passes * M * K * N / (R * C * cycles)."""

@@ -122,7 +122,10 @@ def rewrite(file: Path, description: dict[str, Any]) -> None:
 DAMAGE = [
     (lambda d: d.pop("parameters"), "parameters and source must be pwl's (KeyError('parameters'))"),
     (lambda d: d["parameters"].pop("storage"), "parameters and source must be pwl's (KeyError('storage'))"),
-    (lambda d: d["parameters"].update(max_intercept_shift="7"), "parameters and source must be pwl's (TypeError("),
+    (
+        lambda d: d["parameters"].update(max_intercept_shift="7"),
+        "max_intercept_shift must be an integer in 0..27, not '7'",
+    ),
     (lambda d: d["parameters"].update(colour=7), "parameters and source must be pwl's (TypeError("),
     (lambda d: d.update(parameters=[]), "parameters and source must be pwl's (AttributeError("),
     (lambda d: d["parameters"].update(stages=4), "latency must be what its parameters say"),

@@ -90,7 +90,11 @@ def test_fitted_tables_alone_can_be_written(tmp_path):
     chord_table("gelu").save(tmp_path / "t/gelu-8.json")
     arguments = ["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "v")]
     assert cli.main(arguments) == 0
-    assert [v.name for v in load_folder(tmp_path / "v")] == ["fitted-gelu-8"]
+    names = ["fitted-fp-pwl-fp16-gelu-8", "fitted-fp-pwl-fp32-gelu-8", "fitted-gelu-8"]
+    assert [v.name for v in load_folder(tmp_path / "v")] == names
+    alone = [*arguments[:-1], str(tmp_path / "alone"), "--unit", "fp-pwl"]
+    assert cli.main(alone) == 0
+    assert [v.name for v in load_folder(tmp_path / "alone")] == names[:2]
 
 
 def test_sets_that_were_in_the_folder_before_are_named(small, tmp_path, capsys):
@@ -148,6 +152,11 @@ def test_a_missing_simulator_is_one_line_and_exit_2(small, tmp_path, capsys, mon
 def test_bad_arguments_are_one_line_and_exit_2(small, tmp_path, capsys):
     assert "--jobs must be at least 1, not 0" in one_line(["regress", "--jobs", "0"], capsys)
     assert "--seed must be in 0..2147483647, not -1" in one_line(["regress", "--seed", "-1"], capsys)
+    chord_table("gelu").save(tmp_path / "t/gelu-8.json")
+    arguments = ["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "d")]
+    assert "t: none of its tables is for softmax, fp-mac" in one_line(
+        [*arguments, "--unit", "softmax", "fp-mac"], capsys
+    )
     assert "--no-random needs --tables" in one_line(["vectors", "--no-random", "-o", str(tmp_path / "d")], capsys)
     assert "--digits needs --tables" in one_line(["vectors", "--quick", "--digits", "-o", str(tmp_path / "d")], capsys)
     for arguments in (["regress", "--simulator", "vcs"], ["regress", "--unit", "fpu"], ["vectors"], []):

@@ -9,7 +9,8 @@ import torch
 from sim import digits, runner
 from sim.digits import Softmax, Tables, to_codes
 from sim.digits_vectors import DIV_SCALE, choose_tables, digits_sets
-from sim.reference import InputError, Normaliser
+from sim.reference import InputError, Normaliser, floating
+from sim.reference.floating import FORMATS
 from sim.vectors import VectorSet
 from tests.sim.tables import FUNCTIONS, chord_table
 
@@ -28,7 +29,8 @@ def test_the_network_is_right_in_floating_point_and_with_every_site_in_integers(
 
 
 def test_every_site_of_both_blocks_gives_real_codes(sets):
-    assert set(sets) == {f"digits-block{b}-{site}" for b in (0, 1) for site in ("gelu", "softmax-exp", "softmax-div")}
+    sites = ("gelu", "gelu-fp32", "gelu-fp16", "softmax-exp", "softmax-div")
+    assert set(sets) == {f"digits-block{b}-{site}" for b in (0, 1) for site in sites}
     for block in (0, 1):
         gelu, exp, div = (sets[f"digits-block{block}-{site}"] for site in ("gelu", "softmax-exp", "softmax-div"))
         assert (gelu.size, exp.size, div.size) == (8 * 16 * 64, 8 * 2 * 16 * 16, 8 * 2 * 16)
@@ -37,6 +39,20 @@ def test_every_site_of_both_blocks_gives_real_codes(sets):
         assert (distances.max(1) == 0).all() and distances.min() < -20  # a row's maximum is at distance 0
         # what the EXP site gave is what the DIV site was given the sum of
         assert np.array_equal(np.maximum(exp.arrays["expected"].reshape(-1, 16), 0).sum(1), div.arrays["inputs"])
+
+
+def test_the_gelu_site_s_codes_are_numbers_for_the_floating_point_unit_and_its_outputs_agree(sets):
+    codes = sets["digits-block0-gelu"]
+    scale = int(codes.arrays["s"][0])
+    for name, number in FORMATS.items():
+        vectors = sets[f"digits-block0-gelu-{name}"]
+        assert vectors.unit == "fp-pwl"
+        x, y = (floating.value(number, vectors.arrays[key]) for key in ("inputs", "expected"))
+        assert np.array_equal(x * 2**scale, codes.arrays["inputs"])
+        output, out_scale = codes.arrays["expected"], TABLES.gelu.slope_frac_bits + scale - codes.arrays["output_shift"]
+        inside = abs(output) < 127
+        error = abs(output / 2.0**out_scale - y)[inside] * 2.0**out_scale
+        assert inside.mean() > 0.5 and error.max() < 0.51  # the integer unit rounds to a code
 
 
 def test_the_units_equal_the_specification_on_real_activations(sets):

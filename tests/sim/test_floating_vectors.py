@@ -11,7 +11,7 @@ from amaranth.hdl import C, Cat, Mux, Value
 
 from rtl.floating import multiplier, operators
 from rtl.pipeline import Step
-from sim import runner
+from sim import floating_operands, runner
 from sim.devices import device
 from sim.floating_operands import corner_values
 from sim.floating_vectors import float_pwl_set, float_suite, mac_set, operator_set, random_float_pwl_set
@@ -73,6 +73,9 @@ def test_the_full_suite_has_a_million_of_each_operation_every_corner_pair_of_fp1
     sizes = {v.name: v.size for v in float_suite(0, False, ("fp-mul", "fp-add"))}
     assert set(sizes) == {f"random-fp-{op}-{name}" for op in ("mul", "add") for name in ("fp16", "fp32")}
     assert min(sizes.values()) >= 1_000_000
+    assert (
+        min(sizes[f"random-fp-{op}-fp16"] for op in ("mul", "add")) >= 1_000_000 + 256**2
+    )  # random ones beside corners
     depths = [
         v.configuration["stages"]
         for v in float_suite(0, False, ("fp-pwl",))
@@ -88,6 +91,15 @@ def test_every_pair_of_256_corner_values_is_in_the_fp16_set():
     a, b = operands(operator_set("corners", "fp-add", FP16, seed=5, count=70_000))
     have = set(zip(a.tolist(), b.tolist(), strict=True))
     assert all((x, y) in have for x in values.tolist() for y in values.tolist())
+
+
+def test_beside_the_corner_pairs_the_fp16_set_has_as_many_random_ones_as_were_asked_for(monkeypatch):
+    anything, drawn = floating_operands.anything, []
+    monkeypatch.setattr(floating_operands, "anything", lambda *a: (drawn.append(a[2]), anything(*a))[1])
+    vectors = operator_set("random", "fp-mul", FP16, seed=5, count=70_000)
+    assert drawn == [70_000] and vectors.size > 70_000 + 256**2
+    operator_set("random", "fp-mul", FP32, seed=5, count=70_000)
+    assert drawn[1] < 70_000
 
 
 def tampered(make: Callable[..., list[Step]], name: str, **forced: int) -> Callable[..., list[Step]]:

@@ -7,10 +7,13 @@ import pytest
 
 import ga_search.cli
 from sim import regress, runner, simulators
+from sim.devices import device
+from sim.floating_vectors import mac_set, random_float_pwl_set
 from sim.normaliser_vectors import config_of
 from sim.pwl_vectors import random_set
-from sim.reference import InputError
+from sim.reference import InputError, floating
 from sim.reference.arithmetic import code_range
+from sim.reference.floating import FORMATS, FP16
 from sim.suites import EIGHT_BIT, OTHER_WIDTHS, fitted_suite, random_suite
 from sim.vectors import UNITS
 from tests.sim.tables import FUNCTIONS, chord_table
@@ -32,6 +35,19 @@ def test_every_quick_set_passes_flowing_and_stalled(name, simulator):
 @pytest.mark.parametrize("unit", ["normaliser", "requant"])
 def test_the_protocol_holds_on_the_other_units(unit):
     vectors = next(v for v in QUICK.values() if v.unit == unit)
+    outcome = runner.run_protocol(vectors, "icarus", seed=4)
+    assert outcome.passed and outcome.vectors > 500, outcome
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        random_float_pwl_set("small-fp-pwl", FP16, 4, tables=2, entries=4, each=100, stages=3),
+        mac_set("small-fp-mac", FP16, FP16, 4, 1_500, stages=3),
+    ],
+    ids=lambda vectors: vectors.unit,
+)
+def test_the_protocol_holds_on_the_floating_point_units(vectors):
     outcome = runner.run_protocol(vectors, "icarus", seed=4)
     assert outcome.passed and outcome.vectors > 500, outcome
 
@@ -113,6 +129,16 @@ def test_requantiser_vectors_round_saturate_and_meet_every_corner():
     assert {-128, 127, 0} <= set(vectors.arrays["zero_point"].tolist())
 
 
+@pytest.mark.parametrize("value", [[1], None, "7", {}], ids=repr)
+def test_a_parameter_of_another_type_is_one_line(value):
+    for vectors in (v for v in QUICK.values() if v.unit != "array"):
+        key = next(key for key, has in vectors.configuration.items() if type(has) is int)
+        wrong = dataclasses.replace(vectors, configuration={**vectors.configuration, key: value})
+        with pytest.raises(InputError) as error:
+            device(wrong)
+        assert str(error.value).startswith(f"{vectors.name}: ") and "\n" not in str(error.value)
+
+
 def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a_normaliser(tmp_path):
     for function in FUNCTIONS:
         chord_table(function).save(tmp_path / f"{function}-8.json")
@@ -131,6 +157,23 @@ def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a
         fitted_suite(tmp_path)
     with pytest.raises(InputError, match="must hold table files, but there are none"):
         fitted_suite(tmp_path / "none")
+
+
+def test_a_folder_of_tables_gives_the_floating_point_unit_every_code_of_every_scale_as_a_number(tmp_path):
+    chord_table("gelu").save(tmp_path / "gelu-8.json")
+    chord_table("rsqrt").save(tmp_path / "rsqrt-8.json")
+    sets = {v.name: v for v in fitted_suite(tmp_path, ("fp-pwl",))}
+    assert set(sets) == {f"fitted-fp-pwl-{n}-{f}-8" for n in FORMATS for f in ("gelu", "rsqrt")}
+    numbers = {code * 2.0**-scale for code in range(-128, 128) for scale in range(8)}
+    for name, vectors in sets.items():
+        number = FORMATS["fp16" if "fp16" in name else "fp32"]
+        with np.errstate(invalid="ignore"):
+            inputs = floating.value(number, vectors.arrays["inputs"])
+        assert numbers <= set(inputs.tolist()) and np.isnan(inputs).any() and np.isinf(inputs).any()
+    for name in FORMATS:
+        vectors = sets[f"fitted-fp-pwl-{name}-gelu-8"]
+        outcome = runner.run_bulk(vectors, "icarus")
+        assert outcome.passed and outcome.vectors == vectors.size, outcome
 
 
 def test_freshly_fitted_tables_pass_at_every_code_and_scale(tmp_path):

@@ -104,6 +104,22 @@ def test_jobs_follow_one_another_without_waiting_for_their_results():
         if seed is None:  # the way through the grid is gone once, and the last tile's wait for its rows added
             waits = [config.schedule.period(size, passes) - passes * size for size, passes in ((3, 2), (1, 1))]
             assert outcome.cycles == sum(cycles(config, *job) for job in work) - 2 * config.latency + sum(waits)
+            intervals = [config.schedule.interval(3, 7, 5, 2), config.schedule.interval(1, 1, 1, 1)]
+            assert outcome.cycles == sum(intervals) + cycles(config, *work[2])
+
+
+@pytest.mark.parametrize("two_pass", [False, True])
+@pytest.mark.parametrize("late", ["w", "a"])
+def test_a_job_whose_operands_are_late_withholds_no_results_of_the_one_before(late, two_pass):
+    rng = np.random.default_rng(12)
+    config = ArrayConfig(3, 4, weight_signed=False, two_pass=two_pass, group=4, depth=4, max_inputs=16)
+    work = random_work(rng, config, (3, 7, 5))
+    feeding = {name: 2 * values for name, values in beats(config, *work).items()}
+    feeding[late] = feeding[late][: len(feeding[late]) // 2]
+    for seed in (None, 1):
+        outcome = run(config, [work], seed, feeding=feeding)
+        assert np.array_equal(outcome.codes, expected(config, [work]))
+        assert seed is not None or outcome.cycles == cycles(config, *work)
 
 
 @pytest.mark.parametrize("signed, two_pass", [(True, False), (False, False), (False, True)])

@@ -63,7 +63,7 @@ def test_the_definition_check_can_fail(monkeypatch):
 
 
 def test_values_that_are_no_integers_are_refused():
-    for values in (np.array([2.9]), 2.9, np.array([2, 2.5], dtype=object)):
+    for values in (np.array([2.9]), np.array(2.9), np.array([2, 2.5], dtype=object)):
         with pytest.raises(InputError, match=r"values must be integers, not (float64|object)"):
             requantise(values, 1, 0)
     large = np.array([(1 << 60) + 1], dtype=np.uint64)
