@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
+from math import erf, floor, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ SHIFTS = {"max_intercept_shift": 7, "max_output_shift": 15}  # the reference uni
 INTEGER_FORMATS = {"INT8": 8, "INT16": 16, "INT32": 32}
 FLOAT_FORMATS = {"FP16": FP16, "FP32": FP32}
 FORMATS = (*INTEGER_FORMATS, *FLOAT_FORMATS)
+FITTED_BITS = 16  # the widest codes that a fit sees all of
 CHECK_TABLES, CHECK_CODES = 12, 120  # random tables in a netlist's check, and random codes for each
 
 
@@ -122,7 +125,8 @@ def float_design(number: FloatFormat, entries: int = 8, stages: int = 3, storage
     table = FloatTable.of_table(number, gelu_table(entries, 32, 32, 32, SHIFTS["max_intercept_shift"]))
     inputs = floating.encode(number, np.load(INPUTS).astype(np.float64))
     changes: dict[str, Any] = {"stages": stages, "storage": storage}
-    work = float_pwl_set("gelu", [(table, inputs)], {"table": "gelu"}, entries=entries, **changes)
+    wired = {"constants": table} if storage == "constants" else {}
+    work = float_pwl_set("gelu", [(table, inputs)], {"table": "gelu"}, entries=entries, **changes, **wired)
     checks: tuple[VectorSet, ...] = ()
     if storage != "constants":
         checks = (random_float_pwl_set("random", number, 0, CHECK_TABLES, entries, CHECK_CODES, **changes),)
@@ -165,7 +169,13 @@ def codes(scale: int, bits: int) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def gelu_table(entries: int, in_bits: int, coef_bits: int, out_bits: int, scale: int) -> PwlTable:
-    """GELU fitted for one scale with the coefficients' full precision; the same arguments give the same table."""
+    """GELU fitted for one scale with the coefficients' full precision; the same arguments give the same table.
+
+    Above 16 bits a fit would see a few codes of the domain only: there the breakpoints are those of 16 bits, and each
+    inner segment is the least squares line of GELU on it, rounded to the wider coefficients; the outer are 0 and x.
+    """
+    if in_bits > FITTED_BITS:
+        return _wide_table(entries, in_bits, coef_bits, out_bits, scale)
     from ga_search.config import FitConfig
     from ga_search.fit import fit
     from ga_search.problem import prepare
@@ -176,6 +186,31 @@ def gelu_table(entries: int, in_bits: int, coef_bits: int, out_bits: int, scale:
         slope_frac_bits=fraction, intercept_frac_bits=fraction, certificate=False,
     )  # fmt: skip
     return fit(prepare(config))[0]
+
+
+def _wide_table(entries: int, in_bits: int, coef_bits: int, out_bits: int, scale: int) -> PwlTable:
+    base = gelu_table(entries, FITTED_BITS, FITTED_BITS, FITTED_BITS, SHIFTS["max_intercept_shift"])
+    ends = np.array(base.breakpoints) * 2.0**-base.bp_frac_bits
+    lines = [(0.0, 0.0)]
+    for low, high in pairwise(ends):
+        x = np.linspace(low, high, 1001)
+        gelu = 0.5 * x * (1 + np.array([erf(v / sqrt(2)) for v in x]))
+        slope, intercept = np.polyfit(x, gelu, 1)
+        lines.append((float(slope), float(intercept)))
+    lines.append((1.0, 0.0))
+    unit = 2.0 ** (coef_bits - 2)
+    slopes, intercepts = (tuple(floor(line[k] * unit + 0.5) for line in lines) for k in range(2))
+    return replace(
+        base,
+        scales=(scale,),
+        in_bits=in_bits,
+        coef_bits=coef_bits,
+        out_bits=out_bits,
+        slope_frac_bits=coef_bits - 2,
+        intercept_frac_bits=coef_bits - 2,
+        slopes=slopes,
+        intercepts=intercepts,
+    )
 
 
 def _lowered(table: PwlTable, scale: int, limit: int, output: str) -> LoweredTable:

@@ -39,7 +39,7 @@ def _sensitivity(arguments: argparse.Namespace) -> int:
     lines = [["paper", "", "TSMC 28 nm", *(_points(value, None) for value in paper.savings().values())]]
     for row in rows:
         lines.append([row["factor"], row["value"], row["library"][:16], *(_points(row[n], n) for n in names)])
-    options.print_table(["factor", "value", "library", "area/FP32", "area/INT32", "power/FP32", "power/INT32"], lines)
+    options.print_table(["factor", "value", "library", "area/FP32", "power/FP32", "area/INT32", "power/INT32"], lines)
     print(f"\nsavings of INT8 in percent; * more than {paper.POINTS:g} points from the paper's.")
     return 0
 

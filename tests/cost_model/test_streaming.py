@@ -24,6 +24,7 @@ DESIGNS = {
     "latches": lambda: pwl_design(3, 4, stages=1, storage="latches"),
     "wired in": lambda: pwl_design(4, 4, stages=2, storage="constants"),
     "float": lambda: float_design(FloatFormat(4, 4), 3, 3),
+    "float, wired in": lambda: float_design(FloatFormat(4, 4), 3, 3, "constants"),
     "element": lambda: element_design("W2A8"),
     "requantiser": lambda: requant_design(2, in_bits=12, multiplier_bits=4, max_shift=8, out_bits=4),
     "normaliser": lambda: normaliser_design("div", 4, 12, 3),

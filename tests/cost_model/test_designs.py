@@ -1,0 +1,35 @@
+"""The work of a unit: real inputs through a table that is a GELU in every format."""
+
+from math import erf, sqrt
+
+import numpy as np
+import pytest
+
+from cost_model.designs import FORMATS, INPUTS, pwl_design, reference_unit
+from sim.devices import lowered
+from sim.reference import floating
+from sim.reference.floating import FP16, FP32
+
+
+@pytest.mark.parametrize("number", FORMATS)
+@pytest.mark.parametrize("entries", [8, 16])
+def test_the_work_is_gelu_at_the_formats_own_precision(number, entries):
+    design = reference_unit(number, entries, 3)
+    x = np.load(INPUTS).astype(np.float64)
+    gelu = 0.5 * x * (1 + np.array([erf(v / sqrt(2)) for v in x]))
+    slopes = design.work.arrays["slopes"][0]
+    if number.startswith("FP"):
+        y = floating.value({"FP16": FP16, "FP32": FP32}[number], design.work.arrays["expected"])
+    else:
+        table = lowered(design.work, 0)
+        scale = {"INT8": 6, "INT16": 14, "INT32": 30}[number] + table.s - (table.output_shift or 0)
+        y = design.work.arrays["expected"] * 2.0**-scale
+    assert np.mean((y - gelu) ** 2) < (3e-4 if number == "INT8" else 6e-5)
+    assert len(set(slopes.tolist())) == entries, "a table whose lines are all different"
+
+
+def test_what_a_unit_refuses_is_refused():
+    with pytest.raises(ValueError, match="format must be one of"):
+        reference_unit("INT7", 8, 3)
+    with pytest.raises(ValueError, match="entries must be in"):
+        pwl_design(1)
