@@ -102,7 +102,7 @@ def test_sets_that_were_in_the_folder_before_are_named(small, tmp_path, capsys):
     for _ in range(2):
         assert cli.main(["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "v")]) == 0
         lines = capsys.readouterr().err.splitlines()
-        assert lines[0] == f"{tmp_path / 'v'} also holds small, which --from will run too" and len(lines) == 2
+        assert lines[0] == f"{tmp_path / 'v'} also holds small, which --from will run too" and len(lines) == 4
 
 
 def test_a_simulator_that_breaks_is_a_failed_row_and_exit_1(small, tmp_path, capsys, monkeypatch):

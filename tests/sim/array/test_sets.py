@@ -67,7 +67,7 @@ def test_an_array_that_is_absent_empty_or_transposed_is_refused(key, fault):
         widths.pop(key, None)
     else:
         arrays[key] = broken(fault, arrays[key])
-    with pytest.raises(InputError, match=r"missing array|must have shape|must be a matrix"):
+    with pytest.raises(InputError, match=r"missing array|must have shape|must be a matrix|must have at least one vector"):
         dataclasses.replace(PWL, arrays=arrays, widths=widths)
 
 
@@ -76,7 +76,7 @@ def test_what_no_array_or_job_can_be_is_refused():
     for changes, message in (
         ({"arrays": {**arrays, "more": np.zeros(3, dtype=int)}}, "unknown array 'more'"),
         ({"arrays": {**arrays, "inputs": np.tile(arrays["inputs"], 2)}}, r"inputs must have shape \[9, 203\], not"),
-        ({"arrays": {**arrays, "inputs": 2 * arrays["inputs"]}}, r"inputs must be in -128\.\.127"),
+        ({"arrays": {**arrays, "inputs": 2 * arrays["inputs"]}}, r"activations must be in -128\.\.127, not -256"),
         ({"arrays": {**arrays, "intercept_shift": np.array([-3])}}, r"intercept_shift must be in 0\.\.7, not -3"),
         ({"arrays": {**arrays, "output_shift": np.array([99])}}, r"output_shift must be in 0\.\.15, not 99"),
         ({"configuration": {**configuration, "count_bits": 2}}, r"tokens must be in 1\.\.3, not 9"),
