@@ -16,13 +16,12 @@ def element_set(
 ) -> VectorSet:
     """A set that takes a new weight every `reuse` beats: shifted in one beat before the swap that puts it in use.
 
-    `activations` and `sums` have a value for each beat, `weights`, finite, one for each `reuse` beats; the first two
-    beats of the set load the first weight, with activation and sum 0. The very first one shifts and swaps, so that
-    offered during the reset it leaves no weight unknown, and what was in use before the set does not show.
+    `activations` and `sums` have a value for each beat, `weights` one for each `reuse` beats; the first two beats of
+    the set load the first weight, with activation and sum 0.
     """
     count = len(activations)
     beats = np.arange(count)
-    shift, swap = beats % reuse == 0, (beats % reuse == 1) | (beats == 0)
+    shift, swap = beats % reuse == 0, beats % reuse == 1
     activation, total = (np.where(beats < 2, 0, values) for values in (activations, sums))
     weight = np.asarray(weights, dtype=np.int64)[beats // reuse]
     used, in_use, waiting = [], 0, 0
@@ -54,9 +53,6 @@ def random_element_set(name: str, seed: int, count: int, config: ElementConfig, 
         return rng.integers(low, high, length, endpoint=True)
 
     activations, weights = draw("activation", count), draw("weight", -(-count // reuse))
-    if config.mac is not None:
-        number = config.mac.number
-        weights = np.where(weights & number.infinity == number.infinity, weights ^ number.smallest, weights)
     return element_set(name, config, activations, weights, draw("sum", count), reuse)
 
 

@@ -193,12 +193,11 @@ module {top}(
   wire [7:0] select = step[55:48];
 
   // a valid beat is held until it is taken; readiness may come and go
-  // the first one is offered during the reset too, in which it must be dropped; weights that have no reset take it
-  wire i_valid = rst || streaming && fed != remaining && (held || stall_seed == 0 || stalls[3]);
+  wire i_valid = streaming && fed != remaining && (held || stall_seed == 0 || stalls[3]);
   wire o_ready = !streaming || stall_seed == 0 || stalls[17];
   wire i_ready, o_valid;
   wire [{out_top}:0] o_payload;
-  wire [{word_top}:0] feeding = vectors[rst ? 0 : fed];
+  wire [{word_top}:0] feeding = vectors[fed];
   wire [{word_top}:0] checking = vectors[checked];
 
   {module} unit(

@@ -121,11 +121,6 @@ class VectorSet:
         """Whether the vectors are elements of rows."""
         return "inputs.last" in self.arrays
 
-    @property
-    def in_order(self) -> bool:
-        """Whether a vector's result depends on the weights that those before it brought."""
-        return self.unit == "element"
-
     def lengths(self, first: int, last: int) -> list[int]:
         """The lengths of the rows that the vectors `first` to `last` (excluded) are made of."""
         return np.diff(np.flatnonzero(self.arrays["inputs.last"][first:last]), prepend=-1).tolist()
@@ -222,7 +217,7 @@ class VectorSet:
 
     def sampled(self, loads: int, limit: int) -> list[np.ndarray]:
         """The places of about `limit` vectors of each of the first loads, evenly over it; whole rows, where there are
-        rows; the first ones, where order matters."""
+        rows."""
         return self._every([max(1, count // limit) for count in self.counts[:loads].tolist()])
 
     def spread(self, limit: int) -> "VectorSet":
@@ -233,10 +228,7 @@ class VectorSet:
         return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
 
     def _every(self, steps: Sequence[int]) -> list[np.ndarray]:
-        """For each load the places of one vector in `steps`, or one row in so many; the first one always.
-
-        As many, but the first ones, where order matters.
-        """
+        """For each load the places of one vector in `steps`, or one row in so many; the first one always."""
         chosen = []
         for load, step in enumerate(steps):
             first, count = int(self.counts[:load].sum()), int(self.counts[load])
@@ -244,7 +236,7 @@ class VectorSet:
             if self.in_rows:
                 last = self.arrays["inputs.last"][first : first + count]
                 place = np.cumsum(last) - last  # the number of the element's row
-            chosen.append(first + np.flatnonzero(place % step == 0 if not self.in_order else place * step < count))
+            chosen.append(first + np.flatnonzero(place % step == 0))
         return chosen
 
     def _chosen(self, vectors: np.ndarray, counts: np.ndarray) -> "VectorSet":

@@ -14,7 +14,6 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.array.config import ArrayConfig
 from rtl.array.element import Element
-from rtl.emit import RESET
 from rtl.floating.mac import Mac, MacConfig
 
 
@@ -57,11 +56,8 @@ class ElementStream(wiring.Component):
     """The element as a component; latency `stages` cycles, one beat per cycle.
 
     Streams: `i` carries (activation, weight, sum, shift, swap), `o` the sum. A beat's `shift` takes its weight as the
-    next one, its `swap` puts the next one in use from the following beat on. Weights have no reset, and a beat offered
-    during one moves them.
+    next one, its `swap` puts the next one in use from the following beat on. Weights have no reset.
     """
-
-    reset = f"{RESET} Weights have no reset: shift and swap of a beat that is offered while rst is high move them."
 
     def __init__(self, config: ElementConfig) -> None:
         self.config = config

@@ -30,30 +30,25 @@ def stalls(seed: int, probability: float) -> Iterable[bool]:
         yield source.random() < probability
 
 
-async def reset(dut: Any, cycles: int = 2, offered: int | None = None) -> None:
-    """Hold `rst` high and the streams idle, or `offered` at the input; ends half a cycle after the first edge without
-    it."""
+async def reset(dut: Any, cycles: int = 2) -> None:
+    """Hold the streams idle and `rst` high; ends half a cycle after the first edge without it."""
     dut.rst.value = 1
-    dut.i__valid.value = int(offered is not None)
-    dut.i__payload.value = offered or 0
+    dut.i__valid.value = 0
     dut.o__ready.value = 0
     for _ in range(cycles):
         await FallingEdge(dut.clk)
     dut.rst.value = 0
-    dut.i__valid.value = 0
     await FallingEdge(dut.clk)
 
 
-async def start(dut: Any, first: int) -> None:
-    """Start the clock, set every input, reset while the `first` beat is offered.
-
-    It must be dropped; weights that have no reset take it, for which two cycles suffice once the handshake is known.
-    """
+async def start(dut: Any) -> None:
+    """Start the clock, set every input, reset."""
     dut.clk.value = 0
     Clock(dut.clk, 2, unit="ns").start()
+    dut.i__payload.value = 0
     if hasattr(dut, "table__en"):
         dut.table__en.value = 0
-    await reset(dut, 4, first)
+    await reset(dut)
 
 
 async def feed(dut: Any, beats: Sequence[int], stalled: Iterable[bool]) -> None:

@@ -32,7 +32,7 @@ def test_every_quick_set_passes_flowing_and_stalled(name, simulator):
         assert row["vectors"] == vectors.size
 
 
-@pytest.mark.parametrize("unit", ["normaliser", "requant", "element"])
+@pytest.mark.parametrize("unit", ["normaliser", "requant"])
 def test_the_protocol_holds_on_the_other_units(unit):
     vectors = next(v for v in QUICK.values() if v.unit == unit)
     outcome = runner.run_protocol(vectors, "icarus", seed=4)
@@ -198,23 +198,3 @@ def test_a_hard_wired_unit_equals_the_specification():
     vectors = next(v for v in random_suite(seed=2, units=("pwl",)) if v.name == "random-hard-wired")
     outcome = runner.run_bulk(vectors, "icarus")
     assert outcome.passed and outcome.vectors == vectors.size
-
-
-@pytest.mark.parametrize("name", ["int8", "fp16"])
-def test_an_element_s_set_starts_from_any_weight_and_a_sample_of_it_is_its_beginning(name):
-    vectors = QUICK[f"random-element-{name}"]
-    activation, weight, sums, shift, swap = (
-        vectors.arrays[f"inputs.{key}"] for key in ("activation", "weight", "sum", "shift", "swap")
-    )
-    assert not activation[:2].any() and not sums[:2].any() and shift[0] and swap[0]  # weight is loaded in the reset
-    if name == "fp16":
-        assert np.isfinite(floating.value(FP16, weight)).all()  # else 0 times what a reset leaves would not be 0
-    (places,) = vectors.sampled(1, 250)
-    assert 250 <= len(places) < 300 and np.array_equal(places, np.arange(len(places)))
-
-
-def test_a_weight_that_is_never_swapped_in_is_found():
-    vectors = QUICK["random-element-int8"]
-    swap = np.zeros_like(vectors.arrays["inputs.swap"])
-    outcome = runner.run_bulk(dataclasses.replace(vectors, arrays={**vectors.arrays, "inputs.swap": swap}), "icarus")
-    assert outcome.mismatches > 1_900 * 0.9
