@@ -157,8 +157,19 @@ def emitted_design(path: Path, table: PwlTable) -> Design:
     loaded = lowered(check, load)
     if not table.in_signed:
         raise InputError("the real inputs are signed, so that the table's must be")
-    work = pwl_set("gelu", [(loaded, codes(scale, table.in_bits))], {"table": table.digest}, **check.configuration)
+    source = {"table": table.digest}
+    work = pwl_set("gelu", [(loaded, codes(scale, table.in_bits))], source, **_shape(check.configuration))
     return Design(path.stem, f"INT{table.in_bits}", work, (check,), emitted=unit)
+
+
+def _shape(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `PwlConfig` from a description's parameters: a shift is fixed, or has a largest value."""
+    names = ("entries", "in_bits", "in_signed", "coef_bits", "out_bits", "out_signed", "output", "stages", "storage")
+    fields = {name: parameters[name] for name in names}
+    for shift in ("intercept_shift", "output_shift") if fields["output"] == "code" else ("intercept_shift",):
+        fixed = parameters[shift]
+        fields |= {shift: fixed, f"max_{shift}": parameters[f"max_{shift}"] if fixed is None else None}
+    return fields
 
 
 def codes(scale: int, bits: int) -> np.ndarray:

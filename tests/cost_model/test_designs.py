@@ -5,10 +5,12 @@ from math import erf, sqrt
 import numpy as np
 import pytest
 
-from cost_model.designs import FORMATS, INPUTS, pwl_design, reference_unit
+import rtl.cli
+from cost_model.designs import FORMATS, INPUTS, codes, emitted_design, pwl_design, reference_unit
 from sim.devices import lowered
 from sim.reference import floating
 from sim.reference.floating import FP16, FP32
+from tests.sim.tables import chord_table
 
 
 @pytest.mark.parametrize("number", FORMATS)
@@ -33,3 +35,14 @@ def test_what_a_unit_refuses_is_refused():
         reference_unit("INT7", 8, 3)
     with pytest.raises(ValueError, match="entries must be in"):
         pwl_design(1)
+
+
+@pytest.mark.parametrize("options", [[], ["--scale", "5", "--output-scale", "4", "--output-shift", "7"]])
+def test_the_unit_in_a_file_is_a_design_whose_vectors_fit_it(options, tmp_path):
+    table = chord_table("gelu")
+    table.save(tmp_path / "gelu.json")
+    file = tmp_path / "unit.v"
+    assert rtl.cli.main(["pwl", "--table", str(tmp_path / "gelu.json"), *options, "-o", str(file)]) == 0
+    design = emitted_design(file, table)
+    assert design.work.size == len(codes(5, 8)) and design.emitted is not None
+    assert design.emitted.verilog == file.read_text()
