@@ -27,7 +27,8 @@ DROPPED = r"assign i__ready = o__ready \|", "assign i__ready = 1'h1 |"
 FAULTS = (
     Fault("> for >=", "selection", r"(\$signed\(i__payload\)) >= ", r"\1 > "),
     Fault("an entry that is never selected", "selection", r"\? slope_1 ", "? 1'h0 "),
-    Fault("an unsigned multiplier", "product", r"(assign product = \S+ \* )\$signed(\(.*?\))", r"\1\2"),
+    Fault("a digit that is never doubled", "product", r"(assign digit_1 = \{ ).*?,", r"\g<1>1'h0,"),
+    Fault("a carry that is lost in the tree", "product", r"(assign added_3 = \{ ).*?,", r"\g<1>1'h0,"),
     Fault("a lost round bit", "arithmetic", r"scaled\[0\]", "1'h0"),
     Fault("a logical shift", "arithmetic", r"\$signed\((\{ acc, 1'h0 \})\) >>>", r"\1 >>"),
     Fault("a top code that is one too low", "arithmetic", r"(\? \d+'h80* : \d+'h7?)[7f];", r"\g<1>6;"),

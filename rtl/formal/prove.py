@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 
 from rtl.formal import beats, checkers
 from rtl.formal.opened import opened
-from rtl.pwl import HALVED_STAGES, Pwl, PwlConfig
+from rtl.pwl import Pwl, PwlConfig
 from sim.reference import InputError, LoweredTable
 
 MAX_STEPS = 12  # the depth of an induction; the proofs here need about as many steps as the unit has stages
@@ -194,17 +194,15 @@ def cycles_to_load(config: PwlConfig, stages: int) -> int:
 def proofs(config: PwlConfig) -> list[Proof]:
     """That the emitted unit of this shape, its table in flip-flops, computes every sorted table written to it, handles
     its streams and keeps what is loaded.
-
-    Raises `InputError` where the product is made by halves, which is not opened for proofs.
     """
-    if config.halved:
-        raise InputError(f"stages must be at most {HALVED_STAGES - 1} for a proof at this width, not {config.stages}")
     plain = opened(Pwl(config))
     stored = plain.shown(checkers.words(config))
     chosen = {"slope": True, "intercept": True}
+    rows = {"row_0": False, "row_1": False}
+    operands = {"factor_0": config.in_signed, "factor_1": True, "addend": True}
     selecting = stored.shown(chosen)
-    multiplying = plain.factors((config.in_signed, True)).shown({"product": True})
-    around = plain.factors((config.in_signed, True)).cut({"product": True, **chosen})
+    multiplying = plain.shown({**operands, **rows})
+    around = plain.shown(operands).freed(rows).cut(chosen)
     shape = shape_of(config)
     return [
         Proof("selection", selecting.text, checkers.selection(selecting, config), shape),

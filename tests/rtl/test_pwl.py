@@ -61,7 +61,7 @@ def test_other_widths_and_entries_equal_the_reference_on_corners(in_bits, coef_b
             assert mismatches(config, lowered, corner_codes(rng, config, lowered)) == []
 
 
-@pytest.mark.parametrize("bits, output, most", [(8, "code", 6), (8, "acc", 4), (32, "code", 8), (25, "acc", 6)])
+@pytest.mark.parametrize("bits, output, most", [(8, "code", 7), (8, "acc", 5), (32, "code", 7), (25, "acc", 5)])
 def test_every_depth_equals_the_reference_under_random_stalls_and_takes_one_beat_per_cycle_without(bits, output, most):
     rng = np.random.default_rng(2)
     for stages in range(1, most + 1):
@@ -76,13 +76,13 @@ def test_every_depth_equals_the_reference_under_random_stalls_and_takes_one_beat
         PwlConfig(in_bits=bits, coef_bits=bits, output=output, stages=most + 1)
 
 
-@pytest.mark.parametrize("in_bits, coef_bits, in_signed", [(8, 8, True), (8, 5, False), (5, 9, True), (4, 4, False)])
-def test_a_product_by_halves_equals_the_reference_on_every_code(in_bits, coef_bits, in_signed, monkeypatch):
-    monkeypatch.setattr(pwl, "HALVED_PRODUCT_BITS", 0)
+@pytest.mark.parametrize("in_bits, coef_bits, in_signed", [
+    (8, 8, True), (8, 5, False), (5, 9, True), (4, 4, False), (4, 12, False), (7, 4, True), (5, 7, True),
+])  # fmt: skip
+def test_every_pair_of_widths_and_signs_equals_the_reference_on_every_code(in_bits, coef_bits, in_signed):
     rng = np.random.default_rng(10)
-    for stages, output in ((5, "code"), (8, "code"), (6, "acc")):
+    for stages, output in ((1, "code"), (7, "code"), (3, "acc")):
         config = PwlConfig(6, in_bits, in_signed, coef_bits, output=output, stages=stages)
-        assert config.halved
         for _ in range(3):
             lowered = random_lowered(rng, config)
             assert mismatches(config, lowered, lowered.codes()) == []
@@ -164,7 +164,7 @@ BAD = [
     ({"in_bits": 33}, "in_bits must be in 4..32, not 33"),
     ({"storage": "ram"}, "storage must be one of flops, latches, constants, not 'ram'"),
     ({"output": "float"}, "output must be one of code, acc, not 'float'"),
-    ({"stages": 0}, "stages must be in 1..6, not 0"),
+    ({"stages": 0}, "stages must be in 1..7, not 0"),
     (
         {"intercept_shift": 3, "max_intercept_shift": 4},
         "max_intercept_shift must not be given where intercept_shift is fixed",
