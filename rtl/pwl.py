@@ -329,7 +329,7 @@ def pwl_steps(
 
 
 def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int) -> list[Step]:
-    """From `q`, `slope`, `intercept` to `acc`: one tree, with the intercept among its rows, and a carry in two halves."""
+    """From `q`, `slope`, `intercept` to `acc`: a tree, the intercept among its rows, and the carry in two halves."""
     width = config.acc_bits
     half = width // 2
 
