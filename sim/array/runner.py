@@ -39,8 +39,7 @@ def run_array(
     With `stall_seed` 0 nothing stalls and the closed formula's cycles are required; another seed stalls every stream at
     random. `resets` resets come in mid-stream before the layer is run to its end. `jobs` is how often the layer is run,
     each time without waiting for the results before; the outcome's counts are those of the first, and the cycles of all
-    must be the formula's where operands come over streams. `unit` replaces the
-    emitted array, for a bench that must fail.
+    must be the formula's too. `unit` replaces the emitted array, for a bench that must fail.
     """
     unit = unit or array_device(vectors)
     memory = vectors.configuration["operands"] == "memory"
@@ -102,8 +101,7 @@ def _hex(path: Path, words: np.ndarray) -> Path:
 
 def _judge(vectors: ArraySet, counted: dict[str, Any], stall_seed: int, resets: int, jobs: int) -> Outcome:
     count = len(vectors.beats)
-    fetch = FETCH_CYCLES if vectors.configuration["operands"] == "memory" else 0
-    cycles = vectors.cycles + fetch
+    cycles = vectors.cycles + (FETCH_CYCLES if vectors.configuration["operands"] == "memory" else 0)
     all_cycles = cycles + (jobs - 1) * vectors.interval
     problem = None
     if counted["stuck"]:
@@ -120,7 +118,7 @@ def _judge(vectors: ArraySet, counted: dict[str, Any], stall_seed: int, resets: 
         problem = f"{counted['wrong_again']} codes wrong in the jobs after the first"
     elif not stall_seed and counted["cycles"] != cycles:
         problem = f"{counted['cycles']} cycles, not the formula's {cycles}"
-    elif not stall_seed and not fetch and counted["all_cycles"] != all_cycles:
+    elif not stall_seed and counted["all_cycles"] != all_cycles:
         problem = f"{counted['all_cycles']} cycles for {jobs} jobs, not the formula's {all_cycles}"
     elif stall_seed and count >= MUST_STALL and counted["cycles"] <= cycles:
         problem = f"{counted['cycles']} cycles, so nothing stalled"
