@@ -1,6 +1,5 @@
 """One layer through one simulator: flowing, where the cycles must be the formula's, stalled, reset in mid-stream."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from sim.array import harness
 from sim.array.sets import ArraySet
 from sim.devices import Device, emitted
 from sim.reference import InputError
-from sim.runner import BUILD, MUST_STALL, Outcome
+from sim.runner import BUILD, MUST_STALL, Outcome, counted_by_bulk
 
 
 def array_device(vectors: ArraySet) -> Device:
@@ -48,15 +47,12 @@ def run_array(
     with tempfile.TemporaryDirectory(prefix="array-") as run:
         path = Path(run)
         plusargs = _write(vectors, path, memory, jobs) | {
-            "result": path / "result.json",
             "stall_seed": stall_seed,
             "resets": resets,
             "jobs": jobs,
             "reset_after": max(vectors.cycles // (resets + 1), 1),
         }
-        arguments = [f"+{key}={value}" for key, value in plusargs.items()]
-        simulators.simulate(simulator, place, harness.TOP, "sim.benches.bulk", path, arguments, 1, waves)
-        counted = json.loads((path / "result.json").read_text())
+        counted = counted_by_bulk(simulator, place, harness.TOP, path, plusargs, waves)
     return _judge(vectors, counted, stall_seed, resets, jobs)
 
 
