@@ -23,7 +23,7 @@ from quant.plan import Plan
 from quant.quantisers import QuantisedWeight
 from quant.scales import Scale
 from sim.reference import InputError, LoweredTable
-from sim.reference.files import read_text, write_whole
+from sim.reference.files import checked_description, write_whole
 
 FORMAT, VERSION = "bitwright-packed", 1
 DESCRIPTION = "packed.json"
@@ -130,20 +130,7 @@ class PackedModel:
 def read_description(folder: str | Path) -> dict[str, Any]:
     """The checked content of `packed.json`. Raises `InputError` with the file and key at fault."""
     path = Path(folder) / DESCRIPTION
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f'{path}: format must be "{FORMAT}"')
-    if content.get("version") != VERSION:
-        raise InputError(f"{path}: version must be {VERSION}, not {content.get('version')!r}")
-    if sorted(content) != sorted(_KEYS):
-        raise InputError(f"{path}: unknown or missing keys: {', '.join(sorted(set(content) ^ set(_KEYS)))}")
-    if content["sha256"] != _digest({key: value for key, value in content.items() if key != "sha256"}):
-        raise InputError(f"{path}: altered: its sha256 is not that of its content")
+    content = checked_description(path, FORMAT, VERSION, _KEYS, _digest)
     if content["bit_order"] != BIT_ORDER:
         raise InputError(f"{path}: bit_order must be {BIT_ORDER!r}, not {content['bit_order']!r}")
     return content
@@ -237,4 +224,6 @@ def _read_table(site: str, row: Mapping[str, Any], stored: dict[str, Tensor]) ->
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """As `sim.reference.files.description_sha256`, of a text without spaces, which is the format's own."""
+    kept = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
