@@ -62,7 +62,7 @@ def parts(whole: Netlist, kept: Netlist, energies: Mapping[str, float], whole_en
 def components(netlist: Netlist) -> dict[str, str]:
     """Instance name to component, for a netlist whose step wires were kept."""
     drivers = {net: instance for instance in netlist.instances for net in instance.driven.values()}
-    owner = _registers(netlist, drivers)
+    owner = register_owners(netlist, drivers)
     ends: dict[str, list[int]] = {name: [] for name in PARTS}
     for net, names in netlist.names.items():
         plain = {re.sub(r"\[\d+\]$", "", name) for name in names}
@@ -85,7 +85,7 @@ def components(netlist: Netlist) -> dict[str, str]:
     return {i.name: owner.get(i.name, "control") for i in netlist.instances}
 
 
-def _registers(netlist: Netlist, drivers: Mapping[int, Instance]) -> dict[str, str]:
+def register_owners(netlist: Netlist, drivers: Mapping[int, Instance]) -> dict[str, str]:
     """The component of each flip-flop and latch: the table, the handshake, or the pipeline."""
     port_nets = {
         bit: name
