@@ -100,7 +100,10 @@ def print_parts(measured: Measured, clock_hz: float) -> None:
         print(f"{measured.power.watts(clock_hz) * 1e3:.4g} mW at {clock_hz / 1e6:g} MHz, leakage included;")
     checked = measured.power.source["verified_vectors"]
     design = measured.design
-    depth = f"latency {design.stages}" if design.in_rows else f"{design.stages} stages"
+    schedule = design.device.schedule
+    depth = f"{design.stages} stages"
+    if schedule is not None:
+        depth = f"latency {design.stages} + {schedule.passes} x row"
     print(f"{design.name}, {depth}; library {source['library']}, {source['tool']};")
     print(f"netlist {source['netlist_sha256'][:12]} passed {checked} vectors in {measured.power.source['toggles']}.")
     if design.in_rows:
