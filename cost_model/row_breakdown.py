@@ -1,8 +1,9 @@
 """Where the area and energy of a unit for rows go: a cell belongs to the part of the unit whose registers it serves.
 
 Registers keep their names through synthesis, and with them the part that they are in: a pass over the rows, the queues
-of finished rows, the addresses of memories, or row memories where these are flip-flops; tables are what nothing but
-their write port can change. A gate belongs to the first part, in the order of `ORDER`, that it leads to. Nothing is
+of finished rows, the addresses of memories, or row memories where these are flip-flops. Tables are what nothing but
+their write port can change. Of a pass, what leads to its queue is its work per row (totals, the reciprocal), the rest
+its work per element. A gate belongs to the first part, in the order of `ORDER`, that it leads to. Nothing is
 synthesised again, and the parts add up to the unit exactly.
 """
 
@@ -11,18 +12,21 @@ from collections import defaultdict
 from collections.abc import Mapping
 from decimal import Decimal
 
-from cost_model.breakdown import Part, register_owners
+from cost_model.breakdown import Part, register_owners, register_sources
 from cost_model.memories import NAMES
 from cost_model.netlist import Instance, Netlist
 
-MEMORIES, TABLES, FIRST, SECOND, QUEUES, MEMORY_PORTS, CONTROL, INPUT_PINS = ORDER = (
-    "row memories", "tables", "pass 1", "pass 2", "row queues", "memory ports", "flow control", "input pins"
+MEMORIES, TABLES, ROWS, ELEMENTS, QUEUES = "row memories", "tables", "per row", "per element", "row queues"
+MEMORY_PORTS, CONTROL, INPUT_PINS = "memory ports", "flow control", "input pins"
+ORDER = (
+    MEMORIES, TABLES, f"pass 1, {ROWS}", f"pass 1, {ELEMENTS}", f"pass 2, {ROWS}", f"pass 2, {ELEMENTS}", QUEUES,
+    MEMORY_PORTS, CONTROL,
 )  # fmt: skip
 NAMED = {
     MEMORIES: rf"(pass_\d\.)?({'|'.join(NAMES)})\[\d+\]",
     QUEUES: r"pass_\d\.queue\.",
-    FIRST: r"pass_0\.",
-    SECOND: r"pass_1\.",
+    "pass 1": r"pass_0\.",
+    "pass 2": r"pass_1\.",
     MEMORY_PORTS: "row_memory_",
 }
 
@@ -61,18 +65,33 @@ def components(netlist: Netlist) -> dict[str, str]:
 
 
 def _registers(netlist: Netlist, drivers: Mapping[int, Instance]) -> dict[str, str]:
-    """The part of each flip-flop and latch; what nothing but the table's port can change is a table's."""
-    owners = register_owners(netlist, drivers)
+    """The part of each flip-flop and latch; what nothing but the table's port can change is a table's, and what a
+    pass's queue of rows follows from is its work per row."""
+    sources = register_sources(netlist, drivers)
+    owners = register_owners(netlist, sources)
     names = {
         i.name: [name for net in i.driven.values() for name in netlist.names.get(net, ())]
         for i in netlist.instances if i.cell.state
     }  # fmt: skip
-    last = SECOND if any(name.startswith("pass_1.") for found in names.values() for name in found) else FIRST
+    last = "pass 2" if any(name.startswith("pass_1.") for found in names.values() for name in found) else "pass 1"
     patterns = {**NAMED, last: rf"{NAMED[last]}|o__"}
+    queues: dict[str, set[str]] = {"pass 1": set(), "pass 2": set()}  # the words that wait, or come
     for register, found in names.items():
         named = [part for part, text in patterns.items() if any(re.match(text, name) for name in found)]
-        if owners[register] != "table" or MEMORIES in named:
-            owners[register] = named[0] if named else CONTROL
-        else:
+        if owners[register] == "table" and MEMORIES not in named:
             owners[register] = TABLES
+            continue
+        owners[register] = named[0] if named else CONTROL
+        for name in found:
+            if match := re.match(r"pass_(\d)\.queue\.(storage|port|w_)", name):
+                queues[f"pass {int(match[1]) + 1}"].add(register)
+    for part, words in queues.items():
+        before, stack = set(words), list(words)
+        while stack:
+            fresh = {name for name in sources[stack.pop()] if owners.get(name) == part} - before
+            before |= fresh
+            stack += fresh
+        for register, owner in owners.items():
+            if owner == part:
+                owners[register] = f"{part}, {ROWS if register in before else ELEMENTS}"
     return owners

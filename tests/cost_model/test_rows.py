@@ -73,7 +73,11 @@ def test_a_tables_part_is_its_flip_flops_and_what_writes_them(cache):
     netlist = synthesise(design.device.verilog, "unit", replace(Flow(), memories=design.beside), cache).netlist
     owners = components(netlist)
     flops = [owners[i.name] for i in netlist.instances if i.cell.state]
-    assert flops.count("tables") == 2 * (1 + 2 + 2) * 8 and {"pass 1", "pass 2", "row queues"} <= set(flops)
+    assert flops.count("tables") == 2 * (1 + 2 + 2) * 8 and {
+        "pass 1, per row",
+        "pass 2, per element",
+        "row queues",
+    } <= set(flops)
     assert row_parts(netlist, {}, 5.0)[-1].energy == 5.0
 
 
