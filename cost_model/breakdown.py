@@ -62,7 +62,7 @@ def parts(whole: Netlist, kept: Netlist, energies: Mapping[str, float], whole_en
 def components(netlist: Netlist) -> dict[str, str]:
     """Instance name to component, for a netlist whose step wires were kept."""
     drivers = {net: instance for instance in netlist.instances for net in instance.driven.values()}
-    owner = _registers(netlist, drivers)
+    owner = register_owners(netlist, register_sources(netlist, drivers))
     ends: dict[str, list[int]] = {name: [] for name in PARTS}
     for net, names in netlist.names.items():
         plain = {re.sub(r"\[\d+\]$", "", name) for name in names}
@@ -85,17 +85,16 @@ def components(netlist: Netlist) -> dict[str, str]:
     return {i.name: owner.get(i.name, "control") for i in netlist.instances}
 
 
-def _registers(netlist: Netlist, drivers: Mapping[int, Instance]) -> dict[str, str]:
-    """The component of each flip-flop and latch: the table, the handshake, or the pipeline."""
+def register_sources(netlist: Netlist, drivers: Mapping[int, Instance]) -> dict[str, set[str]]:
+    """For each flip-flop and latch the ports and the other registers that gates lead from to it."""
     port_nets = {
         bit: name
         for name, (direction, bits) in netlist.ports.items()
         if direction == "input" and name not in ("clk", "rst")
         for bit in bits
     }
-    sources: dict[str, set[str]] = {}  # register -> the ports and registers before it
-    registers = [instance for instance in netlist.instances if instance.cell.state]
-    for register in registers:
+    sources: dict[str, set[str]] = {}
+    for register in (instance for instance in netlist.instances if instance.cell.state):
         stack, seen, found = list(register.read.values()), set(), set()
         while stack:
             net = stack.pop()
@@ -110,8 +109,14 @@ def _registers(netlist: Netlist, drivers: Mapping[int, Instance]) -> dict[str, s
                 else:
                     stack += list(driver.read.values())
         sources[register.name] = found - {register.name}
+    return sources
+
+
+def register_owners(netlist: Netlist, sources: Mapping[str, set[str]]) -> dict[str, str]:
+    """The component of each flip-flop and latch: the table, the handshake, or the pipeline."""
+    registers = [instance for instance in netlist.instances if instance.cell.state]
     owner: dict[str, str] = {}
-    table: set[str] = {name for name in port_nets.values() if name.startswith("table__")}
+    table: set[str] = {name for name in netlist.ports if name.startswith("table__")}
     latched = any(register.cell.state["kind"] == "latch" for register in registers)
     for _ in range(4 if latched else 1):  # a latch stands two registers behind the port
         for name, found in sources.items():

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from cost_model.memories import Memory, found
 from rtl.pwl import PwlConfig
 from sim.devices import Device, device, lowered
 from sim.floating_vectors import float_pwl_set, random_float_pwl_set
@@ -45,7 +46,8 @@ class Design:
 
     `work` is the set of vectors whose toggles are counted, `checks` are further sets that the netlist must pass.
     `stalls` is False where `o__ready` is tied to 1, which only serves to see what the stall logic costs. `emitted` is
-    the Verilog to take where it is a given file and not emitted for `work`.
+    the Verilog to take where it is a given file and not emitted for `work`. Row memories are beside the netlist unless
+    they are to be `memories_inside` it, as flip-flops.
     """
 
     name: str
@@ -55,12 +57,28 @@ class Design:
     stalls: bool = True
     parameters: Mapping[str, Any] = field(default_factory=dict)
     emitted: Device | None = None
+    memories_inside: bool = False
 
     @cached_property
     def device(self) -> Device:
         """The unit's Verilog and ports."""
         unit = self.emitted or device(self.work)
         return unit if self.stalls else _without_stalls(unit)
+
+    @cached_property
+    def memories(self) -> tuple[Memory, ...]:
+        """The unit's row memories."""
+        return found(self.device.verilog, self.device.module)
+
+    @property
+    def beside(self) -> tuple[Memory, ...]:
+        """Those that are not in its netlist."""
+        return () if self.memories_inside else self.memories
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether it is a unit for rows."""
+        return self.device.schedule is not None
 
     @property
     def unit(self) -> str:

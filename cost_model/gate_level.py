@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cost_model import memories
 from cost_model.cache import CACHE, digest, remember
+from cost_model.memories import Memory
 from cost_model.netlist import Netlist
 from sim import harness, simulators
 from sim.devices import Device
@@ -56,11 +58,19 @@ class Verified:
 
 
 class GateLevel:
-    """One netlist in the bench of its unit. `unit` is the device that the netlist was synthesised from."""
+    """One netlist in the bench of its unit. `unit` is the device that the netlist was synthesised from, `beside` the
+    memories that were cut out of it."""
 
-    def __init__(self, netlist: Netlist, unit: Device, simulator: str = "verilator", cache: Path = CACHE) -> None:
+    def __init__(
+        self,
+        netlist: Netlist,
+        unit: Device,
+        simulator: str = "verilator",
+        cache: Path = CACHE,
+        beside: Sequence[Memory] = (),
+    ) -> None:
         self.netlist = netlist
-        self.unit = replace(unit, verilog=netlist.verilog(unit.module))
+        self.unit = replace(unit, verilog=memories.verilog(netlist, unit.module, beside))
         self.simulator = simulator
         self.version = simulators.version(simulator)
         self.cache = cache

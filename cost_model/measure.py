@@ -15,8 +15,10 @@ from cost_model.designs import Design
 from cost_model.gate_level import SIMULATORS, Activity, GateLevel, Verified
 from cost_model.netlist import Netlist
 from cost_model.power import Power, PowerParameters, power
+from cost_model.row_breakdown import row_parts
 from cost_model.streaming import flowing
 from cost_model.synthesis import Flow, Synthesis, synthesise
+from sim.reference import InputError
 
 BIT_PARALLEL = "bit-parallel"  # `cost_model.streaming`: quick, flowing only
 ENGINES = (*SIMULATORS, BIT_PARALLEL)
@@ -52,6 +54,9 @@ class Measured:
             "leakage_w": self.power.leakage_w if self.power.physical else None,
             "switching_proxy": None if self.power.physical else self.power.energy,
             "clock_hz": clock_hz if physical else None,
+            "memories": [dict(name=m.name, words=m.words, bits=m.bits) for m in self.design.memories],
+            "memory_bits": sum(memory.size for memory in self.design.memories),
+            "memories_in_area": self.design.memories_inside,
             "parts": [dict(component=p.component, area=float(p.area), energy=p.energy) for p in self.parts],
             "source": self.synthesis.source | self.power.source | {"bitwright": metadata.version("bitwright")},
         }
@@ -67,12 +72,20 @@ def measure(
 ) -> Measured:
     """Synthesise, check every vector on the netlist, count toggles. No figure comes from a netlist that fails.
 
-    `simulator` is one of `ENGINES`. Raises `cost_model.gate_level.GateLevelError` where a netlist's result differs.
+    Memories that stay beside the netlist are in neither area nor power. `simulator` is one of `ENGINES`.
+
+    Raises `cost_model.gate_level.GateLevelError` where a netlist's result differs, `InputError` where the simulator is
+    not for the unit.
     """
+    if design.in_rows and simulator == BIT_PARALLEL:
+        raise InputError(f"--simulator must be {' or '.join(SIMULATORS)} for a unit for rows, not {BIT_PARALLEL}")
+    flow = replace(flow, memories=design.beside)
     synthesis = synthesise(design.device.verilog, design.device.module, flow, cache)
     spent = _power(design, synthesis.netlist, parameters, simulator, cache)
     found: tuple[Part, ...] = ()
-    if breakdown:
+    if breakdown and design.in_rows:
+        found = tuple(row_parts(synthesis.netlist, spent.by_instance, spent.energy))
+    elif breakdown:
         wires = kept_wires(design.device.verilog)
         kept = synthesise(design.device.verilog, design.device.module, replace(flow, keep=wires), cache).netlist
         energies = _power(design, kept, parameters, simulator, cache).by_instance
@@ -83,7 +96,7 @@ def measure(
 def _power(design: Design, netlist: Netlist, parameters: PowerParameters | None, simulator: str, cache: Path) -> Power:
     if simulator == BIT_PARALLEL:
         return power(netlist, *_flowing(design, netlist, cache), parameters)
-    gates = GateLevel(netlist, design.device, simulator, cache)
+    gates = GateLevel(netlist, design.device, simulator, cache, design.beside)
     verified = gates.verify([design.work, *design.checks], design.stalls)
     return power(netlist, gates.activity(design.work), verified, parameters)
 

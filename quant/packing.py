@@ -11,7 +11,6 @@ from torch import Tensor
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 
-BIT_ORDER = "least significant bit first; code i of a row fills bits i*b..i*b+b-1; each row begins at a byte"
 CHUNK = 1 << 22  # codes unpacked to single bits at a time, which bounds the memory
 
 

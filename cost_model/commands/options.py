@@ -6,6 +6,7 @@ from typing import Any
 
 from cost_model import library
 from cost_model.cache import CACHE
+from cost_model.designs import Design
 from cost_model.measure import ENGINES
 from cost_model.power import PowerParameters
 from cost_model.synthesis import MULTIPLIERS, Flow
@@ -36,6 +37,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 
 
+def add_memories(parser: argparse.ArgumentParser) -> None:
+    """How the memories of a unit for rows are counted."""
+    parser.add_argument(
+        "--memories", choices=("beside", "flops"), help="row memories: bits beside the figures, or flip-flops (beside)"
+    )
+
+
 def flow(arguments: argparse.Namespace) -> Flow:
     """Mapped for the period where the library has delays; the shipped one has none."""
     liberty = arguments.liberty or library.GATE_EQUIVALENTS
@@ -48,6 +56,14 @@ def flow(arguments: argparse.Namespace) -> Flow:
 def parameters(arguments: argparse.Namespace) -> PowerParameters:
     """As given."""
     return PowerParameters(arguments.wire_load * 1e-15, arguments.glitches, arguments.activity, arguments.gated)
+
+
+def memory_note(design: Design) -> str:
+    """What is said of a unit's row memories, and which they are."""
+    listed = ", ".join(f"{m.name} {m.words} x {m.bits}" for m in design.memories)
+    if design.memories_inside:
+        return f"row memories are flip-flops in these figures: {listed}."
+    return f"row memories are not in these figures: {sum(m.size for m in design.memories)} bits ({listed})."
 
 
 def print_table(columns: list[str], rows: list[list[Any]]) -> None:

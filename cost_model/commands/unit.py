@@ -8,17 +8,28 @@ from typing import Any
 from cost_model.commands import options
 from cost_model.designs import FORMATS, Design, emitted_design, pwl_design, reference_unit
 from cost_model.measure import Measured, measure
+from cost_model.row_designs import UNITS, emitted_row_design
+from rtl.commands.rows import read_parameters
 from rtl.storage import STYLES
+from sim.devices import read_device
 from sim.reference import InputError, PwlTable
 from sim.reference.command import print_json
 
 
 def add(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("unit", help="one piecewise-linear unit: area, power, and where they go")
+    parser = commands.add_parser("unit", help="one unit: area, power, and where they go")
     parser.set_defaults(do=_unit)
-    parser.add_argument("verilog", nargs="?", type=Path, metavar="FILE.v", help="an emitted unit, with --table")
-    parser.add_argument("--table", type=Path, metavar="JSON", help="the table that FILE.v is checked with")
+    parser.add_argument(
+        "verilog", nargs="?", type=Path, metavar="FILE.v", help="a unit from python -m rtl pwl, softmax or a norm"
+    )
+    parser.add_argument(
+        "--table", type=Path, action="append", metavar="JSON", help="a table that FILE.v is checked with (softmax: two)"
+    )
+    parser.add_argument(
+        "--parameters", type=Path, metavar="JSON", help="gain, bias, epsilon and shift of a norm's FILE.v"
+    )
+    options.add_memories(parser)
     parser.add_argument("--format", choices=FORMATS, default="INT8", help="number format (INT8)")
     parser.add_argument("--entries", type=int, default=8, metavar="N", help="table entries, 2..64 (8)")
     for name in ("in", "coef", "out"):
@@ -47,7 +58,9 @@ def _design(arguments: argparse.Namespace) -> Design:
     if (arguments.verilog is None) != (arguments.table is None):
         raise InputError("FILE.v and --table must be given together")
     if arguments.verilog is not None:
-        return emitted_design(arguments.verilog, PwlTable.load(arguments.table))
+        return _emitted(arguments)
+    if arguments.parameters is not None or arguments.memories is not None:
+        raise InputError("--parameters and --memories are for the FILE.v of a unit for rows")
     widths = {name: getattr(arguments, f"{name}_width") for name in ("in", "coef", "out")}
     common: dict[str, Any] = {"entries": arguments.entries, "stages": arguments.stages, "storage": arguments.storage}
     if not any(widths.values()):
@@ -57,6 +70,18 @@ def _design(arguments: argparse.Namespace) -> Design:
     default = int(arguments.format.removeprefix("INT"))
     shape: dict[str, Any] = {f"{name}_bits": width or default for name, width in widths.items()}
     return pwl_design(**common, **shape)
+
+
+def _emitted(arguments: argparse.Namespace) -> Design:
+    tables = [PwlTable.load(path) for path in arguments.table]
+    if read_device(arguments.verilog)[1].get("unit") in UNITS:
+        values = None if arguments.parameters is None else read_parameters(arguments.parameters)
+        return emitted_row_design(arguments.verilog, tables, values, arguments.memories == "flops")
+    if arguments.parameters is not None or arguments.memories is not None:
+        raise InputError("--parameters and --memories are for the FILE.v of a unit for rows")
+    if len(tables) > 1:
+        raise InputError(f"--table must be given once for {arguments.verilog}, not {len(tables)} times")
+    return emitted_design(arguments.verilog, tables[0])
 
 
 def print_parts(measured: Measured, clock_hz: float) -> None:
@@ -74,6 +99,14 @@ def print_parts(measured: Measured, clock_hz: float) -> None:
     if physical:
         print(f"{measured.power.watts(clock_hz) * 1e3:.4g} mW at {clock_hz / 1e6:g} MHz, leakage included;")
     checked = measured.power.source["verified_vectors"]
-    print(f"{measured.design.name}, {measured.design.stages} stages; library {source['library']}, {source['tool']};")
+    design = measured.design
+    schedule = design.device.schedule
+    depth = f"{design.stages} stages"
+    if schedule is not None:
+        depth = f"latency {design.stages} + {schedule.passes} x row"
+    print(f"{design.name}, {depth}; library {source['library']}, {source['tool']};")
     print(f"netlist {source['netlist_sha256'][:12]} passed {checked} vectors in {measured.power.source['toggles']}.")
+    if design.in_rows:
+        print(options.memory_note(design))
+        return
     print("shared: what the unit saves (or spends) where steps are not kept apart.", file=sys.stderr)

@@ -97,7 +97,7 @@ def _norm(arguments: argparse.Namespace, centring: bool) -> dict[str, Any]:
     table = PwlTable.load(arguments.rsqrt)
     scale = options.only_scale(arguments.rsqrt_scale, "--rsqrt-scale", table, arguments.rsqrt)
     wired = arguments.storage == "constants"
-    given = None if arguments.parameters is None else _parameters(arguments.parameters)
+    given = None if arguments.parameters is None else read_parameters(arguments.parameters)
     if wired and given is None:
         raise InputError("--storage constants needs --parameters")
     if wired and (arguments.length, arguments.max_epsilon) != (None, None):
@@ -130,7 +130,7 @@ def _norm(arguments: argparse.Namespace, centring: bool) -> dict[str, Any]:
     return emit(arguments.output_file, arguments.unit, component, source)
 
 
-def _parameters(path: Path) -> dict[str, Any]:
+def read_parameters(path: Path) -> dict[str, Any]:
     """Gain, bias, epsilon and shift from their JSON; every fault raises `InputError` with the file and the key."""
     content = read_json(path)
     if not isinstance(content, dict) or sorted(content) != sorted(PARAMETERS):

@@ -86,7 +86,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     with _needs("transformers"):
         from quant import Plan
         from quant.checkpoint import load_model
-        from quant.packed import DESCRIPTION
+        from quant.packed_index import DESCRIPTION
         from quant.pretrained import COMPANIONS, from_pretrained
         from sim.network.convert import convert
         from sim.network.packed import save

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quant.packed import DESCRIPTION, PackedModel
+from quant.packed import PackedModel
+from quant.packed_index import DESCRIPTION
 from quant.plan import Plan
 from sim.network.activation import Activation
 from sim.network.attention import EXP_SCALE, Context, Scores, Softmax

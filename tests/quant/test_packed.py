@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from quant import packed
-from quant.packed import DESCRIPTION, PackedModel, read_description
+from quant.packed import PackedModel
+from quant.packed_index import DESCRIPTION, content_sha256, read_description
 from quant.plan import Plan
 from sim.reference import InputError, PwlTable
 from tests.quant.models import SETTINGS, quantised, same
@@ -96,7 +97,7 @@ def resealed(folder: Path, change) -> None:
     content = json.loads(path.read_text())
     del content["sha256"]
     change(content)
-    path.write_text(json.dumps(content | {"sha256": packed._digest(content)}))
+    path.write_text(json.dumps(content | {"sha256": content_sha256(content)}))
 
 
 @pytest.mark.parametrize("change, message", [

@@ -1,0 +1,117 @@
+"""`python -m cost_model model`: size, cycles and energy of a packed model, site by site."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cost_model.analytical import coefficients
+from cost_model.commands import options
+from cost_model.model import Machine, report
+from cost_model.model_sites import sites
+from quant.packed_index import PackedIndex
+from sim.reference.command import print_json
+from sim.reference.pwl import require_range
+
+LARGEST = 1 << 24
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("model", help="a packed model: bytes, cycles and energy of each layer")
+    parser.set_defaults(do=_model)
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="from python -m sim convert or python -m quant quantize"
+    )
+    machine = Machine()
+    for option, default, what in (
+        ("tokens", 128, "tokens of a sequence"),
+        ("batch", 1, "sequences"),
+        ("rows", machine.rows, "rows of the array, its inputs"),
+        ("columns", machine.columns, "columns of the array, its output channels"),
+        ("depth", machine.depth, "accumulators of a column"),
+        ("lanes", machine.lanes, "table units side by side"),
+    ):
+        parser.add_argument(f"--{option}", type=int, default=default, metavar="N", help=f"{what} ({default})")
+    parser.add_argument(
+        "--two-pass",
+        action="store_true",
+        help="multipliers of 5-bit operands; activations above 4 bits go through twice",
+    )
+    libraries = ", ".join(coefficients()["libraries"])
+    parser.add_argument("--library", default=machine.library, metavar="NAME", help=f"one of {libraries} (the first)")
+    parser.add_argument("--clock", type=float, default=machine.clock_hz / 1e6, metavar="MHZ", help="clock in MHz (125)")
+    parser.add_argument("--json", action="store_true", help="rows, totals, hardware and sources as JSON on stdout")
+
+
+def _model(arguments: argparse.Namespace) -> int:
+    for name in ("tokens", "batch"):
+        require_range(f"--{name}", getattr(arguments, name), 1, LARGEST)
+    machine = Machine(
+        arguments.rows, arguments.columns, arguments.depth, arguments.two_pass, arguments.lanes, arguments.library,
+        arguments.clock * 1e6,
+    )  # fmt: skip
+    index = PackedIndex.load(arguments.folder)
+    found = report(sites(index, arguments.folder, arguments.tokens, arguments.batch), machine)
+    found["source"] |= {"model_sha256": index.content["sha256"], "tokens": arguments.tokens, "batch": arguments.batch}
+    if arguments.json:
+        print_json(found)
+    else:
+        _print(found, machine)
+    return 0
+
+
+def _print(found: dict[str, Any], machine: Machine) -> None:
+    joules = machine.physical
+    scale, unit = (1e9, "nJ") if joules else (1e-6, "M proxy")
+    columns = ["site", "kind", "shape", "jobs", "bits", "group", "bytes", "MACs", "cycles", "busy", unit, "FP32 / this"]
+    lines = []
+    for row in found["rows"]:
+        shape = " x ".join(map(str, row["shape"])) if row["shape"] else "-"
+        busy = "-" if row["busy"] is None else f"{row['busy']:.1%}"
+        lines.append(
+            [
+                row["site"], row["kind"], shape, row["jobs"], row["bits"] or "-", row["group"], row["bytes"],
+                row["macs"], row["cycles"], busy, *_energies(row["energy"], row["floating_energy"], scale),
+            ]
+        )  # fmt: skip
+    totals = found["totals"]
+    energies = _energies(totals["energy"], None, scale)
+    lines.append(
+        ["total", "", "", None, "", None, totals["bytes"], totals["macs"], totals["cycles"], "", *energies]
+    )  # fmt: skip
+    options.print_table(columns, lines)
+    print()
+    units = [[p["unit"], p["count"], round(p["area_ge"]), _milli(p["leakage_w"]), p["what"]] for p in found["hardware"]]
+    options.print_table(["hardware", "count", "GE", "mW leakage", "of"], units)
+    print()
+    source = found["source"]
+    print(f"{source['tokens']} tokens x {source['batch']}; array of {machine.rows} x {machine.columns}, ", end="")
+    print(f"{totals['seconds'] * 1e3:.4g} ms at {machine.clock_hz / 1e6:g} MHz, one site after the other.")
+    if totals["energy"] is None:
+        print("no site has an energy here.")
+    elif joules:
+        print(f"energy {totals['energy'] * 1e6:.4g} uJ and leakage {totals['leakage_energy'] * 1e6:.4g} uJ;")
+    else:
+        print("proxy: NAND2 inputs charged, as the library has no energies.")
+    own = totals["energy_beside_floating"]
+    if own:
+        ratios = ", ".join(f"{name} {energy / own:.2f}" for name, energy in totals["floating_energy"].items())
+        print(f"the same products and tables in floating point take, times ours: {ratios}.")
+    if totals["weights"]:
+        stored = sum(row["bytes"] for row in found["rows"] if row["weights"])
+        print(f"{totals['weights']} weights in {stored} bytes, constants included; in FP32 {4 * totals['weights']}.")
+    print(f"source: analytical model of {source['library']} ({source['model']}); softmax and norms as measured.")
+    for line in found["too_slow"]:
+        print(f"TOO SLOW: {line}.")
+    print("NOT counted:")
+    for line in found["not_counted"]:
+        print(f"  {line}")
+
+
+def _energies(energy: float | None, floating: dict[str, float] | None, scale: float) -> list[str | None]:
+    ratio = None if energy is None or floating is None else f"{floating['FP32'] / energy:.2f}"
+    return [None if energy is None else f"{energy * scale:.4g}", ratio]
+
+
+def _milli(watts: float | None) -> str | None:
+    return None if watts is None else f"{watts * 1e3:.3g}"
