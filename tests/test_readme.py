@@ -1,4 +1,4 @@
-"""`make run` runs, the README's commands run, its Python runs, and its first result is what the program prints."""
+"""`make run` runs, the commands and the Python of every README run, and what they show is what the programs print."""
 
 import json
 import re
@@ -14,8 +14,10 @@ from sim.row_suites import row_suite
 from sim.row_vectors import norm_config, softmax_config
 
 ROOT = Path(__file__).parent.parent
+READMES = {path.parent.name: path.read_text() for path in ROOT.glob("[a-z]*/README.md")}
 README = (ROOT / "README.md").read_text()
-COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("python -m ")]
+TEXT = "\n".join([README, *READMES.values()])
+COMMANDS = sorted({line.split("#")[0].strip() for line in TEXT.splitlines() if line.startswith("python -m ")})
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def test_the_cycles_of_rows_and_of_the_array_are_those_of_the_schedules():
     own = softmax_config(softmax.configuration).schedule
     norms = {norm_config(v.unit, v.configuration, None).schedule for v in (layernorm, rmsnorm)}
     assert len(norms) == 1 and (own.passes, next(iter(norms)).passes) == (2, 1)
-    text = " ".join(README.split())
+    text = " ".join(READMES["rtl"].split())
     (norm,) = norms
     assert f"at least {own.unlimited} elements in softmax and at least {norm.unlimited} in the norms" in text
     assert own.rows == norm.rows and f"{own.rows} rows may be inside" in text
@@ -90,7 +92,9 @@ def test_make_run_ends_with_the_first_table_s_hardware_checked_and_costed(steps,
 
 
 def test_there_are_commands_to_run():
-    assert len(COMMANDS) >= 8
+    assert len(COMMANDS) >= 8 and set(READMES) >= {"rtl", "sim", "quant"}
+    for name in READMES:
+        assert f"({name}/README.md)" in README  # each is found from the first
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -99,7 +103,7 @@ def test_each_command_runs(command, workplace):
 
 
 def test_the_python_examples_run(workplace):
-    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     printed = [run(["-c", example], workplace).stdout.strip() for example in examples]
     assert printed == ["[ 0  0 64]", "True", "True", "True"]
 
@@ -107,9 +111,13 @@ def test_the_python_examples_run(workplace):
 def test_the_sentence_table_is_the_measured_one():
     measured = json.loads((ROOT / "results" / "sentence.json").read_text())["rows"]
     cosines = [f"{row['cosine']:.4f}" for row in measured if row["operation"] == "all" and row["seed"] == 0]
-    shown = re.search(r"<!-- sentence -->\n(.*?)<!-- end -->", README, re.DOTALL)
+    shown = re.search(r"<!-- sentence -->\n(.*?)<!-- end -->", READMES["sim"], re.DOTALL)
     assert shown
     assert [line.split("|")[3].strip() for line in shown.group(1).splitlines()[2:]] == cosines
+    ours = next(
+        r for r in measured if (r["method"], r["entries"], r["operation"], r["seed"]) == ("genetic", 8, "all", 0)
+    )
+    assert f"cosine of {ours['cosine']:.4f}" in README
 
 
 def test_every_package_in_the_map_exists():
