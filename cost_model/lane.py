@@ -1,8 +1,8 @@
 """The lane below a column of the array, estimated: it turns the sums of a tile into accumulators (`rtl.array.columns`).
 
 It is composed of components that were calibrated in other units (`cost_model.components`) and not calibrated itself: of
-three lanes that were synthesised it gives 6 to 14 % too little area; its energy has not been compared. The accumulators'
-memory is not in it.
+three lanes that were synthesised it gives 6 to 14 % too little area; its energy has not been compared. The memory of
+accumulators is not in it.
 """
 
 from collections.abc import Mapping
