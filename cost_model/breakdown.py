@@ -18,10 +18,10 @@ from cost_model.netlist import Instance, Netlist
 STEPS: Mapping[str, tuple[str, ...]] = {
     "comparators": ("above", "key_a", "key_b"),
     "selection": ("slope", "intercept"),
-    "multiplier": ("product", "low", "high", "cross_0", "cross_1", "row_0", "row_1", "kept", "sticky", "scale"),
+    "multiplier": ("addend", "product", "row_0", "row_1", "kept", "sticky", "scale"),
     "product rounding": ("product_rounded",),
     "alignment": ("large", "small", "sum_sign", "subtract", "exponent", "fraction", "aligned", "below"),
-    "adder": ("sum_low", "sum_middle", "sum_high", "done", "joined", "acc", "total"),
+    "adder": ("low", "acc", "total"),
     "normalisation": ("normal", "rest", "lifted"),
     "shifter": ("scaled",),
     "rounding": ("code", "rounded", "moved", "result"),

@@ -15,15 +15,14 @@ from amaranth.lib.wiring import In, Out
 
 from rtl import pipeline, storage
 from rtl.arithmetic import round_and_saturate, shift_right
-from rtl.pipeline import Fields, Step
+from rtl.multiplication import carry_save, carry_save_levels
+from rtl.pipeline import Fields, Step, wire
 from rtl.selection import edge, one_hot
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
 from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, require_range
 
 OUTPUTS = ("code", "acc")
-HALVED_PRODUCT_BITS = 40  # a wider product, cut into HALVED_STAGES or more, is made by halves
-HALVED_STAGES = 5
 
 
 class Word(NamedTuple):
@@ -71,7 +70,7 @@ class PwlConfig:
             self._check_shift("output_shift", self.acc_bits)
         elif self.output_shift is not None or self.max_output_shift is not None:
             raise InputError("output_shift must not be given where the output is the accumulator")
-        pipeline.check_stages(self.stages, (6 if self.wide else 4) + (2 if self.output == "code" else 0))
+        pipeline.check_stages(self.stages, self.deepest)
         if (self.storage == "constants") != (self.constants is not None):
             raise InputError("constants must be a lowered table exactly where storage is constants")
         if self.constants is not None:
@@ -117,14 +116,9 @@ class PwlConfig:
         return max(self.in_bits + self.coef_bits, self.coef_bits + self.largest("intercept_shift")) + 1
 
     @property
-    def wide(self) -> bool:
-        """Whether the unit is wide enough to gain by a product in halves."""
-        return self.in_bits + self.coef_bits > HALVED_PRODUCT_BITS
-
-    @property
-    def halved(self) -> bool:
-        """Whether the product is made by halves: where the unit is wide, and deep enough to need it."""
-        return self.wide and self.stages >= HALVED_STAGES
+    def deepest(self) -> int:
+        """The most stages that the unit can be cut into."""
+        return 7 if self.output == "code" else 5
 
     @property
     def in_shape(self) -> Shape:
@@ -324,7 +318,7 @@ def pwl_steps(
     steps = [
         Step("compare", (source,), pipeline.compare_levels(config.in_bits), compare),
         Step("select", ("above",), pipeline.select_levels(config.entries), select),
-        *(_halved_steps if config.halved else _multiply_add_steps)(config, intercept_shift),
+        *_multiply_add_steps(config, intercept_shift),
     ]
     if config.output == "code":
         steps += [
@@ -335,58 +329,27 @@ def pwl_steps(
 
 
 def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int) -> list[Step]:
-    """From `q`, `slope`, `intercept` to `acc`."""
-
-    def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"product": f["q"] * f["slope"]}
-
-    def add(m: Module, f: Mapping[str, Value]) -> Fields:
-        total = f["product"] + (f["intercept"] << intercept_shift)
-        return {"acc": total[: config.acc_bits].as_signed()}
-
-    distances = config.largest("intercept_shift") + 1
-    add_levels = pipeline.adder_levels(config.acc_bits) + pipeline.shift_levels(distances)
-    return [
-        Step("multiply", ("q", "slope"), pipeline.multiplier_levels(config.in_bits, config.coef_bits), multiply),
-        Step("add", ("product", "intercept"), add_levels, add),
-    ]
-
-
-def _halved_steps(config: PwlConfig, intercept_shift: Value | int) -> list[Step]:
-    """The same by halves of both operands, so that no step has a carry longer than about half the accumulator.
-
-    With q = q1 * 2**h + q0 and slope = s1 * 2**h + s0, the three sums of weight 1, 2**h and 2**(2h) are made at once,
-    then joined from below.
-    """
-    half = min(config.in_bits, config.coef_bits) // 2
+    """From `q`, `slope`, `intercept` to `acc`: a tree, the intercept among its rows, and the carry in two halves."""
     width = config.acc_bits
+    half = width // 2
 
     def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
-        (q0, q1), (s0, s1) = ((v[:half], v[half:]) for v in (f["q"], f["slope"]))
-        q1 = q1.as_signed() if config.in_signed else q1
-        s1 = s1.as_signed()
-        products = {"low": q0 * s0, "cross_0": q0 * s1, "cross_1": q1 * s0, "high": q1 * s1}
-        return products | {"aligned": (f["intercept"] << intercept_shift)[:width].as_signed()}
+        factors = (wire(m, f["q"], "factor_0"), wire(m, f["slope"], "factor_1"))
+        addend = wire(m, (f["intercept"] << intercept_shift)[:width].as_signed(), "addend")
+        row_0, row_1 = carry_save(m, *factors, width, addend)
+        return {"row_0": row_0, "row_1": row_1}
 
-    def partial(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {
-            "sum_low": f["low"] + f["aligned"][: 2 * half],
-            "sum_middle": f["cross_0"] + f["cross_1"],
-            "sum_high": f["high"] + f["aligned"][2 * half :].as_signed(),
-        }
-
-    def middle(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"done": f["sum_low"][:half], "joined": f["sum_middle"] + f["sum_low"][half:]}
+    def low(m: Module, f: Mapping[str, Value]) -> Fields:
+        (low_0, high_0), (low_1, high_1) = ((row[:half], row[half:]) for row in (f["row_0"], f["row_1"]))
+        return {"low": low_0 + low_1, "high_0": high_0, "high_1": high_1}
 
     def high(m: Module, f: Mapping[str, Value]) -> Fields:
-        total = f["sum_high"] + (f["joined"] >> half)
-        return {"acc": Cat(f["done"], f["joined"][:half], total)[:width].as_signed()}
+        total = f["high_0"] + f["high_1"] + f["low"][half]
+        return {"acc": Cat(f["low"][:half], total)[:width].as_signed()}
 
-    wide = max(config.in_bits, config.coef_bits) - half
-    carry = pipeline.adder_levels(width - 2 * half)
+    tree = carry_save_levels(config.coef_bits, addends=1)
     return [
-        Step("multiply", ("q", "slope", "intercept"), pipeline.multiplier_levels(wide, wide), multiply),
-        Step("partial", ("low", "cross_0", "cross_1", "high", "aligned"), carry, partial),
-        Step("middle", ("sum_low", "sum_middle"), carry, middle),
-        Step("high", ("sum_high", "joined", "done"), carry, high),
+        Step("multiply", ("q", "slope", "intercept"), tree, multiply),
+        Step("add low", ("row_0", "row_1"), pipeline.adder_levels(half), low),
+        Step("add high", ("high_0", "high_1", "low"), pipeline.adder_levels(width - half), high),
     ]

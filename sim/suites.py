@@ -24,7 +24,7 @@ EIGHT_BIT: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
     ("int8-64", 20, 64, {"stages": 6}),
     ("int8-2", 20, 2, {"stages": 4}),
     ("int8-8-to-unsigned", 20, 8, {"out_signed": False, "stages": 5}),
-    ("int8-12-from-unsigned", 20, 12, {"in_signed": False, "stages": 2}),
+    ("int8-12-from-unsigned", 20, 12, {"in_signed": False, "stages": 7}),
 )
 OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int4-8", 8, {"in_bits": 4, "coef_bits": 4, "out_bits": 4}),
@@ -33,7 +33,7 @@ OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int32-8", 8, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 5}),
     ("int32-8-acc", 8, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 5, "output": "acc"}),
     ("int32-3-shallow", 3, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 2}),
-    ("int32-4-deep", 4, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 8}),
+    ("int32-4-deep", 4, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 7}),
     ("mixed-13", 13, {"in_bits": 8, "coef_bits": 12, "out_bits": 16, "stages": 5}),
 )
 QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8", "int32-8-acc")

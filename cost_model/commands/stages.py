@@ -15,8 +15,8 @@ from sim.reference import InputError
 from sim.reference.command import print_json
 from sim.reference.files import write_whole
 
-START = {"INT8": 2, "INT16": 4, "INT32": 6, "FP16": 4, "FP32": 9}
-DEEPEST = {"INT8": 6, "INT16": 6, "INT32": 8, "FP16": 12, "FP32": 13}
+START = {"INT8": 1, "INT16": 3, "INT32": 6, "FP16": 4, "FP32": 9}
+DEEPEST = {"INT8": 7, "INT16": 7, "INT32": 7, "FP16": 12, "FP32": 13}
 DEEPEST_MAC = {"FP16": 8, "FP32": 10}
 
 

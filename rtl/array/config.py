@@ -89,10 +89,7 @@ class ArrayConfig:
         if self.acc_bits is not None and not self.needed_bits <= self.acc_bits <= INT64_SAFE_BITS:
             raise InputError(f"acc_bits must be at least {reach}, and at most {INT64_SAFE_BITS}, not {self.acc_bits}")
         _ = self.requant  # checks the widths of the output
-        pwl_steps = 0
-        if self.pwl is not None:
-            pwl_steps = (6 if self.pwl.halved else 4) + (2 if self.pwl.output == "code" else 0)
-        pipeline.check_stages(self.stages, 5 + pwl_steps)
+        pipeline.check_stages(self.stages, 5 + (0 if self.pwl is None else self.pwl.deepest))
         if self.pwl is not None and (self.pwl.in_bits, self.pwl.in_signed) != (self.out_bits, self.out_signed):
             raise InputError(f"in_bits and sign of pwl must be those of the requantiser's code, not {self.pwl.in_bits}")
 

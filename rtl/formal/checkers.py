@@ -85,38 +85,48 @@ def selection(unit: Opened, config: PwlConfig) -> str:
 
 
 def product(unit: Opened, config: PwlConfig) -> str:
-    """The multiplier's output is the sum of its partial products."""
+    """The two rows that leave the tree add up to the sum of the partial products and the addend."""
     top = config.coef_bits - 1
-    width = config.in_bits + config.coef_bits
+    width = config.acc_bits
     body = f"""
   integer j;
   reg signed [{width - 1}:0] sum, q;
+  wire [{width - 1}:0] total = row_0 + row_1;
   always @* begin
     q = factor_0;
     sum = factor_1[{top}] ? -(q <<< {top}) : {width}'sd0;
     for (j = 0; j < {top}; j = j + 1) sum = sum + (factor_1[j] ? q <<< j : {width}'sd0);
+    sum = sum + addend;
   end
-  always @* assert(product == sum);
-  assign reached = product == -1;"""
+  always @* assert(total == $unsigned(sum));
+  assign reached = sum == -1;"""
     return beats.module(unit, config.stages, {}, body)
 
 
 def arithmetic(unit: Opened, config: PwlConfig) -> str:
-    """Whatever slope, intercept and product a beat is given, the multiplier sees its q and slope, and it leaves with
-    the reference's result."""
+    """Whatever slope, intercept and rows a beat is given, the tree sees its q and slope and its shifted intercept, and
+    it leaves with the rows' sum as the reference rounds it."""
     ranks, n = ranks_before(config), config.stages
     select, multiply = ranks["select"], ranks["multiply"]
     fields = {
         "q": (0, "i__payload"),
         "slope": (select, "slope"),
         "intercept": (select, "intercept"),
-        "product": (multiply, "product"),
+        "row_0": (multiply, "row_0"),
+        "row_1": (multiply, "row_1"),
     }
-    body = f"""{_result(config, f"product_at_{n}", f"intercept_at_{n}", _shifts(config))}
+    high = config.acc_bits - 1
+    body = f"""
+  wire signed [{high}:0] acc = row_0_at_{n} + row_1_at_{n};
+  wire signed [{high}:0] wide_intercept = intercept_at_{multiply};
+  wire signed [{high}:0] aligned = wide_intercept <<< {_shifts(config)[0]};
+  wire signed [{high}:0] wide_addend = addend;
+{_rounded_acc(config, "acc", _shifts(config)[1])}
 {beats.quasi_static(config.shift_ports)}
 {_limits(config)}
   always @* if (v[{multiply}]) assert(factor_0 == q_at_{multiply});
   always @* if (v[{multiply}]) assert(factor_1 == slope_at_{multiply});
+  always @* if (v[{multiply}]) assert(wide_addend == aligned);
   always @* if (v[{n}]) assert(o__payload == want);
   assign reached = v[{n}] && o__ready && stalled && want == 3;"""
     return beats.module(unit, config.stages, fields, body)
@@ -220,7 +230,10 @@ def _computes(config: PwlConfig, table: str, shifts: Sequence[str]) -> str:
   // one bit wider than the code, so that an unsigned one keeps its value beside a signed slope
   wire signed [{config.in_bits}:0] wide_q = {{{top}, q_at_{n}}};
   wire signed [{config.in_bits + config.coef_bits}:0] wide_product = wide_q * want_slope;
-{_result(config, "wide_product", "want_intercept", shifts)}
+  // and one bit wider than the unit's accumulator, so that a sum that does not fit would show
+  wire signed [{config.acc_bits}:0] wide_intercept = want_intercept;
+  wire signed [{config.acc_bits}:0] acc = wide_product + (wide_intercept <<< {shifts[0]});
+{_rounded_acc(config, "acc", shifts[1])}
   always @* if (v[{n}]) assert(o__payload == want);
   assign reached = v[{n}] && o__ready && index == {config.entries - 1} && stalled;"""
 
@@ -290,17 +303,11 @@ def _selected(config: PwlConfig, q: str) -> str:
   wire signed [{bits - 1}:0] want_intercept = {_word("C", "index", bits, True)};"""
 
 
-def _result(config: PwlConfig, product: str, intercept: str, shifts: Sequence[str]) -> str:
-    """`want`: the reference's formula for a product and an intercept, half added before the shift."""
-    width = config.acc_bits + 1
-    high = width - 1
-    intercept_shift, output_shift = shifts
-    acc = f"""
-  wire signed [{high}:0] wide_intercept = {intercept};
-  wire signed [{high}:0] acc = {product} + (wide_intercept <<< {intercept_shift});"""
+def _rounded_acc(config: PwlConfig, acc: str, output_shift: str) -> str:
+    """`want`: the result for the signed accumulator `acc`."""
     if config.output == "acc":
-        return f"{acc}\n  wire signed [{high}:0] want = acc;"
-    return acc + rounded("acc", output_shift, width, *code_range(config.out_bits, config.out_signed))
+        return f"  wire signed [{config.acc_bits}:0] want = {acc};"
+    return rounded(acc, output_shift, config.acc_bits + 1, *code_range(config.out_bits, config.out_signed))
 
 
 def rounded(value: str, shift: str, width: int, low: int, top: int, zero_point: str = "0") -> str:

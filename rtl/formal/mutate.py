@@ -45,6 +45,7 @@ synth -top unit -noabc
 dffunmap
 abc -g AND,XOR,MUX,OR,NAND
 opt_clean -purge
+splitnets
 rename -enumerate
 write_rtlil unit.il
 mutate -list {candidates} -seed {seed} -o faults.txt

@@ -5,7 +5,7 @@ rest holds for whatever the wire carries, and a proof about the wire joins it to
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from amaranth.back import verilog
@@ -54,16 +54,20 @@ class Opened:
             unit = replace(unit, text=text)._ported(name, "input", signed)
         return unit
 
-    def factors(self, signs: Sequence[bool]) -> "Opened":
-        """The operands of the multiplier that makes the wire `product`, as outputs `factor_0` and `factor_1`."""
-        found = re.search(r"^  assign product = \$signed\((.*)\) \* \$signed\((.*)\);$", self.text, re.M)
-        assert found
-        unit = self
-        for k, signed in enumerate(signs):
-            operand = re.sub(r"^\{ 1'h0, (.*) \}$", r"\1", found[k + 1])  # an unsigned one is widened
-            port = Port(f"factor_{k}", "output", _width(operand, self.text), signed)
-            lines = f"  output [{port.width - 1}:0] {port.name};\n  assign {port.name} = {operand};\nendmodule"
-            unit = unit._listed(port, unit.text.replace("endmodule", lines, 1))
+    def freed(self, wires: Mapping[str, bool]) -> "Opened":
+        """These wires as by `shown`, each a list of gates' outputs, which come from an input `free_NAME` instead.
+
+        What is no gate's output, a constant or a bit of another wire, stays what it is.
+        """
+        unit = self.shown(wires)
+        for name in wires:
+            found = re.search(rf"^  assign {name} = \{{ (.*) \}};$", unit.text, re.M)
+            assert found, f"{name} is no list of wires"
+            text, port = unit.text, Port(f"free_{name}", "input", _width(name, unit.text), False)
+            for k, net in enumerate(re.findall(r"(\\\$\d+) ", found[1])):
+                text = _once(rf"^  assign {re.escape(net)}  = .*;$", f"  assign {net}  = {port.name}[{k}];", text)
+            line = f"  input {port.shape} {port.name};\nendmodule"
+            unit = replace(unit, text=text)._listed(port, text.replace("endmodule", line, 1))
         return unit
 
     def _ported(self, name: str, direction: str, signed: bool) -> "Opened":

@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 
 from rtl.formal import beats, checkers
 from rtl.formal.opened import opened
-from rtl.pwl import HALVED_STAGES, Pwl, PwlConfig
+from rtl.pwl import Pwl, PwlConfig
 from sim.reference import InputError, LoweredTable
 
 MAX_STEPS = 12  # the depth of an induction; the proofs here need about as many steps as the unit has stages
@@ -32,6 +32,7 @@ class Proof:
     sequential: bool = True
     cover: int = MAX_STEPS  # cycles in which a trace must be able to raise `reached`
     half_cycles: bool = False  # a step is half a cycle, for a unit that looks at both edges or has latches
+    split: tuple[str, int] | None = None  # a wire and its bits: each of its values is a case of its own
 
     def run(self, timeout: int = 300) -> "Result":
         """Decide the claim. Every call of the solver gets `timeout` seconds.
@@ -62,10 +63,12 @@ class Proof:
             else "-seq 1"
         )
         prove = f"sat {induct} -prove-asserts -set-assumes"
+        name, bits = self.split or ("", 0)
+        cases = [f"{prove} -set {name} {value}" for value in range(1 << bits)] if name else [prove]
         depth = self.cover if self.sequential else 1
         start = " ".join(reset) if self.sequential else ""
         cover = f"sat -seq {depth} -set-assumes {start} -set-at {depth} reached 1"
-        verdict = outcome(self._yosys([*prepare, prove], timeout))
+        verdict = outcome(self._yosys([*prepare, *cases], timeout), len(cases))
         if verdict == "proved" and outcome(self._yosys([*prepare, cover], timeout)) != "model":
             verdict = "vacuous"
         return Result(self.name, self.shape, verdict, count, round(time.monotonic() - began, 1))
@@ -125,12 +128,24 @@ _VERDICTS = (
     ("solving finished - model found", "model"),
     ("solving finished - no model found", "none"),
     ("Reached maximum number of time steps", "undecided"),
-    (TIMEOUT, "undecided"),
 )
 
 
-def outcome(log: str) -> str:
-    """What a log with one `sat` call says: proved, refuted, undecided, or model and none where nothing was claimed."""
+def outcome(log: str, cases: int = 1) -> str:
+    """What a log says: proved, refuted, undecided, or model and none where nothing was claimed.
+
+    Of `cases` calls of `sat`, all must have been proved; otherwise it is the first that was not.
+    """
+    if TIMEOUT in log:
+        return "undecided"
+    parts = log.split("Executing SAT pass")[1:]
+    if len(parts) != cases:
+        raise RuntimeError(f"yosys gave {len(parts)} verdicts, not {cases}: {log[-2000:]}")
+    found = [_verdict(part) for part in parts]
+    return next((verdict for verdict in found if verdict != "proved"), "proved")
+
+
+def _verdict(log: str) -> str:
     for text, verdict in _VERDICTS:
         if text in log:
             return verdict
@@ -194,21 +209,21 @@ def cycles_to_load(config: PwlConfig, stages: int) -> int:
 def proofs(config: PwlConfig) -> list[Proof]:
     """That the emitted unit of this shape, its table in flip-flops, computes every sorted table written to it, handles
     its streams and keeps what is loaded.
-
-    Raises `InputError` where the product is made by halves, which is not opened for proofs.
     """
-    if config.halved:
-        raise InputError(f"stages must be at most {HALVED_STAGES - 1} for a proof at this width, not {config.stages}")
     plain = opened(Pwl(config))
     stored = plain.shown(checkers.words(config))
     chosen = {"slope": True, "intercept": True}
+    rows = {"row_0": False, "row_1": False}
+    operands = {"factor_0": config.in_signed, "factor_1": True, "addend": True}
     selecting = stored.shown(chosen)
-    multiplying = plain.factors((config.in_signed, True)).shown({"product": True})
-    around = plain.factors((config.in_signed, True)).cut({"product": True, **chosen})
+    multiplying = plain.shown({**operands, **rows})
+    around = plain.shown(operands).freed(rows).cut(chosen)
     shape = shape_of(config)
+    # for one slope the rows are sums of shifted codes, which the solver sees through at once
+    product = Proof("product", multiplying.text, checkers.product(multiplying, config), shape, sequential=False)
     return [
         Proof("selection", selecting.text, checkers.selection(selecting, config), shape),
-        Proof("product", multiplying.text, checkers.product(multiplying, config), shape, sequential=False),
+        replace(product, split=("factor_1", config.coef_bits)),
         Proof("arithmetic", around.text, checkers.arithmetic(around, config), shape),
         handshake_proof("handshake", Pwl(config), config.stages, shape),
         Proof("load", stored.text, checkers.load(stored, config), shape),

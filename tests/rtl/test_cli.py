@@ -157,7 +157,7 @@ MISTAKES = [
     ("pwl --entries 1 -o u.v", "entries must be in 2..64, not 1"),
     ("pwl --width 3 -o u.v", "--width must be in 4..32, not 3"),
     ("pwl --in-width 33 -o u.v", "--in-width must be in 4..32, not 33"),
-    ("pwl --stages 7 -o u.v", "stages must be in 1..6, not 7"),
+    ("pwl --stages 8 -o u.v", "stages must be in 1..7, not 8"),
     ("pwl --table none.json -o u.v", "none.json: cannot be read: No such file or directory"),
     ("pwl --table broken.json -o u.v", "broken.json: not valid JSON (Expecting value, line 1 column 1)"),
     ("pwl --table gelu.json --entries 7 -o u.v", "entries of the table must be at most the unit's 7, not 8"),
