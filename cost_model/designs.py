@@ -164,30 +164,20 @@ def reference_unit(number: str, entries: int, stages: int, **changes: Any) -> De
 def emitted_design(path: Path, table: PwlTable) -> Design:
     """The unit in a Verilog file from `python -m rtl pwl`, checked with every code and scale of `table`.
 
-    Its work is the real inputs at the table's scale 5, or the nearest one. Raises `InputError` where file, description
-    and table do not fit.
+    Its work is the real inputs at scale 5, or the nearest one that the unit is for. Raises `InputError` where file,
+    description and table do not fit.
     """
-    from sim.check import check_set
+    from sim.check import check_set, unit_fields
 
     unit, check = check_set(path, table)
-    scale = min(table.scales, key=lambda s: abs(s - 5))
-    load = check.arrays["s"].tolist().index(scale)
-    loaded = lowered(check, load)
+    scales = check.arrays["s"].tolist()
+    scale = min(scales, key=lambda s: abs(s - 5))
+    loaded = lowered(check, scales.index(scale))
     if not table.in_signed:
         raise InputError("the real inputs are signed, so that the table's must be")
     source = {"table": table.digest}
-    work = pwl_set("gelu", [(loaded, codes(scale, table.in_bits))], source, **_shape(check.configuration))
+    work = pwl_set("gelu", [(loaded, codes(scale, table.in_bits))], source, **unit_fields(check.configuration, loaded))
     return Design(path.stem, f"INT{table.in_bits}", work, (check,), emitted=unit)
-
-
-def _shape(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `PwlConfig` from a description's parameters: a shift is fixed, or has a largest value."""
-    names = ("entries", "in_bits", "in_signed", "coef_bits", "out_bits", "out_signed", "output", "stages", "storage")
-    fields = {name: parameters[name] for name in names}
-    for shift in ("intercept_shift", "output_shift") if fields["output"] == "code" else ("intercept_shift",):
-        fixed = parameters[shift]
-        fields |= {shift: fixed, f"max_{shift}": parameters[f"max_{shift}"] if fixed is None else None}
-    return fields
 
 
 def codes(scale: int, bits: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from ga_search.grid import Codes, measured_where_finite
 from ga_search.measure import output_scale
 from sim.reference import InputError, PwlTable
 from sim.reference.arithmetic import code_range
-from sim.reference.files import read_text, write_whole
+from sim.reference.files import read_json, write_whole
 from sim.reference.layouts import to_c, to_hex, to_npz
 from sim.reference.pwl import WIDTH_RANGE, frac_bits_range
 
@@ -91,10 +91,7 @@ def import_gqa_lut(
     released breakpoints are rounded at each scale by itself. Coefficients take the fewest bits, from 8 up, that are
     exact.
     """
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError):
-        raise InputError(f"{path}: not valid JSON") from None
+    content = read_json(path)
     if not isinstance(content, dict) or len(content) != 1 or not isinstance(next(iter(content.values())), dict):
         raise InputError(f'{path}: must be one object {{"FUNCTION": {{"SCALE": {{...}}}}}}')
     name, by_scale = next(iter(content.items()))

@@ -5,7 +5,6 @@ once; a prefix that only the model or only the file has ("bert.") is bridged; so
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sim.reference import InputError
-from sim.reference.files import read_text
+from sim.reference.files import read_json
 
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -90,12 +89,7 @@ class Checkpoint:
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The folder's config.json. Raises `InputError` where it is missing or no object."""
     path = Path(folder) / "config.json"
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not valid JSON ({error})") from None
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):
         raise InputError(f"{path}: model_type must be the name of an architecture")
     return content
@@ -163,11 +157,9 @@ def _target(stored: str, targets: Mapping[str, Tensor], prefix: str) -> str | No
 
 def _sharded(index: Path) -> dict[str, Path]:
     try:
-        entries = json.loads(read_text(index))["weight_map"]
+        entries = read_json(index)["weight_map"]
         files = {str(name): index.parent / str(file) for name, file in entries.items()}
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         raise InputError(f"{index}: must be JSON with a weight_map of names to files") from None
     for file in dict.fromkeys(files.values()):
         held = set(_names(file))

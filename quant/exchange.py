@@ -17,7 +17,7 @@ from quant.packed import PackedModel
 from quant.plan import Plan, Rule
 from quant.pretrained import BOUNDARY, COMPANIONS, MAKER
 from sim.reference import InputError
-from sim.reference.files import read_text, write_whole
+from sim.reference.files import read_json, write_whole
 
 
 def export_gptq(
@@ -57,7 +57,7 @@ def export_gptq(
     write_whole(target / "model.safetensors", safetensors.save(tensors, {"format": "pt"}))
     write_whole(target / "quantize_config.json", json.dumps(config, indent=2) + "\n")
     if (folder / "config.json").exists():
-        content = json.loads(read_text(folder / "config.json"))
+        content = read_json(folder / "config.json")
         write_whole(target / "config.json", json.dumps(content | {"quantization_config": config}, indent=2) + "\n")
     copy_companions(folder, target)
     return rows
@@ -92,7 +92,7 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
         details={"maker": MAKER, "layers": details, "rows": rows, "tied": {}, "source": version},
     )
     if (folder / "config.json").exists():
-        content = json.loads(read_text(folder / "config.json"))
+        content = read_json(folder / "config.json")
         content.pop("quantization_config", None)
         write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
     packed.save(target)
@@ -118,7 +118,7 @@ def _gptq_config(folder: Path) -> Mapping[str, Any]:
         if not (folder / name).exists():
             continue
         try:
-            content = json.loads(read_text(folder / name))
+            content = read_json(folder / name)
             content = content if key is None else content[key]
         except (ValueError, KeyError, TypeError):
             continue

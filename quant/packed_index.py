@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sim.reference import InputError
-from sim.reference.files import read_text
+from sim.reference.files import checked_description
 
 FORMAT, VERSION = "bitwright-packed", 1
 DESCRIPTION = "packed.json"
@@ -60,28 +60,16 @@ class PackedIndex:
 def read_description(folder: str | Path) -> dict[str, Any]:
     """The checked content of `packed.json`. Raises `InputError` with the file and key at fault."""
     path = Path(folder) / DESCRIPTION
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f'{path}: format must be "{FORMAT}"')
-    if content.get("version") != VERSION:
-        raise InputError(f"{path}: version must be {VERSION}, not {content.get('version')!r}")
-    if sorted(content) != sorted(_KEYS):
-        raise InputError(f"{path}: unknown or missing keys: {', '.join(sorted(set(content) ^ set(_KEYS)))}")
-    if content["sha256"] != content_sha256({key: value for key, value in content.items() if key != "sha256"}):
-        raise InputError(f"{path}: altered: its sha256 is not that of its content")
+    content = checked_description(path, FORMAT, VERSION, _KEYS, content_sha256)
     if content["bit_order"] != BIT_ORDER:
         raise InputError(f"{path}: bit_order must be {BIT_ORDER!r}, not {content['bit_order']!r}")
     return content
 
 
 def content_sha256(content: Mapping[str, Any]) -> str:
-    """The hash of a description's content without its own `sha256`."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """As `sim.reference.files.description_sha256`, of a text without spaces, which is the format's own."""
+    kept = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_files(folder: str | Path, content: Mapping[str, Any]) -> dict[str, bytes]:

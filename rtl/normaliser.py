@@ -13,7 +13,7 @@ from math import frexp
 from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Shape, Value, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import stream
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
@@ -109,7 +109,7 @@ class NormaliserConfig:
         )
 
 
-class NormaliserUnit(wiring.Component):
+class NormaliserUnit(storage.StoringUnit):
     """The unit as a component; `rtl.pipeline` tells of stall and reset. Latency `stages` cycles, one result per cycle.
 
     Streams: `i` carries v, `o` codes y or (acc, exponent). v <= 0 gives the largest output. `table` is the table's
@@ -117,17 +117,10 @@ class NormaliserUnit(wiring.Component):
     """
 
     def __init__(self, config: NormaliserConfig, latch_cell: str = "latch") -> None:
-        self.config = config
-        self.latch_cell = latch_cell
         ports = {"i": In(stream.Signature(config.in_shape)), "o": Out(stream.Signature(config.out_shape))}
         if config.storage != "constants":
             ports["table"] = In(storage.port(config.pwl.entries, config.pwl.data_bits))
-        super().__init__(ports)
-
-    @property
-    def verilog(self) -> str:
-        """The text of the modules that the emitted Verilog needs beside the unit's own."""
-        return storage.latch_verilog(self.latch_cell) if self.config.storage == "latches" else ""
+        super().__init__(config, ports, latch_cell)
 
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""

@@ -4,7 +4,7 @@ A table is three lists of words (0 thresholds, 1 slopes, 2 intercepts), written 
 `en`, `select`, `address`, `data`; an address or a selection that does not exist writes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Shape, Signal, Value, unsigned
@@ -105,6 +105,22 @@ def latches(m: Module, write: wiring.PureInterface, lists: Sequence[tuple[str, S
             words.append(word)
         result.append(words)
     return result
+
+
+class StoringUnit(wiring.Component):
+    """A component with a table: `config.storage` says where it is kept, and `latch_cell` names the module of a latched
+    word, whose text is then `verilog`.
+    """
+
+    def __init__(self, config: Any, ports: Mapping[str, Any], latch_cell: str) -> None:
+        self.config = config
+        self.latch_cell = latch_cell
+        super().__init__(dict(ports))
+
+    @property
+    def verilog(self) -> str:
+        """The text of the modules that the emitted Verilog needs beside the unit's own."""
+        return latch_verilog(self.latch_cell) if self.config.storage == "latches" else ""
 
 
 def latch_verilog(cell: str) -> str:

@@ -52,11 +52,8 @@ def check_set(path: Path, table: PwlTable) -> tuple[Device, VectorSet]:
 
 def _loads(description: Mapping[str, Any], table: PwlTable) -> tuple[PwlConfig, list[LoweredTable]]:
     """The unit that a description tells of, and `table` at each scale to be checked."""
-    fields = {key: value for key, value in description["parameters"].items() if key != "acc_bits"}
-    for name in SHIFTS:
-        if fields[name] is not None or (name == "output_shift" and fields["output"] == "acc"):
-            del fields[f"max_{name}"]
-    wired, fixed = fields["storage"] == "constants", [fields[name] for name in SHIFTS]
+    parameters = description["parameters"]
+    wired, fixed = parameters["storage"] == "constants", [parameters[name] for name in SHIFTS]
     recorded = description.get("source", {}).get("lowered")
     if (wired or fixed != [None, None]) and recorded is not None:
         scales = [recorded["s"]]
@@ -68,5 +65,16 @@ def _loads(description: Mapping[str, Any], table: PwlTable) -> tuple[PwlConfig, 
     for s in scales:
         unit = table.slope_frac_bits + s  # the accumulator's scale
         best = min(output_scale(table), unit) if fixed[1] is None else unit - fixed[1]
-        tables.append(table.lower(s, None if fields["output"] == "acc" else best))
-    return PwlConfig(**fields, constants=tables[0] if wired else None), tables
+        tables.append(table.lower(s, None if parameters["output"] == "acc" else best))
+    return PwlConfig(**unit_fields(parameters, tables[0])), tables
+
+
+def unit_fields(parameters: Mapping[str, Any], table: LoweredTable) -> dict[str, Any]:
+    """The fields of `rtl.pwl.PwlConfig` from a description's parameters, which name the largest value of a fixed shift
+    too; `table` is the one that the unit holds, if it is wired in.
+    """
+    fields = {key: value for key, value in parameters.items() if key != "acc_bits"}
+    for name in SHIFTS:
+        if fields[name] is not None or (name == "output_shift" and fields["output"] == "acc"):
+            fields[f"max_{name}"] = None
+    return fields | {"constants": table if fields["storage"] == "constants" else None}

@@ -138,18 +138,25 @@ def wrapper(device: Device) -> str:
             for k, (name, bits) in enumerate(statics)
         ),
         "connections": "".join(f",\n    .{name}(static_{name})" for name, _ in statics)
-        + "".join(f",\n    .table__{name}({value})" for name, value in _table_connections(device)),
+        + "".join(
+            f",\n    .{name}({value})"
+            for name, value in table_connections(device, f"fetching && operation == {TABLE}", "step")
+        ),
     }
     return _WRAPPER.format(**fields)
 
 
-def _table_connections(device: Device) -> list[tuple[str, str]]:
+def table_connections(device: Device, en: str, word: str) -> list[tuple[str, str]]:
+    """(port, wires) of the device's table, if it has one: written with `word` while `en` is 1.
+
+    Of the 64 bits of `word` the select lies from bit 48 on, the address from 32 on, the data from 0 on.
+    """
     if device.table is None:
         return []
     fields = zip(device.table.items(), (48, 32, 0), strict=True)
     return [
-        ("en", f"fetching && operation == {TABLE}"),
-        *((name, f"step[{low + bits - 1}:{low}]") for (name, bits), low in fields),
+        ("table__en", en),
+        *((f"table__{name}", f"{word}[{low + bits - 1}:{low}]") for (name, bits), low in fields),
     ]
 
 

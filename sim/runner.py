@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -78,23 +79,22 @@ def _run_chunk(
         plusargs = {
             "vectors": folder / "vectors.hex",
             "program": folder / "program.hex",
-            "result": folder / "result.json",
             "count": chunk.last - chunk.first,
             "program_length": len(chunk.steps) + 1,
             "stall_seed": options[0],
             "repeats": options[1],
         }
-        simulators.simulate(
-            simulator,
-            place,
-            harness.top(unit),
-            "sim.benches.bulk",
-            folder,
-            [f"+{k}={v}" for k, v in plusargs.items()],
-            1,
-            waves,
-        )
-        return json.loads((folder / "result.json").read_text())
+        return counted_by_bulk(simulator, place, harness.top(unit), folder, plusargs, waves)
+
+
+def counted_by_bulk(
+    simulator: str, place: Path, top: str, folder: Path, plusargs: Mapping[str, Any], waves: Path | None
+) -> dict[str, Any]:
+    """What a wrapper counted that stops by itself, run in `folder` from the build in `place`."""
+    result = folder / "result.json"
+    arguments = [f"+{key}={value}" for key, value in {**plusargs, "result": result}.items()]
+    simulators.simulate(simulator, place, top, "sim.benches.bulk", folder, arguments, 1, waves)
+    return json.loads(result.read_text())
 
 
 def _judge(

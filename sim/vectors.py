@@ -19,7 +19,7 @@ import numpy as np
 
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
-from sim.reference.files import description_sha256, read_text, write_together
+from sim.reference.files import checked_description, description_sha256, write_together
 from sim.reference.floating import FloatFormat, greater_equal
 
 FORMAT, VERSION = "bitwright-vectors", 1
@@ -324,21 +324,7 @@ def load_folder(folder: str | Path, units: tuple[str, ...] = UNITS) -> list[Vect
 
 
 def _description(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f'{path}: format must be "{FORMAT}"')
-    if content.get("version") != VERSION:
-        raise InputError(f"{path}: version must be {VERSION}, not {content.get('version')!r}")
-    if sorted(content) != sorted(_KEYS):
-        odd = sorted(set(content) ^ set(_KEYS))
-        raise InputError(f"{path}: keys must be {', '.join(_KEYS)}; unknown or missing: {', '.join(odd)}")
-    if content["sha256"] != description_sha256(content):
-        raise InputError(f"{path}: corrupted: its own SHA-256 is not the one it names")
+    content = checked_description(path, FORMAT, VERSION, _KEYS)
     for key in ("configuration", "source", "arrays"):
         if not isinstance(content[key], dict):
             raise InputError(f"{path}: {key} must be an object, not {type(content[key]).__name__}")

@@ -1,7 +1,8 @@
-"""The README's commands run, its Python runs, and its first result is what the program prints."""
+"""`make run` runs, the README's commands run, its Python runs, and its first result is what the program prints."""
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,20 @@ COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.s
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory) -> Path:
+def steps() -> list[list[str]]:
+    """The commands of `make run` behind its set-up, as arguments of Python; the others only bring system tools."""
+    command = ["make", "--dry-run", "--assume-old=venv", "run", "BIN=bin"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    own = [line.split()[1:] for line in lines if line.startswith("bin/python -m ")]
+    assert len(own) + sum(line.startswith("bash .ci/system-tools ") for line in lines) == len(lines)
+    return own
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, steps) -> Path:
     """A folder where `make run`'s first step has been done; its stdout is in `first.txt`."""
     folder = tmp_path_factory.mktemp("readme")
-    done = run(["-m", "ga_search", "-o", "tables"], folder)
+    done = run(steps[0], folder)
     (folder / "first.txt").write_text(done.stdout)
     return folder
 
@@ -65,6 +76,17 @@ def test_the_first_result_is_what_the_program_prints(workplace):
     for name, mse in shown_figures.items():
         # another processor's exp may differ in the last bit and lead the search to an equally good table
         assert mse == pytest.approx(printed_figures[name], rel=0.05), name
+
+
+def test_make_run_ends_with_the_first_table_s_hardware_checked_and_costed(steps, workplace):
+    if shutil.which("iverilog") is None:
+        pytest.skip("make run installs Icarus, which is missing here")
+    assert [step[1] for step in steps] == ["ga_search", "rtl", "sim", "cost_model"]
+    _, checked, costed = (run(step, workplace).stdout for step in steps[1:])
+    rows = [line.split() for line in checked.splitlines() if line.startswith("pwl ")]
+    assert [(row[3], row[6]) for row in rows] == [("flow", "0"), ("stall", "0"), ("protocol", "0")]
+    assert rows[0][4] == rows[1][4] == str(7 * 256)  # every scale of the table, every code
+    assert re.search(r"^total +\d", costed, re.MULTILINE)
 
 
 def test_there_are_commands_to_run():

@@ -5,34 +5,80 @@
     enable, address   in a cycle in which enable is 1 the word at address is read
     data              is that word from the next cycle on, until the next read
 
-An image begins at address 0; for one that lies elsewhere its base is added outside, and may change between jobs.
-Since the first words must be read before they are there, a job takes one cycle more than with streams.
+A job names the address at which each of its images begins. Since the first words must be read before they are there, a
+job takes one cycle more than with streams; but jobs that wait behind it are fetched meanwhile, and then take no more.
 """
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
+from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from rtl.array.config import ArrayConfig
 from rtl.array.gemm import Gemm, present
 from rtl.array.tiles import Tile, walk
 
-FETCH_CYCLES = 1  # per job
+FETCH_CYCLES = 1  # of a job that follows none
 LAYOUT = {
     "w": "T_n * T_k * R words of C weights: (n * T_k + k) * R + j holds row R-1-j of input tile k of output tile n",
     "a": "T_k * M words of R activations: k * M + m holds the inputs of tile k of token m",
     "g": "T_n * G words of C (m_g, z_g): n * G + group",
     "c": "T_n words of C (bias, m_c, k_c): n",
-    "read": "enable and address in a cycle give data in the next one, until the next read; add an image's base outside",
+    "read": "enable and address in a cycle give data in the next one, until the next read",
 }
+
+
+def job_layout(config: ArrayConfig) -> StructLayout:
+    """A job of the array (`ArrayConfig.job_layout`), and behind it the addresses of its images."""
+    bases = {f"{name}_base": unsigned(config.address_bits) for name in config.operand_layouts}
+    return StructLayout({name: field.shape for name, field in config.job_layout} | bases)
 
 
 def read_port(config: ArrayConfig, operand: str) -> wiring.Signature:
     """The read port of an operand's memory, as its reader sees it."""
     data = In(config.operand_layouts[operand])
     return wiring.Signature({"enable": Out(1), "address": Out(config.address_bits), "data": data})
+
+
+class Waiting(wiring.Component):
+    """Jobs on their way from `i` to `takers`, each of which takes them in its own time: the array while it computes the
+    one before, the fetchers of weights and activations ahead of it, and those of constants, whose words are needed only
+    when a vector has come down through the grid, behind it.
+
+    A job that waits for none is passed on within the cycle. There is room for as many as can begin while a vector is in
+    the grid, so that none waits for the constants of another, and for the one that is fetched ahead.
+    """
+
+    def __init__(self, config: ArrayConfig, takers: Iterable[str]) -> None:
+        shortest = config.schedule.interval(1, 1, 1)
+        self.depth = config.accumulate_latency // shortest + 1
+        self.takers = tuple(takers)
+        jobs = stream.Signature(job_layout(config))
+        super().__init__({"i": In(jobs)} | {name: Out(jobs) for name in self.takers})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        taken = Signal()
+        # the newest first
+        kept = [Signal.like(self.i.payload, name=f"job_{k}", reset_less=True) for k in range(self.depth)]
+        with m.If(taken):
+            m.d.sync += [older.eq(newer) for newer, older in pairwise([self.i.payload, *kept])]
+        full = []
+        for name in self.takers:
+            jobs = getattr(self, name)
+            waiting = Signal(range(self.depth + 1), name=f"waiting_{name}")
+            full.append(waiting == self.depth)
+            m.d.comb += [
+                jobs.valid.eq(taken | (waiting != 0)),
+                jobs.payload.eq(Array([self.i.payload, *kept])[waiting]),
+            ]
+            m.d.sync += waiting.eq(waiting + taken - (jobs.valid & jobs.ready))
+        m.d.comb += [self.i.ready.eq(~Cat(full).any()), taken.eq(self.i.valid & self.i.ready)]
+        return m
 
 
 class Fetcher(wiring.Component):
@@ -47,7 +93,7 @@ class Fetcher(wiring.Component):
         self.operand = operand
         super().__init__(
             {
-                "jobs": In(stream.Signature(config.job_layout)),
+                "jobs": In(stream.Signature(job_layout(config))),
                 "memory": Out(read_port(config, operand)),
                 "beats": Out(stream.Signature(config.operand_layouts[operand])),
             }
@@ -56,7 +102,7 @@ class Fetcher(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        job = Signal(config.job_layout, reset_less=True)
+        job = Signal(job_layout(config), reset_less=True)
         busy, valid, go, last_word = Signal(), Signal(), Signal(), Signal()
         word = Signal(range(max(config.rows, config.depth)))  # within the tile
         tile = walk(m, config, job, ~busy, self.jobs.payload, go & last_word)
@@ -88,6 +134,7 @@ class Fetcher(wiring.Component):
         """Activations: the block's words of one input tile after the other, every output tile alike. The other images
         in order, those of an output tile again for each block.
         """
+        base = f"{self.operand}_base"
         address = Signal.like(self.memory.address)
         begin = Signal.like(address)  # of the block, and for activations of the tile in it
         block = Signal.like(address)
@@ -95,12 +142,12 @@ class Fetcher(wiring.Component):
         end_of_block = last_word & tile.last
         following = (address + reads)[: len(address)]
         with m.If(idle):
-            m.d.sync += [address.eq(0), begin.eq(0), block.eq(0)]
+            m.d.sync += [counter.eq(self.jobs.payload[base]) for counter in (address, begin, block)]
         with m.Elif(go):
             m.d.sync += address.eq(following)
             if self.operand == "a":
                 next_tile = (begin + job.tokens)[: len(address)]
-                next_block = Mux(tile.final_block, 0, block + self.config.depth)[: len(address)]
+                next_block = Mux(tile.final_block, job[base], block + self.config.depth)[: len(address)]
                 with m.If(end_of_block):
                     m.d.sync += [address.eq(next_block), begin.eq(next_block), block.eq(next_block)]
                 with m.Elif(last_word):
@@ -116,20 +163,21 @@ class MemoryGemm(wiring.Component):
     """`rtl.array.gemm.Gemm` with a fetcher for each operand: `i`, `o` and the settings as there, `w`, `a`, `g` and `c`
     are read ports of memories.
 
-    Nothing but `o` stalls it, but a job may be taken some cycles later than over streams, when the fetchers of g and c
-    are still on their way through the last tiles of the one before. The images must not change while a job reads them.
+    `i` takes a job with the addresses of its images (`job_layout`), and takes some ahead of the array. Nothing but `o`
+    stalls it: a job that follows none has the closed formula's cycles and `FETCH_CYCLES` more, and from job to job it
+    is `Schedule.interval` as over streams. A job's images must not change from its being taken to its last result.
     """
 
     stall = (
-        "The unit waits while o__valid is 1 and o__ready is 0; o__payload is then stable. i__ready is 1 while no job "
-        "is being fetched and the array is ready."
+        "The unit waits while o__valid is 1 and o__ready is 0; o__payload is then stable. i__ready depends on no input "
+        "within the cycle: it is 1 while there is room for a job to wait."
     )
     reset = Gemm.reset
 
     def __init__(self, config: ArrayConfig, latch_cell: str = "latch") -> None:
         self.config = config
         self.gemm = Gemm(config, latch_cell)
-        members = dict(self.gemm.signature.members)
+        members = dict(self.gemm.signature.members) | {"i": In(stream.Signature(job_layout(config)))}
         members |= {name: Out(read_port(config, name)) for name in config.operand_layouts}
         super().__init__(members)
 
@@ -144,23 +192,26 @@ class MemoryGemm(wiring.Component):
         description["cycles"] = f"{FETCH_CYCLES} + {description['cycles']}"
         streams = description.pop("streams")
         return description | {
-            "streams": {name: streams[name] for name in ("i", "o")},
+            "streams": {"i": f"{streams['i']}; the address of each image's word 0", "o": streams["o"]},
             "memories": present(self.config, LAYOUT),
         }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.gemm = gemm = self.gemm
-        takers = [gemm.i]
+        m.submodules.waiting = waiting = Waiting(self.config, ("array", *self.config.operand_layouts))
+        connect(m, flipped(self.i), waiting.i)
+        m.d.comb += [
+            gemm.i.valid.eq(waiting.array.valid),
+            gemm.i.payload.eq(waiting.array.payload.as_value()[: self.config.job_layout.size]),
+            waiting.array.ready.eq(gemm.i.ready),
+        ]
         for name in self.config.operand_layouts:
             fetcher = Fetcher(self.config, name)
             m.submodules[f"fetch_{name}"] = fetcher
+            connect(m, getattr(waiting, name), fetcher.jobs)
             connect(m, fetcher.beats, getattr(gemm, name))
             connect(m, fetcher.memory, flipped(getattr(self, name)))
-            takers.append(fetcher.jobs)
-        m.d.comb += self.i.ready.eq(Cat(taker.ready for taker in takers).all())
-        for taker in takers:
-            m.d.comb += [taker.payload.eq(self.i.payload), taker.valid.eq(self.i.valid & self.i.ready)]
         for name, member in self.signature.members.items():
             if name in ("i", *self.config.operand_layouts):
                 continue

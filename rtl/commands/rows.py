@@ -1,7 +1,6 @@
 """`python -m rtl softmax`, `layernorm` and `rmsnorm`: the units that see a whole row before its first result."""
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from rtl.rows.norm import NormConfig, NormUnit
 from rtl.rows.softmax import SoftmaxConfig, SoftmaxUnit
 from rtl.storage import STYLES
 from sim.reference import InputError, Norm, Normaliser, PwlTable, Softmax
-from sim.reference.files import read_text
+from sim.reference.files import read_json
 from sim.reference.norm import spread_bits_for
 from sim.reference.softmax import total_bits_for
 
@@ -133,12 +132,7 @@ def _norm(arguments: argparse.Namespace, centring: bool) -> dict[str, Any]:
 
 def read_parameters(path: Path) -> dict[str, Any]:
     """Gain, bias, epsilon and shift from their JSON; every fault raises `InputError` with the file and the key."""
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not valid JSON ({error})") from None
+    content = read_json(path)
     if not isinstance(content, dict) or sorted(content) != sorted(PARAMETERS):
         raise InputError(f"{path}: must be an object of {', '.join(PARAMETERS)}")
     for key, value in content.items():

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Value, signed, unsigned
-from amaranth.lib import stream, wiring
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from rtl import pipeline, storage
@@ -89,7 +89,7 @@ def _late(entries: int, number: FloatFormat) -> bool:
     return entries - 1 < number.bits
 
 
-class FloatPwl(wiring.Component):
+class FloatPwl(storage.StoringUnit):
     """The unit as a component; see `FloatPwlConfig` for its parameters and `rtl.pipeline` for stall and reset.
 
     Streams: `i` carries patterns x, `o` patterns y. Latency `stages` cycles, one result per cycle. A NaN selects entry
@@ -100,18 +100,11 @@ class FloatPwl(wiring.Component):
     """
 
     def __init__(self, config: FloatPwlConfig, latch_cell: str = "latch") -> None:
-        self.config = config
-        self.latch_cell = latch_cell
         pattern = unsigned(config.number.bits)
         ports = {"i": In(stream.Signature(pattern)), "o": Out(stream.Signature(pattern))}
         if config.storage != "constants":
             ports["table"] = In(storage.port(config.entries, config.number.bits))
-        super().__init__(ports)
-
-    @property
-    def verilog(self) -> str:
-        """The text of the modules that the emitted Verilog needs beside the unit's own."""
-        return storage.latch_verilog(self.latch_cell) if self.config.storage == "latches" else ""
+        super().__init__(config, ports, latch_cell)
 
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Shape, Signal, Value, signed, unsigned
-from amaranth.lib import stream, wiring
+from amaranth.lib import stream
 from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -103,7 +103,7 @@ class NormConfig:
         ]
 
 
-class NormUnit(wiring.Component):
+class NormUnit(storage.StoringUnit):
     """The unit as a component; `rtl.rows.passes` tells of its memory and `sim.reference.row_cycles` of its cycles.
 
     `i` carries (code, last), `last` 1 ending a row of 2..`length` codes; another length is undefined. `o` carries
@@ -117,8 +117,6 @@ class NormUnit(wiring.Component):
     reset = unit.RESET
 
     def __init__(self, config: NormConfig, latch_cell: str = "latch") -> None:
-        self.config = config
-        self.latch_cell = latch_cell
         reference = config.reference
         ports: dict[str, Any] = {
             "i": In(stream.Signature(config.in_layout)),
@@ -131,12 +129,7 @@ class NormUnit(wiring.Component):
                 "epsilon": In(range(reference.epsilon + 1)),
                 "shift": In(range(MAX_SHIFT + 1)),
             }
-        super().__init__(ports)
-
-    @property
-    def verilog(self) -> str:
-        """The text of the modules that the emitted Verilog needs beside the unit's own."""
-        return storage.latch_verilog(self.latch_cell) if self.config.storage == "latches" else ""
+        super().__init__(config, ports, latch_cell)
 
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""

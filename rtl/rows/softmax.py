@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Shape, Value, signed, unsigned
-from amaranth.lib import stream, wiring
+from amaranth.lib import stream
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
@@ -110,7 +110,7 @@ class SoftmaxConfig:
         return unit.words([(config, lowered[name]) for name, config in self.tables])
 
 
-class SoftmaxUnit(wiring.Component):
+class SoftmaxUnit(storage.StoringUnit):
     """The unit as a component; `rtl.rows.passes` tells of its memories and `sim.reference.row_cycles` of its cycles.
 
     `i` carries (score, valid, last): `valid` 0 masks a score, `last` 1 ends a row of 1..`row_length` scores; a longer
@@ -125,8 +125,6 @@ class SoftmaxUnit(wiring.Component):
     reset = unit.RESET
 
     def __init__(self, config: SoftmaxConfig, latch_cell: str = "latch") -> None:
-        self.config = config
-        self.latch_cell = latch_cell
         ports: dict[str, Any] = {
             "i": In(stream.Signature(config.in_layout)),
             "o": Out(stream.Signature(config.out_layout)),
@@ -135,12 +133,7 @@ class SoftmaxUnit(wiring.Component):
             tables = [table for _, table in config.tables]
             ports["table"] = In(unit.table_port(tables))
         ports |= {f"exp_{name}": In(range(config.exp.largest(name) + 1)) for name in config.exp.shift_ports}
-        super().__init__(ports)
-
-    @property
-    def verilog(self) -> str:
-        """The text of the modules that the emitted Verilog needs beside the unit's own."""
-        return storage.latch_verilog(self.latch_cell) if self.config.storage == "latches" else ""
+        super().__init__(config, ports, latch_cell)
 
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""

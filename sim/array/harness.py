@@ -11,17 +11,12 @@ results are counted by themselves.
 from typing import Any
 
 from rtl.array.config import ArrayConfig
+from sim import harness
 from sim.devices import Device
-from sim.harness import XORSHIFT
 
 DEPTH = 1 << 17  # words of each memory
-PATIENCE = 4096  # cycles without a beat before a stream counts as stuck
-QUIET = 64  # cycles after the last expected beat in which a further one is noticed
 TOP = "array_bench"
-VISIBLE = (
-    "clk", "rst", "done", "mismatches", "first_index", "first_got", "checked", "extra", "cycles", "stuck", "in_flight",
-    "unstable", "left", "all_cycles", "wrong_again",
-)  # fmt: skip
+VISIBLE = (*harness.VISIBLE, "in_flight", "unstable", "left", "all_cycles", "wrong_again")
 
 
 def wrapper(config: ArrayConfig, unit: Device, memory: bool) -> str:
@@ -36,9 +31,9 @@ def wrapper(config: ArrayConfig, unit: Device, memory: bool) -> str:
         "lane": lane,
         "columns": config.columns,
         "depth": DEPTH,
-        "patience": PATIENCE,
-        "quiet": QUIET,
-        "xorshift": XORSHIFT,
+        "patience": harness.PATIENCE,
+        "quiet": harness.QUIET,
+        "xorshift": harness.XORSHIFT,
         "operands": "".join(
             operand.format(name=name, top=bits - 1, depth=DEPTH, bit=3 * k + 2, address_top=config.address_bits - 1)
             for k, (name, bits) in enumerate(widths.items())
@@ -58,13 +53,7 @@ def _connections(unit: Device, widths: dict[str, int], memory: bool) -> list[tup
     ports = ("enable", "address", "data") if memory else ("payload", "valid", "ready")
     wires = [(f"{name}__{port}", f"{name}_{port}") for name in widths for port in ports]
     wires += [(name, f"static_{name}") for name in unit.statics]
-    if unit.table is not None:
-        wires.append(("table__en", "loading"))
-        wires += [
-            (f"table__{name}", f"word[{low + bits - 1}:{low}]")
-            for (name, bits), low in zip(unit.table.items(), (48, 32, 0), strict=True)
-        ]
-    return wires
+    return wires + harness.table_connections(unit, "loading", "word")
 
 
 _STREAM = """

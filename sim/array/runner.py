@@ -1,6 +1,5 @@
 """One layer through one simulator: flowing, where the cycles must be the formula's, stalled, reset in mid-stream."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from sim.array import harness
 from sim.array.sets import ArraySet
 from sim.devices import Device, emitted
 from sim.reference import InputError
-from sim.runner import BUILD, MUST_STALL, Outcome
+from sim.runner import BUILD, MUST_STALL, Outcome, counted_by_bulk
 
 
 def array_device(vectors: ArraySet) -> Device:
@@ -39,8 +38,7 @@ def run_array(
     With `stall_seed` 0 nothing stalls and the closed formula's cycles are required; another seed stalls every stream at
     random. `resets` resets come in mid-stream before the layer is run to its end. `jobs` is how often the layer is run,
     each time without waiting for the results before; the outcome's counts are those of the first, and the cycles of all
-    must be the formula's where operands come over streams. `unit` replaces the
-    emitted array, for a bench that must fail.
+    must be the formula's too. `unit` replaces the emitted array, for a bench that must fail.
     """
     unit = unit or array_device(vectors)
     memory = vectors.configuration["operands"] == "memory"
@@ -49,15 +47,12 @@ def run_array(
     with tempfile.TemporaryDirectory(prefix="array-") as run:
         path = Path(run)
         plusargs = _write(vectors, path, memory, jobs) | {
-            "result": path / "result.json",
             "stall_seed": stall_seed,
             "resets": resets,
             "jobs": jobs,
             "reset_after": max(vectors.cycles // (resets + 1), 1),
         }
-        arguments = [f"+{key}={value}" for key, value in plusargs.items()]
-        simulators.simulate(simulator, place, harness.TOP, "sim.benches.bulk", path, arguments, 1, waves)
-        counted = json.loads((path / "result.json").read_text())
+        counted = counted_by_bulk(simulator, place, harness.TOP, path, plusargs, waves)
     return _judge(vectors, counted, stall_seed, resets, jobs)
 
 
@@ -102,8 +97,7 @@ def _hex(path: Path, words: np.ndarray) -> Path:
 
 def _judge(vectors: ArraySet, counted: dict[str, Any], stall_seed: int, resets: int, jobs: int) -> Outcome:
     count = len(vectors.beats)
-    fetch = FETCH_CYCLES if vectors.configuration["operands"] == "memory" else 0
-    cycles = vectors.cycles + fetch
+    cycles = vectors.cycles + (FETCH_CYCLES if vectors.configuration["operands"] == "memory" else 0)
     all_cycles = cycles + (jobs - 1) * vectors.interval
     problem = None
     if counted["stuck"]:
@@ -120,7 +114,7 @@ def _judge(vectors: ArraySet, counted: dict[str, Any], stall_seed: int, resets: 
         problem = f"{counted['wrong_again']} codes wrong in the jobs after the first"
     elif not stall_seed and counted["cycles"] != cycles:
         problem = f"{counted['cycles']} cycles, not the formula's {cycles}"
-    elif not stall_seed and not fetch and counted["all_cycles"] != all_cycles:
+    elif not stall_seed and counted["all_cycles"] != all_cycles:
         problem = f"{counted['all_cycles']} cycles for {jobs} jobs, not the formula's {all_cycles}"
     elif stall_seed and count >= MUST_STALL and counted["cycles"] <= cycles:
         problem = f"{counted['cycles']} cycles, so nothing stalled"

@@ -49,6 +49,9 @@ def array_suite(seed: int = 0, quick: bool = False) -> list[ArraySet]:
     sets.append(pwl_array_set(rng, seed))
     wide = ArrayConfig(5, 3, 4, False, 8, True, 32, 16, max_inputs=256, depth=4)
     sets.append(random_array_set("array-16-bit-multipliers", rng, wide, SHAPE, seed))
+    # shorter than the way through the grid: the next job begins before the constants of this one are needed
+    short = ArrayConfig(2, 5, 4, False, 8, True, 32, 8, max_inputs=256, depth=2)
+    sets.append(random_array_set("array-memories-short", rng, short, (3, 2, 12), seed, operands="memory"))
     if quick:
         kept = ("w4u-a8-two-pass", "w2s-a4", "8x4", "memories-per", "bound-lowest-w4u-two-pass", "pwl")
         sets = [vectors for vectors in sets if any(part in vectors.name for part in kept)]

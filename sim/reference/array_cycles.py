@@ -19,7 +19,8 @@ need not hold up the array. A job that follows another one is taken
 
     1 + R + (sum of period over all tiles)
 
-cycles after it.
+cycles after it. Where operands come from memories, the first job takes one cycle more, since its first words must be
+read; those that wait behind it are read meanwhile, and their results are as far apart as over streams.
 
 It has the shape of SCALE-Sim's weight-stationary formula, (2R + C + T - 2) * tiles (Samajdar et al., ISPASS 2020,
 equation 4, with T the tokens): there loading R rows, streaming T tokens and draining R + C - 2 follow one another in

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,37 @@ def read_text(path: str | Path) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: must be UTF-8 text") from None
+
+
+def read_json(path: str | Path) -> Any:
+    """What the JSON at `path` holds; `InputError` where it is missing, unreadable or not valid."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+
+
+def checked_description(
+    path: str | Path,
+    name: str,
+    version: int,
+    keys: Sequence[str],
+    digest: Callable[[Mapping[str, Any]], str] | None = None,
+) -> dict[str, Any]:
+    """A JSON that describes other files: its `format` is `name`, it has exactly `keys`, and its `sha256` is its own
+    `digest` (by default `description_sha256`). Raises `InputError` with the file and the key where it is another.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != name:
+        raise InputError(f'{path}: format must be "{name}"')
+    if content.get("version") != version:
+        raise InputError(f"{path}: version must be {version}, not {content.get('version')!r}")
+    if odd := sorted(set(content) ^ set(keys)):
+        raise InputError(f"{path}: keys must be {', '.join(keys)}; unknown or missing: {', '.join(odd)}")
+    if content["sha256"] != (digest or description_sha256)(content):
+        raise InputError(f"{path}: corrupted: its own SHA-256 is not the one it names")
+    return content
 
 
 def description_sha256(content: Mapping[str, Any]) -> str:

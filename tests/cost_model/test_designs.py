@@ -37,7 +37,11 @@ def test_what_a_unit_refuses_is_refused():
         pwl_design(1)
 
 
-@pytest.mark.parametrize("options", [[], ["--scale", "5", "--output-scale", "4", "--output-shift", "7"]])
+FIXED = ["--scale", "5", "--output-scale", "4", "--output-shift", "7"]
+WIRED = ["--scale", "3", "--output-scale", "4", "--storage", "constants"]
+
+
+@pytest.mark.parametrize("options", [[], FIXED, WIRED], ids=["any scale", "shift fixed", "wired"])
 def test_the_unit_in_a_file_is_a_design_whose_vectors_fit_it(options, tmp_path):
     table = chord_table("gelu")
     table.save(tmp_path / "gelu.json")

@@ -121,9 +121,10 @@ def test_faults_of_shards_are_one_line(small, tmp_path):
     (small / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(InputError, match=r"is missing|cannot be read"):
         Checkpoint.open(small)
-    for bad in ("{", "[]", '{"weight_map": 3}'):
+    wrong = "must be JSON with a weight_map"
+    for bad, message in (("{", "not valid JSON"), ("[]", wrong), ('{"weight_map": 3}', wrong)):
         (small / "model.safetensors.index.json").write_text(bad)
-        with pytest.raises(InputError, match=r"index\.json: must be JSON with a weight_map"):
+        with pytest.raises(InputError, match=rf"index\.json: {message}"):
             Checkpoint.open(small)
 
 

@@ -103,8 +103,8 @@ def resealed(folder: Path, change) -> None:
 @pytest.mark.parametrize("change, message", [
     (lambda c: c.update(format="other"), 'format must be "bitwright-packed"'),
     (lambda c: c.update(version=2), "version must be 1, not 2"),
-    (lambda c: c.update(extra=1), "unknown or missing keys: extra"),
-    (lambda c: c.pop("bounds"), "unknown or missing keys: bounds"),
+    (lambda c: c.update(extra=1), "unknown or missing: extra"),
+    (lambda c: c.pop("bounds"), "unknown or missing: bounds"),
     (lambda c: c.update(bit_order="most significant first"), "bit_order must be"),
     (lambda c: c["plan"]["rules"][0].update(weight_bits=9), "weight_bits must be in 2..8, not 9"),
     (lambda c: c["plan"]["rules"][0].update(weight_bits=5), "plan_sha256 is not the plan's"),

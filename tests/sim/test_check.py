@@ -127,7 +127,7 @@ DAMAGE = [
         "max_intercept_shift must be an integer in 0..27, not '7'",
     ),
     (lambda d: d["parameters"].update(colour=7), "parameters and source must be pwl's (TypeError("),
-    (lambda d: d.update(parameters=[]), "parameters and source must be pwl's (AttributeError("),
+    (lambda d: d.update(parameters=[]), "parameters and source must be pwl's (TypeError("),
     (lambda d: d["parameters"].update(stages=4), "latency must be what its parameters say"),
     (lambda d: d["parameters"].update(acc_bits=40), "parameters must be what its parameters say"),
     (lambda d: d["table"]["load_order"][0].update(count=6), "table must be what its parameters say"),

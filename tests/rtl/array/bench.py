@@ -1,12 +1,14 @@
 """The array in Amaranth's simulator: random layers, every stream fed, results collected, cycles counted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from amaranth.hdl import Shape
 from amaranth.sim import Simulator, SimulatorContext
+from hypothesis import strategies as st
 
 from rtl.array import operands
 from rtl.array.config import ArrayConfig
@@ -14,18 +16,39 @@ from rtl.array.gemm import Gemm
 from rtl.pwl import Word
 from sim.array.suite import random_layer, with_ends
 from sim.reference.arithmetic import code_range
-from sim.reference.gemm import GroupedLinear
+from sim.reference.gemm import WEIGHT_BITS, GroupedLinear
 
 Work = tuple[GroupedLinear, np.ndarray]  # a layer and its activations
+Shape3 = tuple[int, int, int]  # tokens, inputs, outputs
 
 
 def random_work(
-    rng: np.random.Generator, config: ArrayConfig, shape: tuple[int, int, int], activation_bits: int | None = None
+    rng: np.random.Generator, config: ArrayConfig, shape: Shape3, activation_bits: int | None = None
 ) -> Work:
     """A random layer and random activations for a job of (tokens, inputs, outputs)."""
     tokens, inputs, outputs = shape
     layer = random_layer(rng, config, inputs, outputs, activation_bits)
     return layer, with_ends(rng, *code_range(layer.activation_bits, True), (tokens, inputs))
+
+
+def random_jobs(rng: np.random.Generator, config: ArrayConfig, jobs: Sequence[tuple[Shape3, int]]) -> list[Work]:
+    """Random work for jobs of (shape, activation bits), to follow one another: all layers have one zero point."""
+    work = [random_work(rng, config, shape, bits if config.two_pass else None) for shape, bits in jobs]
+    return [(replace(layer, zero_point=work[0][0].zero_point), activations) for layer, activations in work]
+
+
+def small_arrays() -> st.SearchStrategy[ArrayConfig]:
+    """Any array of a few elements."""
+    return st.builds(
+        ArrayConfig, st.integers(1, 5), st.integers(1, 6), st.sampled_from(WEIGHT_BITS), st.booleans(),
+        two_pass=st.booleans(), group=st.none() | st.integers(1, 7), max_inputs=st.just(16),
+        group_multiplier_bits=st.sampled_from([0, 3, 16]), depth=st.integers(1, 6), stages=st.integers(1, 5),
+    )  # fmt: skip
+
+
+def job_shapes() -> st.SearchStrategy[tuple[Shape3, int]]:
+    """((tokens, inputs, outputs), activation bits) of a job for `small_arrays`."""
+    return st.tuples(st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(1, 7)), st.sampled_from([4, 8]))
 
 
 @dataclass
@@ -44,13 +67,18 @@ class Stream:
 
 @dataclass
 class Run:
-    """What came out: `codes` (beats, C); `cycles` from the first job's being taken to the last result, both included;
-    `left` beats that no stream took.
+    """What came out: `codes` (beats, C); `ends`, the cycles from the first job's being taken to each job's last result,
+    both included; `left` beats that no stream took.
     """
 
     codes: np.ndarray
-    cycles: int
+    ends: list[int]
     left: int
+
+    @property
+    def cycles(self) -> int:
+        """Of all jobs."""
+        return self.ends[-1]
 
 
 def beats(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> dict[str, list[int]]:
@@ -99,7 +127,8 @@ def run(
     dut = Gemm(config)
     jobs = [beats(config, layer, activations) for layer, activations in work]
     feeding = feeding or {name: [beat for job in jobs for beat in job[name]] for name in jobs[0]}
-    want = sum(len(activations) * config.schedule.output_tiles(layer.outputs) for layer, activations in work)
+    last = last_results(config, work)
+    want = last[-1] + 1
     shapes = [(len(activations), layer.inputs, layer.outputs) for layer, activations in work]
     limit = 20 * sum(config.schedule.cycles(*shape, config.passes) for shape in shapes) + 200
     rng = np.random.default_rng(seed)
@@ -145,7 +174,14 @@ def run(
     simulator.add_clock(1e-6)
     simulator.add_testbench(drive)
     simulator.run()
-    return Run(collected(config, got), given_at[-1] - taken_at[0] + 1, sum(stream.left for stream in streams))
+    ends = [given_at[place] - taken_at[0] + 1 for place in last]
+    return Run(collected(config, got), ends, sum(stream.left for stream in streams))
+
+
+def last_results(config: ArrayConfig, work: Sequence[Work]) -> list[int]:
+    """The place of each job's last beat in `o`."""
+    beats = [len(activations) * config.schedule.output_tiles(layer.outputs) for layer, activations in work]
+    return [total - 1 for total in accumulate(beats)]
 
 
 def expected(config: ArrayConfig, work: Sequence[Work]) -> np.ndarray:
@@ -156,5 +192,17 @@ def expected(config: ArrayConfig, work: Sequence[Work]) -> np.ndarray:
 
 def cycles(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> int:
     """The closed formula for one job."""
+    return config.schedule.cycles(*job_shape(config, layer, activations))
+
+
+def ends(config: ArrayConfig, work: Sequence[Work]) -> list[int]:
+    """The closed formula for jobs that follow one another: when each one's last result is."""
+    shapes = [job_shape(config, *job) for job in work]
+    begins = accumulate((config.schedule.interval(*shape) for shape in shapes[:-1]), initial=0)
+    return [begin + config.schedule.cycles(*shape) for begin, shape in zip(begins, shapes, strict=True)]
+
+
+def job_shape(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> tuple[int, int, int, int]:
+    """(tokens, inputs, outputs, passes)."""
     passes = 2 if config.two_pass and layer.activation_bits > 4 else 1
-    return config.schedule.cycles(len(activations), layer.inputs, layer.outputs, passes)
+    return len(activations), layer.inputs, layer.outputs, passes

@@ -1,71 +1,98 @@
-"""The fetchers: operands read from memories of the stated layout, in the formula's cycles and one more for each job."""
+"""The fetchers: operands read from memories of the stated layout, in the formula's cycles and one more."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib.memory import Memory
-from amaranth.sim import Simulator
+from amaranth.sim import Simulator, SimulatorContext
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rtl.array import operands
 from rtl.array.config import ArrayConfig
-from rtl.array.fetch import FETCH_CYCLES, MemoryGemm
+from rtl.array.fetch import FETCH_CYCLES, MemoryGemm, Waiting
 from sim.reference import InputError
-from tests.rtl.array.bench import Work, collected, cycles, expected, integers, job_beat, random_work
+from sim.reference.array_cycles import Schedule
+from tests.rtl.array.bench import (
+    Run,
+    Work,
+    collected,
+    cycles,
+    ends,
+    expected,
+    integers,
+    job_shapes,
+    last_results,
+    random_jobs,
+    random_work,
+    small_arrays,
+)  # fmt: skip
 
 
-def run(config: ArrayConfig, work: Work, seed: int | None = None, jobs: int = 1) -> tuple[np.ndarray, int]:
-    """(codes, cycles to the first job's last result) of the same job, `jobs` times over, from memories."""
+def run(config: ArrayConfig, work: Sequence[Work], seed: int | None = None, gap: int = 0) -> Run:
+    """The jobs of `work`, all offered at once, from memories that hold their images one behind the other, with a `gap`
+    of words before each; a `seed` stalls the results. All layers have one zero point.
+    """
     m = Module()
     m.submodules.dut = dut = MemoryGemm(config)
-    for name, words in operands.images(config, *work)._asdict().items():
-        if words is None:
-            continue
-        layout = config.operand_layouts[name]
-        memory = Memory(shape=layout.size, depth=len(words), init=integers(words))
+    jobs = [operands.job(config, layer, len(activations)).payload(config) for layer, activations in work]
+    images = [operands.images(config, *job)._asdict() for job in work]
+    for name, layout in config.operand_layouts.items():
+        words: list[int] = []
+        for job, image in zip(jobs, images, strict=True):
+            words += gap * [0]
+            job[f"{name}_base"] = len(words)
+            words += integers(image[name])
+        memory = Memory(shape=layout.size, depth=len(words), init=words)
         m.submodules[f"memory_{name}"] = memory
         read, port = memory.read_port(), getattr(dut, name)
         m.d.comb += [read.addr.eq(port.address), read.en.eq(port.enable), port.data.as_value().eq(read.data)]
-    layer, activations = work
-    each = len(activations) * config.schedule.output_tiles(layer.outputs)
+    last = last_results(config, work)
     rng = np.random.default_rng(seed)
-    got, given, taken = [], [], []
+    got: list[int] = []
+    given: list[int] = []
+    taken: list[int] = []
 
-    async def drive(ctx):
-        ctx.set(dut.zero_point, layer.zero_point)
-        ctx.set(dut.i.payload.as_value(), job_beat(config, *work))
+    async def drive(ctx: SimulatorContext) -> None:
+        ctx.set(dut.zero_point, work[0][0].zero_point)
         for cycle in range(20_000):
             ready = seed is None or rng.random() < 0.6
-            ctx.set(dut.i.valid, len(taken) < jobs)
+            ctx.set(dut.i.valid, len(taken) < len(jobs))
+            ctx.set(dut.i.payload, jobs[min(len(taken), len(jobs) - 1)])
             ctx.set(dut.o.ready, int(ready))
             _, _, took, valid, payload = await ctx.tick().sample(dut.i.ready, dut.o.valid, dut.o.payload.as_value())
-            if took and len(taken) < jobs:
+            if took and len(taken) < len(jobs):
                 taken.append(cycle)
             if valid and ready:
                 got.append(payload)
                 given.append(cycle)
-            if len(got) == jobs * each:
+            if len(got) == last[-1] + 1:
                 return
-        raise TimeoutError(f"{len(got)} of {jobs * each} results")
+        raise TimeoutError(f"{len(got)} of {last[-1] + 1} results")
 
     simulator = Simulator(m)
     simulator.add_clock(1e-6)
     simulator.add_testbench(drive)
     simulator.run()
-    return collected(config, got), given[each - 1] - taken[0] + 1
+    return Run(collected(config, got), [given[place] - taken[0] + 1 for place in last], len(jobs) - len(taken))
 
 
-@pytest.mark.parametrize(
-    "rows, columns, group, depth, shape",
-    [
-        (1, 1, None, 1, (1, 1, 1)),
-        (3, 2, 5, 4, (9, 13, 5)),
-        (2, 3, None, 8, (5, 9, 7)),
-        (1, 2, 2, 3, (7, 5, 3)),
-        (4, 1, 8, 2, (5, 17, 2)),
-    ],
-)
+SHAPES = [
+    # rows, columns, group, depth, (tokens, inputs, outputs)
+    (1, 1, None, 1, (1, 1, 1)),
+    (3, 2, 5, 4, (9, 13, 5)),
+    (2, 3, None, 8, (5, 9, 7)),
+    (1, 2, 2, 3, (7, 5, 3)),
+    (4, 1, 8, 2, (5, 17, 2)),
+    (1, 6, 2, 2, (1, 4, 6)),
+    (2, 5, 3, 2, (3, 7, 12)),
+]
+
+
+@pytest.mark.parametrize("rows, columns, group, depth, shape", SHAPES)
 def test_operands_from_memories_give_the_reference_in_one_cycle_more_than_from_streams(
     rows, columns, group, depth, shape
 ):
@@ -76,10 +103,53 @@ def test_operands_from_memories_give_the_reference_in_one_cycle_more_than_from_s
             group_multiplier_bits=8 if group else 0, address_bits=10,
         )  # fmt: skip
         work = random_work(rng, config, shape)
-        codes, took = run(config, work)
-        assert np.array_equal(codes, expected(config, [work])) and took == cycles(config, *work) + FETCH_CYCLES
-        codes, took = run(config, work, seed=1, jobs=2)
-        assert np.array_equal(codes, np.tile(expected(config, [work]), (2, 1)))
+        outcome = run(config, [work])
+        assert np.array_equal(outcome.codes, expected(config, [work]))
+        assert outcome.cycles == cycles(config, *work) + FETCH_CYCLES
+        outcome = run(config, [work, work], seed=1)
+        assert np.array_equal(outcome.codes, expected(config, [work, work]))
+
+
+def late(config: ArrayConfig, work: Sequence[Work], gap: int = 0) -> list[int]:
+    """By how many cycles each job's last result misses the formula; the codes must be the reference's."""
+    outcome = run(config, work, gap=gap)
+    assert np.array_equal(outcome.codes, expected(config, work)) and outcome.left == 0
+    return [seen - FETCH_CYCLES - formula for seen, formula in zip(outcome.ends, ends(config, work), strict=True)]
+
+
+@settings(deadline=None, max_examples=30)
+@given(small_arrays(), st.lists(job_shapes(), min_size=2, max_size=4), st.integers(0, 3), st.integers(0, 99))
+def test_any_jobs_that_wait_behind_one_another_in_memories_are_fetched_without_a_cycle_between(config, jobs, gap, seed):
+    config = dataclasses.replace(config, address_bits=12)
+    assert late(config, random_jobs(np.random.default_rng(seed), config, jobs), gap) == [0] * len(jobs)
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 1), (1, 7), (2, 6), (3, 4), (1, 16), (5, 2)])
+@pytest.mark.parametrize("signed, two_pass", [(True, False), (False, False), (False, True)])
+def test_jobs_shorter_than_the_way_through_the_grid_follow_one_another_too(rows, columns, signed, two_pass):
+    config = ArrayConfig(rows, columns, 2, signed, two_pass=two_pass, group=2, depth=2, max_inputs=8, address_bits=8)
+    shapes = [((tokens, inputs, outputs), 4) for tokens, inputs, outputs in ((3, 8, columns + 1), *6 * [(1, 1, 1)])]
+    work = random_jobs(np.random.default_rng(columns), config, shapes)
+    assert late(config, work) == [0] * len(work)
+
+
+def test_too_little_room_for_jobs_and_a_formula_off_by_one_are_seen(monkeypatch):
+    config = ArrayConfig(1, 7, 2, False, group=2, depth=2, max_inputs=8, address_bits=8)
+    work = random_jobs(np.random.default_rng(6), config, 5 * [((1, 1, 1), 8)])
+    assert late(config, work) == [0] * 5
+    interval = Schedule.interval
+    with monkeypatch.context() as patch:
+        patch.setattr(Schedule, "interval", lambda *job: interval(*job) + 1)
+        assert late(config, work) == [-1, -2, -3, -4, -5]
+    made = Waiting.__init__
+
+    def narrow(self, *arguments):
+        made(self, *arguments)
+        self.depth = 1
+
+    monkeypatch.setattr(Waiting, "__init__", narrow)
+    seen = late(config, work)
+    assert seen[0] == 0 and seen[-1] > 0
 
 
 def test_the_results_are_the_image_of_a_following_layer_s_activations():
@@ -96,7 +166,7 @@ def test_a_word_out_of_place_is_seen():
     config = ArrayConfig(2, 2, weight_signed=False, group=4, max_inputs=8, depth=4)
     layer, activations = random_work(np.random.default_rng(2), config, (3, 8, 4))
     moved = dataclasses.replace(layer, weights=np.roll(layer.weights, 1, axis=1))
-    assert not np.array_equal(run(config, (moved, activations))[0], expected(config, [(layer, activations)]))
+    assert not np.array_equal(run(config, [(moved, activations)]).codes, expected(config, [(layer, activations)]))
 
 
 def test_images_that_do_not_fit_the_addresses_are_refused():

@@ -14,8 +14,19 @@ from rtl.array.config import ArrayConfig
 from rtl.pwl import PwlConfig
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
-from sim.reference.gemm import WEIGHT_BITS, GroupedLinear
-from tests.rtl.array.bench import Work, beats, cycles, expected, random_work, run
+from sim.reference.gemm import GroupedLinear
+from tests.rtl.array.bench import (
+    Work,
+    beats,
+    cycles,
+    ends,
+    expected,
+    job_shapes,
+    random_jobs,
+    random_work,
+    run,
+    small_arrays,
+)  # fmt: skip
 from tests.rtl.array.faults import dropped_carry
 from tests.rtl.test_pwl import random_lowered
 
@@ -79,34 +90,31 @@ def test_every_shape_equals_the_reference_and_takes_the_formula_s_cycles(rows, c
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.data())
-def test_any_array_and_any_shape_equal_the_reference_and_take_the_formula_s_cycles(data):
-    draw = data.draw
-    config = ArrayConfig(
-        draw(st.integers(1, 5)), draw(st.integers(1, 4)), draw(st.sampled_from(WEIGHT_BITS)), draw(st.booleans()),
-        two_pass=draw(st.booleans()), group=draw(st.none() | st.integers(1, 7)), max_inputs=16,
-        group_multiplier_bits=draw(st.sampled_from([0, 3, 16])), depth=draw(st.integers(1, 6)),
-        stages=draw(st.integers(1, 5)),
-    )  # fmt: skip
-    shape = (draw(st.integers(1, 7)), draw(st.integers(1, 9)), draw(st.integers(1, 6)))
-    bits = draw(st.sampled_from([4, 8])) if config.two_pass else 8
-    work = random_work(np.random.default_rng(draw(st.integers(0, 99))), config, shape, bits)
-    assert wrong(config, work, seed=draw(st.sampled_from([None, 1, 2]))) == 0
+@given(small_arrays(), job_shapes(), st.sampled_from([None, 1, 2]), st.integers(0, 99))
+def test_any_array_and_any_shape_equal_the_reference_and_take_the_formula_s_cycles(config, job, stalls, seed):
+    [work] = random_jobs(np.random.default_rng(seed), config, [job])
+    assert wrong(config, work, stalls) == 0
+
+
+@settings(deadline=None, max_examples=25)
+@given(small_arrays(), st.lists(job_shapes(), min_size=2, max_size=4), st.integers(0, 99))
+def test_any_jobs_follow_one_another_in_the_formula_s_cycles(config, jobs, seed):
+    work = random_jobs(np.random.default_rng(seed), config, jobs)
+    outcome = run(config, work)
+    assert np.array_equal(outcome.codes, expected(config, work)) and outcome.left == 0
+    assert outcome.ends == ends(config, work)
 
 
 def test_jobs_follow_one_another_without_waiting_for_their_results():
-    rng = np.random.default_rng(4)
     config = ArrayConfig(2, 3, weight_signed=False, two_pass=True, group=3, depth=4, max_inputs=32)
-    work = [random_work(rng, config, shape, bits) for shape, bits in (((3, 7, 5), 8), ((1, 1, 1), 4), ((5, 6, 3), 8))]
-    work = [(dataclasses.replace(layer, zero_point=3), activations) for layer, activations in work]
+    work = random_jobs(np.random.default_rng(4), config, [((3, 7, 5), 8), ((1, 1, 1), 4), ((5, 6, 3), 8)])
     for seed in (None, 5):
         outcome = run(config, work, seed)
         assert np.array_equal(outcome.codes, expected(config, work)) and outcome.left == 0
         if seed is None:  # the way through the grid is gone once, and the last tile's wait for its rows added
             waits = [config.schedule.period(size, passes) - passes * size for size, passes in ((3, 2), (1, 1))]
             assert outcome.cycles == sum(cycles(config, *job) for job in work) - 2 * config.latency + sum(waits)
-            intervals = [config.schedule.interval(3, 7, 5, 2), config.schedule.interval(1, 1, 1, 1)]
-            assert outcome.cycles == sum(intervals) + cycles(config, *work[2])
+            assert outcome.ends == ends(config, work)
 
 
 @pytest.mark.parametrize("two_pass", [False, True])
@@ -274,6 +282,15 @@ def test_an_accumulator_that_is_read_again_too_soon_is_seen(monkeypatch):
     monkeypatch.setattr("rtl.array.controller.HAZARD", 1)
     outcome = run(config, [tight])
     assert (outcome.codes != expected(config, [tight])).any()
+
+
+def test_a_slot_a_cycle_too_long_is_seen_in_the_first_job_and_in_those_that_follow(monkeypatch):
+    config = ArrayConfig(1, 2, group=None, max_inputs=8, depth=4)
+    work = random_jobs(np.random.default_rng(11), config, [((1, 5, 3), 8), ((3, 2, 1), 8), ((1, 1, 1), 8)])
+    assert run(config, work).ends == ends(config, work)
+    monkeypatch.setattr("rtl.array.controller.HAZARD", 3)
+    late = [seen - formula for seen, formula in zip(run(config, work).ends, ends(config, work), strict=True)]
+    assert late == [2 * 5 - 1, 2 * 5, 2 * 5]  # a tile of one token takes a cycle more, the job's last one does not
 
 
 def test_weights_that_come_into_use_a_cycle_early_in_one_row_are_seen(work, monkeypatch):

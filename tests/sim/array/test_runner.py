@@ -12,6 +12,7 @@ from rtl.array import columns
 from rtl.array.columns import Columns
 from rtl.array.config import ArrayConfig
 from rtl.array.controller import Controller
+from rtl.array.fetch import Waiting
 from rtl.array.gemm import Gemm
 from rtl.array.operands import reading_order
 from sim.array.runner import array_device, run_array
@@ -145,6 +146,23 @@ def test_a_fault_that_shows_only_in_the_second_job_is_found():
     )
     assert run_array(SMALL, "icarus", unit=late).passed
     assert "cycles for 2 jobs, not the formula's" in problem(late, jobs=2)
+
+
+def test_jobs_from_memories_that_wait_for_one_another_s_constants_are_found(monkeypatch):
+    config = ArrayConfig(1, 7, 4, False, 8, True, group=5, max_inputs=32, depth=4)
+    short = random_array_set("short", np.random.default_rng(7), config, (1, 1, 1), seed=7, operands="memory")
+    assert run_array(short, "icarus", jobs=5).passed
+    made = Waiting.__init__
+
+    def narrow(self, *arguments):
+        made(self, *arguments)
+        self.depth = 1
+
+    monkeypatch.setattr(Waiting, "__init__", narrow)
+    unit = array_device(short)
+    assert run_array(short, "icarus", unit=unit).passed
+    outcome = run_array(short, "icarus", jobs=5, unit=unit)
+    assert outcome.problem is not None and "cycles for 5 jobs, not the formula's" in outcome.problem
 
 
 @pytest.mark.slow

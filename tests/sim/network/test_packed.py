@@ -62,7 +62,7 @@ def test_a_damaged_file_is_one_line(tmp_path):
     weights.write_bytes(whole)
     text = path.read_text()
     path.write_text(text.replace('"out_bits": 16', '"out_bits": 12', 1))
-    with pytest.raises(InputError, match=r"packed\.json: altered"):
+    with pytest.raises(InputError, match=r"packed\.json: corrupted: its own SHA-256"):
         packed.load(tmp_path)
     path.write_text(text[: len(text) // 2])
     with pytest.raises(InputError, match=r"packed\.json: not valid JSON"):
