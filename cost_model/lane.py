@@ -1,7 +1,7 @@
 """The lane below a column of the array, estimated: it turns the sums of a tile into accumulators (`rtl.array.columns`).
 
 It is composed of components that were calibrated in other units (`cost_model.components`) and not calibrated itself: of
-three lanes that were synthesised it gives 6 to 14 % too little area; its energy has not been compared. The memory of
+three lanes that were synthesised it gives 3 to 14 % too little area; its energy has not been compared. The memory of
 accumulators is not in it.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cost_model.analytical import Estimate, coefficients, price
-from cost_model.components import Adder, Component, Multiplier, PipelineRegisters, Selection
+from cost_model.components import Adder, Component, PipelineRegisters, RowProduct, Selection, WeightRegisters
 from rtl.array.config import ArrayConfig
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 
@@ -17,9 +17,10 @@ CHANNEL_BITS = MULTIPLIER_BITS + MAX_SHIFT.bit_length()  # of m_c and k_c
 
 
 def lane(config: ArrayConfig, library: str) -> Estimate:
-    """The lane of an array; an action is one tile's sum for one token, all its steps."""
+    """The lane of an array; an action is one tile's sum for one token, all its steps, at the activity of
+    an element's work."""
     fitted = coefficients()["libraries"][library]
-    return Estimate({name: price(component, fitted) for name, component in components(config).items()})
+    return Estimate({name: price(component, fitted, "element") for name, component in components(config).items()})
 
 
 def components(config: ArrayConfig) -> Mapping[str, Component]:
@@ -35,14 +36,14 @@ def components(config: ArrayConfig) -> Mapping[str, Component]:
         parts["join"] = Adder(column)
         steps += 2 * column
     if zero_points:
-        parts["zero point"] = Multiplier(config.weight_bits, activations)
-        parts["correction"] = Adder(corrected)
+        parts["zero point"] = RowProduct(activations, config.weight_bits, corrected, column, signed=0)
         steps += corrected
     if multipliers:
         width = corrected if zero_points else column
-        parts["group multiplier"] = Multiplier(width, multipliers)
+        parts["group multiplier"] = RowProduct(width, multipliers, width + multipliers, signed=0)
         steps += width + multipliers
     parts["accumulation"] = Adder(total)
     parts["bias or sum"] = Selection(2, total)
-    parts["registers"] = PipelineRegisters(steps + held + config.bias_width + CHANNEL_BITS, 0)
+    parts["registers"] = PipelineRegisters(steps)
+    parts["held"] = WeightRegisters(held + config.bias_width + CHANNEL_BITS)
     return parts
