@@ -1,19 +1,24 @@
 """The components of a unit, one class each: how their size follows from widths and counts, and what an action costs.
 
 Every field is a number or an array, so that one object stands for a million design points. A component's `sizes` are
-its physical quantities (bits held, partial products, one-bit multiplexers, ...); area and energy are sums of sizes
-times coefficients, which `cost_model.calibrate` fits to synthesised and simulated units, one set for each library.
+its physical quantities (bits held, full adders, one-bit multiplexers, ...); area and energy are sums of sizes times
+coefficients, which `cost_model.calibrate` fits to synthesised and simulated units, one set for each library. A size has
+one name wherever it occurs: an adder's bit is the same in a floating-point unit as in an integer one. What a size
+spends in a cycle is its coefficient times the activity of the kind's work; what the clock moves is spent always.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
-Array = Any  # a number or an array of them
-Coefficients = Mapping[str, Mapping[str, float]]  # quantity -> size's name -> coefficient
+from cost_model.arrays import Array, bit_length, levels
+from cost_model.trees import Tree, booth, rows
+
+Sizes = dict[str, Array]
+CLOCKED = ("flip-flops", "table words in latches")  # their energy is the clock's, whatever the data do
 
 
 @dataclass(frozen=True)
@@ -33,45 +38,56 @@ class Cost:
         return Cost(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
 
-def levels(ways: Array) -> Array:
-    """ceil(log2(ways)), at least 0: the stages of a shifter or a tree."""
-    return np.ceil(np.log2(np.maximum(np.asarray(ways, dtype=np.float64), 1)))
-
-
 class Component:
     """A part of a unit; `source` is where its coefficients come from."""
 
     source: ClassVar[str] = "data/coefficients.json: non-negative least squares on data/dataset.json"
 
-    def sizes(self) -> dict[str, Array]:
+    def sizes(self) -> Sizes:
         """The component's physical quantities, by name."""
         raise NotImplementedError
 
-    def quantity(self, coefficients: Mapping[str, float]) -> Array:
+    def area(self, coefficients: Mapping[str, float]) -> Array:
         """The sum of sizes times coefficients."""
         return sum(coefficients.get(name, 0.0) * np.asarray(size, np.float64) for name, size in self.sizes().items())
+
+    def energy(self, coefficients: Mapping[str, float], activity: float) -> Array:
+        """The sum of sizes times coefficients, `activity` times what data move."""
+        return self.area({n: c if n in CLOCKED else c * activity for n, c in coefficients.items()})
+
+
+def added(*parts: Sizes) -> Sizes:
+    """Sizes of one name added up."""
+    total: Sizes = {}
+    for part in parts:
+        for name, size in part.items():
+            total[name] = total[name] + size if name in total else size
+    return total
 
 
 @dataclass(frozen=True)
 class TableStorage(Component):
-    """The table: (entries - 1) thresholds, two lists of coefficients, their write port. `latched` is 0 or 1."""
+    """The table: (entries - 1) thresholds, two lists of coefficients, their write port. `latched` is 0 or 1.
+
+    The port of a latched table is registered, its data twice, and these flip-flops never wait.
+    """
 
     entries: Array
     in_bits: Array
     coef_bits: Array
     latched: Array = 0
 
-    def sizes(self) -> dict[str, Array]:
+    def sizes(self) -> Sizes:
         bits = (self.entries - 1) * self.in_bits + 2 * self.entries * self.coef_bits
         words = 3 * self.entries - 1
         latched = np.asarray(self.latched)
-        port = np.maximum(self.in_bits, self.coef_bits)
+        port = 2 * np.maximum(self.in_bits, self.coef_bits) + 3 + levels(self.entries)
         return {
+            "flip-flops": bits * (1 - latched) + port * latched,
             "table bits in flip-flops": bits * (1 - latched),
             "table bits in latches": bits * latched,
             "table words in flip-flops": words * (1 - latched),
             "table words in latches": words * latched,
-            "latch port bits": (2 * port + 4) * latched,
         }
 
 
@@ -82,7 +98,7 @@ class ComparatorBank(Component):
     count: Array
     bits: Array
 
-    def sizes(self) -> dict[str, Array]:
+    def sizes(self) -> Sizes:
         return {"comparator bits": self.count * self.bits, "comparators": self.count}
 
 
@@ -93,20 +109,52 @@ class Selection(Component):
     ways: Array
     bits: Array
 
-    def sizes(self) -> dict[str, Array]:
+    def sizes(self) -> Sizes:
         return {"selected bits": self.ways * self.bits, "selection ways": self.ways}
 
 
 @dataclass(frozen=True)
-class Multiplier(Component):
-    """A product of `a_bits` by `b_bits`: full adders for all partial products but the edges, and the final sum."""
+class BoothProduct(Component):
+    """The carry-save tree of `rtl.multiplication`, a_bits by b_bits plus an addend, and the sum of its two rows."""
 
     a_bits: Array
     b_bits: Array
+    width: Array
+    addend: Array = 0
+    signed: bool = True
 
-    def sizes(self) -> dict[str, Array]:
-        inner = (np.asarray(self.a_bits) - 1) * (np.asarray(self.b_bits) - 1)
-        return {"inner partial products": inner, "product bits": self.a_bits + self.b_bits}
+    @cached_property
+    def tree(self) -> Tree:
+        """What it is made of."""
+        return booth(self.a_bits, self.b_bits, self.width, self.addend, self.signed)
+
+    def sizes(self) -> Sizes:
+        tree = self.tree
+        return {
+            "Booth digits": tree.digits,
+            "Booth row bits": tree.row_bits,
+            "full adders": tree.adders,
+            "adder bits": self.width - tree.first_pair,
+        }
+
+
+@dataclass(frozen=True)
+class RowProduct(Component):
+    """A product that the synthesiser makes, with an addend in the same tree, and the sum of its two rows."""
+
+    a_bits: Array
+    b_bits: Array
+    width: Array
+    addend: Array = 0
+    signed: Array = 1  # whether the narrower factor is
+
+    def sizes(self) -> Sizes:
+        gated, full, half = rows(self.a_bits, self.b_bits, self.width, self.addend, self.signed)
+        return {
+            "gated row bits": gated,
+            "full adders of rows": full + half / 2,
+            "adder bits": self.width,
+        }
 
 
 @dataclass(frozen=True)
@@ -116,7 +164,7 @@ class Shifter(Component):
     bits: Array
     distances: Array
 
-    def sizes(self) -> dict[str, Array]:
+    def sizes(self) -> Sizes:
         return {"shifter multiplexers": self.bits * levels(self.distances)}
 
 
@@ -126,7 +174,7 @@ class Adder(Component):
 
     bits: Array
 
-    def sizes(self) -> dict[str, Array]:
+    def sizes(self) -> Sizes:
         return {"adder bits": self.bits}
 
 
@@ -137,88 +185,89 @@ class Rounding(Component):
     in_bits: Array
     out_bits: Array
 
-    def sizes(self) -> dict[str, Array]:
-        return {"rounded bits": self.out_bits, "saturated bits": np.maximum(self.in_bits - self.out_bits, 0)}
+    def sizes(self) -> Sizes:
+        return {
+            "incremented bits": self.out_bits,
+            "clamped bits": self.out_bits,
+            "tested bits": np.maximum(self.in_bits - self.out_bits, 0),
+        }
 
 
 @dataclass(frozen=True)
 class PipelineRegisters(Component):
-    """`bits` in flip-flops that hold while the pipeline stalls, and the handshake of `stages`."""
+    """`bits` in flip-flops that hold while the pipeline stalls, valid bits among them."""
 
     bits: Array
-    stages: Array
 
-    def sizes(self) -> dict[str, Array]:
-        return {"register bits": self.bits, "stages": self.stages}
+    def sizes(self) -> Sizes:
+        return {"flip-flops": self.bits, "register bits": self.bits}
+
+
+@dataclass(frozen=True)
+class WeightRegisters(Component):
+    """`bits` in flip-flops that hold and seldom change: weights that stay."""
+
+    bits: Array
+
+    def sizes(self) -> Sizes:
+        return {"flip-flops": self.bits, "held bits": self.bits}
+
+
+@dataclass(frozen=True)
+class FloatOrder(Component):
+    """`count` patterns of `bits` mapped to integers of the same order."""
+
+    bits: Array
+    count: Array = 1
+
+    def sizes(self) -> Sizes:
+        return {"ordered bits": self.bits * self.count}
 
 
 @dataclass(frozen=True)
 class FloatAdder(Component):
-    """Compare, align, add, normalise, round in a format."""
+    """Compare, align, add, normalise, round, pack in a format."""
 
     exponent_bits: Array
     fraction_bits: Array
 
-    def sizes(self) -> dict[str, Array]:
-        significand = self.fraction_bits + 4  # with guard, round and sticky
+    def sizes(self) -> Sizes:
+        exponent, fraction = self.exponent_bits, self.fraction_bits
+        magnitude, significand = exponent + fraction, fraction + 1
+        aligned, total = significand + 2, significand + 4
         return {
-            "float shifter multiplexers": significand * levels(significand),
-            "float significand bits": significand,
-            "float exponent bits": self.exponent_bits,
+            "comparator bits": magnitude,
+            "multiplexer bits": 2 * magnitude,
+            "shifter multiplexers": aligned * bit_length(significand + 1) + total * levels(total),
+            "adder bits": exponent + aligned + exponent,
+            "inverted bits": aligned,
+            "tested bits": aligned,
+            "leading-zero bits": total,
+            "incremented bits": exponent + fraction + 2,
+            "packed bits": 1 + magnitude,
         }
 
 
 @dataclass(frozen=True)
 class FloatMultiplier(Component):
-    """A product of significands, rounded where `rounded` is 1, and the sum of exponents."""
+    """A product of significands and the sum of exponents, packed; rounded where `rounded` is 1."""
 
     exponent_bits: Array
     fraction_bits: Array
     rounded: Array = 1
 
-    def sizes(self) -> dict[str, Array]:
-        significand = self.fraction_bits + 1
-        return {
-            "inner partial products": (significand - 1) * (significand - 1),
-            "product bits": 2 * significand,
-            "float product bits": significand * np.asarray(self.rounded) + self.exponent_bits,
+    def sizes(self) -> Sizes:
+        exponent, fraction, rounded = self.exponent_bits, self.fraction_bits, np.asarray(self.rounded)
+        significand = fraction + 1
+        product = BoothProduct(significand, significand, 2 * significand, signed=False)
+        own = {
+            "adder bits": 2 * exponent,
+            "multiplexer bits": significand * rounded + (2 * significand) * (1 - rounded),
+            "incremented bits": exponent + 2 + fraction * rounded,
+            "tested bits": 2 * (exponent + fraction) + fraction * rounded,
+            "packed bits": 1 + exponent + fraction * rounded + (2 * significand) * (1 - rounded),
         }
-
-
-@dataclass(frozen=True)
-class FloatRegisters(Component):
-    """Pipeline registers of a floating-point unit: about one word and its flags for each stage."""
-
-    bits: Array
-    stages: Array
-
-    def sizes(self) -> dict[str, Array]:
-        return {"float register bits": self.bits * self.stages, "stages": self.stages}
-
-
-@dataclass(frozen=True)
-class ProcessingElement(Component):
-    """A product added to a sum of `sum_bits`: every row of partial products is sign-extended to the sum's width."""
-
-    weight_bits: Array
-    activation_bits: Array
-    sum_bits: Array
-
-    def sizes(self) -> dict[str, Array]:
-        rows = np.minimum(self.weight_bits, self.activation_bits)
-        held = self.activation_bits + 2 * np.asarray(self.weight_bits) + 3 + self.sum_bits
-        return {"extended partial products": rows * self.sum_bits, "register bits": held}
-
-
-@dataclass(frozen=True)
-class Accumulators(Component):
-    """`count` sums of `bits`, of which one a cycle is added to: a column of an array."""
-
-    bits: Array
-    count: Array = 1
-
-    def sizes(self) -> dict[str, Array]:
-        return {"adder bits": self.bits, "register bits": self.bits * self.count}
+        return added(product.sizes(), own)
 
 
 @dataclass(frozen=True)
@@ -229,7 +278,7 @@ class LeadingOne(Component):
     groups: Array
     code_bits: Array
 
-    def sizes(self) -> dict[str, Array]:
+    def sizes(self) -> Sizes:
         return {"leading-one bits": self.bits, "aligned bits": self.groups * self.code_bits}
 
 
@@ -240,34 +289,5 @@ class Fixed(Component):
     kind: str
     points: Array
 
-    def sizes(self) -> dict[str, Array]:
+    def sizes(self) -> Sizes:
         return {f"fixed part of {self.kind}": np.ones(np.shape(self.points))}
-
-
-def register_bits(step_levels: list[Array], live_bits: list[Array], stages: Array) -> Array:
-    """The bits of all ranks where `rtl.pipeline.cut` puts them, for arrays of units.
-
-    `step_levels` are the steps' delays, `live_bits` the bits that live on after each step. The cut is the one of least
-    maximum delay, among those of least sum of squares: the same rule, every possible cut priced at once.
-    """
-    count = len(step_levels)
-    shape = np.broadcast_shapes(*(np.shape(a) for a in (*step_levels, *live_bits, stages)))
-    stage_list = np.broadcast_to(np.asarray(stages), shape).ravel()
-    delays = np.stack([np.broadcast_to(np.asarray(a, np.float64), shape).ravel() for a in step_levels])
-    bits = np.stack([np.broadcast_to(np.asarray(a, np.float64), shape).ravel() for a in live_bits])
-    total = np.empty(len(stage_list))
-    for depth in np.unique(stage_list):
-        here = np.flatnonzero(stage_list == depth)
-        until = np.concatenate([np.zeros((1, len(here))), np.cumsum(delays[:, here], axis=0)])
-        held = bits[:, here]
-        best = np.full(len(here), np.inf)
-        answer = np.zeros(len(here))
-        for inner in combinations(range(1, count), int(depth) - 1):
-            edges = [0, *inner, count]
-            parts = np.diff(until[edges], axis=0)
-            price = parts.max(axis=0) * 1e6 + (parts * parts).sum(axis=0)
-            better = price < best
-            best = np.where(better, price, best)
-            answer = np.where(better, held[[edge - 1 for edge in edges[1:]]].sum(axis=0), answer)
-        total[here] = answer + depth  # and a valid bit for each rank
-    return total.reshape(shape)

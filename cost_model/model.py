@@ -143,7 +143,7 @@ def source(machine: Machine) -> dict[str, Any]:
         "library": machine.library,
         "library_sha256": library["library_sha256"],
         "clock_hz": machine.clock_hz,
-        "lanes": "composed of the model's components, not calibrated as lanes (cost_model.lane)",
+        "lanes": "composed of the model's components, not calibrated as lanes: cost_model.lane says how far off",
         "cycles": "sim.reference.array_cycles, sim.reference.row_cycles",
         "row_units": {key: row["source"] for key, row in row_units(machine.library).items()},
     }

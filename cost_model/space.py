@@ -23,7 +23,7 @@ FORMATS = ((5, 10), (8, 7), (6, 9), (5, 7), (8, 10), (6, 12), (8, 23))
 BEATS = 2048  # of a design's work, where many designs are measured
 
 # kind: how often it is drawn, of 20
-SHARES = {"pwl": 8, "fp-pwl": 4, "element": 2, "fp-element": 3, "requant": 2, "normaliser": 1}
+SHARES = {"pwl": 7, "fp-pwl": 3, "element": 2, "fp-element": 3, "requant": 3, "normaliser": 2}
 
 
 def sample(count: int, seed: int) -> Iterator[Point]:
@@ -58,7 +58,7 @@ def _pwl(rng: np.random.Generator) -> Point:
         "in_bits": in_bits,
         "coef_bits": coef_bits,
         "out_bits": out_bits,
-        "stages": int(rng.integers(1, 7)),
+        "stages": int(rng.integers(1, 8)),
         "storage": _choice(rng, ("flops", "flops", "latches")),
     }
 

@@ -23,8 +23,8 @@ from sim.reference.command import print_json
 from sim.reference.files import read_text, write_whole
 
 DATA = COEFFICIENTS.parent
-COUNT, SEED = 40, 0  # of the calibration
-HELD_OUT_COUNT, HELD_OUT_SEED = 32, 20261125  # drawn once the coefficients were frozen
+COUNT, SEED = 100, 0  # of the calibration
+HELD_OUT_COUNT, HELD_OUT_SEED = 32, 20261126  # drawn once the coefficients were frozen
 
 
 def add(commands: Any) -> None:

@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 
 from cost_model import library, space
-from cost_model.analytical import COEFFICIENTS, coefficients, components, estimate
-from cost_model.calibrate import fit, relative_errors
+from cost_model.analytical import COEFFICIENTS, coefficients, estimate
+from cost_model.calibrate import fit, relative_errors, sizes
 from cost_model.commands.calibrate import HELD_OUT_COUNT, HELD_OUT_SEED
-from cost_model.components import register_bits
+from cost_model.cuts import Step, register_bits
 from cost_model.dataset import measured_row, possible
-from cost_model.designs import pwl_design
 from cost_model.synthesis import Flow
 from rtl import pipeline
-from rtl.pwl import PwlConfig, pwl_steps
 from sim.reference import InputError
 
 DATA = COEFFICIENTS.parent
@@ -28,8 +26,8 @@ def test_units_it_has_not_seen_are_priced_within_the_limits(name):
     rows = HELD_OUT["libraries"][name]
     assert len(rows) >= 30
     errors = relative_errors(rows, coefficients()["libraries"][name])
-    assert np.abs(errors["area"]).mean() <= AREA_MEAN[name] and np.abs(errors["area"]).max() <= AREA_WORST[name]
-    assert np.abs(errors["energy"]).mean() <= POWER_MEAN[name]
+    assert np.abs(errors["area"]).mean() <= AREA_MEAN and np.abs(errors["area"]).max() <= AREA_WORST
+    assert np.abs(errors["energy"]).mean() <= POWER_MEAN
 
 
 def test_the_held_out_points_are_the_seeded_draw_and_none_was_fitted():
@@ -45,7 +43,7 @@ def test_the_coefficients_are_those_of_the_dataset():
     cells = library.load()
     fitted = fit(DATASET["libraries"][cells.name], cells)
     kept = coefficients()["libraries"][cells.name]
-    for what in ("area", "energy"):
+    for what in ("area", "energy", "activity"):
         assert set(fitted[what]) == set(kept[what])
         for key, value in fitted[what].items():
             assert value == pytest.approx(kept[what][key], rel=1e-3), key
@@ -54,9 +52,9 @@ def test_the_coefficients_are_those_of_the_dataset():
 def test_a_drifted_model_is_noticed():
     name = "gate_equivalents"
     drifted = json.loads(json.dumps(coefficients()["libraries"][name]))
-    drifted["area"]["inner partial products"] *= 1.5
+    drifted["area"]["full adders"] *= 1.5
     errors = np.abs(relative_errors(HELD_OUT["libraries"][name], drifted)["area"])
-    assert errors.mean() > AREA_MEAN[name] or errors.max() > AREA_WORST[name]
+    assert errors.mean() > AREA_MEAN or errors.max() > AREA_WORST
 
 
 def test_a_measured_row_is_measured_again(tmp_path):
@@ -81,36 +79,28 @@ def test_arrays_give_what_single_points_give():
     assert np.allclose(together, np.array(alone, dtype=float), rtol=1e-12)
 
 
-@pytest.mark.parametrize("stages", [1, 2, 3, 4, 5, 6])
-@pytest.mark.parametrize(
-    ("entries", "in_bits", "coef_bits", "out_bits"), [(8, 8, 8, 8), (5, 12, 6, 16), (16, 4, 14, 5)]
-)
-def test_registers_are_counted_where_the_generator_puts_them(stages, entries, in_bits, coef_bits, out_bits):
-    design = pwl_design(entries, in_bits, coef_bits, out_bits, stages)
-    config = PwlConfig(**design.work.configuration)
-    steps = pwl_steps(config, [], [], [], 0, 0)
-    names = [set(later.reads) for later in steps[1:]] + [{"code"}]
-    ranks = pipeline.cut([step.levels for step in steps], stages)
-    width = {"q": in_bits, "above": entries - 1, "slope": coef_bits, "intercept": coef_bits}
-    width |= {"product": in_bits + coef_bits, "acc": config.acc_bits, "scaled": config.acc_bits + 1, "code": out_bits}
-    made = [["q", "above"], ["slope", "intercept"], ["product"], ["acc"], ["scaled"], ["code"]]
-    bits = 0
-    for rank in ranks:
-        alive = set().union(*made[: rank + 1]) & set().union(*names[rank:])
-        bits += sum(width[name] for name in alive) + 1
-    registers = components(
-        "pwl", entries=entries, in_bits=in_bits, coef_bits=coef_bits, out_bits=out_bits, stages=stages
-    )
-    assert float(registers["pipeline registers"].sizes()["register bits"]) == bits
+@pytest.mark.parametrize("data", [DATASET, HELD_OUT], ids=["dataset", "held out"])
+def test_flip_flops_are_those_of_the_netlists(data):
+    """A flip-flop's clock weighs 12 in the gate-equivalent library, so that the clock counts them."""
+    slack = {"fp-pwl": 2, "fp-element": 2, "normaliser": 8}  # bits that are constant or alike for reasons of their own
+    for row in data["libraries"]["gate_equivalents"]:
+        point = row["point"]
+        if point.get("storage") == "latches":
+            continue  # of its port half the flip-flops hang behind an inverter
+        assert 0 <= sizes(point)["flip-flops"] - row["clock"] / 12 <= slack.get(point["kind"], 0), point
 
 
 def test_register_bits_cut_as_the_pipeline_does():
     rng = np.random.default_rng(0)
+    steps = []
     for _ in range(50):
         delays, bits = rng.integers(1, 40, 6).tolist(), rng.integers(1, 50, 6).tolist()
+        steps = [Step((f"f{k}",), delay, {f"f{k + 1}": bits[k]}) for k, delay in enumerate(delays)]
         stages = int(rng.integers(1, 7))
         expected = sum(bits[k] for k in pipeline.cut(delays, stages)) + stages
-        assert register_bits(delays, bits, np.array([stages]))[0] == expected
+        assert register_bits(steps, "f6", np.array([stages]))[0] == expected
+    with pytest.raises(InputError, match=r"stages must be in 1\.\.6, not 7"):
+        register_bits(steps, "f6", np.array([7]))
 
 
 def test_wrong_kinds_parameters_and_libraries_are_one_line():
@@ -123,7 +113,5 @@ def test_wrong_kinds_parameters_and_libraries_are_one_line():
             estimate(**arguments)
 
 
-# what the model keeps to: the aim is 5 % and 12 % of area and 15 % of power; README says where and why it misses
-AREA_MEAN = {"gate_equivalents": 0.05, "sg13g2_stdcell_typ_1p20V_25C": 0.05}
-AREA_WORST = {"gate_equivalents": 0.22, "sg13g2_stdcell_typ_1p20V_25C": 0.16}
-POWER_MEAN = {"gate_equivalents": 0.121, "sg13g2_stdcell_typ_1p20V_25C": 0.16}
+# what the model must keep to, in every library
+AREA_MEAN, AREA_WORST, POWER_MEAN = 0.05, 0.12, 0.15

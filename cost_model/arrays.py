@@ -1,0 +1,33 @@
+"""Arithmetic that serves one design point and a million alike: every value a number or an array of them."""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+Array = Any  # a number or an array of them
+WIDEST = 1 << 8  # integers in `each` are below this
+
+
+def levels(ways: Array) -> Array:
+    """ceil(log2(ways)), at least 0: the stages of a shifter or a tree."""
+    return np.ceil(np.log2(np.maximum(np.asarray(ways, dtype=np.float64), 1)))
+
+
+def bit_length(value: Array) -> Array:
+    """The bits of an integer from 1 on."""
+    return levels(np.asarray(value) + 1)
+
+
+def each(count: Callable[..., tuple[float, ...]], *integers: Array) -> list[Array]:
+    """The results of `count`, made once for every combination that occurs of integers in 0..255."""
+    shape = np.broadcast_shapes(*(np.shape(i) for i in integers))
+    columns = [np.broadcast_to(np.asarray(i), shape).ravel().astype(np.int64) for i in integers]
+    keys = reduce(lambda key, column: key * WIDEST + column, columns)
+    found, where = np.unique(keys, return_inverse=True)
+    powers = [WIDEST**power for power in reversed(range(len(integers)))]
+    results = np.array(
+        [count(*(key // power % WIDEST for power in powers)) for key in found.tolist()], dtype=np.float64
+    )
+    return [values[where].reshape(shape) for values in results.T]
