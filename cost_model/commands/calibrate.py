@@ -14,7 +14,7 @@ from cost_model import library
 from cost_model.analytical import COEFFICIENTS
 from cost_model.calibrate import fit, relative_errors
 from cost_model.commands import options
-from cost_model.dataset import measured_rows, possible
+from cost_model.dataset import measured_rows
 from cost_model.measure import BIT_PARALLEL
 from cost_model.space import SHARES, Point, sample
 from cost_model.synthesis import Flow
@@ -76,8 +76,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 
 def drawn(count: int, seed: int, seen: Sequence[Point] = ()) -> list[Point]:
-    """The points of a draw that can be built, less those `seen`, which would hold a fit against itself."""
-    return [point for point in sample(count, seed) if possible(point) and point not in seen]
+    """The points of a draw, less those `seen`, which would hold a fit against itself."""
+    return [point for point in sample(count, seed) if point not in seen]
 
 
 def _seen(folder: Path) -> list[Point]:

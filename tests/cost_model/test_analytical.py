@@ -14,7 +14,11 @@ from cost_model.cuts import Step, register_bits
 from cost_model.dataset import measured_row
 from cost_model.synthesis import Flow
 from rtl import pipeline
+from rtl.floating.mac import MacConfig
+from rtl.floating.pwl import FloatPwlConfig
+from rtl.pwl import PwlConfig
 from sim.reference import InputError
+from sim.reference.floating import FP16, FP32
 
 DATA = COEFFICIENTS.parent
 HELD_OUT = json.loads((DATA / "held_out.json").read_text())
@@ -38,6 +42,16 @@ def test_the_held_out_points_are_the_seeded_draw_and_none_was_fitted():
         assert [row["point"] for row in rows] == unseen
 
 
+def test_every_depth_that_is_drawn_can_be_built():
+    deepest = {"fp-pwl": FloatPwlConfig.deepest(16, FP16), "fp-element": 9, "requant": 4, "normaliser": 8, "pwl": 7}
+    drawn_depths = dict.fromkeys(deepest, 0)
+    for point in space.sample(2000, 1):
+        if (kind := point["kind"]) in deepest:
+            drawn_depths[kind] = max(drawn_depths[kind], point["stages"])
+    assert all(0 < drawn_depths[kind] <= most for kind, most in deepest.items())
+    assert PwlConfig(stages=7).deepest == 7 and MacConfig(FP16, FP32, 9).stages == 9
+
+
 def test_the_coefficients_are_those_of_the_dataset():
     cells = library.load()
     fitted = fit(DATASET["libraries"][cells.name], cells)
@@ -51,7 +65,7 @@ def test_the_coefficients_are_those_of_the_dataset():
 def test_a_drifted_model_is_noticed():
     name = "gate_equivalents"
     drifted = json.loads(json.dumps(coefficients()["libraries"][name]))
-    drifted["area"]["full adders"] *= 1.5
+    drifted["area"]["flip-flops"] *= 1.3
     errors = np.abs(relative_errors(HELD_OUT["libraries"][name], drifted)["area"])
     assert errors.mean() > AREA_MEAN or errors.max() > AREA_WORST
 
