@@ -10,18 +10,8 @@ from cost_model.cache import CACHE
 from cost_model.measure import BIT_PARALLEL, measure
 from cost_model.space import Point, design
 from cost_model.synthesis import Flow
-from sim.reference import InputError
 
 Row = dict[str, Any]
-
-
-def possible(point: Point) -> bool:
-    """Whether the unit can be built: a drawn depth can be more than its steps."""
-    try:
-        _ = design(point).device
-    except InputError:
-        return False
-    return True
 
 
 def measured_row(point: Point, flow: Flow, cache: Path = CACHE) -> Row:

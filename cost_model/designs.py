@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 
 from cost_model.memories import Memory, found
-from rtl.pwl import PwlConfig
-from sim.devices import Device, device, lowered
+from rtl.floating.pwl import FloatPwl, FloatPwlConfig
+from rtl.multiplication import as_operator
+from rtl.pwl import Pwl, PwlConfig
+from sim.devices import Device, device, emitted, lowered
 from sim.floating_vectors import float_pwl_set, random_float_pwl_set
 from sim.pwl_vectors import corners, pwl_set
 from sim.reference import InputError, LoweredTable, PwlTable, floating
@@ -100,11 +102,13 @@ def pwl_design(
     output_shift_fixed: bool = False,
     stalls: bool = True,
     full_shifts: bool = False,
+    own_tree: bool = True,
 ) -> Design:
     """A piecewise-linear unit; by default the reference unit. Widths not given are the input's.
 
     `output_shift_fixed` makes the unit for one output shift, `full_shifts` for every shift that its widths can need
-    (then the inputs use the whole width). Raises `InputError` for what `rtl.pwl.PwlConfig` refuses.
+    (then the inputs use the whole width), and without `own_tree` the product is a `*`. Raises `InputError` for what
+    `rtl.pwl.PwlConfig` refuses.
     """
     coef_bits, out_bits = coef_bits or in_bits, out_bits or in_bits
     scale = in_bits - 3 if full_shifts else min(in_bits - 3, SHIFTS["max_intercept_shift"])
@@ -129,13 +133,18 @@ def pwl_design(
     name = f"INT{in_bits}" if in_bits == coef_bits == out_bits else f"INT{in_bits}x{coef_bits}x{out_bits}"
     parameters = dict(
         entries=entries, in_bits=in_bits, coef_bits=coef_bits, out_bits=out_bits, stages=stages, storage=storage,
-        output=output, output_shift_fixed=output_shift_fixed, stalls=stalls, full_shifts=full_shifts,
+        output=output, output_shift_fixed=output_shift_fixed, stalls=stalls, full_shifts=full_shifts, own_tree=own_tree,
     )  # fmt: skip
-    return Design(f"pwl-{name}-{entries}", name, work, checks, stalls, parameters)
+    other = None if own_tree else emitted(Pwl(PwlConfig(**work.configuration), product=as_operator), "pwl")
+    return Design(f"pwl-{name}-{entries}", name, work, checks, stalls, parameters, other)
 
 
-def float_design(number: FloatFormat, entries: int = 8, stages: int = 3, storage: str = "flops") -> Design:
+def float_design(
+    number: FloatFormat, entries: int = 8, stages: int = 3, storage: str = "flops", own_tree: bool = True
+) -> Design:
     """The floating-point unit; its table is the 32-bit integer fit's, rounded to the format.
+
+    Without `own_tree` the product of the significands is a `*`.
 
     Raises `InputError` for what `rtl.floating.pwl.FloatPwlConfig` refuses.
     """
@@ -148,7 +157,12 @@ def float_design(number: FloatFormat, entries: int = 8, stages: int = 3, storage
     checks: tuple[VectorSet, ...] = ()
     if storage != "constants":
         checks = (random_float_pwl_set("random", number, 0, CHECK_TABLES, entries, CHECK_CODES, **changes),)
-    return Design(f"pwl-{name}-{entries}", name, work, checks, parameters={"entries": entries, **changes})
+    other = None
+    if not own_tree:
+        config = FloatPwlConfig(**{**work.configuration, "number": number})
+        other = emitted(FloatPwl(config, product=as_operator), "fp-pwl")
+    parameters = {"entries": entries, **changes, "own_tree": own_tree}
+    return Design(f"pwl-{name}-{entries}", name, work, checks, parameters=parameters, emitted=other)
 
 
 @lru_cache(maxsize=64)

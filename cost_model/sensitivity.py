@@ -63,7 +63,10 @@ FACTORS = (
     Factor("reference", "equal clock"),
     Factor("pipeline depth", "one stage more", _at(lambda stages: stages + 1)),
     Factor("pipeline depth", "3 stages each", _at(lambda stages: 3)),
-    Factor("multiplier", "Booth", flow=lambda flow: replace(flow, multiplier="booth")),
+    Factor("multiplier", "the synthesiser's", _changed(own_tree=False)),
+    Factor(
+        "multiplier", "the synthesiser's, Booth", _changed(own_tree=False), lambda f: replace(f, multiplier="booth")
+    ),
     Factor("table storage", "latches", _changed(storage="latches")),
     Factor("table storage", "wired in", _changed(storage="constants")),
     Factor("shifters", "output shift fixed", _fixed_shift),

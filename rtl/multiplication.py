@@ -4,6 +4,7 @@ Booth's radix-4 recoding halves the rows; a three-greedy tree (Oklobdzija, Ville
 carries, taking in each column the three earliest bits first.
 """
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import ceil, log
@@ -11,6 +12,9 @@ from math import ceil, log
 from amaranth.hdl import C, Cat, Module, Value
 
 from rtl.pipeline import wire
+
+# two rows of a * b + addend from (module, a, b, width, addend): `carry_save` or, for comparison, `as_operator`
+Product = Callable[[Module, Value, Value, int, Value | None], tuple[Value, Value]]
 
 _LATE = 2  # gate levels of a full adder, in the unit in which the rows' bits arrive at 0
 
@@ -30,6 +34,12 @@ def carry_save(
         if constant >> k & 1:
             column.append(C(1, 1))
     return _compress(m, columns)
+
+
+def as_operator(m: Module, a: Value, b: Value, width: int, addend: Value | None = None) -> tuple[Value, Value]:
+    """The sum of `carry_save`'s rows as one row beside 0: whatever the synthesis tool makes of `*` and `+`."""
+    total = a * b if addend is None else a * b + addend
+    return wire(m, total[:width], "product"), C(0, width)
 
 
 def carry_save_levels(b_bits: int, addends: int = 0) -> int:

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from amaranth.hdl import Cat, Module, Shape, Value, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from rtl import pipeline, storage
 from rtl.arithmetic import round_and_saturate, shift_right
-from rtl.multiplication import carry_save, carry_save_levels
+from rtl.multiplication import Product, carry_save, carry_save_levels
 from rtl.pipeline import Fields, Step, wire
 from rtl.selection import edge, one_hot
 from sim.reference import InputError, LoweredTable
@@ -196,7 +196,7 @@ class PwlConfig:
         ]
 
 
-class Pwl(wiring.Component):
+class Pwl(storage.StoringUnit):
     """The unit as a component; see `PwlConfig` for its parameters and `rtl.pipeline` for stall and reset.
 
     Streams: `i` carries codes q, `o` codes y or accumulators. Latency `stages` cycles, one result per cycle.
@@ -205,11 +205,11 @@ class Pwl(wiring.Component):
     beats in flight is undefined. A word written in cycle n serves codes taken from cycle n + `storage.SETTLE` on.
 
     `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.storage.latch_verilog`.
+    `product` makes the multiplier's rows: a tree of our own, or another for comparison.
     """
 
-    def __init__(self, config: PwlConfig, latch_cell: str = "latch") -> None:
-        self.config = config
-        self.latch_cell = latch_cell
+    def __init__(self, config: PwlConfig, latch_cell: str = "latch", product: Product = carry_save) -> None:
+        self.product = product
         ports = {
             "i": In(stream.Signature(config.in_shape)),
             "o": Out(stream.Signature(config.out_shape)),
@@ -217,12 +217,7 @@ class Pwl(wiring.Component):
         if config.storage != "constants":
             ports["table"] = In(storage.port(config.entries, config.data_bits))
         ports |= {name: In(range(config.largest(name) + 1)) for name in config.shift_ports}
-        super().__init__(ports)
-
-    @property
-    def verilog(self) -> str:
-        """The text of the modules that the emitted Verilog needs beside the unit's own."""
-        return storage.latch_verilog(self.latch_cell) if self.config.storage == "latches" else ""
+        super().__init__(config, ports, latch_cell)
 
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
@@ -248,7 +243,8 @@ class Pwl(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         table = build_table(m, self.config, getattr(self, "table", None), self.latch_cell)
-        steps = pwl_steps(self.config, *table, self._shift("intercept_shift"), self._shift("output_shift"))
+        shifts = self._shift("intercept_shift"), self._shift("output_shift")
+        steps = pwl_steps(self.config, *table, *shifts, product=self.product)
         pipeline.build(m, self.i, self.o, steps, self.config.stages, result=self.config.output)
         return m
 
@@ -299,6 +295,7 @@ def pwl_steps(
     intercept_shift: Value | int,
     output_shift: Value | int,
     source: str = "payload",
+    product: Product = carry_save,
 ) -> list[Step]:
     """The steps from the field `source`, a code q, to the field `acc` or `code`."""
 
@@ -318,7 +315,7 @@ def pwl_steps(
     steps = [
         Step("compare", (source,), pipeline.compare_levels(config.in_bits), compare),
         Step("select", ("above",), pipeline.select_levels(config.entries), select),
-        *_multiply_add_steps(config, intercept_shift),
+        *_multiply_add_steps(config, intercept_shift, product),
     ]
     if config.output == "code":
         steps += [
@@ -328,7 +325,7 @@ def pwl_steps(
     return steps
 
 
-def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int) -> list[Step]:
+def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int, product: Product) -> list[Step]:
     """From `q`, `slope`, `intercept` to `acc`: a tree, the intercept among its rows, and the carry in two halves."""
     width = config.acc_bits
     half = width // 2
@@ -336,7 +333,7 @@ def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int) -> list
     def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
         factors = (wire(m, f["q"], "factor_0"), wire(m, f["slope"], "factor_1"))
         addend = wire(m, (f["intercept"] << intercept_shift)[:width].as_signed(), "addend")
-        row_0, row_1 = carry_save(m, *factors, width, addend)
+        row_0, row_1 = product(m, *factors, width, addend)
         return {"row_0": row_0, "row_1": row_1}
 
     def low(m: Module, f: Mapping[str, Value]) -> Fields:

@@ -14,9 +14,9 @@ from cost_model import library
 from cost_model.analytical import COEFFICIENTS
 from cost_model.calibrate import fit, relative_errors
 from cost_model.commands import options
-from cost_model.dataset import measured_rows, possible
+from cost_model.dataset import measured_rows
 from cost_model.measure import BIT_PARALLEL
-from cost_model.space import SHARES, sample
+from cost_model.space import SHARES, Point, sample
 from cost_model.synthesis import Flow
 from sim.reference import InputError
 from sim.reference.command import print_json
@@ -24,7 +24,7 @@ from sim.reference.files import read_text, write_whole
 
 DATA = COEFFICIENTS.parent
 COUNT, SEED = 100, 0  # of the calibration
-HELD_OUT_COUNT, HELD_OUT_SEED = 32, 20261126  # drawn once the coefficients were frozen
+HELD_OUT_COUNT, HELD_OUT_SEED = 36, 20261126  # drawn once the coefficients were frozen
 
 
 def add(commands: Any) -> None:
@@ -49,7 +49,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     flows = [Flow(library.GATE_EQUIVALENTS)]
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
-    points = [point for point in sample(count, seed) if possible(point)]
+    points = drawn(count, seed, _seen(arguments.folder) if arguments.held_out else ())
     measured = {flow.library.name: measured_rows(points, flow, arguments.cache) for flow in flows}
     name = "held_out.json" if arguments.held_out else "dataset.json"
     about = {
@@ -73,6 +73,17 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         options.print_table(list(rows[0]), [list(row.values()) for row in rows])
     print(f"data in {arguments.folder}", file=sys.stderr)
     return 0
+
+
+def drawn(count: int, seed: int, seen: Sequence[Point] = ()) -> list[Point]:
+    """The points of a draw, less those `seen`, which would hold a fit against itself."""
+    return [point for point in sample(count, seed) if point not in seen]
+
+
+def _seen(folder: Path) -> list[Point]:
+    """The points of the calibration in `folder`."""
+    libraries = json.loads(read_text(folder / "dataset.json"))["libraries"].values()
+    return [row["point"] for rows in libraries for row in rows]
 
 
 def error_row(name: str, rows: Sequence[dict[str, Any]], fitted: dict[str, Any]) -> dict[str, Any]:

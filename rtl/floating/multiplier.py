@@ -6,12 +6,14 @@ from amaranth.hdl import C, Cat, Module, Mux, Value, signed
 
 from rtl import pipeline
 from rtl.floating.parts import Parts, pack, parts
-from rtl.multiplication import carry_save
+from rtl.multiplication import Product, carry_save
 from rtl.pipeline import Fields, Step
 from sim.reference.floating import FloatFormat
 
 
-def multiplier_steps(number: FloatFormat, target: FloatFormat, a: str, b: str, result: str) -> list[Step]:
+def multiplier_steps(
+    number: FloatFormat, target: FloatFormat, a: str, b: str, result: str, product: Product = carry_save
+) -> list[Step]:
     """From the fields `a` and `b`, patterns of `number`, to the field `result`, a pattern of `target`.
 
     Where `target` is not `number` it holds every product (`sim.reference.floating.require_exact_product`) and nothing
@@ -21,12 +23,12 @@ def multiplier_steps(number: FloatFormat, target: FloatFormat, a: str, b: str, r
 
     def compress(m: Module, f: Mapping[str, Value]) -> Fields:
         x, y = parts(number, f[a]), parts(number, f[b])
-        rows = carry_save(m, x.significand, y.significand)
+        rows = product(m, x.significand, y.significand, 2 * (number.fraction_bits + 1), None)
         return {"row_0": rows[0], "row_1": rows[1]} | _classes(number, target, x, y)
 
     def carry(m: Module, f: Mapping[str, Value]) -> Fields:
-        product = (f["row_0"] + f["row_1"])[:-1]
-        return {"kept": product[below:], "sticky": product[:below].any()}
+        exact = (f["row_0"] + f["row_1"])[:-1]
+        return {"kept": exact[below:], "sticky": exact[:below].any()}
 
     significand = number.fraction_bits + 1
     return [

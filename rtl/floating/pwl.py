@@ -19,6 +19,7 @@ from rtl import pipeline, storage
 from rtl.floating.adder import adder_steps
 from rtl.floating.multiplier import multiplier_steps
 from rtl.floating.parts import ordered
+from rtl.multiplication import Product, carry_save
 from rtl.pipeline import Fields, Step
 from rtl.pwl import Word
 from rtl.selection import edge, one_hot
@@ -97,9 +98,11 @@ class FloatPwl(storage.StoringUnit):
     beats in flight is undefined. A word written in cycle n serves beats taken from cycle n + `storage.SETTLE` on.
 
     `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.storage.latch_verilog`.
+    `product` is as for `rtl.pwl.Pwl`.
     """
 
-    def __init__(self, config: FloatPwlConfig, latch_cell: str = "latch") -> None:
+    def __init__(self, config: FloatPwlConfig, latch_cell: str = "latch", product: Product = carry_save) -> None:
+        self.product = product
         pattern = unsigned(config.number.bits)
         ports = {"i": In(stream.Signature(pattern)), "o": Out(stream.Signature(pattern))}
         if config.storage != "constants":
@@ -120,7 +123,7 @@ class FloatPwl(storage.StoringUnit):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         table = self._table(m)
-        pipeline.build(m, self.i, self.o, _steps(self.config, *table), self.config.stages)
+        pipeline.build(m, self.i, self.o, _steps(self.config, *table, self.product), self.config.stages)
         return m
 
     def _table(self, m: Module) -> list[storage.Words]:
@@ -149,7 +152,11 @@ class FloatPwl(storage.StoringUnit):
 
 
 def _steps(
-    config: FloatPwlConfig, thresholds: storage.Words, slopes: storage.Words, intercepts: storage.Words
+    config: FloatPwlConfig,
+    thresholds: storage.Words,
+    slopes: storage.Words,
+    intercepts: storage.Words,
+    product: Product,
 ) -> list[Step]:
     number = config.number
 
@@ -168,7 +175,7 @@ def _steps(
     return [
         Step("compare", ("payload",), 6 + pipeline.compare_levels(number.bits), compare),
         Step("select", ("above",), choice, select),
-        *multiplier_steps(number, number, "slope", "x", "product"),
+        *multiplier_steps(number, number, "slope", "x", "product", product),
         *([Step("fetch", ("above",), choice, fetch)] if config.late_intercept else []),
         *adder_steps(number, "product", "intercept", "result"),
     ]

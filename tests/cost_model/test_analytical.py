@@ -9,12 +9,16 @@ import pytest
 from cost_model import library, space
 from cost_model.analytical import COEFFICIENTS, coefficients, estimate
 from cost_model.calibrate import fit, relative_errors, sizes
-from cost_model.commands.calibrate import HELD_OUT_COUNT, HELD_OUT_SEED
+from cost_model.commands.calibrate import HELD_OUT_COUNT, HELD_OUT_SEED, drawn
 from cost_model.cuts import Step, register_bits
-from cost_model.dataset import measured_row, possible
+from cost_model.dataset import measured_row
 from cost_model.synthesis import Flow
 from rtl import pipeline
+from rtl.floating.mac import MacConfig
+from rtl.floating.pwl import FloatPwlConfig
+from rtl.pwl import PwlConfig
 from sim.reference import InputError
+from sim.reference.floating import FP16, FP32
 
 DATA = COEFFICIENTS.parent
 HELD_OUT = json.loads((DATA / "held_out.json").read_text())
@@ -31,12 +35,21 @@ def test_units_it_has_not_seen_are_priced_within_the_limits(name):
 
 
 def test_the_held_out_points_are_the_seeded_draw_and_none_was_fitted():
-    drawn = [p for p in space.sample(HELD_OUT_COUNT, HELD_OUT_SEED) if possible(p)]
-    for name, rows in HELD_OUT["libraries"].items():
-        points = [row["point"] for row in rows]
-        assert points == drawn
-        seen = [row["point"] for row in DATASET["libraries"][name]]
-        assert len([p for p in points if p not in seen]) >= 30
+    seen = [row["point"] for row in DATASET["libraries"]["gate_equivalents"]]
+    unseen = drawn(HELD_OUT_COUNT, HELD_OUT_SEED, seen)
+    assert len(unseen) >= 30 and len(drawn(HELD_OUT_COUNT, HELD_OUT_SEED)) > len(unseen), "small spaces repeat"
+    for rows in HELD_OUT["libraries"].values():
+        assert [row["point"] for row in rows] == unseen
+
+
+def test_every_depth_that_is_drawn_can_be_built():
+    deepest = {"fp-pwl": FloatPwlConfig.deepest(16, FP16), "fp-element": 9, "requant": 4, "normaliser": 8, "pwl": 7}
+    drawn_depths = dict.fromkeys(deepest, 0)
+    for point in space.sample(2000, 1):
+        if (kind := point["kind"]) in deepest:
+            drawn_depths[kind] = max(drawn_depths[kind], point["stages"])
+    assert all(0 < drawn_depths[kind] <= most for kind, most in deepest.items())
+    assert PwlConfig(stages=7).deepest == 7 and MacConfig(FP16, FP32, 9).stages == 9
 
 
 def test_the_coefficients_are_those_of_the_dataset():
@@ -52,7 +65,7 @@ def test_the_coefficients_are_those_of_the_dataset():
 def test_a_drifted_model_is_noticed():
     name = "gate_equivalents"
     drifted = json.loads(json.dumps(coefficients()["libraries"][name]))
-    drifted["area"]["full adders"] *= 1.5
+    drifted["area"]["flip-flops"] *= 1.3
     errors = np.abs(relative_errors(HELD_OUT["libraries"][name], drifted)["area"])
     assert errors.mean() > AREA_MEAN or errors.max() > AREA_WORST
 
@@ -82,12 +95,13 @@ def test_arrays_give_what_single_points_give():
 @pytest.mark.parametrize("data", [DATASET, HELD_OUT], ids=["dataset", "held out"])
 def test_flip_flops_are_those_of_the_netlists(data):
     """A flip-flop's clock weighs 12 in the gate-equivalent library, so that the clock counts them."""
-    slack = {"fp-pwl": 2, "fp-element": 2, "normaliser": 8}  # bits that are constant or alike for reasons of their own
+    # bits that are constant or alike in ways that the model does not follow
+    slack = {"pwl": 1, "fp-pwl": 2, "fp-element": 2, "normaliser": 8}
     for row in data["libraries"]["gate_equivalents"]:
         point = row["point"]
         if point.get("storage") == "latches":
             continue  # of its port half the flip-flops hang behind an inverter
-        assert 0 <= sizes(point)["flip-flops"] - row["clock"] / 12 <= slack.get(point["kind"], 0), point
+        assert abs(sizes(point)["flip-flops"] - row["clock"] / 12) <= slack.get(point["kind"], 0), point
 
 
 def test_register_bits_cut_as_the_pipeline_does():

@@ -49,7 +49,7 @@ def test_a_real_library_gives_watts(tmp_path, capsys):
     [
         (["unit", "--liberty", "nothere.lib"], "nothere.lib: cannot be read"),
         (["unit", "--entries", "1"], "entries must be in 2..64, not 1"),
-        (["unit", "--stages", "9"], "stages must be in 1..6, not 9"),
+        (["unit", "--stages", "9"], "stages must be in 1..7, not 9"),
         (["unit", "--period", "0"], "--period must be above 0"),
         (["unit", "--activity", "2"], "activity must be in 0..1, not 2.0"),
         (["unit", "--format", "FP16", "--in-width", "8"], "are for integer formats"),

@@ -1,15 +1,18 @@
 """The work of a unit: real inputs through a table that is a GELU in every format."""
 
+from functools import partial
 from math import erf, sqrt
 
 import numpy as np
 import pytest
 
 import rtl.cli
-from cost_model.designs import FORMATS, INPUTS, codes, emitted_design, pwl_design, reference_unit
+from cost_model.designs import FORMATS, INPUTS, codes, emitted_design, float_design, pwl_design, reference_unit
+from cost_model.measure import BIT_PARALLEL, measure
+from cost_model.synthesis import Flow
 from sim.devices import lowered
 from sim.reference import floating
-from sim.reference.floating import FP16, FP32
+from sim.reference.floating import FP16, FP32, FloatFormat
 from tests.sim.tables import chord_table
 
 
@@ -35,6 +38,14 @@ def test_what_a_unit_refuses_is_refused():
         reference_unit("INT7", 8, 3)
     with pytest.raises(ValueError, match="entries must be in"):
         pwl_design(1)
+
+
+@pytest.mark.parametrize("made", [partial(pwl_design, 2, 4), partial(float_design, FloatFormat(4, 4), 2)])
+def test_without_its_own_tree_a_unit_gives_the_same_results(made, tmp_path):
+    own, other = (made(stages=2, own_tree=own) for own in (True, False))
+    assert own.device.verilog != other.device.verilog
+    verified = measure(other, Flow(), None, BIT_PARALLEL, False, tmp_path).power.source["verified_vectors"]
+    assert verified == own.work.size + sum(check.size for check in own.checks)
 
 
 FIXED = ["--scale", "5", "--output-scale", "4", "--output-shift", "7"]
