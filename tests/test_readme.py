@@ -93,7 +93,7 @@ def test_make_run_ends_with_the_first_table_s_hardware_checked_and_costed(steps,
 
 
 def test_there_are_commands_to_run():
-    assert len(COMMANDS) >= 8 and set(READMES) >= {"rtl", "sim", "quant"}
+    assert len(COMMANDS) >= 8 and set(READMES) >= {"rtl", "sim", "quant", "cost_model"}
     for name in READMES:
         assert f"({name}/README.md)" in README  # each is found from the first
 
@@ -126,7 +126,7 @@ def result(name: str):
 
 
 def savings_section() -> str:
-    section = re.search(r"<!-- savings -->(.*?)<!-- end savings -->", README, re.DOTALL)
+    section = re.search(r"<!-- savings -->(.*?)<!-- end savings -->", READMES["cost_model"], re.DOTALL)
     assert section
     return section.group(1)
 
@@ -152,6 +152,8 @@ def test_the_savings_are_those_of_the_measured_rows():
     (table,) = (block for block in savings_section().split("\n\n") if block.startswith("| INT8 saves"))
     shown = [line.split("|")[2:6] for line in table.splitlines()[2:]]
     assert [[cell.strip() for cell in line] for line in shown] == [int8[view] for view in views]
+    headline = re.search(r"<!-- headline -->\n(.*?)\n<!-- end headline -->", README, re.DOTALL)
+    assert headline and headline[1] == "\n".join(table.splitlines()[:5])
     text = " ".join(savings_section().split())
     stages = {r["format"]: r["stages"] for r in rows if r["view"] == "synthesised"}
     assert (

@@ -216,7 +216,7 @@ def test_the_command_prints_a_row_for_each_unit(cache, capsys, tmp_path, monkeyp
 
 
 def test_the_readmes_table_is_the_measured_one():
-    text = (ROOT / "README.md").read_text().split("<!-- rows -->")[1].split("<!-- end rows -->")[0]
+    text = (ROOT / "cost_model" / "README.md").read_text().split("<!-- rows -->")[1].split("<!-- end rows -->")[0]
     shown = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")][
         1:
     ]
