@@ -190,6 +190,20 @@ def test_the_errors_of_the_analytical_model_are_those_of_the_held_out_units():
         assert " and ".join(f"{100 * e[key]:.1f} %" for e in errors) + f" {name}" in text, name
 
 
+def test_the_sizes_of_the_floating_point_units_are_the_measured_ones():
+    rows = {(r["unit"], r["format"]): r for r in result("floating.json")}
+    text = " ".join(READMES["rtl"].split())
+    for unit, name in (("add", "adder"), ("multiply", "multiplier")):
+        for number in ("fp32", "fp16"):
+            assert f"| {number.upper()} {name} | {rows[unit, number]['logic_ge']:.0f} |" in text
+    whole = rows["pwl-8, 7 stages", "fp32"]
+    parts = (f"{whole[key]:.0f}" for key in ("table_ge", "pipeline_ge", "logic_ge"))
+    shown = "The whole FP32 unit takes {:,.0f}: its table's flip-flops {}, the pipeline's {}, logic {}."
+    assert shown.format(whole["area_ge"], *parts) in text
+    larger = (whole["area_ge"] - whole[f"published_ge_{end}"] for end in ("high", "low"))
+    assert "Ours is {:.0f} to {:.0f} larger".format(*larger) in text
+
+
 def test_every_package_in_the_map_exists():
     for name in re.findall(r"^\| `([\w/]+)` \|", README, re.MULTILINE):
         assert (ROOT / name).is_dir()
