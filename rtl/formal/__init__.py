@@ -7,11 +7,13 @@ At the reference unit's width, for every sorted table:
 
 - `load`: each word of the table holds the last data written to it, and a reset keeps it.
 - `selection`: the slope and intercept that are selected are those of the reference.
-- `product`: the multiplier multiplies.
-- `arithmetic`: with those three wires cut and free, a beat leaves with the reference's result for what they carried.
+- `product`: the two rows that leave the multiplier's tree add up to code times slope and shifted intercept, and the sum
+  fits them; slope by slope.
+- `arithmetic`: with slope and intercept cut and the rows free, the tree gets what it should, and a beat leaves with the
+  reference's result for the rows' sum.
 - `handshake`: beats leave in the order they came, none lost, none twice; a reset empties the unit.
 
-All five are about one text, and each wire that one of them cuts is the wire that another one proves, so together they
+All five are about one text, and each wire that one of them cuts or frees is one that another proves, so together they
 say that the stored unit computes whatever was written to it. `whole` says that at once, of a small unit, with nothing
 cut. `stored` and `table` say it of one given table at full width, written or wired in. `latches` is `load` for latches,
 both halves of a cycle apart, of 4 entries of 4 bits. The requantiser is proved for accumulators of 6 bits, multipliers
@@ -19,5 +21,5 @@ of 3 and codes of 4, one normaliser (1/x, 2 entries) against the reference's own
 the handshake of both. Every row that is printed says the size of its unit.
 
 Not proved, and seen by simulation alone: widths above these, the requantiser of the size that is emitted by default
-among them, tables in latches beyond their storage, products made by halves, and other shapes of the normaliser.
+among them, tables in latches beyond their storage, and other shapes of the normaliser.
 """

@@ -85,20 +85,26 @@ def selection(unit: Opened, config: PwlConfig) -> str:
 
 
 def product(unit: Opened, config: PwlConfig) -> str:
-    """The two rows that leave the tree add up to the sum of the partial products and the addend."""
+    """The two rows that leave the tree add up to the partial products and the addend, and that sum fits them.
+
+    The addend is an intercept that is shifted by no more than the unit is built for, which `arithmetic` proves.
+    """
     top = config.coef_bits - 1
-    width = config.acc_bits
+    width = exact_bits(config)
+    reach = f"{width}'sd{1 << top + config.largest('intercept_shift')}"
     body = f"""
   integer j;
   reg signed [{width - 1}:0] sum, q;
-  wire [{width - 1}:0] total = row_0 + row_1;
+  wire signed [{config.acc_bits - 1}:0] total = row_0 + row_1;
+  wire signed [{width - 1}:0] wide_addend = addend;
+  always @* assume(wide_addend >= -{reach} && wide_addend < {reach});
   always @* begin
     q = factor_0;
     sum = factor_1[{top}] ? -(q <<< {top}) : {width}'sd0;
     for (j = 0; j < {top}; j = j + 1) sum = sum + (factor_1[j] ? q <<< j : {width}'sd0);
     sum = sum + addend;
   end
-  always @* assert(total == $unsigned(sum));
+  always @* assert(total == sum);
   assign reached = sum == -1;"""
     return beats.module(unit, config.stages, {}, body)
 
@@ -116,12 +122,13 @@ def arithmetic(unit: Opened, config: PwlConfig) -> str:
         "row_1": (multiply, "row_1"),
     }
     high = config.acc_bits - 1
+    wide = config.coef_bits + config.largest("intercept_shift")  # holds every shifted intercept
     body = f"""
   wire signed [{high}:0] acc = row_0_at_{n} + row_1_at_{n};
-  wire signed [{high}:0] wide_intercept = intercept_at_{multiply};
-  wire signed [{high}:0] aligned = wide_intercept <<< {_shifts(config)[0]};
-  wire signed [{high}:0] wide_addend = addend;
-{_rounded_acc(config, "acc", _shifts(config)[1])}
+  wire signed [{wide}:0] wide_intercept = intercept_at_{multiply};
+  wire signed [{wide}:0] aligned = wide_intercept <<< {_shifts(config)[0]};
+  wire signed [{wide}:0] wide_addend = addend;
+{_rounded_acc(config, config.acc_bits + 1, "acc", _shifts(config)[1])}
 {beats.quasi_static(config.shift_ports)}
 {_limits(config)}
   always @* if (v[{multiply}]) assert(factor_0 == q_at_{multiply});
@@ -225,15 +232,16 @@ def _computes(config: PwlConfig, table: str, shifts: Sequence[str]) -> str:
     """Results are the reference's for the packed table T, S, C, which `table` declares."""
     n = config.stages
     top = f"q_at_{n}[{config.in_bits - 1}]" if config.in_signed else "1'b0"
+    wide = exact_bits(config)
     return f"""{table}
 {_selected(config, f"q_at_{n}")}
   // one bit wider than the code, so that an unsigned one keeps its value beside a signed slope
   wire signed [{config.in_bits}:0] wide_q = {{{top}, q_at_{n}}};
   wire signed [{config.in_bits + config.coef_bits}:0] wide_product = wide_q * want_slope;
-  // and one bit wider than the unit's accumulator, so that a sum that does not fit would show
-  wire signed [{config.acc_bits}:0] wide_intercept = want_intercept;
-  wire signed [{config.acc_bits}:0] acc = wide_product + (wide_intercept <<< {shifts[0]});
-{_rounded_acc(config, "acc", shifts[1])}
+  // wide enough for every sum, whatever the unit's accumulator holds
+  wire signed [{wide}:0] wide_intercept = want_intercept;
+  wire signed [{wide}:0] acc = wide_product + (wide_intercept <<< {shifts[0]});
+{_rounded_acc(config, wide + 1, "acc", shifts[1])}
   always @* if (v[{n}]) assert(o__payload == want);
   assign reached = v[{n}] && o__ready && index == {config.entries - 1} && stalled;"""
 
@@ -303,11 +311,16 @@ def _selected(config: PwlConfig, q: str) -> str:
   wire signed [{bits - 1}:0] want_intercept = {_word("C", "index", bits, True)};"""
 
 
-def _rounded_acc(config: PwlConfig, acc: str, output_shift: str) -> str:
-    """`want`: the result for the signed accumulator `acc`."""
+def exact_bits(config: PwlConfig) -> int:
+    """Bits for every sum of a product and a shifted intercept, and one to spare, whatever the unit's own width."""
+    return max(config.in_bits + config.coef_bits, config.coef_bits + config.largest("intercept_shift")) + 2
+
+
+def _rounded_acc(config: PwlConfig, width: int, acc: str, output_shift: str) -> str:
+    """`want`, of `width` bits: the result for the signed accumulator `acc`, which leaves one of them spare."""
     if config.output == "acc":
-        return f"  wire signed [{config.acc_bits}:0] want = {acc};"
-    return rounded(acc, output_shift, config.acc_bits + 1, *code_range(config.out_bits, config.out_signed))
+        return f"  wire signed [{width - 1}:0] want = {acc};"
+    return rounded(acc, output_shift, width, *code_range(config.out_bits, config.out_signed))
 
 
 def rounded(value: str, shift: str, width: int, low: int, top: int, zero_point: str = "0") -> str:

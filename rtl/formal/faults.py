@@ -32,7 +32,7 @@ FAULTS = (
     Fault("a lost round bit", "arithmetic", r"scaled\[0\]", "1'h0"),
     Fault("a logical shift", "arithmetic", r"\$signed\((\{[^}]*, 1'h0 \})\) >>>", r"\1 >>"),
     Fault("a top code that is one too low", "arithmetic", r"(\? \d+'h80* : \d+'h7?)[7f];", r"\g<1>6;"),
-    Fault("a register that does not stall", "arithmetic", r"(= high_1_1;\n    if \()i__ready", r"\g<1>1'h1"),
+    Fault("a register that does not stall", "arithmetic", r"(= (?:row|high)_1_1;\n    if \()i__ready", r"\g<1>1'h1"),
     Fault("a dropped beat", "handshake", *DROPPED),
     Fault("a beat that comes twice", "handshake", r"= i__valid;", "= i__valid | valid_0;"),
     Fault("a reset that leaves a beat", "handshake", r"(= valid_0;\n    end\n    if \()rst", r"\g<1>1'h0"),

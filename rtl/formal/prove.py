@@ -35,7 +35,7 @@ class Proof:
     split: tuple[str, int] | None = None  # a wire and its bits: each of its values is a case of its own
 
     def run(self, timeout: int = 300) -> "Result":
-        """Decide the claim. Every call of the solver gets `timeout` seconds.
+        """Decide the claim. Every run of the solver gets `timeout` seconds, one in which all cases of `split` are too.
 
         Proved only where all assertions of the checker reached the solver and a trace raises `reached`.
         """
