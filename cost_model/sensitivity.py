@@ -59,10 +59,16 @@ def _at(depth: Callable[[int], int]) -> Callable[[str, int], Design]:
     return lambda number, stages: reference_unit(number, paper.ENTRIES, depth(stages))
 
 
+def _int8_in(depth: int) -> Callable[[str, int], Design]:
+    return lambda number, stages: reference_unit(number, paper.ENTRIES, depth if number == "INT8" else stages)
+
+
 FACTORS = (
     Factor("reference", "equal clock"),
     Factor("pipeline depth", "one stage more", _at(lambda stages: stages + 1)),
     Factor("pipeline depth", "3 stages each", _at(lambda stages: 3)),
+    Factor("pipeline depth", "INT8 in 3 stages", _int8_in(3)),
+    Factor("pipeline depth", "INT8 in 4 stages", _int8_in(4)),
     Factor("multiplier", "the synthesiser's", _changed(own_tree=False)),
     Factor(
         "multiplier", "the synthesiser's, Booth", _changed(own_tree=False), lambda f: replace(f, multiplier="booth")

@@ -1,6 +1,7 @@
 """The hardware table: the paper's rows beside ours, each figure with its source.
 
-A row is in long form; savings compare rows of one view, library and number of entries. The reference unit's row of
+A row is in long form; savings compare rows of one view, library and number of entries. `multiplier` is "own tree" for
+units whose product is `rtl.multiplication`'s, else what the synthesiser makes of a `*`. The reference unit's row of
 each format is marked; the rows beside it show INT8 with its output shift fixed, in latches, and wired in.
 """
 
@@ -70,7 +71,7 @@ def measured_row(entry: Entry, flow: Flow, clock_hz: float, simulator: str, cach
         "library": found["library"],
         "stages": design.stages,
         "storage": changes.get("storage", "flops") if entry.unit == "pwl" else None,
-        "multiplier": flow.multiplier,
+        "multiplier": flow.multiplier if entry.format in INTEGER_ELEMENTS else "own tree",
         "reference": entry.unit == "pwl" and not changes,
         "output_shift_fixed": bool(changes.get("output_shift_fixed")) or changes.get("storage") == "constants",
         "area": found["area"],
@@ -153,7 +154,7 @@ def analytical_rows(ours: Sequence[Row]) -> list[Row]:
     known = analytical.coefficients()["libraries"]
     for row in ours:
         priced = row["reference"] or row["unit"] == "element"
-        if not priced or row["library"] not in known or row["multiplier"] != "tree":
+        if not priced or row["library"] not in known or row["source"]["multiplier"] != "tree":
             continue
         cost = analytical.estimate(_kind(row), library=row["library"], **_parameters(row)).total
         physical = known[row["library"]]["physical"]

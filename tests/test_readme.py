@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cost_model import paper
+from cost_model.commands.calibrate import error_row
 from rtl.array.config import ArrayConfig
 from sim.row_suites import row_suite
 from sim.row_vectors import norm_config, softmax_config
@@ -88,6 +90,102 @@ def test_the_sentence_table_is_the_measured_one():
     shown = re.search(r"<!-- sentence -->\n(.*?)<!-- end -->", README, re.DOTALL)
     assert shown
     assert [line.split("|")[3].strip() for line in shown.group(1).splitlines()[2:]] == cosines
+
+
+def result(name: str):
+    return json.loads((ROOT / "results" / name).read_text())
+
+
+def savings_section() -> str:
+    section = re.search(r"<!-- savings -->(.*?)<!-- end savings -->", README, re.DOTALL)
+    assert section
+    return section.group(1)
+
+
+def saved(row: dict) -> list[str]:
+    return [f"{100 * row[name]:.1f} %" for name in SAVINGS]
+
+
+SAVINGS = ("area_saving_vs_fp32", "area_saving_vs_int32", "power_saving_vs_fp32", "power_saving_vs_int32")
+IHP = "sg13g2_stdcell_typ_1p20V_25C"
+
+
+def test_the_savings_are_those_of_the_measured_rows():
+    rows = [r for r in result("cost.json") if r["unit"] == "pwl" and r["entries"] == 8 and r["reference"]]
+    int8 = {(r["view"], r["library"]): saved(r) for r in rows if r["format"] == "INT8"}
+    views = (
+        ("paper", "TSMC 28 nm"),
+        ("synthesised", "gate_equivalents"),
+        ("synthesised", IHP),
+        ("analytical", "gate_equivalents"),
+        ("analytical", IHP),
+    )
+    (table,) = (block for block in savings_section().split("\n\n") if block.startswith("| INT8 saves"))
+    shown = [line.split("|")[2:6] for line in table.splitlines()[2:]]
+    assert [[cell.strip() for cell in line] for line in shown] == [int8[view] for view in views]
+    text = " ".join(savings_section().split())
+    stages = {r["format"]: r["stages"] for r in rows if r["view"] == "synthesised"}
+    assert (
+        "library: " + ", ".join(f"{name} {stages[name]}" for name in ("INT8", "INT16", "INT32", "FP16", "FP32")) in text
+    )
+    for name in ("INT8", "INT32"):
+        (row,) = (r for r in rows if r["view"] == "28 nm" and r["format"] == name)
+        assert f"{row['area']:,.0f} um2 and {row['power_w'] * 1e3:.2f} mW" in text, name
+
+
+def test_the_factors_in_the_text_are_the_measured_ones():
+    rows = result("cost_sensitivity.json")
+    short = {"gate_equivalents": "GE", IHP: "IHP"}
+    measured = {(r["factor"], r["value"], short[r["library"]]): saved(r) for r in rows}
+    shown = re.findall(r"^\| ([\w ]+): ([^|]+) \| (GE|IHP) \| (.*) \|$", savings_section(), re.MULTILINE)
+    assert len(shown) >= 4
+    for factor, value, library, figures in shown:
+        assert figures.split(" | ") == measured[factor, value.strip(), library], (factor, value)
+
+
+def test_what_is_said_to_be_within_3_points_is():
+    rows = [r for r in result("cost.json") if r["unit"] == "pwl" and r["entries"] == 8 and r["reference"]]
+    for row in (r for r in rows if r["format"] == "INT8" and r["view"] == "synthesised"):
+        for name, published in paper.savings().items():
+            over = 100 * (row[name] - published)
+            assert abs(over) <= paper.POINTS if name.startswith("area") else 3.5 <= over <= 7.5, (row["library"], name)
+    deeper = [r for r in result("cost_sensitivity.json") if r["value"] == "INT8 in 4 stages"]
+    assert len(deeper) == 2
+    for row in deeper:
+        assert all(abs(100 * (row[name] - published)) <= paper.POINTS for name, published in paper.savings().items())
+
+
+def test_the_floating_point_areas_are_the_measured_ones():
+    rows = {(r["unit"], r["format"]): r for r in result("floating.json")}
+    for unit, name in (("add", "adder"), ("multiply", "multiplier")):
+        for number in ("fp32", "fp16"):
+            row = rows[unit, number]
+            assert f"| {number.upper()} {name} | {row['logic_ge']:.0f} | {row['published_ge_low']} |" in README
+    row = rows["pwl-8, 7 stages", "fp32"]
+    table, pipeline, logic = (f"{row[key]:.0f}" for key in ("table_ge", "pipeline_ge", "logic_ge"))
+    text = " ".join(README.split())
+    assert (
+        f"takes {row['area_ge']:,.0f}: its table's flip-flops {table}, the pipeline's {pipeline}, logic {logic}."
+        in text
+    )
+    low, high = (round(row["area_ge"] - row[f"published_ge_{end}"]) for end in ("high", "low"))
+    assert f"Ours is {low} to {high} larger" in text
+
+
+def test_the_errors_of_the_analytical_model_are_those_of_the_held_out_units():
+    data = ROOT / "cost_model" / "data"
+    held_out = json.loads((data / "held_out.json").read_text())["libraries"]
+    fitted = json.loads((data / "coefficients.json").read_text())["libraries"]
+    text = " ".join(savings_section().split())
+    errors = [error_row(name, rows, fitted[name]) for name, rows in held_out.items()]
+    assert f"On {errors[0]['points']} units drawn after its coefficients were frozen" in text
+    for name, key in (
+        ("of area on average", "area_mean"),
+        ("of area at worst", "area_max"),
+        ("of power on average", "energy_mean"),
+        ("too high", "energy_max"),
+    ):
+        assert " and ".join(f"{100 * e[key]:.1f} %" for e in errors) + f" {name}" in text, name
 
 
 def test_every_package_in_the_map_exists():

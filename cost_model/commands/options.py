@@ -18,7 +18,7 @@ def add_flow(parser: argparse.ArgumentParser) -> None:
     """The library and how to map to it."""
     parser.add_argument("--liberty", type=Path, metavar="FILE", help="a cell library (the shipped gate equivalents)")
     parser.add_argument("--period", type=float, default=PERIOD_S * 1e9, metavar="NS", help="clock period in ns (8)")
-    parser.add_argument("--multiplier", choices=MULTIPLIERS, default="tree", help="multiplier style (tree)")
+    parser.add_argument("--multiplier", choices=MULTIPLIERS, default="tree", help="what a `*` becomes (tree)")
 
 
 def add_power(parser: argparse.ArgumentParser) -> None:
