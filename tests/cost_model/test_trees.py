@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from amaranth.hdl import Const, Module, Shape, Signal, Value
+from amaranth.hdl import Const, Fragment, Module, Shape, Signal, Value
 
 from cost_model.trees import booth, rows
 from rtl import multiplication
@@ -18,7 +18,9 @@ def test_a_booth_tree_has_the_adders_and_the_rows_of_the_generated_one(monkeypat
     width = max(a + b, addend) + signed
     left, right = (Signal(Shape(bits, signed)) for bits in (a, b))
     extra = Signal(Shape(addend, True)) if signed else None
-    first_row, second_row = (_bits(row) for row in multiplication.carry_save(Module(), left, right, width, extra))
+    m = Module()
+    first_row, second_row = (_bits(row) for row in multiplication.carry_save(m, left, right, width, extra))
+    Fragment.get(m, None)  # Amaranth warns of a module that nothing uses
     tree = booth(a, b, width, addend, signed)
     assert tree.adders == sum(name.startswith("added") for name in names)
     assert tree.digits == sum(name.startswith("digit") for name in names)
