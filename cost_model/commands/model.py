@@ -80,9 +80,8 @@ def _print(found: dict[str, Any], machine: Machine) -> None:
         ["total", "", "", None, "", None, totals["bytes"], totals["macs"], totals["cycles"], "", *energies]
     )  # fmt: skip
     options.print_table(columns, lines)
-    print(
-        "cycles: of each site on an array configured for its widths and groups; one array for all of them is not built."
-    )
+    if totals["cycles"] is not None:
+        print("cycles: of each site on an array configured for it, not of one array that takes them all.")
     print()
     units = [[p["unit"], p["count"], round(p["area_ge"]), _milli(p["leakage_w"]), p["what"]] for p in found["hardware"]]
     if units:

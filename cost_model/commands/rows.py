@@ -36,7 +36,7 @@ def _rows(arguments: argparse.Namespace) -> int:
     clock, parameters = options.clock_hz(arguments), options.parameters(arguments)
     if arguments.length is not None:
         for unit in arguments.unit:
-            require_range("--length", arguments.length, *LIMITS[unit])
+            require_range(f"--length of {unit}", arguments.length, *LIMITS[unit])
     rows, flows = [], [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))

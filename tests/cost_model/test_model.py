@@ -230,12 +230,14 @@ def test_a_model_of_quant_has_its_linear_layers(tmp_path, capsys, activation_bit
         assert "time not known" in printed and "hardware: not known" in printed and " ms" not in printed
 
 
-def test_more_tokens_than_a_list_can_hold_are_counted(tmp_path, capsys):
+def test_more_tokens_than_a_list_can_hold_are_counted(folder, tmp_path, capsys):
     layer = torch.nn.Sequential(torch.nn.Linear(16, 8))
     plan = quant.Plan.uniform(weight_bits=8, activation_bits=8)
     quant.save_pretrained(quant.quantize(layer, plan, [{"input": torch.randn(16, 16)}]), tmp_path)
     assert cli.main(["model", str(tmp_path), "--tokens", str(1 << 24), "--batch", str(1 << 24), "--json"]) == 0
     row, _ = json.loads(capsys.readouterr().out)["rows"]
+    softmax = by_site(found(folder, tokens=2, batch=1 << 24))[f"{FIRST}.attention.self.softmax"]
+    assert softmax["shape"] == [1 << 27, 2] and softmax["cycles"] > 1 << 28
     assert row["macs"] == (1 << 48) * 16 * 8 and row["cycles"] == 17 + (1 << 48) + 16 + 16 + 3
 
 

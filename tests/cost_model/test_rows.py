@@ -183,9 +183,9 @@ def test_a_mistake_is_one_line_that_names_it(files, cache, capsys, tmp_path):
     )
     assert "--parameters and --memories are for" in failure("unit", "--memories", "flops")
     rows = ("rows", "--simulator", "icarus", "--unit")
-    assert "--length must be in 1..65536, not 0" in failure(*rows, "softmax", "--length", "0")
-    assert "--length must be in 2..8192, not -1" in failure(*rows, "layernorm", "--length", "-1")
-    assert "--length must be in 2..8192, not 1" in failure(*rows, "softmax", "rmsnorm", "--length", "1")
+    assert "--length of softmax must be in 1..65536, not 0" in failure(*rows, "softmax", "--length", "0")
+    assert "--length of layernorm must be in 2..8192, not -1" in failure(*rows, "layernorm", "--length", "-1")
+    assert "--length of rmsnorm must be in 2..8192, not 1" in failure(*rows, "softmax", "rmsnorm", "--length", "1")
     for period in ("0", "nan", "-5", "inf"):
         assert "--period must be above 0 and finite, not " in failure(*rows, "softmax", "--period", period)
     for unit in ("layernorm", "rmsnorm"):
