@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from functools import reduce
+from inspect import signature
 from typing import Any
 
 import numpy as np
+
+from sim.reference import InputError
 
 Array = Any  # a number or an array of them
 WIDEST = 1 << 8  # integers in `each` are below this
@@ -20,8 +23,23 @@ def bit_length(value: Array) -> Array:
     return levels(np.asarray(value) + 1)
 
 
+def require_integers(name: str, values: Array, low: int) -> None:
+    """Raise `InputError` unless every value is an integer in `low`..255, which may be held as a float."""
+    numbers = np.asarray(values)
+    if numbers.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be an integer in {low}..{WIDEST - 1}, not {values!r}")
+    wrong = ~((numbers >= low) & (numbers < WIDEST) & (numbers == np.floor(numbers)))
+    if wrong.any():
+        raise InputError(f"{name} must be an integer in {low}..{WIDEST - 1}, not {numbers[wrong].flat[0]:g}")
+
+
 def each(count: Callable[..., tuple[float, ...]], *integers: Array) -> list[Array]:
-    """The results of `count`, made once for every combination that occurs of integers in 0..255."""
+    """The results of `count`, made once for every combination that occurs of integers in 0..255.
+
+    Raises `InputError` with the name of `count`'s parameter where there is anything else.
+    """
+    for number, values in enumerate(integers):
+        require_integers(list(signature(count).parameters)[number], values, 0)
     shape = np.broadcast_shapes(*(np.shape(i) for i in integers))
     columns = [np.broadcast_to(np.asarray(i), shape).ravel().astype(np.int64) for i in integers]
     keys = reduce(lambda key, column: key * WIDEST + column, columns)

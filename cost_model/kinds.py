@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cost_model.arrays import Array, bit_length, levels
+from cost_model.arrays import Array, bit_length, levels, require_integers
 from cost_model.components import (
     Adder,
     BoothProduct,
@@ -48,9 +48,16 @@ class Format(NamedTuple):
 
 
 def components(kind: str, **parameters: Array) -> dict[str, Component]:
-    """The components of a unit of a kind, by name. Raises `InputError` for an unknown kind or parameter."""
+    """The components of a unit of a kind, by name.
+
+    Raises `InputError` for an unknown kind or parameter, a width that is no integer in 1..255, or one that makes a
+    product of the unit wider than that.
+    """
     if kind not in _KINDS:
         raise InputError(f"kind must be one of {', '.join(_KINDS)}, not {kind!r}")
+    for name, value in parameters.items():
+        if name.endswith("_bits") and value is not None:
+            require_integers(name, value, 1)
     try:
         return _KINDS[kind](**parameters)
     except TypeError as error:

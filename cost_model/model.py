@@ -1,9 +1,10 @@
 """A packed model on hardware: bytes, multiply-accumulates, cycles and energy, site by site.
 
-Cycles are exact (`sim.reference.array_cycles`, `row_cycles`) and add up as if one site followed the other and nothing
-waited for memory. Energy is dynamic energy of what a site uses: element-cycles that do work, lanes, requantisers and
-table units by the analytical model, softmax and norms as measured (`data/row_units.json`). Each product is priced on
-elements of its own widths; leakage is that of one machine with the widest of them.
+Cycles are exact (`sim.reference.array_cycles`, `row_cycles`), those of each site on an array configured for it, and add
+up as if one site followed the other and nothing waited for memory. Energy is dynamic energy of what a site uses:
+element-cycles that do work, the shifting in of weights, lanes, requantisers and table units by the analytical model,
+softmax and norms as measured (`data/row_units.json`). Each product is priced on elements of its own widths; leakage is
+that of one machine with the widest of them.
 """
 
 import json
@@ -35,6 +36,7 @@ from sim.reference.row_cycles import RowSchedule
 from sim.row_vectors import fitted_softmax
 
 ROW_UNITS = Path(__file__).parent / "data" / "row_units.json"
+INPUT_BITS = 16  # of what is requantised before a product
 BASELINES = ("FP32", "FP16")  # FP16 with its sum in FP32
 Row = dict[str, Any]
 
@@ -97,15 +99,17 @@ def report(sites: Sequence[Site], machine: Machine) -> dict[str, Any]:
     totals: dict[str, Any] = {key: _sum(rows, key) for key in ("bytes", "weights", "macs", "cycles", "energy")}
     both = [row for row in rows if row["floating_energy"] is not None]
     totals["energy_beside_floating"] = _sum(both, "energy")
-    totals["floating_energy"] = {name: sum(row["floating_energy"][name] for row in both) for name in BASELINES}
-    seconds = (totals["cycles"] or 0) / machine.clock_hz
+    totals["floating_energy"] = (
+        {name: sum(row["floating_energy"][name] for row in both) for name in BASELINES} if both else None
+    )
+    seconds = None if totals["cycles"] is None else totals["cycles"] / machine.clock_hz
     parts = hardware(sites, machine)
-    leakage = sum(part["leakage_w"] for part in parts) if machine.physical else None
+    leakage = _sum(parts, "leakage_w")
     totals |= {
         "seconds": seconds,
         "leakage_w": leakage,
-        "leakage_energy": None if leakage is None else leakage * seconds,
-        "area_ge": sum(part["area_ge"] for part in parts),
+        "leakage_energy": None if leakage is None or seconds is None else leakage * seconds,
+        "area_ge": _sum(parts, "area_ge"),
     }
     return {
         "rows": rows,
@@ -113,6 +117,7 @@ def report(sites: Sequence[Site], machine: Machine) -> dict[str, Any]:
         "hardware": parts,
         "energy_unit": "J" if machine.physical else "NAND2 inputs charged",
         "too_slow": too_slow(sites, machine),
+        "too_long": too_long(sites, machine),
         "not_counted": list(dict.fromkeys(row["not_counted"] for row in rows if row["not_counted"])) + list(NEVER),
         "source": source(machine),
     }
@@ -125,6 +130,16 @@ def too_slow(sites: Sequence[Site], machine: Machine) -> list[str]:
     return [
         f"{kind} needs {needs[kind] * 1e9:.1f} ns in {machine.library}, but a cycle has {1e9 / machine.clock_hz:g}"
         for kind in used if needs.get(kind, 0.0) * machine.clock_hz > 1
+    ]  # fmt: skip
+
+
+def too_long(sites: Sequence[Site], machine: Machine) -> list[str]:
+    """The sites with rows longer than the units hold that were measured, in words, by kind and length."""
+    holds = {kind: unit["length"] for kind, unit in row_units(machine.library).items()}
+    rows = dict.fromkeys((site.kind, site.length) for site in sites if isinstance(site, InRows))
+    return [
+        f"{kind} has rows of {length}, but the unit that was measured for area and energy holds {holds[kind]}"
+        for kind, length in rows if length > holds.get(kind, length)
     ]  # fmt: skip
 
 
@@ -144,7 +159,7 @@ def source(machine: Machine) -> dict[str, Any]:
         "library_sha256": library["library_sha256"],
         "clock_hz": machine.clock_hz,
         "lanes": "composed of the model's components, not calibrated as lanes: cost_model.lane says how far off",
-        "cycles": "sim.reference.array_cycles, sim.reference.row_cycles",
+        "cycles": "sim.reference.array_cycles, sim.reference.row_cycles; of each site on an array configured for it",
         "row_units": {key: row["source"] for key, row in row_units(machine.library).items()},
     }
 
@@ -202,17 +217,16 @@ def _gemm(site: Gemm, machine: Machine) -> Row:
                        activation_bits=operands).total  # fmt: skip
     results = site.jobs * site.tokens * site.outputs
     tiles = len(config.schedule.input_tiles(site.inputs))
+    shifted = site.jobs * config.schedule.tiles(*sizes[:3]) * (machine.rows + 1) * machine.rows * machine.columns
     parts = {
         "elements": passes * site.macs * machine.energy(element),
+        "weight loading": shifted * config.weight_bits * _moved_bit(machine),
         "lanes": results * tiles * machine.energy(lane(config, machine.library).total),
         "requantisers": results * machine.energy(_requantiser(config.accumulator_bits, site.out_bits or 8, machine)),
     }
-    missing = None
     if site.inputs_requantised:
         inputs = site.jobs * site.tokens * site.inputs
-        parts["input requantisers"] = inputs * machine.energy(_requantiser(16, site.activation_bits, machine))
-    elif site.kind == "linear":
-        missing = "linear: finding a token's scale and applying it, where activations are scaled per token"
+        parts["input requantisers"] = inputs * machine.energy(_requantiser(INPUT_BITS, site.activation_bits, machine))
     return shape | {
         "passes": passes,
         "cycles": cycles,
@@ -220,8 +234,15 @@ def _gemm(site: Gemm, machine: Machine) -> Row:
         "energy": sum(parts.values()),
         "energy_by_part": parts,
         "floating_energy": _floating(site, machine),
-        "not_counted": missing,
+        "not_counted": None if site.inputs_uncounted is None else f"{site.kind}: {site.inputs_uncounted}",
     }
+
+
+def _moved_bit(machine: Machine) -> float:
+    """The energy of a bit of weight going into a register: of a tile, each element's next weight is shifted once for
+    every row, and put in use once. The registers' clock is in the elements' cycles."""
+    fitted = coefficients()["libraries"][machine.library]
+    return fitted["energy"]["register bits"] * fitted["activity"]["element"]
 
 
 def _requantiser(in_bits: int, out_bits: int, machine: Machine) -> Cost:
@@ -287,10 +308,18 @@ def _in_rows(site: InRows, machine: Machine) -> Row:
 
 
 def row_cycles(schedule: RowSchedule, rows: int, length: int) -> int:
-    """Cycles of rows of one length, closed where none of them waits."""
+    """Cycles of rows of one length: closed where none of them waits, and where they do from when the waits repeat.
+
+    Each wait is for the row that is `schedule.rows` ahead. Either that path or the elements' own takes longer, by a
+    cycle at least in so many rows, and is never behind by more than a row's stay; after that number of times it rules.
+    """
     if schedule.unlimited is not None and length >= schedule.unlimited:
         return (rows + schedule.passes) * length + schedule.latency
-    return schedule.cycles([length] * rows)
+    settled = schedule.rows * (schedule.passes * length + schedule.latency + 1)
+    repeats = max(rows - settled, 0) // schedule.rows
+    first = rows - repeats * schedule.rows
+    cycles, next_cycles = (schedule.cycles([length] * count) for count in (first, first + schedule.rows))
+    return cycles + repeats * (next_cycles - cycles)
 
 
 @lru_cache(maxsize=8)
@@ -343,6 +372,10 @@ def hardware(sites: Sequence[Site], machine: Machine) -> list[Row]:
         bits = max(config.accumulator_bits for config in configs)
         out = max(site.out_bits or 8 for site in products)
         add_estimate("requantiser", machine.columns, _requantiser(bits, out, machine), f"{bits} to {out} bits")
+        inputs = [site.activation_bits or 0 for site in products if site.inputs_requantised]
+        if inputs:
+            unit, what = _requantiser(INPUT_BITS, max(inputs), machine), f"{INPUT_BITS} to {max(inputs)} bits"
+            add_estimate("input requantiser", machine.rows, unit, what)
     tables = [site for site in sites if isinstance(site, Pwl)]
     if tables:
         shape = {k: max(getattr(t, k) for t in tables) for k in ("entries", "in_bits", "coef_bits", "out_bits")}

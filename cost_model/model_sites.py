@@ -18,6 +18,8 @@ from sim.reference.gemm import WEIGHT_BITS
 
 REST = "other tensors"
 CONTROL = "the control: correctly rounded values, of which there is no unit"
+PER_TOKEN = "finding a token's scale and applying it"
+FROM_FLOATS = "rounding floating-point activations to codes"
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Gemm(Site):
     """`jobs` products of activations (tokens, inputs) and weights (inputs, outputs).
 
     Weights are `weight_bits` wide in the array; `group` is None per channel, `multiplier_bits` 0 where every m_g is 1.
-    `activation_bits` is None where the activations are no signed codes of at most 8 bits, `inputs_requantised` where
-    16-bit inputs go through a requantiser first.
+    `activation_bits` is None where the activations are no signed codes of at most 8 bits. `inputs_requantised` is for
+    the site whose 16-bit inputs go through a requantiser first: of several on one input the first, since an input is
+    quantised once. `inputs_uncounted` says what else makes the codes, of which there is no unit.
     """
 
     jobs: int
@@ -49,6 +52,7 @@ class Gemm(Site):
     multiplier_bits: int
     out_bits: int | None
     inputs_requantised: bool = False
+    inputs_uncounted: str | None = None
 
     @property
     def macs(self) -> int:
@@ -152,11 +156,14 @@ class _Reader:
         kind, name, rows = row["kind"], row["name"], self.tokens * self.batch
         if kind == "linear":
             source = row["source"]
-            shared = dict(activation_bits=source["bits"], inputs_requantised=source["kind"] == "static")
+            static, uncounted = source["kind"] == "static", PER_TOKEN if source["kind"] == "token" else None
             return [
-                self._linear(one, f"{path}.{k}", rows, row["outputs"][k], **shared)
+                self._linear(
+                    one, f"{path}.{k}", rows, row["outputs"][k], activation_bits=source["bits"],
+                    inputs_requantised=static and k == 0, inputs_uncounted=uncounted,
+                )
                 for k, one in enumerate(row["names"])
-            ]
+            ]  # fmt: skip
         if kind in ("scores", "context", "softmax", "activation"):
             assert layer is not None
             return [getattr(self, f"_{kind}")(path, row, layer)]
@@ -249,9 +256,15 @@ class _Reader:
         """The linear layers of a quantised model; each is taken to see every token."""
         found: list[Site] = []
         for name, row in rows.items():
-            activation = row["activation"] or {"bits": 32, "signed": True}
+            activation = row["activation"] or {"bits": 32, "signed": True, "multiplier": None}
             bits = activation["bits"] if activation["signed"] and activation["bits"] <= 8 else None
-            found.append(self._linear(f"{name}.weight", None, self.tokens * self.batch, None, activation_bits=bits))
+            uncounted = FROM_FLOATS if activation["multiplier"] is not None else PER_TOKEN
+            found.append(
+                self._linear(
+                    f"{name}.weight", None, self.tokens * self.batch, None, activation_bits=bits,
+                    inputs_uncounted=uncounted,
+                )
+            )  # fmt: skip
         return found
 
 

@@ -25,14 +25,15 @@ from sim.normaliser_vectors import top_scale
 from sim.pwl_vectors import random_table
 from sim.reference import InputError, Norm, Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
-from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, normal_frac_bits_for, spread_bits_for
-from sim.reference.softmax import total_bits_for
+from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_LENGTH, MAX_SHIFT, normal_frac_bits_for, spread_bits_for
+from sim.reference.softmax import MAX_ROW_LENGTH, total_bits_for
 from sim.row_files import row_unit
 from sim.row_vectors import fitted_softmax, norm_set, random_norm, softmax_set
 from sim.rows import Rows, random_rows
 
 UNITS = {"softmax": None, "layernorm": True, "rmsnorm": False}  # unit -> centring of a norm
 LENGTHS = {"softmax": 128, "layernorm": 384, "rmsnorm": 384}
+LIMITS = {"softmax": (1, MAX_ROW_LENGTH), "layernorm": (2, MAX_LENGTH), "rmsnorm": (2, MAX_LENGTH)}  # of a length
 DOMAINS = {"exp": None, "div": (2.0, 4.0), "rsqrt": (1.0, 4.0)}
 SCORE_SCALE, POWER_SCALE = 4, 7  # scale exponents of the scores and of EXP's output
 MAX_EPSILON = (1 << 32) - 1

@@ -22,7 +22,7 @@ def row_unit(
     path: Path, tables: Sequence[PwlTable], wired: Mapping[str, Any] | None = None
 ) -> tuple[Device, SoftmaxConfig | NormConfig, dict[str, PwlTable]]:
     """The unit in `path`, its configuration and its `tables` by function. `wired` are a norm's gain, bias, epsilon and
-    shift, which a unit that stores none of them must be given.
+    shift, which a unit that stores none of them must be given; gains and biases are as many as its longest row has.
 
     Raises `InputError` where the unit is none for rows, its description contradicts itself, or the tables are not those
     it was made for.
@@ -81,14 +81,15 @@ def _norm(
 ) -> NormConfig:
     parameters, source = description["parameters"], description["source"]
     length, epsilon, in_bits = parameters["length"], parameters["max_epsilon"], parameters["in_bits"]
+    for name, given in ({} if wired is None else wired).items():
+        if name in ("gain", "bias") and len(given) != length:
+            raise InputError(f"{path}: {name} must have {length} integers, not {len(given)}")
     zeros = (0,) * length
     values: dict[str, Any] = {"gain": zeros, "bias": zeros, "epsilon": epsilon, "shift": 0}
     if parameters["storage"] == "constants":
         if wired is None:
             raise InputError(f"{path}: gain, bias, epsilon and shift are wired in and must be given too")
         values = dict(wired)
-        if len(values["gain"]) != length:
-            raise InputError(f"{path}: gain must have {length} integers, not {len(values['gain'])}")
     scale = source["rsqrt"]["lowered"]["s"]
     rsqrt = Normaliser(tables["rsqrt"], scale, spread_bits_for(length, values["epsilon"], in_bits), 0, False)
     widths = {name: parameters[name] for name in ("in_bits", "out_bits")}

@@ -80,17 +80,27 @@ def _print(found: dict[str, Any], machine: Machine) -> None:
         ["total", "", "", None, "", None, totals["bytes"], totals["macs"], totals["cycles"], "", *energies]
     )  # fmt: skip
     options.print_table(columns, lines)
+    if totals["cycles"] is not None:
+        print("cycles: of each site on an array configured for it, not of one array that takes them all.")
     print()
     units = [[p["unit"], p["count"], round(p["area_ge"]), _milli(p["leakage_w"]), p["what"]] for p in found["hardware"]]
-    options.print_table(["hardware", "count", "GE", "mW leakage", "of"], units)
+    if units:
+        options.print_table(["hardware", "count", "GE", "mW leakage", "of"], units)
+    else:
+        print("hardware: not known, as no site is for it.")
     print()
     source = found["source"]
     print(f"{source['tokens']} tokens x {source['batch']}; array of {machine.rows} x {machine.columns}, ", end="")
-    print(f"{totals['seconds'] * 1e3:.4g} ms at {machine.clock_hz / 1e6:g} MHz, one site after the other.")
+    if totals["seconds"] is None:
+        print("time not known, as no site has cycles here.")
+    else:
+        print(f"{totals['seconds'] * 1e3:.4g} ms at {machine.clock_hz / 1e6:g} MHz, one site after the other.")
     if totals["energy"] is None:
         print("no site has an energy here.")
     elif joules:
-        print(f"energy {totals['energy'] * 1e6:.4g} uJ and leakage {totals['leakage_energy'] * 1e6:.4g} uJ;")
+        leakage = totals["leakage_energy"]
+        print(f"energy {totals['energy'] * 1e6:.4g} uJ and leakage ", end="")
+        print("not known;" if leakage is None else f"{leakage * 1e6:.4g} uJ;")
     else:
         print("proxy: NAND2 inputs charged, as the library has no energies.")
     own = totals["energy_beside_floating"]
@@ -103,6 +113,8 @@ def _print(found: dict[str, Any], machine: Machine) -> None:
     print(f"source: analytical model of {source['library']} ({source['model']}); softmax and norms as measured.")
     for line in found["too_slow"]:
         print(f"TOO SLOW: {line}.")
+    for line in found["too_long"]:
+        print(f"TOO LONG: {line}.")
     print("NOT counted:")
     for line in found["not_counted"]:
         print(f"  {line}")

@@ -1,6 +1,8 @@
 """What several subcommands take."""
 
 import argparse
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,9 @@ def add_power(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gated", type=float, default=0.0, metavar="SHARE", help="clock energy saved, 0..1 (0)")
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """The simulator, the cache, the output."""
-    parser.add_argument("--simulator", choices=ENGINES, default="verilator", help="for the netlist (verilator)")
+def add_common(parser: argparse.ArgumentParser, engines: Sequence[str] = ENGINES) -> None:
+    """The simulator, one of `engines`, the cache, the output."""
+    parser.add_argument("--simulator", choices=engines, default="verilator", help="for the netlist (verilator)")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"netlists and toggles ({CACHE})")
     parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 
@@ -44,11 +46,17 @@ def add_memories(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def clock_hz(arguments: argparse.Namespace) -> float:
+    """The clock of the period."""
+    if not 0 < arguments.period < math.inf:
+        raise InputError(f"--period must be above 0 and finite, not {arguments.period}")
+    return 1e9 / arguments.period
+
+
 def flow(arguments: argparse.Namespace) -> Flow:
     """Mapped for the period where the library has delays; the shipped one has none."""
     liberty = arguments.liberty or library.GATE_EQUIVALENTS
-    if not arguments.period > 0:
-        raise InputError(f"--period must be above 0, not {arguments.period}")
+    clock_hz(arguments)  # checks the period
     physical = library.load(liberty).has_energies
     return Flow(liberty, arguments.period * 1e-9 if physical else None, arguments.multiplier)
 

@@ -11,11 +11,11 @@ from cost_model import library, timing
 from cost_model.cache import CACHE
 from cost_model.commands import options
 from cost_model.measure import measure
-from cost_model.row_designs import LENGTHS, UNITS, row_design
+from cost_model.row_designs import LENGTHS, LIMITS, UNITS, row_design
 from cost_model.synthesis import Flow
-from sim.reference import InputError
 from sim.reference.command import print_json
 from sim.reference.files import write_whole
+from sim.reference.pwl import require_range
 from sim.simulators import SIMULATORS
 
 
@@ -29,20 +29,21 @@ def add(commands: Any) -> None:
     options.add_memories(parser)
     options.add_flow(parser)
     options.add_power(parser)
-    options.add_common(parser)
+    options.add_common(parser, SIMULATORS)
 
 
 def _rows(arguments: argparse.Namespace) -> int:
-    if arguments.simulator not in SIMULATORS:
-        raise InputError(f"--simulator must be one of {', '.join(SIMULATORS)} for rows, not {arguments.simulator}")
-    flows = [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
+    clock, parameters = options.clock_hz(arguments), options.parameters(arguments)
+    if arguments.length is not None:
+        for unit in arguments.unit:
+            require_range(f"--length of {unit}", arguments.length, *LIMITS[unit])
+    rows, flows = [], [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
-    clock, rows = 1e9 / arguments.period, []
     for flow, unit in tqdm([(f, u) for f in flows for u in arguments.unit], unit="unit", disable=None):
         design = row_design(unit, arguments.length, arguments.memories == "flops")
-        found = measure(design, flow, options.parameters(arguments), arguments.simulator, True, arguments.cache)
-        length = arguments.length or LENGTHS[unit]
+        found = measure(design, flow, parameters, arguments.simulator, True, arguments.cache)
+        length = LENGTHS[unit] if arguments.length is None else arguments.length
         schedule = design.device.schedule
         assert schedule is not None
         rows.append(

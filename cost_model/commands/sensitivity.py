@@ -28,7 +28,7 @@ def _sensitivity(arguments: argparse.Namespace) -> int:
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
     work = [(f, flow) for flow in flows for f in sensitivity.FACTORS if sensitivity.applies(f, flow)]
-    clock = 1e9 / arguments.period
+    clock = options.clock_hz(arguments)
     rows = [sensitivity.row(*pair, clock, arguments.cache) for pair in tqdm(work, unit="row", disable=None)]
     if arguments.output_file is not None:
         write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")

@@ -34,7 +34,7 @@ def _table(arguments: argparse.Namespace) -> int:
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
     wanted = [e for e in table.entries(arguments.entries) if e.unit in arguments.unit]
-    clock = 1e9 / arguments.period
+    clock = options.clock_hz(arguments)
     rows = table.rows(flows, clock, wanted, arguments.simulator, arguments.cache, arguments.jobs)
     if arguments.output_file is not None:
         write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")

@@ -46,7 +46,7 @@ def _unit(arguments: argparse.Namespace) -> int:
     measured = measure(
         _design(arguments), flow, options.parameters(arguments), arguments.simulator, True, arguments.cache
     )
-    clock = 1e9 / arguments.period
+    clock = options.clock_hz(arguments)
     if arguments.json:
         print_json(measured.row(clock))
     else:

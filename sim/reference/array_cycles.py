@@ -74,6 +74,14 @@ class Schedule:
         """The tokens of each block."""
         return [min(self.depth, tokens - first) for first in range(0, tokens, self.depth)]
 
+    def _cut(self, tokens: int) -> tuple[int, int]:
+        """How many blocks come before the last one, and the tokens of that: `blocks` without the list."""
+        return (tokens - 1) // self.depth, (tokens - 1) % self.depth + 1
+
+    def tiles(self, tokens: int, inputs: int, outputs: int) -> int:
+        """How often a tile of weights is loaded: once for each block of tokens."""
+        return self.output_tiles(outputs) * len(self.input_tiles(inputs)) * -(-tokens // self.depth)
+
     def period(self, tokens: int, passes: int = 1) -> int:
         """Cycles from a tile's first beat to the next tile's."""
         return max(passes * tokens, self.rows, HAZARD)
@@ -83,13 +91,14 @@ class Schedule:
         for name, value in (("tokens", tokens), ("inputs", inputs), ("outputs", outputs)):
             require_range(name, value, 1, LARGEST)
         require_range("passes", passes, 1, 2)
+        whole, last = self._cut(tokens)
         tiles = self.output_tiles(outputs) * len(self.input_tiles(inputs))
-        return 1 + self.rows + tiles * sum(self.period(size, passes) for size in self.blocks(tokens))
+        return 1 + self.rows + tiles * (whole * self.period(self.depth, passes) + self.period(last, passes))
 
     def cycles(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> int:
         """Cycles of a job from its being taken to its last result, both included, where nothing stalls."""
         interval = self.interval(tokens, inputs, outputs, passes)
-        block = self.blocks(tokens)[-1]
+        block = self._cut(tokens)[1]
         last = passes * block - self.period(block, passes)  # the last tile need not wait for a next one
         return interval + last + self.latency
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import torch as safetensors
 
 import quant
-from cost_model import cli
-from cost_model.analytical import estimate
+from cost_model import cli, model
+from cost_model.analytical import coefficients, estimate
 from cost_model.model import Machine, report, row_cycles, schedule
 from cost_model.model_sites import sites
 from quant.packed_index import PackedIndex
@@ -21,6 +23,7 @@ from rtl.pwl import PwlConfig
 from sim.network import packed
 from sim.network.convert import convert
 from sim.reference import InputError
+from sim.reference.row_cycles import RowSchedule
 from tests.sim.network.models import EXACT, bert, plan, real_batches, token_batches, torch_encoder
 
 TOKENS, BATCH = 12, 2
@@ -109,18 +112,66 @@ def test_groups_zero_points_and_two_passes_are_in_the_cycles(grouped):
     assert query["cycles"] == 5 + 88 * 48 + 4 + 4 + 3 + 3
     config = ArrayConfig(4, 4, 4, False, 8, True, 6, 8, 32, depth=16)
     assert query["cycles"] == config.schedule.cycles(24, 32, 32, 2)
-    assert {"elements", "lanes", "requantisers", "input requantisers"} == set(query["energy_by_part"])
+    assert {"elements", "weight loading", "lanes", "requantisers", "input requantisers"} == set(query["energy_by_part"])
     assert query["bytes_by_role"]["codes"] == 32 * 16 and query["bytes_by_role"]["zero points"] == 32 * 3
     scores = rows[f"{FIRST}.attention.self.scores"]
     assert (scores["bits"], scores["passes"]) == ("W8A8", 2)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "layernorm"])
-@pytest.mark.parametrize("length", [2, 3, 5, 7, 8, 33])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 7, 8, 33])
 def test_cycles_of_rows_are_those_of_the_exact_count(kind, length):
     own = schedule(kind)
-    for rows in (1, 2, 5, 40):
+    for rows in (1, 2, 5, 40, 1000, 1001, 1002, 1003):
         assert row_cycles(own, rows, length) == own.cycles([length] * rows)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=2), st.integers(1, 5),
+    st.integers(1, 9), st.integers(1, 900),
+)  # fmt: skip
+def test_cycles_of_rows_of_any_unit_are_those_of_the_exact_count(passes, inside, length, rows):
+    delays, ways = zip(*passes, strict=True)
+    own = RowSchedule(delays, ways, inside)
+    assert row_cycles(own, rows, length) == own.cycles([length] * rows)
+
+
+def test_an_input_is_quantised_once_and_what_does_it_is_in_the_hardware(folder, grouped):
+    result = found(grouped)
+    rows = by_site(result)
+    query, key, value = (rows[f"{FIRST}.attention.self.{name}"] for name in ("query", "key", "value"))
+    unit = estimate("requant", in_bits=16, multiplier_bits=16, max_shift=47, out_bits=8, stages=3).total
+    assert query["energy_by_part"]["input requantisers"] == pytest.approx(24 * 32 * float(unit.proxy))
+    for other in (key, value):
+        assert set(query["energy_by_part"]) - set(other["energy_by_part"]) == {"input requantisers"}
+    parts = {part["unit"]: part for part in result["hardware"]}
+    assert parts["input requantiser"]["count"] == 4
+    assert parts["input requantiser"]["area_ge"] == pytest.approx(4 * float(unit.area_ge))
+    assert "input requantiser" not in {part["unit"] for part in found(folder)["hardware"]}, "by token: not counted"
+
+
+def test_loading_weights_takes_energy_once_for_each_block_of_tokens(folder):
+    one, block, two = (by_site(found(folder, tokens=n, batch=1))[f"{FIRST}.intermediate.dense"] for n in (1, 16, 17))
+    loading = [row["energy_by_part"]["weight loading"] for row in (one, block, two)]
+    fitted = coefficients()["libraries"]["gate_equivalents"]
+    bit = fitted["energy"]["register bits"] * fitted["activity"]["element"]
+    # 32 x 48 weights in tiles of 4 x 4, each element 4 times shifted and once put in use, 8 bits
+    assert loading == pytest.approx([8 * 12 * 16 * 5 * 8 * bit * blocks for blocks in (1, 1, 2)])
+    assert 16 * one["energy"] - block["energy"] == pytest.approx(15 * loading[0]), "all else is for each token"
+
+
+def test_rows_longer_than_the_measured_units_hold_are_said(folder, monkeypatch, capsys):
+    assert not found(folder)["too_long"]
+    short = {kind: unit | {"length": 11} for kind, unit in model.row_units("gate_equivalents").items()}
+    monkeypatch.setattr(model, "row_units", lambda library: short)
+    assert found(folder)["too_long"] == [
+        f"{kind} has rows of {length}, but the unit that was measured for area and energy holds 11"
+        for kind, length in (("layernorm", 32), ("softmax", 12))
+    ]
+    assert cli.main(["model", str(folder), "--tokens", "12"]) == 0
+    printed = capsys.readouterr().out
+    assert "TOO LONG: softmax has rows of 12" in printed and "on an array configured for" in printed
 
 
 def test_what_is_not_counted_is_said_and_none_is_not_0(folder, tmp_path):
@@ -153,19 +204,41 @@ def test_an_encoder_of_torch_is_read_in_its_order(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("activation_bits", [8, None])
-def test_a_model_of_quant_has_its_linear_layers(tmp_path, activation_bits):
+@pytest.mark.parametrize(("activation_bits", "activation_granularity"), [(8, "tensor"), (8, "token"), (None, "tensor")])
+def test_a_model_of_quant_has_its_linear_layers(tmp_path, capsys, activation_bits, activation_granularity):
     model = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.GELU(), torch.nn.Linear(8, 4))
-    rules = quant.Plan.uniform(weight_bits=5, activation_bits=activation_bits)
+    rules = quant.Plan.uniform(
+        weight_bits=5, activation_bits=activation_bits, activation_granularity=activation_granularity
+    )
     quant.save_pretrained(quant.quantize(model, rules, [{"input": torch.randn(16, 16)}]), tmp_path)
     result = found(tmp_path, tokens=10, batch=1)
     first, _, rest = result["rows"]
     assert (first["shape"], first["macs"]) == ([10, 16, 8], 1280) and rest["kind"] == "constants"
+    totals = result["totals"]
+    assert cli.main(["model", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
     if activation_bits:
         assert (first["bits"], first["cycles"]) == ("W8A8", 5 + 8 * 10 + 11)
+        assert totals["seconds"] == totals["cycles"] / 125e6
+        token = activation_granularity == "token"
+        assert ("a token's scale" in first["not_counted"]) == token == ("a token's scale" in printed)
+        assert ("rounding floating-point" in first["not_counted"]) != token
     else:
         assert first["cycles"] is None and "not for the array" in first["not_counted"]
-    assert cli.main(["model", str(tmp_path)]) == 0
+        unknown = ("cycles", "seconds", "energy", "floating_energy", "energy_beside_floating", "area_ge", "leakage_w")
+        assert {totals[key] for key in (*unknown, "leakage_energy")} == {None} and totals["macs"] > 0
+        assert "time not known" in printed and "hardware: not known" in printed and " ms" not in printed
+
+
+def test_more_tokens_than_a_list_can_hold_are_counted(folder, tmp_path, capsys):
+    layer = torch.nn.Sequential(torch.nn.Linear(16, 8))
+    plan = quant.Plan.uniform(weight_bits=8, activation_bits=8)
+    quant.save_pretrained(quant.quantize(layer, plan, [{"input": torch.randn(16, 16)}]), tmp_path)
+    assert cli.main(["model", str(tmp_path), "--tokens", str(1 << 24), "--batch", str(1 << 24), "--json"]) == 0
+    row, _ = json.loads(capsys.readouterr().out)["rows"]
+    softmax = by_site(found(folder, tokens=2, batch=1 << 24))[f"{FIRST}.attention.self.softmax"]
+    assert softmax["shape"] == [1 << 27, 2] and softmax["cycles"] > 1 << 28
+    assert row["macs"] == (1 << 48) * 16 * 8 and row["cycles"] == 17 + (1 << 48) + 16 + 16 + 3
 
 
 def test_the_command_prints_a_table_and_json_without_torch(folder, capsys):

@@ -182,8 +182,28 @@ def test_a_mistake_is_one_line_that_names_it(files, cache, capsys, tmp_path):
         *command(files, cache, "softmax"), "--parameters", str(files / "norm.json")
     )
     assert "--parameters and --memories are for" in failure("unit", "--memories", "flops")
-    assert "--simulator must be one of" in failure("rows", "--simulator", "bit-parallel")
-    assert "row_length must be in" in failure("rows", "--unit", "softmax", "--length", "0", "--simulator", "icarus")
+    rows = ("rows", "--simulator", "icarus", "--unit")
+    assert "--length of softmax must be in 1..65536, not 0" in failure(*rows, "softmax", "--length", "0")
+    assert "--length of layernorm must be in 2..8192, not -1" in failure(*rows, "layernorm", "--length", "-1")
+    assert "--length of rmsnorm must be in 2..8192, not 1" in failure(*rows, "softmax", "rmsnorm", "--length", "1")
+    for period in ("0", "nan", "-5", "inf"):
+        assert "--period must be above 0 and finite, not " in failure(*rows, "softmax", "--period", period)
+    for unit in ("layernorm", "rmsnorm"):
+        for name in ("gain", "bias"):
+            few = tmp_path / "few.json"
+            few.write_text(json.dumps(PARAMETERS | {name: [1] * (LENGTH - 2)}))
+            arguments = command(files, cache, unit, "--parameters", str(few))
+            assert f"{unit}.v: {name} must have {LENGTH} integers, not {LENGTH - 2}" in failure(*arguments)
+
+
+def test_rows_offers_the_simulators_that_it_takes(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["rows", "--help"])
+    printed = capsys.readouterr().out
+    assert left.value.code == 0 and "icarus" in printed and "bit-parallel" not in printed
+    with pytest.raises(SystemExit) as left:
+        cli.main(["rows", "--simulator", "bit-parallel"])
+    assert left.value.code == 2 and "invalid choice: 'bit-parallel'" in capsys.readouterr().err
 
 
 def test_a_description_that_was_changed_is_refused(files, cache, capsys, tmp_path):

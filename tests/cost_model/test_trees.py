@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from amaranth.hdl import Const, Fragment, Module, Shape, Signal, Value
 
+from cost_model.analytical import estimate
+from cost_model.arrays import each
 from cost_model.trees import booth, rows
 from rtl import multiplication
+from sim.reference import InputError
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -49,3 +52,21 @@ def _bits(row: Value) -> list[Value]:
     parts = getattr(row, "parts")  # noqa: B009  of a `Cat`, which `Value` does not declare
     assert len(parts) == len(row)
     return list(parts)
+
+
+@pytest.mark.parametrize("value", [0, -3, 256, 4.5, float("nan"), "8"])
+def test_a_width_that_no_tree_is_counted_for_is_refused_by_name(value):
+    for width in (value, [8, value] if isinstance(value, str) else np.array([8, value])):
+        with pytest.raises(InputError, match=r"^in_bits must be an integer in 1\.\.255, not "):
+            estimate("pwl", entries=8, in_bits=width, stages=2)
+    with pytest.raises(InputError, match=r"^width must be an integer in 0\.\.255, not 40[0-9]"):
+        estimate("pwl", entries=8, in_bits=200, stages=2)
+
+
+def test_widths_that_are_too_large_for_a_key_are_not_mixed_up():
+    with pytest.raises(InputError, match=r"b must be an integer in 0\.\.255, not 256"):
+        each(lambda a, b: (a, b), 1, 256)
+    assert [values.tolist() for values in each(lambda a, b: (a, b), np.array([0, 255]), 255.0)] == [
+        [0, 255],
+        [255, 255],
+    ]

@@ -83,3 +83,14 @@ def test_a_schedule_or_a_job_that_cannot_be_is_refused():
 def test_groups_shorter_than_the_rows_and_few_tokens_cost_what_the_formula_says():
     assert Schedule(64, 16, 128, 32, latency=90).utilisation(512, 512, 512) < 0.5  # half of the rows are idle
     assert Schedule(16, 16, 128, None, latency=36).utilisation(1, 512, 512) < 1 / 16  # one token: rows must be loaded
+
+
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 500), st.integers(1, 2))
+def test_an_interval_and_its_loads_are_those_of_the_blocks_one_by_one(rows, depth, tokens, passes):
+    schedule = Schedule(rows, 3, depth, 4, 5)
+    blocks = schedule.blocks(tokens)
+    tiles = 3 * len(schedule.input_tiles(11))
+    assert schedule.interval(tokens, 11, 7, passes) == 1 + rows + tiles * sum(
+        schedule.period(b, passes) for b in blocks
+    )
+    assert schedule.tiles(tokens, 11, 7) == tiles * len(blocks)
