@@ -22,9 +22,10 @@ EIGHT_BIT: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
     ("int8-16-acc", 40, 16, {"output": "acc", "stages": 2}),
     ("int8-5-unsigned", 30, 5, {"in_signed": False, "out_signed": False, "storage": "latches", "stages": 1}),
     ("int8-64", 20, 64, {"stages": 6}),
-    ("int8-2", 20, 2, {"stages": 4}),
+    ("int8-2", 10, 2, {"stages": 4}),
     ("int8-8-to-unsigned", 20, 8, {"out_signed": False, "stages": 5}),
     ("int8-12-from-unsigned", 20, 12, {"in_signed": False, "stages": 7}),
+    ("int8-3", 10, 3, {"stages": 2}),
 )
 OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int4-8", 8, {"in_bits": 4, "coef_bits": 4, "out_bits": 4}),

@@ -93,7 +93,7 @@ def test_the_full_suite_has_two_hundred_tables_at_every_code_and_a_hundred_thous
         assert sets[f"random-{name}"].size >= 100_000
     assert sets["random-hard-wired"].configuration["storage"] == "constants"
     eight = [sets[f"random-{name}"].configuration for name, *_ in EIGHT_BIT]
-    assert {c.get("stages", 3) for c in eight if c["output"] == "code"} == set(range(1, 7))
+    assert {c.get("stages", 3) for c in eight if c["output"] == "code"} == set(range(1, 8))
     assert {(c["in_signed"], c["out_signed"]) for c in eight} == {(a, b) for a in (True, False) for b in (True, False)}
     assert {c.get("storage", "flops") for c in eight} == {"flops", "latches"}
     assert {c["output"] for c in eight} == {"code", "acc"}
