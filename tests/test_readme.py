@@ -1,6 +1,7 @@
 """`make run` runs, the commands and the Python of every README run, and what they show is what the programs print."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,8 +25,10 @@ COMMANDS = sorted({line.split("#")[0].strip() for line in TEXT.splitlines() if l
 @pytest.fixture(scope="module")
 def steps() -> list[list[str]]:
     """The commands of `make run` behind its set-up, as arguments of Python; the others only bring system tools."""
-    command = ["make", "--dry-run", "--assume-old=venv", "run", "BIN=bin"]
-    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    command = ["make", "--no-print-directory", "--dry-run", "--assume-old=venv", "run", "BIN=bin"]
+    outside = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    made = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True, check=True)
+    lines = made.stdout.splitlines()
     own = [line.split()[1:] for line in lines if line.startswith("bin/python -m ")]
     assert len(own) + sum(line.startswith("bash .ci/system-tools ") for line in lines) == len(lines)
     return own
