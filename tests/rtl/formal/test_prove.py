@@ -65,14 +65,14 @@ def test_a_seeded_fault_is_refuted(proof):
 
 @pytest.mark.parametrize("shape", [FOUR_BITS, PwlConfig(8, 5, True, 5, 5, stages=3), PwlConfig(3, 4, False, 4)])
 def test_an_accumulator_that_is_too_narrow_is_refuted_by_the_product_alone(shape, monkeypatch):
-    right = PwlConfig.acc_bits.fget
+    right = PwlConfig.__dict__["acc_bits"].fget
     monkeypatch.setattr(PwlConfig, "acc_bits", property(lambda config: right(config) - 2))
     outcomes = {proof.name: proof.run().outcome for proof in proofs(shape) if proof.name in ("product", "arithmetic")}
     assert outcomes["product"] == "refuted"
 
 
 def test_an_accumulator_that_is_too_narrow_is_refuted_for_a_table(monkeypatch):
-    right = PwlConfig.acc_bits.fget
+    right = PwlConfig.__dict__["acc_bits"].fget
     steep = replace(EXAMPLE, slopes=(127,) * 8, intercepts=(127,) * 8, intercept_shift=7)
     assert table_proof(steep, 3).run().outcome == "proved"
     monkeypatch.setattr(PwlConfig, "acc_bits", property(lambda config: right(config) - 2))
