@@ -54,8 +54,7 @@ class NormaliserConfig:
             raise InputError("output_scale must be given exactly where the output is a code")
         if self.output_scale is not None:
             require_range("output_scale", self.output_scale, -64, 64)
-        pipeline.check_stages(self.stages, 9 if self.output == "code" else 8)
-        assert self.pwl.output == "acc"  # builds and so checks the table's unit
+        pipeline.check_stages(self.stages, self.deepest)  # builds and so checks the table's unit
 
     @cached_property
     def pwl(self) -> PwlConfig:
@@ -72,6 +71,11 @@ class NormaliserConfig:
             intercept_shift=lowered.intercept_shift,
             stages=1,
         )
+
+    @property
+    def deepest(self) -> int:
+        """The most stages that the unit can be cut into: three steps before the table's, two or one after."""
+        return 3 + self.pwl.deepest + (2 if self.output == "code" else 1)
 
     @cached_property
     def groups(self) -> list[tuple[int, int]]:

@@ -193,6 +193,41 @@ def test_the_errors_of_the_analytical_model_are_those_of_the_held_out_units():
         assert " and ".join(f"{100 * e[key]:.1f} %" for e in errors) + f" {name}" in text, name
 
 
+def test_the_distances_from_the_paper_are_those_of_the_measured_rows():
+    rows = [r for r in result("cost.json") if r["unit"] == "pwl" and r["entries"] == 8 and r["reference"]]
+    int8 = {r["library"]: r for r in rows if r["format"] == "INT8" and r["view"] in ("paper", "synthesised")}
+    paper = int8.pop("TSMC 28 nm")
+    text = " ".join(savings_section().split())
+    assert all(abs(row[name] - paper[name]) <= 0.03 for row in int8.values() for name in SAVINGS[:2])
+    ge, ihp = ([f"{100 * (int8[name][s] - paper[s]):.1f}" for s in SAVINGS[2:]] for name in ("gate_equivalents", IHP))
+    assert f"by {ge[0]} and {ge[1]} points in gate equivalents and by {ihp[0]} and {ihp[1]} in IHP" in text
+    factors = {(r["value"], r["library"]): r for r in result("cost_sensitivity.json")}
+    for library, row in int8.items():
+        four = factors["INT8 in 4 stages", library]
+        assert all(abs(four[name] - paper[name]) <= 0.03 for name in SAVINGS)
+        assert four["stages"]["FP32"] == 7 and row["stages"] == 1
+    larger = [
+        100 * (factors["the synthesiser's", name]["area"]["INT32"] / factors["equal clock", name]["area"]["INT32"] - 1)
+        for name in ("gate_equivalents", IHP)
+    ]
+    assert f"{larger[0]:.0f} % larger ({larger[1]:.0f} % in IHP)" in text
+
+
+def test_the_periods_of_the_units_for_rows_are_the_measured_ones():
+    measured = json.loads((ROOT / "cost_model" / "data" / "row_units.json").read_text())
+    needs = {r["unit"]: 1e9 * (1 / r["clock_hz"] - r["slack_s"]) for r in measured if r["slack_s"] is not None}
+    text = " ".join(READMES["cost_model"].split())
+    assert f"softmax meets 8 ns in SG13G2 with {8 - needs['softmax']:.1f} ns to spare" in text
+    assert f"the norms need {max(needs['layernorm'], needs['rmsnorm']):.1f} ns" in text
+
+
+def test_the_speeds_of_the_integer_network_are_the_measured_ones():
+    rows = result("network.json")["rows"]
+    speeds = {r["threads"]: f"{r['speed']:.1f}" for r in rows if r["size"] == "16 x 128"}
+    text = " ".join(READMES["sim"].split())
+    assert f"at {speeds[1]} of the speed of FP32 on one core, {speeds[2]} on two" in text
+
+
 def test_the_sizes_of_the_floating_point_units_are_the_measured_ones():
     rows = {(r["unit"], r["format"]): r for r in result("floating.json")}
     text = " ".join(READMES["rtl"].split())

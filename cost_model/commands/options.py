@@ -1,8 +1,9 @@
 """What several subcommands take."""
 
 import argparse
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from cost_model.measure import ENGINES
 from cost_model.power import PowerParameters
 from cost_model.synthesis import MULTIPLIERS, Flow
 from sim.reference import InputError
+from sim.reference.command import print_json
+from sim.reference.files import write_whole
 
 PERIOD_S = 8e-9  # of the library that the recorded stage counts are for
 
@@ -72,6 +75,16 @@ def memory_note(design: Design) -> str:
     if design.memories_inside:
         return f"row memories are flip-flops in these figures: {listed}."
     return f"row memories are not in these figures: {sum(m.size for m in design.memories)} bits ({listed})."
+
+
+def deliver(arguments: argparse.Namespace, rows: Any, show: Callable[[Any], None]) -> None:
+    """Rows to the file of `-o` where one is given, and to stdout as JSON or as `show` prints them."""
+    if arguments.output_file is not None:
+        write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")
+    if arguments.json:
+        print_json(rows)
+    else:
+        show(rows)
 
 
 def print_table(columns: list[str], rows: list[list[Any]]) -> None:

@@ -1,7 +1,6 @@
 """`python -m cost_model rows`: softmax, LayerNorm and RMSNorm, with their row memories beside them."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from cost_model.commands import options
 from cost_model.measure import measure
 from cost_model.row_designs import LENGTHS, LIMITS, UNITS, row_design
 from cost_model.synthesis import Flow
-from sim.reference.command import print_json
-from sim.reference.files import write_whole
 from sim.reference.pwl import require_range
 from sim.simulators import SIMULATORS
 
@@ -55,12 +52,7 @@ def _rows(arguments: argparse.Namespace) -> int:
                 "slack_s": _slack(found.synthesis.netlist, flow, arguments.cache),
             }
         )
-    if arguments.output_file is not None:
-        write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")
-    if arguments.json:
-        print_json(rows)
-    else:
-        _print(rows)
+    options.deliver(arguments, rows, _print)
     return 0
 
 

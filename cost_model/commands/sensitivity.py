@@ -1,7 +1,6 @@
 """`python -m cost_model sensitivity`: the paper's four savings, one factor changed at a time."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ from tqdm import tqdm
 from cost_model import library, paper, sensitivity
 from cost_model.commands import options
 from cost_model.synthesis import Flow
-from sim.reference.command import print_json
-from sim.reference.files import write_whole
 
 
 def add(commands: Any) -> None:
@@ -30,18 +27,17 @@ def _sensitivity(arguments: argparse.Namespace) -> int:
     work = [(f, flow) for flow in flows for f in sensitivity.FACTORS if sensitivity.applies(f, flow)]
     clock = options.clock_hz(arguments)
     rows = [sensitivity.row(*pair, clock, arguments.cache) for pair in tqdm(work, unit="row", disable=None)]
-    if arguments.output_file is not None:
-        write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")
-    if arguments.json:
-        print_json(rows)
-        return 0
+    options.deliver(arguments, rows, _print)
+    return 0
+
+
+def _print(rows: list[sensitivity.Row]) -> None:
     names = list(paper.savings())
     lines = [["paper", "", "TSMC 28 nm", *(_points(value, None) for value in paper.savings().values())]]
     for row in rows:
         lines.append([row["factor"], row["value"], row["library"][:16], *(_points(row[n], n) for n in names)])
     options.print_table(["factor", "value", "library", "area/FP32", "power/FP32", "area/INT32", "power/INT32"], lines)
     print(f"\nsavings of INT8 in percent; * more than {paper.POINTS:g} points from the paper's.")
-    return 0
 
 
 def _points(value: float, name: str | None) -> str:

@@ -1,7 +1,6 @@
 """`python -m cost_model stages`: the fewest stages that meet the period, by format; what equal clock stands on."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from cost_model.designs import FLOAT_FORMATS, FORMATS, reference_unit
 from cost_model.element_designs import FLOAT_ELEMENTS, element_design
 from sim.devices import Device
 from sim.reference import InputError
-from sim.reference.command import print_json
-from sim.reference.files import write_whole
 
 START = {"INT8": 1, "INT16": 3, "INT32": 6, "FP16": 4, "FP32": 9}
 DEEPEST = {"INT8": 7, "INT16": 7, "INT32": 7, "FP16": 12, "FP32": 13}
@@ -49,14 +46,13 @@ def _stages(arguments: argparse.Namespace) -> int:
         print(f"{kind} {number} {entries}: {stages} stages, slack {found.slack_s * 1e9:.2f} ns", file=sys.stderr)
     cells = library.load(arguments.liberty)
     content = {"library": cells.name, "library_sha256": cells.sha256, "period_s": flow.period_s, "rows": rows}
-    if arguments.output_file is not None:
-        write_whole(arguments.output_file, json.dumps(content, indent=1) + "\n")
-    if arguments.json:
-        print_json(content)
-    else:
-        names = ["unit", "format", "entries", "multiplier", "stages", "slack_s"]
-        options.print_table(names, [[row[name] for name in names] for row in rows])
+    options.deliver(arguments, content, _print)
     return 0
+
+
+def _print(content: dict[str, Any]) -> None:
+    names = ["unit", "format", "entries", "multiplier", "stages", "slack_s"]
+    options.print_table(names, [[row[name] for name in names] for row in content["rows"]])
 
 
 def _units(entries: list[int]) -> list[tuple[str, str, int]]:

@@ -1,7 +1,6 @@
 """`python -m cost_model table`: the paper's hardware table beside ours."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,6 @@ from cost_model import library, table
 from cost_model.commands import options
 from cost_model.synthesis import Flow
 from sim.reference import InputError
-from sim.reference.command import print_json
-from sim.reference.files import write_whole
 
 SAVINGS = ("area_saving_vs_fp32", "area_saving_vs_int32", "power_saving_vs_fp32", "power_saving_vs_int32")
 
@@ -36,12 +33,7 @@ def _table(arguments: argparse.Namespace) -> int:
     wanted = [e for e in table.entries(arguments.entries) if e.unit in arguments.unit]
     clock = options.clock_hz(arguments)
     rows = table.rows(flows, clock, wanted, arguments.simulator, arguments.cache, arguments.jobs)
-    if arguments.output_file is not None:
-        write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")
-    if arguments.json:
-        print_json(rows)
-    else:
-        print_rows(rows)
+    options.deliver(arguments, rows, print_rows)
     return 0
 
 

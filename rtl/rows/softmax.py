@@ -27,7 +27,7 @@ from sim.reference.pwl import require_range
 from sim.reference.row_cycles import RowSchedule
 from sim.reference.softmax import INVERSE_BITS, PROBABILITY_BITS
 
-EXP_STEPS, DIV_STEPS, SCALE_STEPS = 8, 9, 3
+SCALE_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SoftmaxConfig:
 
     `storage` is that of both tables, as for `rtl.pwl.PwlConfig`. Stored ones can be loaded with any tables of the same
     geometry, and the EXP table's shifts are then inputs, so that scores may have another scale at each site.
-    `stages` are the depths of the three pipelines: EXP (1..8), reciprocal (1..9), probability (1..3). `rows` is how
+    `stages` are the depths of the three pipelines: EXP (1..9), reciprocal (1..10), probability (1..3). `rows` is how
     many rows may be inside, 1..64.
     """
 
@@ -46,9 +46,9 @@ class SoftmaxConfig:
     rows: int = 4
 
     def __post_init__(self) -> None:
-        unit.check_stages(self.stages, (EXP_STEPS, DIV_STEPS, SCALE_STEPS))
+        # builds and so checks both units; two steps are around the table of EXP
+        unit.check_stages(self.stages, (2 + self.exp.deepest, self.div.deepest, SCALE_STEPS))
         require_range("rows", self.rows, *unit.ROWS_RANGE)
-        assert self.exp.output == self.div.output  # builds and so checks both
 
     @cached_property
     def exp(self) -> PwlConfig:

@@ -220,7 +220,7 @@ MISTAKES = [
     ("softmax --exp exp.json --scale 3 --div gelu.json --div-scale 5 -o u.v",
      "function must be one of div, rsqrt for a normaliser, not 'gelu'"),
     ("softmax --exp exp.json --scale 3 --div div.json --row-length 0 -o u.v", "row_length must be in 1..65536, not 0"),
-    ("softmax --exp exp.json --scale 3 --div div.json --stages 4 10 2 -o u.v", "stages[1] must be in 1..9, not 10"),
+    ("softmax --exp exp.json --scale 3 --div div.json --stages 4 11 2 -o u.v", "stages[1] must be in 1..10, not 11"),
     ("softmax --exp exp.json --scale 0 --div div.json -o u.v",
      "output_scale must be at most 6 at scale 0 (slope_frac_bits + scale), not 7"),
     ("softmax --exp gelu.json --scale 3 --div div.json -o u.v",
