@@ -63,10 +63,10 @@ lint: venv-dev
 	$(BIN)/basedpyright
 
 bench: venv-dev
-	$(BIN)/python -m ga_search.bench -o results
-	$(BIN)/python -m sim.bench -o results
-	$(BIN)/python -m sim.network.bench -o results
-	$(BIN)/python -m cost_model.bench -o results
+	$(BIN)/python -m ga_search.benchmark -o results
+	$(BIN)/python -m sim.cosim.benchmark -o results
+	$(BIN)/python -m sim.network.benchmark -o results
+	$(BIN)/python -m cost_model.analytical.benchmark -o results
 
 # all-MiniLM-L6-v2 in integers on 2,000 sentences, for each set of tables; an hour on one core
 evaluate: venv-dev

@@ -1,1 +1,1 @@
-"""Area, power, timing and their sources. Imports nothing: ask for `cost_model.library` and so on."""
+"""Area, power, timing and their sources. Imports nothing: ask for `cost_model.cells.library` and so on."""

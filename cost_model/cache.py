@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sim.reference.files import write_whole
+from sim.common.files import write_whole
 
 CACHE = Path("build/cost")  # safe to delete
 

@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cost_model.gate_level import GateLevelError
-from sim.reference.command import Parser, run
+from cost_model.power.gate_level import GateLevelError
+from sim.common.command import Parser, run
 
 EXAMPLE = """examples:
   python -m cost_model unit --format INT8

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from cost_model.breakdown import Part, kept_wires, parts
 from cost_model.cache import CACHE, remember
-from cost_model.designs import Design
-from cost_model.gate_level import SIMULATORS, Activity, GateLevel, Verified
-from cost_model.netlist import Netlist
-from cost_model.power import Power, PowerParameters, power
-from cost_model.row_breakdown import row_parts
-from cost_model.streaming import flowing
-from cost_model.synthesis import Flow, Synthesis, synthesise
+from cost_model.designs.design import Design
+from cost_model.netlist.breakdown import Part, kept_wires, parts
+from cost_model.netlist.netlist import Netlist
+from cost_model.netlist.rowwise_breakdown import row_parts
+from cost_model.netlist.synthesis import Flow, Synthesis, synthesise
+from cost_model.power.bit_parallel import flowing
+from cost_model.power.gate_level import SIMULATORS, Activity, GateLevel, Verified
+from cost_model.power.power import Power, PowerParameters, power
 from sim.reference import InputError
 
-BIT_PARALLEL = "bit-parallel"  # `cost_model.streaming`: quick, flowing only
+BIT_PARALLEL = "bit-parallel"  # `cost_model.power.bit_parallel`: quick, flowing only
 ENGINES = (*SIMULATORS, BIT_PARALLEL)
 
 
@@ -74,8 +74,8 @@ def measure(
 
     Memories that stay beside the netlist are in neither area nor power. `simulator` is one of `ENGINES`.
 
-    Raises `cost_model.gate_level.GateLevelError` where a netlist's result differs, `InputError` where the simulator is
-    not for the unit.
+    Raises `cost_model.power.gate_level.GateLevelError` where a netlist's result differs, `InputError` where the
+    simulator is not for the unit.
     """
     if design.in_rows and simulator == BIT_PARALLEL:
         raise InputError(f"--simulator must be {' or '.join(SIMULATORS)} for a unit for rows, not {BIT_PARALLEL}")

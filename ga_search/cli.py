@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ga_search.catalogue import CATALOGUE, PAPER
 from ga_search.config import METHODS, OBJECTIVES, FitConfig
+from ga_search.functions import CATALOGUE, PAPER
+from sim.common.command import Parser, print_json, run
 from sim.reference import InputError, PwlTable
-from sim.reference.command import Parser, print_json, run
 from sim.reference.pwl import WIDTH_RANGE, require_range
 
 EXAMPLES = """\

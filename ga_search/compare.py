@@ -7,7 +7,7 @@ import numpy as np
 
 from ga_search.exchange import function_of, table_output_scale
 from ga_search.grid import Codes
-from ga_search.measure import measure
+from ga_search.metrics import measure
 from sim.reference import InputError, PwlTable
 
 

@@ -6,12 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ga_search.catalogue import CATALOGUE, Function, resolve
+from ga_search.functions import CATALOGUE, Function, resolve
 from ga_search.grid import Codes, measured_where_finite
-from ga_search.measure import output_scale
+from ga_search.metrics import output_scale
+from sim.common.files import read_json, write_whole
 from sim.reference import InputError, PwlTable
 from sim.reference.arithmetic import code_range
-from sim.reference.files import read_json, write_whole
 from sim.reference.layouts import to_c, to_hex, to_npz
 from sim.reference.pwl import WIDTH_RANGE, frac_bits_range
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from ga_search.genetic import GeneticSearch
-from ga_search.gqa_lut import COEFFICIENT_BITS, gqa_lut
 from ga_search.grid import Codes, code_weights
-from ga_search.measure import measure, output_scale, squared_errors, weighted_mean
-from ga_search.nn_lut import nn_lut
-from ga_search.optimal import OptimalSearch
+from ga_search.methods.genetic import GeneticSearch
+from ga_search.methods.gqa_lut import COEFFICIENT_BITS, gqa_lut
+from ga_search.methods.nn_lut import nn_lut
+from ga_search.methods.optimal import OptimalSearch
+from ga_search.methods.uniform import uniform
+from ga_search.metrics import measure, output_scale, squared_errors, weighted_mean
 from ga_search.problem import MAX_PLACES, Problem
 from ga_search.real_table import RealTable, finest_fit, nearest, nearest_breakpoints
 from ga_search.solution import Solution, breakpoints, filled
-from ga_search.uniform import uniform
 from sim.reference import InputError, PwlTable
 from sim.reference.lint import lint_structure, lint_values
 from sim.reference.pwl import frac_bits_pairs

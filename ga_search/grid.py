@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ga_search.catalogue import Function
+from ga_search.functions import Function
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 

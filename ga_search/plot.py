@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ga_search.catalogue import Function
+from ga_search.functions import Function
 from ga_search.grid import Codes
-from ga_search.measure import approximation
+from ga_search.metrics import approximation
 from sim.reference import PwlTable
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ga_search.catalogue import Function, resolve
 from ga_search.config import FitConfig
+from ga_search.functions import Function, resolve
 from ga_search.grid import Codes, Grid, build_grid, code_weights, measured_where_finite
-from ga_search.nn_lut import require_torch
+from ga_search.methods.nn_lut import require_torch
 from sim.reference import InputError
 from sim.reference.pwl import default_scales
 

@@ -23,8 +23,8 @@ from ga_search.config import FitConfig
 from ga_search.fit import fit
 from ga_search.plot import picture
 from ga_search.problem import prepare
+from sim.common.files import locked, write_whole
 from sim.reference import InputError, PwlTable
-from sim.reference.files import locked, write_whole
 
 
 @dataclass(frozen=True)

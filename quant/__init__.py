@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quant.calibration import CalibrationData, Sampling
-    from quant.packed import PackedModel
+    from quant.formats.packed import PackedModel
+    from quant.methods.post_training import quantize
     from quant.plan import Plan, Rule, Settings
-    from quant.post_training import quantize
     from quant.pretrained import from_pretrained, save_pretrained
 
 __all__ = [
@@ -31,13 +31,13 @@ __all__ = [
 
 _HOMES = {
     "CalibrationData": "quant.calibration",
-    "PackedModel": "quant.packed",
+    "PackedModel": "quant.formats.packed",
     "Plan": "quant.plan",
     "Rule": "quant.plan",
     "Sampling": "quant.calibration",
     "Settings": "quant.plan",
     "from_pretrained": "quant.pretrained",
-    "quantize": "quant.post_training",
+    "quantize": "quant.methods.post_training",
     "save_pretrained": "quant.pretrained",
 }
 

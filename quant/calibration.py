@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sim.common.files import read_text
 from sim.reference import InputError
-from sim.reference.files import read_text
 from sim.reference.pwl import require_range
 
 Sample = dict[str, np.ndarray]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from quant.plan import ACTIVATION_OBSERVERS, WEIGHT_OBSERVERS, Plan, Settings
+from sim.common.command import Parser, print_json, run
 from sim.reference import InputError
-from sim.reference.command import Parser, print_json, run
 from sim.reference.pwl import require_range
 
 EXAMPLES = """examples:
@@ -155,7 +155,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     )
     if arguments.threads is not None:
         require_range("--threads", arguments.threads, 1, 1024)
-    from quant.job import quantize_folder
+    from quant.quantize_folder import quantize_folder
 
     rows = quantize_folder(
         arguments.checkpoint, arguments.output, plan, arguments.data, sampling, device=arguments.device,
@@ -165,7 +165,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from quant.packed import PackedModel, weight_tensors
+    from quant.formats.packed import PackedModel, weight_tensors
 
     packed = PackedModel.load(arguments.folder)
     known = {row["module"]: row for row in packed.details.get("rows", [])}

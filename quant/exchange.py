@@ -11,13 +11,13 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from quant.checkpoint import Checkpoint
-from quant.gptq import FORMATS, TENSORS, config_of, export_weight, import_weight
-from quant.packed import PackedModel
+from quant.formats.checkpoint import Checkpoint
+from quant.formats.gptq_layout import FORMATS, TENSORS, config_of, export_weight, import_weight
+from quant.formats.packed import PackedModel
 from quant.plan import Plan, Rule
 from quant.pretrained import BOUNDARY, COMPANIONS, MAKER
+from sim.common.files import read_json, write_whole
 from sim.reference import InputError
-from sim.reference.files import read_json, write_whole
 
 
 def export_gptq(

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from sim.common.files import read_text, write_whole
 from sim.reference import InputError, PwlTable
-from sim.reference.files import read_text, write_whole
 from sim.reference.pwl import require_range
 
 FORMAT, VERSION = "bitwright-plan", 1

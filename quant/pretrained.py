@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quant.checkpoint import build_model
-from quant.linear import QuantisedLinear
-from quant.packed import SHARD_BYTES, PackedModel
-from quant.post_training import (
+from quant.formats.checkpoint import build_model
+from quant.formats.packed import SHARD_BYTES, PackedModel
+from quant.methods.post_training import (
     ATTRIBUTE,
     Quantisation,
     activation_from,
@@ -19,8 +18,9 @@ from quant.post_training import (
     quantisation_of,
     replace,
 )
+from quant.primitives.linear import QuantisedLinear
+from sim.common.files import write_whole
 from sim.reference import InputError
-from sim.reference.files import write_whole
 
 MAKER = "quant"
 BOUNDARY = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rtl import commands
 from rtl.emit import module_name
-from sim.reference.command import Parser, print_json, run
+from sim.common.command import Parser, print_json, run
 
 EXAMPLE = """examples:
   python -m rtl pwl --entries 8 --width 8 -o gelu8.v

@@ -12,9 +12,9 @@ from amaranth.back import verilog
 from amaranth.hdl import Shape
 from amaranth.lib import data, wiring
 
-from rtl.keywords import KEYWORDS
+from rtl.verilog_keywords import KEYWORDS
+from sim.common.files import description_sha256, write_together
 from sim.reference import InputError
-from sim.reference.files import description_sha256, write_together
 
 FORMAT, VERSION = "bitwright-rtl", 1
 STALL = (

@@ -17,11 +17,11 @@ from amaranth.lib import stream
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-from rtl import pipeline, storage
-from rtl.arithmetic import round_and_saturate, shift_right
-from rtl.pipeline import Fields, Step
+from rtl.blocks import pipeline, storage
+from rtl.blocks.arithmetic import round_and_saturate, shift_right
+from rtl.blocks.pipeline import Fields, Step
+from rtl.blocks.selection import one_hot
 from rtl.pwl import OUTPUTS, PwlConfig, build_table, describe_table, pwl_steps
-from rtl.selection import one_hot
 from sim.reference import InputError, Normaliser
 from sim.reference.arithmetic import code_range
 from sim.reference.normaliser import POWERS
@@ -114,7 +114,8 @@ class NormaliserConfig:
 
 
 class NormaliserUnit(storage.StoringUnit):
-    """The unit as a component; `rtl.pipeline` tells of stall and reset. Latency `stages` cycles, one result per cycle.
+    """The unit as a component; `rtl.blocks.pipeline` tells of stall and reset. Latency `stages` cycles, one result per
+    cycle.
 
     Streams: `i` carries v, `o` codes y or (acc, exponent). v <= 0 gives the largest output. `table` is the table's
     write port as for `rtl.pwl.Pwl`, and as quasi-static.

@@ -13,11 +13,11 @@ from amaranth.hdl import Cat, Module, Shape, Value, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
-from rtl import pipeline, storage
-from rtl.arithmetic import round_and_saturate, shift_right
-from rtl.multiplication import Product, carry_save, carry_save_levels
-from rtl.pipeline import Fields, Step, wire
-from rtl.selection import edge, one_hot
+from rtl.blocks import pipeline, storage
+from rtl.blocks.arithmetic import round_and_saturate, shift_right
+from rtl.blocks.multiplication import Product, carry_save, carry_save_levels
+from rtl.blocks.pipeline import Fields, Step, wire
+from rtl.blocks.selection import edge, one_hot
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
 from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, require_range
@@ -197,14 +197,15 @@ class PwlConfig:
 
 
 class Pwl(storage.StoringUnit):
-    """The unit as a component; see `PwlConfig` for its parameters and `rtl.pipeline` for stall and reset.
+    """The unit as a component; see `PwlConfig` for its parameters and `rtl.blocks.pipeline` for stall and reset.
 
     Streams: `i` carries codes q, `o` codes y or accumulators. Latency `stages` cycles, one result per cycle.
 
-    A stored table is written through `table` (see `rtl.storage`). Table and shifts are quasi-static: changing them with
-    beats in flight is undefined. A word written in cycle n serves codes taken from cycle n + `storage.SETTLE` on.
+    A stored table is written through `table` (see `rtl.blocks.storage`). Table and shifts are quasi-static: changing
+    them with beats in flight is undefined. A word written in cycle n serves codes taken from cycle n + `storage.SETTLE`
+    on.
 
-    `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.storage.latch_verilog`.
+    `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.blocks.storage.latch_verilog`.
     `product` makes the multiplier's rows: a tree of our own, or another for comparison.
     """
 

@@ -9,9 +9,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout, View
 from amaranth.lib.wiring import In, Out
 
-from rtl import pipeline
-from rtl.arithmetic import saturate, shift_right
-from rtl.pipeline import Fields, Step
+from rtl.blocks import pipeline
+from rtl.blocks.arithmetic import saturate, shift_right
+from rtl.blocks.pipeline import Fields, Step
 from sim.reference.pwl import WIDTH_RANGE, require_range
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 
@@ -56,7 +56,8 @@ class RequantConfig:
 
 
 class Requantiser(wiring.Component):
-    """The unit as a component; `rtl.pipeline` tells of stall and reset. Latency `stages` cycles, one result per cycle.
+    """The unit as a component; `rtl.blocks.pipeline` tells of stall and reset. Latency `stages` cycles, one result per
+    cycle.
 
     Streams: `i` carries (value, multiplier, shift), `o` carries codes y. The input `zero_point` is one code for the
     whole tensor and quasi-static: changing it with beats in flight is undefined.

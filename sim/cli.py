@@ -12,16 +12,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sim import regress, runner
-from sim.array.sets import ArraySet
-from sim.check import check_set
-from sim.network import cli as network
+from sim.commands import network
+from sim.common.command import Parser, print_json, run
+from sim.cosim import regress
+from sim.cosim import run as runner
+from sim.cosim.check import check_set
+from sim.cosim.simulators import SIMULATORS
 from sim.reference import InputError, PwlTable
-from sim.reference.command import Parser, print_json, run
 from sim.reference.pwl import require_range
-from sim.simulators import SIMULATORS
-from sim.suites import fitted_suite, load_tables, random_suite
-from sim.vectors import UNITS, VectorSet, load_folder
+from sim.vectors.array import ArraySet
+from sim.vectors.suites import fitted_suite, load_tables, random_suite
+from sim.vectors.vector_set import UNITS, VectorSet, load_folder
 
 EXAMPLE = (
     """examples:
@@ -148,8 +149,8 @@ def _digits(arguments: argparse.Namespace) -> list[VectorSet]:
     if arguments.tables is None:
         raise InputError("--digits needs --tables, for gelu, exp and div")
     try:
-        from sim.array.layers import digits_layers
-        from sim.digits_vectors import choose_tables, digits_sets
+        from sim.workloads.array_layers import digits_layers
+        from sim.workloads.digits_vectors import choose_tables, digits_sets
     except ModuleNotFoundError as error:
         raise InputError(f'--digits needs {error.name}: pip install "bitwright[digits]"') from None
     tables = choose_tables([table for _, table in load_tables(arguments.tables)])
@@ -161,7 +162,7 @@ def _digits(arguments: argparse.Namespace) -> list[VectorSet]:
 
 def _real(seed: int) -> list[ArraySet]:
     try:
-        from sim.array.layers import MINILM, real_layers
+        from sim.workloads.array_layers import MINILM, real_layers
     except ModuleNotFoundError as error:
         raise InputError(f'--real needs {error.name}: pip install "bitwright[digits]"') from None
     sets = real_layers(seed)

@@ -12,8 +12,8 @@ import pytest
 
 from cost_model.commands.calibrate import error_row
 from rtl.array.config import ArrayConfig
-from sim.row_suites import row_suite
-from sim.row_vectors import norm_config, softmax_config
+from sim.vectors.rowwise import norm_config, softmax_config
+from sim.vectors.rowwise_suite import row_suite
 
 ROOT = Path(__file__).parent.parent
 READMES = {path.parent.name: path.read_text() for path in ROOT.glob("[a-z]*/README.md")}

@@ -1,6 +1,7 @@
 """The subcommands of `python -m cost_model`, a file for each."""
 
-from cost_model.commands import calibrate, floating, model, plot, rows, sensitivity, stages, table, unit
+from cost_model.commands import calibrate, floating, model, plot, sensitivity, stages, table, unit
+from cost_model.commands import rowwise as rows
 
 COMMANDS = (
     unit.add,

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from cost_model import library
-from cost_model.analytical import COEFFICIENTS
-from cost_model.calibrate import fit, relative_errors
+from cost_model.analytical.estimate import COEFFICIENTS
+from cost_model.calibration.calibrate import fit, relative_errors
+from cost_model.calibration.dataset import measured_rows
+from cost_model.calibration.design_space import SHARES, Point, sample
+from cost_model.cells import library
 from cost_model.commands import options
-from cost_model.dataset import measured_rows
 from cost_model.measure import BIT_PARALLEL
-from cost_model.space import SHARES, Point, sample
-from cost_model.synthesis import Flow
+from cost_model.netlist.synthesis import Flow
+from sim.common.command import print_json
+from sim.common.files import read_text, write_whole
 from sim.reference import InputError
-from sim.reference.command import print_json
-from sim.reference.files import read_text, write_whole
 
 DATA = COEFFICIENTS.parent
 COUNT, SEED = 100, 0  # of the calibration

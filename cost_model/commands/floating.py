@@ -7,16 +7,17 @@ from typing import Any
 
 from amaranth.back import verilog
 
-from cost_model import breakdown, paper, timing
 from cost_model.cache import CACHE
+from cost_model.cells.library import GATE_EQUIVALENTS
 from cost_model.commands import options
-from cost_model.library import GATE_EQUIVALENTS
-from cost_model.synthesis import Flow, synthesise_all
+from cost_model.netlist import breakdown, timing
+from cost_model.netlist.synthesis import Flow, synthesise_all
+from cost_model.reports import paper
 from rtl.floating.mac import Mac, MacConfig
 from rtl.floating.operators import Operator, OperatorConfig
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
+from sim.common.command import print_json
 from sim.reference import InputError
-from sim.reference.command import print_json
 from sim.reference.floating import FP16, FP32, FloatFormat
 
 # Hennessy and Patterson, Computer Architecture: A Quantitative Approach, 6th edition, figure 1.13: synthesised by

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cost_model.analytical import coefficients
+from cost_model.analytical.estimate import coefficients
 from cost_model.commands import options
-from cost_model.model import Machine, report
-from cost_model.model_sites import sites
-from quant.packed_index import PackedIndex
-from sim.reference.command import print_json
+from cost_model.network.cost import Machine, report
+from cost_model.network.sites import sites
+from quant.formats.packed_index import PackedIndex
+from sim.common.command import print_json
 from sim.reference.pwl import require_range
 
 LARGEST = 1 << 24

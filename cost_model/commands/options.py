@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cost_model import library
 from cost_model.cache import CACHE
-from cost_model.designs import Design
+from cost_model.cells import library
+from cost_model.designs.design import Design
 from cost_model.measure import ENGINES
-from cost_model.power import PowerParameters
-from cost_model.synthesis import MULTIPLIERS, Flow
+from cost_model.netlist.synthesis import MULTIPLIERS, Flow
+from cost_model.power.power import PowerParameters
+from sim.common.command import print_json
+from sim.common.files import write_whole
 from sim.reference import InputError
-from sim.reference.command import print_json
-from sim.reference.files import write_whole
 
 PERIOD_S = 8e-9  # of the library that the recorded stage counts are for
 

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cost_model import timing
 from cost_model.commands import options
-from cost_model.designs import FORMATS, reference_unit
+from cost_model.designs.design import FORMATS, reference_unit
 from cost_model.measure import measure
+from cost_model.netlist import timing
 
 
 def add(commands: Any) -> None:
@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
 
 
 def _plot(arguments: argparse.Namespace) -> int:
-    from cost_model import plot  # matplotlib takes its time
+    from cost_model.reports import plot
 
     flow, parameters = options.flow(arguments), options.parameters(arguments)
     measured = []

@@ -6,9 +6,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cost_model import library, paper, sensitivity
+from cost_model.cells import library
 from cost_model.commands import options
-from cost_model.synthesis import Flow
+from cost_model.netlist.synthesis import Flow
+from cost_model.reports import paper, sensitivity
 
 
 def add(commands: Any) -> None:

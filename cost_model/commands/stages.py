@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cost_model import library, timing
+from cost_model.cells import library
 from cost_model.commands import options
-from cost_model.designs import FLOAT_FORMATS, FORMATS, reference_unit
-from cost_model.element_designs import FLOAT_ELEMENTS, element_design
-from sim.devices import Device
+from cost_model.designs.design import FLOAT_FORMATS, FORMATS, reference_unit
+from cost_model.designs.processing_element import FLOAT_ELEMENTS, element_design
+from cost_model.netlist import timing
+from sim.cosim.dut import Device
 from sim.reference import InputError
 
 START = {"INT8": 1, "INT16": 3, "INT32": 6, "FP16": 4, "FP32": 9}

@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cost_model import library, table
+from cost_model.cells import library
 from cost_model.commands import options
-from cost_model.synthesis import Flow
+from cost_model.netlist.synthesis import Flow
+from cost_model.reports import hardware_table as table
 from sim.reference import InputError
 
 SAVINGS = ("area_saving_vs_fp32", "area_saving_vs_int32", "power_saving_vs_fp32", "power_saving_vs_int32")

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.commands import options
-from cost_model.designs import FORMATS, Design, emitted_design, pwl_design, reference_unit
+from cost_model.designs.design import FORMATS, Design, emitted_design, pwl_design, reference_unit
+from cost_model.designs.rowwise import UNITS, emitted_row_design
 from cost_model.measure import Measured, measure
-from cost_model.row_designs import UNITS, emitted_row_design
-from rtl.commands.rows import read_parameters
-from rtl.storage import STYLES
-from sim.devices import read_device
+from rtl.blocks.storage import STYLES
+from rtl.commands.rowwise import read_parameters
+from sim.common.command import print_json
+from sim.cosim.dut import read_device
 from sim.reference import InputError, PwlTable
-from sim.reference.command import print_json
 
 
 def add(commands: Any) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib.data import ArrayLayout, StructLayout
 
-from rtl import pipeline
+from rtl.blocks import pipeline
 from rtl.pwl import PwlConfig
 from rtl.requant import RequantConfig
 from sim.reference import InputError

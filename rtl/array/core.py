@@ -14,7 +14,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
 from rtl.array.config import ArrayConfig
-from rtl.array.element import Wires, element
+from rtl.array.processing_element import Wires, element
 
 
 class Grid(wiring.Component):

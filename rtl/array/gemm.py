@@ -1,8 +1,9 @@
 """The whole array: a job and its operands in, codes out; with a piecewise-linear unit GEMM, bias and GELU at once.
 
 Grid and columns move together, in a cycle in which the constants needed in it are there and the result, if there is
-one, is taken; the pipeline from the accumulator to the output (`rtl.pipeline`) goes on by itself. The controller moves
-with them where the weights and activations that it needs are there; else it waits, and what is in the grid drains.
+one, is taken; the pipeline from the accumulator to the output (`rtl.blocks.pipeline`) goes on by itself. The controller
+moves with them where the weights and activations that it needs are there; else it waits, and what is in the grid
+drains.
 """
 
 from collections.abc import Mapping
@@ -14,12 +15,12 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.data import View
 from amaranth.lib.wiring import In, Out
 
-from rtl import pipeline, storage
 from rtl.array.columns import Columns
 from rtl.array.config import PASS_BITS, ArrayConfig
 from rtl.array.controller import Controller
 from rtl.array.core import Grid
-from rtl.pipeline import Fields, Step
+from rtl.blocks import pipeline, storage
+from rtl.blocks.pipeline import Fields, Step
 from rtl.pwl import build_table, describe_table, pwl_steps
 from rtl.requant import requant_steps
 from sim.reference.array_cycles import HAZARD

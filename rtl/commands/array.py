@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from rtl.array.config import ArrayConfig
-from rtl.array.element import Element
 from rtl.array.fetch import MemoryGemm
 from rtl.array.gemm import Gemm
+from rtl.array.processing_element import Element
 from rtl.commands import options
 from rtl.emit import emit
 from rtl.pwl import PwlConfig

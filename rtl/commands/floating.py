@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rtl.blocks.storage import STYLES
 from rtl.commands import options
 from rtl.emit import emit
 from rtl.floating.mac import Mac, MacConfig
 from rtl.floating.operators import Operator, OperatorConfig
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
-from rtl.storage import STYLES
 from sim.reference import InputError, PwlTable
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FORMATS

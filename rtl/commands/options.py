@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rtl.blocks.storage import STYLES
 from rtl.pwl import PwlConfig
-from rtl.storage import STYLES
 from sim.reference import InputError, LoweredTable, PwlTable
 
 

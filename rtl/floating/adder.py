@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 from amaranth.hdl import C, Cat, Module, Mux, Value
 
-from rtl import pipeline
+from rtl.blocks import pipeline
+from rtl.blocks.pipeline import Fields, Step, wire
 from rtl.floating.parts import pack, parts
-from rtl.pipeline import Fields, Step, wire
 from sim.reference.floating import FloatFormat
 
 

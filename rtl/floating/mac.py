@@ -8,11 +8,11 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-from rtl import pipeline
+from rtl.blocks import pipeline
+from rtl.blocks.pipeline import Step
 from rtl.floating.adder import adder_steps
 from rtl.floating.multiplier import multiplier_steps
 from rtl.floating.operators import operands
-from rtl.pipeline import Step
 from sim.reference.floating import FP32, FloatFormat, require_exact_product
 
 
@@ -50,7 +50,8 @@ class MacConfig:
 
 
 class Mac(wiring.Component):
-    """The element as a component; `rtl.pipeline` tells of stall and reset. Latency `stages`, one result per cycle.
+    """The element as a component; `rtl.blocks.pipeline` tells of stall and reset. Latency `stages`, one result per
+    cycle.
 
     Streams: `i` carries (a, b, addend), `o` addend + a * b, all as patterns.
     """

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from amaranth.hdl import C, Cat, Module, Mux, Value, signed
 
-from rtl import pipeline
+from rtl.blocks import pipeline
+from rtl.blocks.multiplication import Product, carry_save
+from rtl.blocks.pipeline import Fields, Step
 from rtl.floating.parts import Parts, pack, parts
-from rtl.multiplication import Product, carry_save
-from rtl.pipeline import Fields, Step
 from sim.reference.floating import FloatFormat
 
 

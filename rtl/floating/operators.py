@@ -9,11 +9,11 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout, View
 from amaranth.lib.wiring import In, Out
 
-from rtl import pipeline
+from rtl.blocks import pipeline
+from rtl.blocks.pipeline import Fields, Step
 from rtl.floating.adder import adder_steps
 from rtl.floating.multiplier import multiplier_steps
 from rtl.floating.parts import ordered
-from rtl.pipeline import Fields, Step
 from sim.reference import InputError
 from sim.reference.floating import FP32, FloatFormat
 
@@ -49,7 +49,8 @@ class OperatorConfig:
 
 
 class Operator(wiring.Component):
-    """The operation as a component; `rtl.pipeline` tells of stall and reset. Latency `stages`, one result per cycle.
+    """The operation as a component; `rtl.blocks.pipeline` tells of stall and reset. Latency `stages`, one result per
+    cycle.
 
     Streams: `i` carries pairs of patterns (a, b), `o` a pattern, or for "compare" one bit.
     """

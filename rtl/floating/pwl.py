@@ -15,14 +15,14 @@ from amaranth.hdl import Cat, Module, Mux, Value, signed, unsigned
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
-from rtl import pipeline, storage
+from rtl.blocks import pipeline, storage
+from rtl.blocks.multiplication import Product, carry_save
+from rtl.blocks.pipeline import Fields, Step
+from rtl.blocks.selection import edge, one_hot
 from rtl.floating.adder import adder_steps
 from rtl.floating.multiplier import multiplier_steps
 from rtl.floating.parts import ordered
-from rtl.multiplication import Product, carry_save
-from rtl.pipeline import Fields, Step
 from rtl.pwl import Word
-from rtl.selection import edge, one_hot
 from sim.reference import InputError, floating
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FP32, FloatFormat
@@ -91,13 +91,14 @@ def _late(entries: int, number: FloatFormat) -> bool:
 
 
 class FloatPwl(storage.StoringUnit):
-    """The unit as a component; see `FloatPwlConfig` for its parameters and `rtl.pipeline` for stall and reset.
+    """The unit as a component; see `FloatPwlConfig` for its parameters and `rtl.blocks.pipeline` for stall and reset.
 
     Streams: `i` carries patterns x, `o` patterns y. Latency `stages` cycles, one result per cycle. A NaN selects entry
-    0. A stored table is written as patterns through `table` (see `rtl.storage`), and is quasi-static: changing it with
-    beats in flight is undefined. A word written in cycle n serves beats taken from cycle n + `storage.SETTLE` on.
+    0. A stored table is written as patterns through `table` (see `rtl.blocks.storage`), and is quasi-static: changing
+    it with beats in flight is undefined. A word written in cycle n serves beats taken from cycle n + `storage.SETTLE`
+    on.
 
-    `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.storage.latch_verilog`.
+    `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.blocks.storage.latch_verilog`.
     `product` is as for `rtl.pwl.Pwl`.
     """
 

@@ -12,8 +12,8 @@ from rtl.formal.faults import faulty
 from rtl.formal.prove import Proof, latch_proof, proofs, stored_proof, table_proof, whole_proof
 from rtl.formal.scaling import scaling_proofs
 from rtl.pwl import PwlConfig
+from sim.common.command import Parser, print_json, run
 from sim.reference import LoweredTable, PwlTable
-from sim.reference.command import Parser, print_json, run
 
 # chords of GELU at s = 4 with the output at 2^-5: an example with slopes of both signs and a clamped end
 EXAMPLE = LoweredTable(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from rtl.formal.opened import Opened
 
-VALID = "valid_{}"  # what `rtl.pipeline` calls the valid bit of a rank
+VALID = "valid_{}"  # what `rtl.blocks.pipeline` calls the valid bit of a rank
 
 
 def module(unit: Opened, stages: int, fields: Mapping[str, tuple[int, str]], body: str) -> str:

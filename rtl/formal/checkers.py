@@ -6,7 +6,7 @@ tells. Inputs of the unit that are no part of a claim are free.
 
 from collections.abc import Callable, Sequence
 
-from rtl import pipeline
+from rtl.blocks import pipeline
 from rtl.formal import beats
 from rtl.formal.opened import Opened
 from rtl.pwl import PwlConfig, pwl_steps
@@ -191,7 +191,7 @@ def latched(unit: Opened, config: PwlConfig) -> str:
     return beats.module(unit, config.stages, {}, body)
 
 
-LATCH_PORT = ("en", "select", "address", "data_taken")  # what `rtl.storage` calls the registers of its port
+LATCH_PORT = ("en", "select", "address", "data_taken")  # what `rtl.blocks.storage` calls the registers of its port
 
 
 def _addressed(config: PwlConfig, suffix: str) -> list[tuple[str, int]]:

@@ -3,8 +3,8 @@
 What this measures is the stimulus and the comparison, not the benches in Icarus and Verilator: it has a simulator of
 its own, since that runs 100 mutants at once, a bit of every word for each (`rtl.formal.netlist`), where a simulator
 would run one after the other. The stimulus (`rtl.formal.stimulus`) is of the benches' kind: random tables with the
-whole range of coefficients, every code, the stalls of `sim.benches.protocol`, resets in mid-stream. That the benches
-find faults is shown in `tests/sim/test_runner.py`.
+whole range of coefficients, every code, the stalls of `sim.cosim.cocotb_tests.protocol`, resets in mid-stream. That the
+benches find faults is shown in `tests/sim/test_runner.py`.
 
 The unit is synthesised to gates, and `mutate` puts many faults (a stuck, inverted or swapped pin) into one netlist,
 switched by an input; copy k of the simulation has fault k, copy 0 has none. A code that is offered stays so until it is
@@ -32,8 +32,8 @@ from rtl.formal.opened import opened
 from rtl.formal.prove import outcome, yosys
 from rtl.formal.stimulus import cycles
 from rtl.pwl import Pwl, PwlConfig
+from sim.common.command import Parser, print_json, run
 from sim.reference import InputError, LoweredTable
-from sim.reference.command import Parser, print_json, run
 from sim.reference.pwl import require_range
 
 SYNTHESISE = """read_verilog unit.v

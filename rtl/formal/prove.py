@@ -188,7 +188,9 @@ def whole_proof(config: PwlConfig) -> Proof:
 
 
 def handshake_proof(name: str, component: wiring.Component, stages: int, shape: str) -> Proof:
-    """Any unit on `rtl.pipeline`: beats leave in the order they came, none lost, none twice; a reset empties it."""
+    """Any unit on `rtl.blocks.pipeline`: beats leave in the order they came, none lost, none twice; a reset empties
+    it.
+    """
     unit = opened(component).shown(beats.valid_bits(stages))
     return Proof(name, unit.text, beats.handshake(unit, stages), shape)
 

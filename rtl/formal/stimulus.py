@@ -10,7 +10,8 @@ from sim.reference import LoweredTable
 from sim.reference.arithmetic import code_range
 
 CODES = 256  # at most so many for each table
-# how often the unit's input and output stall, table by table: what `sim.benches.protocol` does in the simulators
+# how often the unit's input and output stall, table by table: what `sim.cosim.cocotb_tests.protocol` does in the
+# simulators
 STALLS = ((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))
 
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from quant import Settings
 from quant.calibration import CalibrationData
-from quant.observers import MinMaxObserver, Observer, observer_for, token_mask
-from quant.quantisers import QuantisedWeight, quantise_weight
-from sim.network.activation import Activation
-from sim.network.attention import Scores, Softmax
+from quant.primitives.observers import MinMaxObserver, Observer, observer_for, token_mask
+from quant.primitives.quantisers import QuantisedWeight, quantise_weight
 from sim.network.encoder import Encoder
-from sim.network.linear import Linear
-from sim.network.operator import Grid, Operator, set_mode
+from sim.network.operators.activation import Activation
+from sim.network.operators.attention import Scores, Softmax
+from sim.network.operators.base import Grid, Operator, set_mode
+from sim.network.operators.linear import Linear
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 from sim.reference.residual import STREAM_BITS

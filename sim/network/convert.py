@@ -8,15 +8,15 @@ from torch import nn
 
 from quant import Plan, Settings
 from quant.calibration import CalibrationData, load
-from sim.network.activation import Activation, best_exp_scale, channel_scales, output_scale
-from sim.network.attention import Softmax
 from sim.network.calibration import Calibration
+from sim.network.converters.describe import describe, require_same
 from sim.network.encoder import Encoder, Layer
-from sim.network.families import describe, require_same
-from sim.network.linear import Linear, input_quantiser
-from sim.network.norm import Norm
-from sim.network.operator import Grid, Operator, set_mode
-from sim.network.tables import require_table, slope_frac_bits
+from sim.network.operators.activation import Activation, best_exp_scale, channel_scales, output_scale
+from sim.network.operators.attention import Softmax
+from sim.network.operators.base import Grid, Operator, set_mode
+from sim.network.operators.linear import Linear, input_quantiser
+from sim.network.operators.norm import Norm
+from sim.network.operators.tables import require_table, slope_frac_bits
 from sim.reference import InputError, PwlTable
 from sim.reference.residual import STREAM_BITS
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from quant import Plan
-from sim.network.activation import Activation
-from sim.network.attention import Context, Scores, Softmax
-from sim.network.linear import Linear
-from sim.network.norm import Norm
-from sim.network.operator import Operator
-from sim.network.residual import Add, Embedding, Input
+from sim.network.operators.activation import Activation
+from sim.network.operators.attention import Context, Scores, Softmax
+from sim.network.operators.base import Operator
+from sim.network.operators.linear import Linear
+from sim.network.operators.norm import Norm
+from sim.network.operators.residual import Add, Embedding, Input
 from sim.reference import InputError
 
 

@@ -1,4 +1,4 @@
-"""An integer network on disk: `quant.packed` with the operators' constants, and back, bit for bit.
+"""An integer network on disk: `quant.formats.packed` with the operators' constants, and back, bit for bit.
 
 What is stored is what runs: codes, integer scales, lowered tables, the control's values. Nothing is fitted, rounded or
 looked up again when it is read.
@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quant.packed import PackedModel
-from quant.packed_index import DESCRIPTION
+from quant.formats.packed import PackedModel
+from quant.formats.packed_index import DESCRIPTION
 from quant.plan import Plan
-from sim.network.activation import Activation
-from sim.network.attention import EXP_SCALE, Context, Scores, Softmax
 from sim.network.encoder import Encoder, Layer, LayerModules
-from sim.network.linear import InputQuantiser, Linear, PackedLinear
-from sim.network.norm import Norm
-from sim.network.operator import Grid, Operator, set_mode
-from sim.network.residual import Add, Embedding, Input
-from sim.network.tables import ValueNormaliser, ValueTable, control
+from sim.network.operators.activation import Activation
+from sim.network.operators.attention import EXP_SCALE, Context, Scores, Softmax
+from sim.network.operators.base import Grid, Operator, set_mode
+from sim.network.operators.linear import InputQuantiser, Linear, PackedLinear
+from sim.network.operators.norm import Norm
+from sim.network.operators.residual import Add, Embedding, Input
+from sim.network.operators.tables import ValueNormaliser, ValueTable, control
 from sim.reference import InputError, LoweredTable, Normaliser, PwlTable
 from sim.reference import Norm as NormSpecification
 from sim.reference import Softmax as SoftmaxSpecification

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quant.observers import token_mask
-from sim.network.activation import Activation
-from sim.network.attention import Softmax
+from quant.primitives.observers import token_mask
 from sim.network.encoder import Encoder
-from sim.network.linear import Linear, PackedLinear
-from sim.network.norm import Norm
-from sim.network.operator import Grid, Operator, set_mode
-from sim.network.tables import ValueTable
+from sim.network.operators.activation import Activation
+from sim.network.operators.attention import Softmax
+from sim.network.operators.base import Grid, Operator, set_mode
+from sim.network.operators.linear import Linear, PackedLinear
+from sim.network.operators.norm import Norm
+from sim.network.operators.tables import ValueTable
 from sim.reference import LoweredTable
 
 

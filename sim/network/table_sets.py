@@ -6,9 +6,9 @@ from pathlib import Path
 from ga_search.config import METHODS, FitConfig
 from ga_search.fit import fit
 from ga_search.problem import prepare
-from sim.network.tables import EXACT
+from sim.network.operators.tables import EXACT
 from sim.reference import InputError, PwlTable
-from sim.suites import load_tables
+from sim.vectors.suites import load_tables
 
 FUNCTIONS = ("gelu", "exp", "div", "rsqrt")  # of BERT's family
 DOMAINS = {"div": (2.0, 4.0), "rsqrt": (1.0, 4.0)}  # the highest octave, two for the root; others take their own

@@ -1,6 +1,6 @@
 """What the hardware computes, in integers: the one specification. numpy only; imports nothing else of the project."""
 
-from sim.reference.errors import InputError
+from sim.common.errors import InputError
 from sim.reference.norm import Norm
 from sim.reference.normaliser import Normaliser
 from sim.reference.pwl import LoweredTable, PwlTable

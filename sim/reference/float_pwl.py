@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from sim.common.errors import InputError
 from sim.reference import floating
-from sim.reference.errors import InputError
 from sim.reference.floating import FloatFormat
 from sim.reference.pwl import ENTRIES_RANGE, PwlTable, require_range
 

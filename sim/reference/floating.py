@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.reference.errors import InputError
+from sim.common.errors import InputError
 
 
 @dataclass(frozen=True)

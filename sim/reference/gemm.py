@@ -16,8 +16,8 @@ from functools import cached_property
 
 import numpy as np
 
+from sim.common.errors import InputError
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
-from sim.reference.errors import InputError
 from sim.reference.pwl import require_range
 from sim.reference.requant import requantise
 

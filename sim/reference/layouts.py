@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.reference.errors import InputError
+from sim.common.errors import InputError
 from sim.reference.pwl import LoweredTable
 
 

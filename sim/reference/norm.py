@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.common.errors import InputError
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range, round_half_up, saturate
-from sim.reference.errors import InputError
 from sim.reference.normaliser import Normaliser
 from sim.reference.pwl import require_range
 

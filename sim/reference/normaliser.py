@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
+from sim.common.errors import InputError
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range, exact_array, saturate
-from sim.reference.errors import InputError
 from sim.reference.pwl import LoweredTable, PwlTable, require_range
 
 # f(x * 2**k) = f(x) * 2**(power * k), as (numerator, denominator)

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from sim.common.errors import InputError
+from sim.common.files import read_text, write_whole
 from sim.reference.arithmetic import code_range, exact_array, round_half_up, saturate
-from sim.reference.errors import InputError
-from sim.reference.files import read_text, write_whole
 
 FORMAT, VERSION = "bitwright-pwl", 1
 ENTRIES_RANGE = (2, 64)

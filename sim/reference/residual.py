@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from sim.common.errors import InputError
 from sim.reference.arithmetic import code_range, exact_array, round_half_up, saturate
-from sim.reference.errors import InputError
 from sim.reference.pwl import require_range
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sim.common.errors import InputError
 from sim.reference.arithmetic import code_range, round_half_up
-from sim.reference.errors import InputError
 from sim.reference.normaliser import Normaliser
 from sim.reference.pwl import LoweredTable, require_range
 

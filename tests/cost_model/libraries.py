@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cost_model.library import GATE_EQUIVALENTS
+from cost_model.cells.library import GATE_EQUIVALENTS
 
 ROOT = Path(__file__).parents[2]
 NAME = "sg13g2_stdcell_typ_1p20V_25C.lib"

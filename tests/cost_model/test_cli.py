@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from cost_model import cli, paper, table
-from cost_model.table import COLUMNS, paper_rows, scaled_rows, with_savings
+from cost_model import cli
+from cost_model.reports import hardware_table as table
+from cost_model.reports import paper
+from cost_model.reports.hardware_table import COLUMNS, paper_rows, scaled_rows, with_savings
 from tests.cost_model.libraries import IHP, needs_ihp, without
 
 SMALL = [

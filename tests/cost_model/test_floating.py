@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from cost_model import timing
 from cost_model.cli import main
 from cost_model.commands import floating
+from cost_model.netlist import timing
 from sim.reference.floating import FP16, FP32
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ga_search.catalogue import CATALOGUE, PAPER
 from ga_search.config import FitConfig
 from ga_search.fit import fit
+from ga_search.functions import CATALOGUE, PAPER
 from ga_search.grid import Codes
-from ga_search.measure import measure
+from ga_search.metrics import measure
 from ga_search.problem import load_histogram, prepare
 from sim.reference import InputError, Normaliser
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quant.plan import Settings
-from quant.quantisers import QuantisedWeight, quantise_weight
+from quant.primitives.quantisers import QuantisedWeight, quantise_weight
 
 SETTINGS = [
     Settings(weight_bits=bits, weight_symmetric=symmetric, weight_granularity=granularity, group_size=size)

@@ -8,15 +8,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import quant
-from quant import post_training
 from quant.calibration import tokeniser_of
-from quant.checkpoint import load_model
 from quant.cli import main
-from quant.linear import QuantisedLinear
+from quant.formats.checkpoint import load_model
+from quant.methods import post_training
 from quant.plan import Plan
-from quant.run import RunDirectory
+from quant.primitives.linear import QuantisedLinear
+from quant.run_directory import RunDirectory
+from tests.quant.formats.test_gptq_layout import unpacked
 from tests.quant.models import bert_folder, llama_folder
-from tests.quant.test_gptq import unpacked
 
 TEXT = "the cat sat on the mat\na red dog ran\nthe blue cat ran over the red dog\n"
 

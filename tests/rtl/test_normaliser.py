@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rtl import emit, normaliser
+from rtl.blocks.storage import SETTLE
 from rtl.normaliser import NormaliserConfig, NormaliserUnit
-from rtl.storage import SETTLE
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
 from tests.rtl.bench import icarus, simulate

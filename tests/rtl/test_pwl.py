@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from rtl import emit, pwl
+from rtl.blocks.storage import SETTLE
 from rtl.formal.stimulus import random_lowered
 from rtl.pwl import Pwl, PwlConfig
-from rtl.storage import SETTLE
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
 from tests.rtl.bench import icarus, simulate

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from sim.chords import FUNCTIONS, chord_table
-from sim.pwl_vectors import pwl_set
+from ga_search.methods.secants import FUNCTIONS, chord_table
 from sim.reference import LoweredTable
-from sim.vectors import VectorSet
+from sim.vectors.pwl import pwl_set
+from sim.vectors.vector_set import VectorSet
 
 __all__ = ["FUNCTIONS", "chord_table", "wide_set"]
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim import cli, simulators
-from sim.pwl_vectors import random_set
-from sim.requant_vectors import requant_set
-from sim.vectors import VectorSet, load_folder
+from sim import cli
+from sim.cosim import simulators
+from sim.vectors.pwl import random_set
+from sim.vectors.requant import requant_set
+from sim.vectors.vector_set import VectorSet, load_folder
 from tests.sim.tables import FUNCTIONS, chord_table
 
 ROW = {
@@ -227,7 +228,7 @@ def save_unchecked(vectors: VectorSet, arrays: dict[str, np.ndarray], folder: Pa
     odd.save(folder)
 
 
-@pytest.mark.parametrize("module", ["sim.reference", "sim", "sim.cli", "sim.vectors"])
+@pytest.mark.parametrize("module", ["sim.reference", "sim", "sim.cli", "sim.vectors.vector_set"])
 def test_importing_needs_neither_torch_nor_cocotb(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'cocotb', 'sklearn') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

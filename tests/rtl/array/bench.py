@@ -14,9 +14,9 @@ from rtl.array import operands
 from rtl.array.config import ArrayConfig
 from rtl.array.gemm import Gemm
 from rtl.pwl import Word
-from sim.array.suite import random_layer, with_ends
 from sim.reference.arithmetic import code_range
 from sim.reference.gemm import WEIGHT_BITS, GroupedLinear
+from sim.vectors.array_suite import random_layer, with_ends
 
 Work = tuple[GroupedLinear, np.ndarray]  # a layer and its activations
 Shape3 = tuple[int, int, int]  # tokens, inputs, outputs

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from rtl.blocks.storage import SETTLE
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
-from rtl.storage import SETTLE
 from sim.reference import InputError, floating
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FP16, FP32

@@ -12,7 +12,7 @@ from rtl.formal.opened import opened
 from rtl.formal.prove import outcome, yosys
 from rtl.formal.stimulus import STALLS, cycles
 from rtl.pwl import Pwl, PwlConfig
-from sim.benches import protocol
+from sim.cosim.cocotb_tests import protocol
 
 SMALL = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
 

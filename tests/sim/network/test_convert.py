@@ -10,12 +10,12 @@ from torch.nn import functional
 
 import quant
 from quant import Plan, Rule
-from sim.network import exact_gemm
 from sim.network.convert import convert, names
-from sim.network.families import describe
-from sim.network.integrity import require_integer
-from sim.network.linear import Linear
-from sim.network.operator import set_mode
+from sim.network.converters.describe import describe
+from sim.network.integer_only import require_integer
+from sim.network.operators import exact_gemm
+from sim.network.operators.base import set_mode
+from sim.network.operators.linear import Linear
 from sim.reference import InputError
 from tests.sim.network.models import EXACT, Batch, bert, plan, real_batches, token_batches, torch_encoder
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from sim.network import packed
 from sim.network.convert import convert
-from sim.network.operator import set_mode
+from sim.network.operators.base import set_mode
 from sim.reference import InputError
 from tests.sim.network.models import EXACT, TABLES, bert, plan, real_batches, token_batches, torch_encoder
 
@@ -73,7 +73,7 @@ def test_a_damaged_file_is_one_line(tmp_path):
 
 
 def test_a_packed_model_that_is_no_network_is_refused(tmp_path):
-    from quant.packed import PackedModel
+    from quant.formats.packed import PackedModel
 
     PackedModel(plan=plan()).save(tmp_path)
     with pytest.raises(InputError, match=r"packed\.json: is no integer network"):

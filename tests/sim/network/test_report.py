@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sim
-from sim.network.operator import Grid
+from sim.network.operators.base import Grid
 from tests.sim.network.models import EXACT, TABLES, bert, plan, real_batches, token_batches, torch_encoder
 
 

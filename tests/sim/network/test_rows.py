@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from sim.network.attention import Softmax
-from sim.network.norm import Norm
-from sim.network.operator import Grid
-from sim.rows import random_rows
+from sim.network.operators.attention import Softmax
+from sim.network.operators.base import Grid
+from sim.network.operators.norm import Norm
+from sim.vectors.random_rows import random_rows
 from tests.sim.network.models import TABLES
 
 ROWS, LENGTH = 100_000, 12

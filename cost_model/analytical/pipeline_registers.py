@@ -1,0 +1,64 @@
+"""Where a pipeline is cut and what its registers then hold: `rtl.blocks.pipeline` for an array of units at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from cost_model.analytical.broadcasting import Array
+from rtl.blocks.pipeline import check_stages
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step as `rtl.blocks.pipeline.Step` has it, its logic known by the bits of each field that it makes."""
+
+    reads: tuple[str, ...]
+    levels: Array
+    makes: Mapping[str, Array]
+
+
+def register_bits(
+    steps: Sequence[Step], result: str, stages: Array, inputs: Mapping[str, Array] | None = None
+) -> Array:
+    """The bits of all ranks where `rtl.blocks.pipeline.cut` puts them, a valid bit in each.
+
+    `inputs` are the fields before the first step that later ones read. The cut is the one of least maximum delay,
+    among those of least sum of squares: the same rule, every possible cut priced at once. Raises `InputError` for more
+    stages than steps.
+    """
+    live = _live_bits(steps, result, inputs or {})
+    count = len(steps)
+    shape = np.broadcast_shapes(*(np.shape(a) for a in (*(s.levels for s in steps), *live, stages)))
+    stage_list = np.broadcast_to(np.asarray(stages), shape).ravel()
+    delays = np.stack([np.broadcast_to(np.asarray(s.levels, np.float64), shape).ravel() for s in steps])
+    bits = np.stack([np.broadcast_to(np.asarray(a, np.float64), shape).ravel() for a in live])
+    total = np.empty(len(stage_list))
+    for depth in np.unique(stage_list):
+        check_stages(depth, count)
+        here = np.flatnonzero(stage_list == depth)
+        until = np.concatenate([np.zeros((1, len(here))), np.cumsum(delays[:, here], axis=0)])
+        held = bits[:, here]
+        best = np.full(len(here), np.inf)
+        answer = np.zeros(len(here))
+        for inner in combinations(range(1, count), int(depth) - 1):
+            edges = [0, *inner, count]
+            parts = np.diff(until[edges], axis=0)
+            price = parts.max(axis=0) * 1e6 + (parts * parts).sum(axis=0)
+            better = price < best
+            best = np.where(better, price, best)
+            answer = np.where(better, held[[edge - 1 for edge in edges[1:]]].sum(axis=0), answer)
+        total[here] = answer + depth
+    return total.reshape(shape)
+
+
+def _live_bits(steps: Sequence[Step], result: str, inputs: Mapping[str, Array]) -> list[Array]:
+    """After each step, the bits of the fields that a later one reads."""
+    made = dict(inputs)
+    live = []
+    for k, step in enumerate(steps):
+        made |= step.makes
+        wanted = {name for later in steps[k + 1 :] for name in later.reads} | {result}
+        live.append(sum(bits for name, bits in made.items() if name in wanted))
+    return live

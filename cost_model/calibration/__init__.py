@@ -1,0 +1,1 @@
+"""The analytical model's coefficients, from measured points of a declared design space."""

@@ -1,0 +1,1 @@
+"""Cell libraries: liberty files, and what each library's cells are used for."""

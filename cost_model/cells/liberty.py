@@ -1,0 +1,99 @@
+"""The Liberty format as a tree of groups; what its groups mean is `cost_model.cells.library`'s business."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sim.reference import InputError
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      /\*.*?\*/ | //[^\n]* | \\\s*\n           # comments, continued lines
+    | (?P<string>"(?:[^"\\]|\\.)*")
+    | (?P<mark>[{}();:,])
+    | (?P<word>[^\s{}();:,"]+)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass
+class Group:
+    """`kind (arguments) { ... }`: attributes by name (the last of a name counts) and groups in order."""
+
+    kind: str
+    arguments: tuple[str, ...] = ()
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: list["Group"] = field(default_factory=list)
+
+    def get(self, name: str, default: str = "") -> str:
+        """The first value of a simple attribute."""
+        return self.attributes.get(name, (default,))[0]
+
+    def of_kind(self, *kinds: str) -> Iterator["Group"]:
+        """The groups of these kinds, in order."""
+        return (group for group in self.groups if group.kind in kinds)
+
+
+def parse(text: str, source: str = "library") -> Group:
+    """The `library` group. Raises `InputError` with `source` and the line where the text is not Liberty."""
+    tokens = [(m.lastgroup, m.group(m.lastgroup), m.start()) for m in _TOKEN.finditer(text) if m.lastgroup]
+    top, position = Group(""), 0
+    stack = [top]
+
+    def fail(what: str, at: int) -> InputError:
+        line = text.count("\n", 0, tokens[min(at, len(tokens) - 1)][2] if tokens else 0) + 1
+        return InputError(f"{source}: not a Liberty file: {what} near line {line}")
+
+    def token(at: int) -> str:
+        if at >= len(tokens):
+            raise fail("it ends too early", at)
+        return tokens[at][1]
+
+    while position < len(tokens):
+        kind, value, _ = tokens[position]
+        if value == "}" and kind == "mark":
+            if len(stack) == 1:
+                raise fail("a } too many", position)
+            stack.pop()
+            position += 1
+        elif value == ";" and kind == "mark":
+            position += 1
+        elif kind == "word" and token(position + 1) == ":":
+            end = position + 2
+            parts = []
+            while token(end) not in (";", "}") and not (
+                end > position + 2 and token(end + 1) in (":", "(") and tokens[end][0] == "word"
+            ):
+                parts.append(token(end))  # an expression such as VDD + 0.5, or an attribute without its semicolon
+                end += 1
+            stack[-1].attributes[value] = (" ".join(part.strip('"') for part in parts),)
+            position = end
+        elif kind == "word" and token(position + 1) == "(":
+            end = position + 2
+            arguments = []
+            while token(end) != ")":
+                if token(end) != ",":
+                    arguments.append(token(end).strip('"'))
+                end += 1
+            position = end + 1
+            if position < len(tokens) and token(position) == "{":
+                group = Group(value, tuple(arguments))
+                stack[-1].groups.append(group)
+                stack.append(group)
+                position += 1
+            else:
+                stack[-1].attributes[value] = tuple(arguments)
+        else:
+            raise fail(f"{value[:20]!r} is out of place", position)
+    if len(stack) > 1:
+        raise fail(f"the group {stack[-1].kind} is not closed", position)
+    libraries = list(top.of_kind("library"))
+    if len(libraries) != 1:
+        raise InputError(f"{source}: must hold one library, not {len(libraries)}")
+    return libraries[0]
+
+
+def numbers(text: str) -> list[float]:
+    """The numbers of a list such as "0.1, 0.2"."""
+    return [float(part) for part in text.replace(",", " ").split()]

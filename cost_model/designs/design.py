@@ -1,0 +1,294 @@
+"""What can be costed: a unit, the vectors that its netlist must pass, and those whose toggles count as its work.
+
+**The reference unit** of every headline: one width for input, coefficients and output, table in flip-flops, parallel
+comparators, streams that stall on both sides, intercept shift 0..7 and output shift 0..15 as inputs.
+
+**The work** of a piecewise-linear unit is GELU on real inputs: 4,096 values that reached the first GELU of a small
+transformer (scikit-learn's digits, `data/gelu_inputs.npy`), in the order in which they came, quantised to the unit's
+format; the table is fitted at the unit's own precision. The input scale is the largest that keeps [-4, 4) and the
+intercept shift within the unit's range: 2^-5 for 8 bits, 2^-7 for wider ones.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from math import erf, floor, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cost_model.netlist.memories import Memory, found
+from rtl.blocks.multiplication import as_operator
+from rtl.floating.pwl import FloatPwl, FloatPwlConfig
+from rtl.pwl import Pwl, PwlConfig
+from sim.cosim.dut import Device, device, emitted, lowered
+from sim.reference import InputError, LoweredTable, PwlTable, floating
+from sim.reference.arithmetic import code_range
+from sim.reference.float_pwl import FloatTable
+from sim.reference.floating import FP16, FP32, FloatFormat
+from sim.vectors.floating import float_pwl_set, random_float_pwl_set
+from sim.vectors.pwl import corners, pwl_set
+from sim.vectors.vector_set import VectorSet
+
+INPUTS = Path(__file__).parents[1] / "data" / "gelu_inputs.npy"
+SHIFTS = {"max_intercept_shift": 7, "max_output_shift": 15}  # the reference unit's
+INTEGER_FORMATS = {"INT8": 8, "INT16": 16, "INT32": 32}
+FLOAT_FORMATS = {"FP16": FP16, "FP32": FP32}
+FORMATS = (*INTEGER_FORMATS, *FLOAT_FORMATS)
+FITTED_BITS = 16  # the widest codes that a fit sees all of
+CHECK_TABLES, CHECK_CODES = 12, 120  # random tables in a netlist's check, and random codes for each
+
+
+@dataclass(frozen=True)
+class Design:
+    """A unit to be costed.
+
+    `work` is the set of vectors whose toggles are counted, `checks` are further sets that the netlist must pass.
+    `stalls` is False where `o__ready` is tied to 1, which only serves to see what the stall logic costs. `emitted` is
+    the Verilog to take where it is a given file and not emitted for `work`. Row memories are beside the netlist unless
+    they are to be `memories_inside` it, as flip-flops.
+    """
+
+    name: str
+    format: str
+    work: VectorSet
+    checks: tuple[VectorSet, ...]
+    stalls: bool = True
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    emitted: Device | None = None
+    memories_inside: bool = False
+
+    @cached_property
+    def device(self) -> Device:
+        """The unit's Verilog and ports."""
+        unit = self.emitted or device(self.work)
+        return unit if self.stalls else _without_stalls(unit)
+
+    @cached_property
+    def memories(self) -> tuple[Memory, ...]:
+        """The unit's row memories."""
+        return found(self.device.verilog, self.device.module)
+
+    @property
+    def beside(self) -> tuple[Memory, ...]:
+        """Those that are not in its netlist."""
+        return () if self.memories_inside else self.memories
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether it is a unit for rows."""
+        return self.device.schedule is not None
+
+    @property
+    def unit(self) -> str:
+        return self.work.unit
+
+    @property
+    def stages(self) -> int:
+        return self.device.latency
+
+
+def pwl_design(
+    entries: int = 8,
+    in_bits: int = 8,
+    coef_bits: int | None = None,
+    out_bits: int | None = None,
+    stages: int = 3,
+    storage: str = "flops",
+    output: str = "code",
+    output_shift_fixed: bool = False,
+    stalls: bool = True,
+    full_shifts: bool = False,
+    own_tree: bool = True,
+) -> Design:
+    """A piecewise-linear unit; by default the reference unit. Widths not given are the input's.
+
+    `output_shift_fixed` makes the unit for one output shift, `full_shifts` for every shift that its widths can need
+    (then the inputs use the whole width), and without `own_tree` the product is a `*`. Raises `InputError` for what
+    `rtl.pwl.PwlConfig` refuses.
+    """
+    coef_bits, out_bits = coef_bits or in_bits, out_bits or in_bits
+    scale = in_bits - 3 if full_shifts else min(in_bits - 3, SHIFTS["max_intercept_shift"])
+    table = gelu_table(entries, in_bits, coef_bits, out_bits, scale)
+    widest = max(in_bits + coef_bits, coef_bits + SHIFTS["max_intercept_shift"]) + 1  # the accumulator
+    limit = in_bits + coef_bits - 1 if full_shifts else min(SHIFTS["max_output_shift"], widest)
+    loaded = _lowered(table, scale, limit, output)
+    changes: dict[str, Any] = {"stages": stages, "output": output, "storage": storage}
+    if storage == "constants":
+        changes |= {"intercept_shift": loaded.intercept_shift, "max_intercept_shift": None}
+    elif not full_shifts:
+        changes["max_intercept_shift"] = SHIFTS["max_intercept_shift"]
+    if output == "code":
+        if output_shift_fixed or storage == "constants":
+            changes |= {"output_shift": loaded.output_shift, "max_output_shift": None}
+        else:
+            changes["max_output_shift"] = limit
+    if storage == "constants":
+        changes["constants"] = loaded
+    work = pwl_set("gelu", [(loaded, codes(scale, in_bits))], {"table": table.digest}, entries, **changes)
+    checks = () if storage == "constants" else (_checks(PwlConfig(**work.configuration)),)
+    name = f"INT{in_bits}" if in_bits == coef_bits == out_bits else f"INT{in_bits}x{coef_bits}x{out_bits}"
+    parameters = dict(
+        entries=entries, in_bits=in_bits, coef_bits=coef_bits, out_bits=out_bits, stages=stages, storage=storage,
+        output=output, output_shift_fixed=output_shift_fixed, stalls=stalls, full_shifts=full_shifts, own_tree=own_tree,
+    )  # fmt: skip
+    other = None if own_tree else emitted(Pwl(PwlConfig(**work.configuration), product=as_operator), "pwl")
+    return Design(f"pwl-{name}-{entries}", name, work, checks, stalls, parameters, other)
+
+
+def float_design(
+    number: FloatFormat, entries: int = 8, stages: int = 3, storage: str = "flops", own_tree: bool = True
+) -> Design:
+    """The floating-point unit; its table is the 32-bit integer fit's, rounded to the format.
+
+    Without `own_tree` the product of the significands is a `*`.
+
+    Raises `InputError` for what `rtl.floating.pwl.FloatPwlConfig` refuses.
+    """
+    name = next((n for n, f in FLOAT_FORMATS.items() if f == number), f"E{number.exponent_bits}M{number.fraction_bits}")
+    table = FloatTable.of_table(number, gelu_table(entries, 32, 32, 32, SHIFTS["max_intercept_shift"]))
+    inputs = floating.encode(number, np.load(INPUTS).astype(np.float64))
+    changes: dict[str, Any] = {"stages": stages, "storage": storage}
+    wired = {"constants": table} if storage == "constants" else {}
+    work = float_pwl_set("gelu", [(table, inputs)], {"table": "gelu"}, entries=entries, **changes, **wired)
+    checks: tuple[VectorSet, ...] = ()
+    if storage != "constants":
+        checks = (random_float_pwl_set("random", number, 0, CHECK_TABLES, entries, CHECK_CODES, **changes),)
+    other = None
+    if not own_tree:
+        config = FloatPwlConfig(**{**work.configuration, "number": number})
+        other = emitted(FloatPwl(config, product=as_operator), "fp-pwl")
+    parameters = {"entries": entries, **changes, "own_tree": own_tree}
+    return Design(f"pwl-{name}-{entries}", name, work, checks, parameters=parameters, emitted=other)
+
+
+@lru_cache(maxsize=64)
+def reference_unit(number: str, entries: int, stages: int, **changes: Any) -> Design:
+    """The reference unit in a format: INT8, INT16, INT32, FP16 or FP32; `changes` as for the format's own design."""
+    if number in INTEGER_FORMATS:
+        return pwl_design(entries, INTEGER_FORMATS[number], stages=stages, **changes)
+    if number not in FLOAT_FORMATS:
+        raise InputError(f"format must be one of {', '.join(FORMATS)}, not {number!r}")
+    return float_design(FLOAT_FORMATS[number], entries, stages, **changes)
+
+
+def emitted_design(path: Path, table: PwlTable) -> Design:
+    """The unit in a Verilog file from `python -m rtl pwl`, checked with every code and scale of `table`.
+
+    Its work is the real inputs at scale 5, or the nearest one that the unit is for. Raises `InputError` where file,
+    description and table do not fit.
+    """
+    from sim.cosim.check import check_set, unit_fields
+
+    unit, check = check_set(path, table)
+    scales = check.arrays["s"].tolist()
+    scale = min(scales, key=lambda s: abs(s - 5))
+    loaded = lowered(check, scales.index(scale))
+    if not table.in_signed:
+        raise InputError("the real inputs are signed, so that the table's must be")
+    source = {"table": table.digest}
+    work = pwl_set("gelu", [(loaded, codes(scale, table.in_bits))], source, **unit_fields(check.configuration, loaded))
+    return Design(path.stem, f"INT{table.in_bits}", work, (check,), emitted=unit)
+
+
+def codes(scale: int, bits: int) -> np.ndarray:
+    """The real inputs as codes at 2**-scale; int64, saturated."""
+    values = np.load(INPUTS).astype(np.float64)
+    return np.clip(np.floor(values * 2.0**scale + 0.5), *code_range(bits, True)).astype(np.int64)
+
+
+@lru_cache(maxsize=256)
+def gelu_table(entries: int, in_bits: int, coef_bits: int, out_bits: int, scale: int) -> PwlTable:
+    """GELU fitted for one scale with the coefficients' full precision; the same arguments give the same table.
+
+    Above 16 bits a fit would see a few codes of the domain only: there the breakpoints are those of 16 bits, and each
+    inner segment is the least squares line of GELU on it, rounded to the wider coefficients; the outer are 0 and x.
+    """
+    if in_bits > FITTED_BITS:
+        return _wide_table(entries, in_bits, coef_bits, out_bits, scale)
+    from ga_search.config import FitConfig
+    from ga_search.fit import fit
+    from ga_search.problem import prepare
+
+    fraction = coef_bits - 2  # slopes of GELU reach 1.13
+    config = FitConfig(
+        "gelu", entries, scales=(scale,), in_bits=in_bits, coef_bits=coef_bits, out_bits=out_bits,
+        slope_frac_bits=fraction, intercept_frac_bits=fraction, certificate=False,
+    )  # fmt: skip
+    return fit(prepare(config))[0]
+
+
+def _wide_table(entries: int, in_bits: int, coef_bits: int, out_bits: int, scale: int) -> PwlTable:
+    base = gelu_table(entries, FITTED_BITS, FITTED_BITS, FITTED_BITS, SHIFTS["max_intercept_shift"])
+    ends = np.array(base.breakpoints) * 2.0**-base.bp_frac_bits
+    lines = [(0.0, 0.0)]
+    for low, high in pairwise(ends):
+        x = np.linspace(low, high, 1001)
+        gelu = 0.5 * x * (1 + np.array([erf(v / sqrt(2)) for v in x]))
+        slope, intercept = np.polyfit(x, gelu, 1)
+        lines.append((float(slope), float(intercept)))
+    lines.append((1.0, 0.0))
+    unit = 2.0 ** (coef_bits - 2)
+    slopes, intercepts = (tuple(floor(line[k] * unit + 0.5) for line in lines) for k in range(2))
+    return replace(
+        base,
+        scales=(scale,),
+        in_bits=in_bits,
+        coef_bits=coef_bits,
+        out_bits=out_bits,
+        slope_frac_bits=coef_bits - 2,
+        intercept_frac_bits=coef_bits - 2,
+        slopes=slopes,
+        intercepts=intercepts,
+    )
+
+
+def _lowered(table: PwlTable, scale: int, limit: int, output: str) -> LoweredTable:
+    if output == "acc":
+        return table.lower(scale)
+    finest = table.slope_frac_bits + scale
+    return table.lower(scale, max(min(table.out_bits - 3, finest), finest - limit))
+
+
+def _checks(config: PwlConfig) -> VectorSet:
+    """Random tables with every shift the unit takes, random codes and the corners."""
+    rng = np.random.default_rng(0)
+    loads = []
+    for _ in range(CHECK_TABLES):
+        low, high = code_range(config.in_bits, config.in_signed)
+        coefficients = rng.integers(*code_range(config.coef_bits, True), (2, config.entries), endpoint=True)
+        shifts = [_draw(rng, config, name) for name in ("intercept_shift", "output_shift")]
+        drawn = LoweredTable(
+            thresholds=tuple(np.sort(rng.integers(low, high, config.entries - 1, endpoint=True)).tolist()),
+            slopes=tuple(coefficients[0].tolist()),
+            intercepts=tuple(coefficients[1].tolist()),
+            intercept_shift=shifts[0],
+            output_shift=None if config.output == "acc" else shifts[1],
+            s=0,
+            **{key: getattr(config, key) for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")},
+        )
+        loads.append((drawn, corners(drawn, rng, CHECK_CODES)))
+    shape = {key: value for key, value in asdict(config).items() if key != "constants"}
+    return pwl_set("random", loads, {"seed": 0}, **shape)
+
+
+def _draw(rng: np.random.Generator, config: PwlConfig, name: str) -> int:
+    fixed = getattr(config, name)
+    return int(rng.integers(0, config.largest(name), endpoint=True)) if fixed is None else fixed
+
+
+def _without_stalls(unit: Device) -> Device:
+    """`unit` with `o__ready` tied to 1 inside."""
+    head = re.search(rf"\bmodule {unit.module}\(([^)]*)\);", unit.verilog)
+    assert head, "Amaranth writes the ports' names in the head"
+    core = re.sub(rf"\bmodule {unit.module}\b", f"module {unit.module}_core", unit.verilog)
+    widths = {m[2]: m[1] or "" for m in re.finditer(r"^\s*(?:input|output)\s+(\[[^\]]*\] )?(\w+);", core, re.MULTILINE)}
+    kinds = {m[2]: m[1] for m in re.finditer(r"^\s*(input|output)\s+(?:\[[^\]]*\] )?(\w+);", core, re.MULTILINE)}
+    ports = [name.strip() for name in head[1].split(",")]
+    declared = ", ".join(f"{kinds[p]} {widths[p]}{p}" for p in ports)
+    joined = ", ".join(f".{p}({'1' + chr(39) + 'b1' if p == 'o__ready' else p})" for p in ports)
+    text = f"{core}\nmodule {unit.module}({declared});\n  {unit.module}_core core({joined});\nendmodule\n"
+    return replace(unit, verilog=text)

@@ -1,0 +1,1 @@
+"""Synthesis to a netlist of cells, its area, timing and breakdown by component."""

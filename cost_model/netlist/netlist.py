@@ -1,0 +1,291 @@
+"""A mapped netlist: what it is made of, what it weighs, and the same netlist as Verilog that a simulator runs.
+
+Every net is called n<number>, ports aside, so that toggles found by any simulator belong to a net without doubt.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from cost_model.cells.library import Cell, Library
+from sim.reference import InputError
+
+Bit = int | str  # a net's number, or the constant "0", "1"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One cell: its instance name, the library's cell, and the net on each connected pin."""
+
+    name: str
+    cell: Cell
+    nets: Mapping[str, Bit]
+
+    @property
+    def driven(self) -> dict[str, int]:
+        """Output pin to net."""
+        return {p.name: net for p in self.cell.outputs if isinstance(net := self.nets.get(p.name), int)}
+
+    @property
+    def read(self) -> dict[str, int]:
+        """Input pin to net, constants left out."""
+        return {p.name: net for p in self.cell.inputs if isinstance(net := self.nets.get(p.name), int)}
+
+
+@dataclass(frozen=True)
+class Netlist:
+    """A flat netlist of library cells. `ports` gives (direction, nets, lowest first); `names` a net's public names."""
+
+    top: str
+    library: Library
+    ports: Mapping[str, tuple[str, tuple[Bit, ...]]]
+    instances: tuple[Instance, ...]
+    names: Mapping[int, tuple[str, ...]]
+
+    @classmethod
+    def from_json(cls, text: str, top: str, library: Library) -> "Netlist":
+        """Read yosys' JSON. Raises `InputError` where the top is hierarchical, empty, or has a cell that the library
+        lacks or gives no area for."""
+        modules = json.loads(text)["modules"]
+        if top not in modules:
+            raise InputError(f"netlist: must hold the module {top}, not {', '.join(modules) or 'nothing'}")
+        module = modules[top]
+        instances = []
+        for name, cell in module["cells"].items():
+            kind = cell["type"]
+            if kind in ("$scopeinfo",):
+                continue
+            if kind in modules and kind not in library.cells:
+                raise InputError(f"netlist: must be flat, but {top} instantiates the module {kind}")
+            if kind.startswith("$"):
+                raise InputError(f"library {library.name}: no cell for {kind}, which the unit needs")
+            nets = {pin: bits[0] for pin, bits in cell["connections"].items() if bits}
+            instances.append(Instance(name, library.cell(kind), nets))
+        if not instances:
+            raise InputError(f"netlist: {top} must hold cells, but it is empty")
+        ports = {name: (port["direction"], tuple(port["bits"])) for name, port in module["ports"].items()}
+        names: dict[int, list[str]] = defaultdict(list)
+        for name, row in module["netnames"].items():
+            if not row.get("hide_name"):
+                for k, bit in enumerate(row["bits"]):
+                    if isinstance(bit, int):
+                        names[bit].append(f"{name}[{k}]" if len(row["bits"]) > 1 else name)
+        netlist = cls(top, library, ports, tuple(instances), {bit: tuple(sorted(n)) for bit, n in names.items()})
+        netlist._require_drivers()
+        return netlist
+
+    def _require_drivers(self) -> None:
+        driven = {bit for direction, bits in self.ports.values() if direction == "input" for bit in bits}
+        read = {bit for direction, bits in self.ports.values() if direction == "output" for bit in bits}
+        for instance in self.instances:
+            driven |= set(instance.driven.values())
+            read |= set(instance.read.values())
+        loose = sorted(bit for bit in read - driven if isinstance(bit, int))
+        if loose:
+            raise InputError(f"netlist: {len(loose)} nets of {self.top} are read but driven by nothing")
+
+    def loop(self) -> list[int]:
+        """The nets of a loop of gates that no register cuts; empty where there is none."""
+        before = {net: set(i.read.values()) for i in self.instances if not i.cell.state for net in i.driven.values()}
+        try:
+            TopologicalSorter(before).prepare()
+        except CycleError as error:
+            return error.args[1]
+        return []
+
+    @cached_property
+    def area(self) -> Decimal:
+        """The sum of the cells' areas, in the library's unit, exact."""
+        return sum((i.cell.area for i in self.instances), Decimal(0))
+
+    @property
+    def leakage_w(self) -> float:
+        """The sum of the cells' mean leakage."""
+        return sum(i.cell.leakage_w for i in self.instances)
+
+    @cached_property
+    def cell_counts(self) -> dict[str, int]:
+        """How many of each cell, by name."""
+        return dict(sorted(Counter(i.cell.name for i in self.instances).items()))
+
+    @cached_property
+    def sinks(self) -> dict[int, list[tuple[Instance, str]]]:
+        """The (instance, input pin) pairs that each net drives."""
+        found: dict[int, list[tuple[Instance, str]]] = defaultdict(list)
+        for instance in self.instances:
+            for pin, net in instance.read.items():
+                found[net].append((instance, pin))
+        return found
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of cells and connections: what was simulated is what was measured."""
+        rows = [[i.name, i.cell.name, sorted(i.nets.items())] for i in self.instances]
+        content = [self.top, self.library.sha256, {k: list(v) for k, v in self.ports.items()}, rows]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def verilog(self, name: str) -> str:
+        """A module `name` with the unit's ports, each gate an assignment, each flip-flop and latch a process.
+
+        Zero delay: a net changes at most once a cycle but for the clock, and what glitches would cost is not seen.
+        Registers start at 0 as in Verilator; that a unit does not depend on it is for the benches of its own Verilog.
+        """
+        return "".join(self._lines(name))
+
+    def _lines(self, name: str) -> list[str]:
+        ports = []
+        joins = []
+        for port, (direction, bits) in self.ports.items():
+            width = f"[{len(bits) - 1}:0] " if len(bits) > 1 else ""
+            ports.append(f"  {direction} {width}{port}")
+            for k, bit in enumerate(bits):
+                at = f"{port}[{k}]" if len(bits) > 1 else port
+                if direction == "output":
+                    joins.append(f"  assign {at} = {_net(bit)};\n")
+                elif isinstance(bit, int):
+                    joins.append(f"  assign n{bit} = {at};\n")
+        kept: set[int] = set()
+        bodies = []
+        nets = {bit for _, bits in self.ports.values() for bit in bits if isinstance(bit, int)}
+        for instance in self.instances:
+            nets |= set(instance.read.values()) | set(instance.driven.values())
+            body, registers = _behaviour(instance)
+            kept |= registers
+            bodies.append(body)
+        wires = "".join(f"  wire n{bit};\n" for bit in sorted(nets - kept))
+        registers = "".join(f"  reg n{bit} = 0;\n" for bit in sorted(kept))
+        return [f"module {name}(\n", ",\n".join(ports), "\n);\n", wires, registers, *joins, *bodies, "endmodule\n"]
+
+
+def _net(bit: Bit) -> str:
+    return f"n{bit}" if isinstance(bit, int) else f"1'b{bit if bit in ('0', '1') else '0'}"
+
+
+def _behaviour(instance: Instance) -> tuple[str, set[int]]:
+    """The Verilog of one cell and the nets that are registers in it."""
+    cell = instance.cell
+    pins = {name: _net(bit) for name, bit in instance.nets.items()}
+    if not cell.state:
+        lines = [f"  assign {pins[p]} = {expression(cell.pins[p].function, pins)};\n" for p in instance.driven]
+        return "".join(lines), set()
+    variable = {cell.state["variable"]: False, cell.state["inverse"]: True}
+    direct = [p for p in instance.driven if not variable[cell.pins[p].function.strip("() ")]]
+    state = pins[direct[0]] if direct else f"state_{next(iter(instance.driven.values()))}"
+    declare = "" if direct else f"  reg {state} = 0;\n"
+    text = ""
+    if cell.state["kind"] == "ff":
+        clocks = _edges(cell.state["clocked_on"], pins)
+        clear, preset = (cell.state.get(key, "") for key in ("clear", "preset"))
+        resets = [(expression(e, pins), v) for e, v in ((clear, 0), (preset, 1)) if e]
+        live = [(e, v) for e, v in resets if not _never(e)]
+        edges = "".join(f" or {_edge_of(e)}" for e, _ in live)
+        body = f"{state} <= {expression(cell.state['next_state'], pins)};"
+        for condition, value in live:
+            body = f"if ({condition}) {state} <= 1'b{value}; else {body}"
+        text = f"  always @({clocks}{edges}) {body}\n"
+    else:
+        body = f"if ({expression(cell.state['enable'], pins)}) {state} = {expression(cell.state['data_in'], pins)};"
+        text = f"  always @* {body}\n"
+    for pin, net in instance.driven.items():
+        if pin not in direct[:1]:
+            text += f"  assign n{net} = {'~' if variable[cell.pins[pin].function.strip('() ')] else ''}{state};\n"
+    return declare + text, {instance.driven[direct[0]]} if direct else set()
+
+
+def _edges(function: str, pins: Mapping[str, str]) -> str:
+    text = expression(function, pins)
+    return _edge_of(text)
+
+
+def _edge_of(text: str) -> str:
+    """posedge or negedge of a pin or its complement."""
+    match = re.fullmatch(r"\(*(~?)\(*(\w+)\)*", text.replace(" ", ""))
+    if not match:
+        raise InputError(f"a clock, clear or preset must be a pin or its complement, not {text!r}")
+    return f"{'negedge' if match[1] else 'posedge'} {match[2]}"
+
+
+def _never(text: str) -> bool:
+    """Whether a condition of constants is always 0: an asynchronous reset that is tied off."""
+    return text.replace("(", "").replace(")", "") in ("~1'b1", "1'b0")
+
+
+_SYMBOL = re.compile(r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<constant>[01])|(?P<mark>[!'&*|+^()~]))")
+
+
+def expression(function: str, pins: Mapping[str, str]) -> str:
+    """A Liberty function in Verilog, with `pins` for its names: ! and ' negate, & * and a space are AND, | and + OR."""
+    tokens = [(m.lastgroup, m.group(m.lastgroup)) for m in _SYMBOL.finditer(function) if m.lastgroup]
+    position = 0
+
+    def peek() -> str:
+        return tokens[position][1] if position < len(tokens) else ""
+
+    def level_or() -> str:
+        nonlocal position
+        parts = [level_xor()]
+        while peek() in ("|", "+"):
+            position += 1
+            parts.append(level_xor())
+        return parts[0] if len(parts) == 1 else f"({' | '.join(parts)})"
+
+    def level_xor() -> str:
+        nonlocal position
+        parts = [level_and()]
+        while peek() == "^":
+            position += 1
+            parts.append(level_and())
+        return parts[0] if len(parts) == 1 else f"({' ^ '.join(parts)})"
+
+    def level_and() -> str:
+        nonlocal position
+        parts = [factor()]
+        while position < len(tokens) and peek() not in ("|", "+", "^", ")"):
+            if peek() in ("&", "*"):
+                position += 1
+            parts.append(factor())
+        return parts[0] if len(parts) == 1 else f"({' & '.join(parts)})"
+
+    def factor() -> str:
+        nonlocal position
+        if position >= len(tokens):
+            raise InputError(f"function {function!r} is not one of Liberty")
+        kind, value = tokens[position]
+        position += 1
+        if value in ("!", "~"):
+            result = f"(~{factor()})"
+        elif value == "(":
+            result = level_or()
+            if peek() != ")":
+                raise InputError(f"function {function!r} is not one of Liberty")
+            position += 1
+        elif kind == "name":
+            result = pins.get(value, "1'b0")
+        elif kind == "constant":
+            result = f"1'b{value}"
+        else:
+            raise InputError(f"function {function!r} is not one of Liberty")
+        while peek() == "'":
+            position += 1
+            result = f"(~{result})"
+        return result
+
+    result = level_or()
+    if position != len(tokens):
+        raise InputError(f"function {function!r} is not one of Liberty")
+    return result
+
+
+def describe_cells(netlist: Netlist) -> dict[str, Any]:
+    """Counts and areas by cell, for reports."""
+    return {
+        name: {"count": count, "area": float(count * netlist.library.cell(name).area)}
+        for name, count in netlist.cell_counts.items()
+    }

@@ -1,0 +1,147 @@
+"""Static timing by OpenSTA, and the fewest pipeline stages that meet a period: what "equal clock" means.
+
+Every unit has the same conditions: an ideal clock; inputs that come with the clock edge from a middle buffer; outputs
+that are due at the next edge, with 6 fF; no wires. OpenSTA is a system package (`apt-get install opensta`) and
+optional: the stage counts that it led to are in `data/stages.json`, with the slack and the library they belong to.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cost_model.cache import CACHE, remember
+from cost_model.netlist.netlist import Netlist
+from cost_model.netlist.synthesis import OUTPUT_LOAD_F, Flow, synthesise
+from sim.common.files import read_text
+from sim.cosim.dut import Device
+from sim.reference import InputError
+
+STAGES = Path(__file__).parents[1] / "data" / "stages.json"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The worst slack of a netlist in s, and the ends of that path."""
+
+    slack_s: float
+    start: str
+    end: str
+    tool: str
+
+
+@lru_cache(maxsize=1)
+def tool() -> str | None:
+    """The program, where it is installed."""
+    return shutil.which("sta") or shutil.which("opensta")
+
+
+def analyse(netlist: Netlist, flow: Flow, cache: Path = CACHE) -> Timing:
+    """The worst setup slack at the flow's period. Raises `InputError` where OpenSTA or delays are missing."""
+    program = tool()
+    if program is None:
+        raise InputError("OpenSTA is missing: apt-get install opensta")
+    if flow.period_s is None:
+        raise InputError(f"library {flow.library.name}: timing needs a library with delays")
+    script = _SCRIPT.format(period=flow.period_s * 1e9, buffer=flow.library.buffer, load=OUTPUT_LOAD_F * 1e12)
+    identity = [netlist.sha256, flow.library.sha256, script]
+    return Timing(**json.loads(remember(cache, "timing", identity, lambda: _run(program, netlist, flow, script))))
+
+
+def _run(program: str, netlist: Netlist, flow: Flow, script: str) -> str:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, text in (("cells.lib", flow.library.text), ("unit.v", structure(netlist)), ("run.tcl", script)):
+            (folder / file).write_text(text)
+        run = subprocess.run([program, "-exit", "run.tcl"], cwd=folder, capture_output=True, text=True, check=False)
+    slack = re.search(r"^worst slack (-?[\d.]+)", run.stdout, re.MULTILINE)
+    if not slack or "Error" in run.stdout + run.stderr:
+        raise InputError(f"OpenSTA gives no slack: {(run.stdout + run.stderr).strip()[-300:]}")
+    ends = [re.search(rf"^{end}: (\S+)", run.stdout, re.MULTILINE) for end in ("Startpoint", "Endpoint")]
+    version = re.search(r"OpenSTA (\S+)", run.stdout)
+    return json.dumps(
+        {
+            "slack_s": float(slack[1]) * 1e-9,
+            "start": ends[0][1] if ends[0] else "",
+            "end": ends[1][1] if ends[1] else "",
+            "tool": f"OpenSTA {version[1] if version else 'unknown'}",
+        }
+    )
+
+
+def structure(netlist: Netlist) -> str:
+    """The netlist as cells and wires, for a tool that reads the library itself."""
+
+    def net(bit: int | str) -> str:
+        return f"n{bit}" if isinstance(bit, int) else f"1'b{bit if bit in ('0', '1') else '0'}"
+
+    ports, joins = [], []
+    for port, (direction, bits) in netlist.ports.items():
+        ports.append(f"{direction} {f'[{len(bits) - 1}:0] ' if len(bits) > 1 else ''}{port}")
+        for k, bit in enumerate(bits):
+            at = f"{port}[{k}]" if len(bits) > 1 else port
+            joins.append(f"  assign {at} = {net(bit)};" if direction == "output" else f"  assign {net(bit)} = {at};")
+    cells = [
+        f"  {i.cell.name} u{k} ({', '.join(f'.{pin}({net(bit)})' for pin, bit in i.nets.items())});"
+        for k, i in enumerate(netlist.instances)
+    ]
+    return "\n".join([f"module {netlist.top}({', '.join(ports)});", *joins, *cells, "endmodule", ""])
+
+
+def fewest_stages(
+    make: Callable[[int], Device], flow: Flow, start: int, deepest: int, cache: Path = CACHE
+) -> tuple[int, Timing]:
+    """The fewest stages that meet the flow's period, found from `start`: that many meet it, one less do not.
+
+    `make` gives the unit with so many stages. Raises `InputError` where even `deepest` stages are too slow.
+    """
+
+    def slack(stages: int) -> Timing:
+        unit = make(stages)
+        return analyse(synthesise(unit.verilog, unit.module, flow, cache).netlist, flow, cache)
+
+    stages, timing = start, slack(start)
+    if timing.slack_s >= 0:
+        while stages > 1 and (fewer := slack(stages - 1)).slack_s >= 0:
+            stages, timing = stages - 1, fewer
+        return stages, timing
+    while timing.slack_s < 0:
+        stages += 1
+        if stages > deepest:
+            raise InputError(f"period of {(flow.period_s or 0) * 1e9:g} ns must be longer: {deepest} stages miss it")
+        timing = slack(stages)
+    return stages, timing
+
+
+def recorded(kind: str, number: str, entries: int, multiplier: str = "tree") -> dict[str, Any]:
+    """The row of `data/stages.json` for a unit. Raises `InputError` where there is none."""
+    rows = json.loads(read_text(STAGES))["rows"]
+    for row in rows:
+        if (row["unit"], row["format"], row["entries"], row["multiplier"]) == (kind, number, entries, multiplier):
+            return row
+    raise InputError(f"no stage count is recorded for {kind} {number} with {entries} entries, multiplier {multiplier}")
+
+
+_SCRIPT = """\
+read_liberty cells.lib
+read_verilog unit.v
+link_design unit
+create_clock -name clk -period {period:g} [get_ports clk]
+set inputs [list]
+foreach port [all_inputs] {{
+  if {{[get_property $port full_name] != "clk"}} {{ lappend inputs $port }}
+}}
+set_input_delay 0 -clock clk $inputs
+set_driving_cell -lib_cell {buffer} $inputs
+set_output_delay 0 -clock clk [all_outputs]
+set_load -pin_load {load:g} [all_outputs]
+report_checks -path_delay max
+report_worst_slack
+exit
+"""

@@ -1,0 +1,1 @@
+"""Bytes, cycles and energy of a packed model, site by site."""

@@ -1,0 +1,1 @@
+"""Tables and plots: the hardware table, sensitivities, the paper's figures."""

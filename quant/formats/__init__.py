@@ -1,0 +1,1 @@
+"""Files: packed models, GPTQ's layout, checkpoints."""

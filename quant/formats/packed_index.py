@@ -1,0 +1,109 @@
+"""What a `bitwright-packed` folder holds, read and checked without torch: its description, and its tensors' shapes.
+
+`quant.formats.packed` reads the tensors themselves. A safetensors file begins with the length of its header, 8 bytes,
+and the header, a JSON of each tensor's type, shape and place; the rest is the tensors.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim.common.files import checked_description
+from sim.reference import InputError
+
+FORMAT, VERSION = "bitwright-packed", 1
+DESCRIPTION = "packed.json"
+BIT_ORDER = "least significant bit first; code i of a row fills bits i*b..i*b+b-1; each row begins at a byte"
+_KEYS = ("format", "version", "plan", "plan_sha256", "data_sha256", "boundary", "bounds", "details", "bit_order",
+         "weights", "tables", "tensors", "files", "sha256")  # fmt: skip
+_INTEGERS = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U8": "<u1"}  # safetensors' types in numpy
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A stored tensor: its type as safetensors calls it, its shape, and its bytes."""
+
+    kind: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+    def integers(self) -> np.ndarray:
+        """The values of a tensor of integers. Raises `InputError` for another type."""
+        if self.kind not in _INTEGERS:
+            raise InputError(f"must be integers, not {self.kind}")
+        return np.frombuffer(self.data, _INTEGERS[self.kind]).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class PackedIndex:
+    """The checked description, and every tensor of the files by name."""
+
+    content: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "PackedIndex":
+        """Read a folder. Raises `InputError`, one line with the file, for anything missing, altered or truncated."""
+        content = read_description(folder)
+        stored: dict[str, Tensor] = {}
+        for name, data in read_files(folder, content).items():
+            stored |= _tensors(Path(folder) / name, data)
+        require_tensors(folder, content, stored)
+        return cls(content, stored)
+
+
+def read_description(folder: str | Path) -> dict[str, Any]:
+    """The checked content of `packed.json`. Raises `InputError` with the file and key at fault."""
+    path = Path(folder) / DESCRIPTION
+    content = checked_description(path, FORMAT, VERSION, _KEYS, content_sha256)
+    if content["bit_order"] != BIT_ORDER:
+        raise InputError(f"{path}: bit_order must be {BIT_ORDER!r}, not {content['bit_order']!r}")
+    return content
+
+
+def content_sha256(content: Mapping[str, Any]) -> str:
+    """As `sim.common.files.description_sha256`, of a text without spaces, which is the format's own."""
+    kept = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_files(folder: str | Path, content: Mapping[str, Any]) -> dict[str, bytes]:
+    """The bytes of each file that the description names, whose hashes must be those it gives; `InputError` if not."""
+    found: dict[str, bytes] = {}
+    for name, digest in content["files"].items():
+        path = Path(folder) / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise InputError(f"{path}: truncated or altered: its SHA-256 is not the one in {DESCRIPTION}")
+        found[name] = data
+    return found
+
+
+def require_tensors(folder: str | Path, content: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    """Raise `InputError` unless the files hold the tensors that the description lists."""
+    if set(stored) != set(content["tensors"]):
+        odd = sorted(set(stored) ^ set(content["tensors"]))
+        path = Path(folder) / DESCRIPTION
+        raise InputError(f"{path}: tensors must be those of the files; unknown or missing: {odd[0]}")
+
+
+def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        end = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:end])
+        body = memoryview(data)[end:]
+        return {
+            name: Tensor(row["dtype"], tuple(row["shape"]), body[slice(*row["data_offsets"])])
+            for name, row in header.items()
+            if name != "__metadata__"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error})") from None

@@ -1,0 +1,212 @@
+"""Quantisation after training: weights to the nearest codes, activations calibrated, layers replaced."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quant import calibration
+from quant.formats.packed import read_weight, weight_row, weight_tensors
+from quant.plan import Plan, Settings
+from quant.primitives.linear import QuantisedLinear
+from quant.primitives.observers import observe, observer_for
+from quant.primitives.quantisers import ActivationQuantiser, QuantisedWeight, quantise_weight
+from quant.primitives.scales import Scale
+from quant.run_directory import RunDirectory
+from sim.reference import InputError
+
+ATTRIBUTE = "quantisation"  # of a quantised model: its `Quantisation`
+CALIBRATION = "calibration"
+Progress = Callable[[str], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantisation:
+    """What was done to a model: the plan, the hash of the calibration data, a row for each quantised layer."""
+
+    plan: Plan
+    data_sha256: str | None
+    rows: tuple[Mapping[str, Any], ...]
+
+
+def matrix_of(module: nn.Module | None) -> Tensor | None:
+    """The weights (out, in) of a layer that can be quantised, None for any other module.
+
+    Those are plain `nn.Linear` (a subclass may use its weights elsewhere) and transformers' `Conv1D` (GPT-2), which
+    holds them transposed.
+    """
+    if type(module) is nn.Linear:
+        return module.weight
+    if type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils":
+        return module.get_parameter("weight").t()  # pyright: ignore[reportOptionalMemberAccess]
+    return None
+
+
+def quantisable(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that a plan's rules are matched against, by their first names; see `matrix_of`."""
+    return {name: module for name, module in model.named_modules() if name and matrix_of(module) is not None}
+
+
+def quantize(
+    model: nn.Module,
+    plan: Plan,
+    data: Any = None,
+    *,
+    sampling: calibration.Sampling | None = None,
+    tokeniser: calibration.Tokeniser | None = None,
+    inplace: bool = False,
+    run: RunDirectory | None = None,
+    progress: Progress = lambda unit: None,
+) -> nn.Module:
+    """A copy of `model`, in evaluation mode, whose linear layers (`quantisable`) compute on codes as `plan` says.
+
+    `data` is what `calibration.load` takes: needed where a layer's inputs have static scales. Weights are rounded to
+    nearest; a layer that no rule matches, or that one skips, stays as it is. `run` keeps what is done, layer by layer,
+    and `progress` is called with each unit's name. The result's `quantisation` says what was done.
+
+    Raises:
+        InputError: a rule that matches nothing, no data where it is needed or an empty set, NaN or infinity in a weight
+            or in calibration; one line that names the rule or module.
+    """
+    layers = quantisable(model)
+    settings = {name: s for name, s in plan.resolve(layers).items() if not s.skip}
+    if not settings:
+        raise InputError("plan: every layer is skipped; nothing is left to quantise")
+    for name in settings:
+        for key, parameter in layers[name].named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise InputError(f"{name}.{key}: holds NaN or infinite values")
+    static = [name for name, s in settings.items() if s.activation_bits and s.activation_granularity == "tensor"]
+    loaded = None
+    if data is not None:
+        loaded = calibration.load(data, sampling, tokeniser)
+    elif static:
+        raise InputError(
+            f"data must be given: {static[0]} and {len(static) - 1} more have static activation scales "
+            '(activation_granularity "token", or activation_bits null, need none)'
+        )
+    ranges = _calibrate(model, {name: settings[name] for name in static}, loaded, run, progress)
+    result = model if inplace else copy.deepcopy(model)
+    result.eval()
+    rows: list[dict[str, Any]] = []
+    replacements: dict[int, nn.Module] = {}
+    fresh = dict(result.named_modules())
+    biases = {name: dict(fresh[name].named_parameters()).get("bias") for name in settings}
+    for name, chosen in settings.items():
+        linear = fresh[name]
+        matrix = matrix_of(linear)
+        assert matrix is not None
+        activation = ranges.get(name)
+        if activation is None and chosen.activation_bits:
+            activation = ActivationQuantiser(chosen.activation_bits, chosen.activation_symmetric)
+        layer = QuantisedLinear(_weight(name, matrix, chosen, run), biases[name], activation, name)
+        replacements[id(linear)] = layer
+        rows.append(_row(name, matrix, layer))
+        progress(name)
+    replace(result, replacements)
+    setattr(result, ATTRIBUTE, Quantisation(plan, None if loaded is None else loaded.digest, tuple(rows)))
+    return result
+
+
+def quantisation_of(model: nn.Module) -> Quantisation:
+    """What was done to a quantised model. Raises `InputError` for any other."""
+    done = getattr(model, ATTRIBUTE, None)
+    if not isinstance(done, Quantisation):
+        raise InputError("the model must come from quantize or from_pretrained")
+    return done
+
+
+def replace(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:
+    """Put each new module wherever the one of that id stands, also where several parents share it.
+
+    PyTorch's encoder layers have a fused path that reads the weights of their linear layers; they are taken off it.
+    """
+    for parent in list(model.modules()):
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            parent.activation_relu_or_gelu = 0  # what the fused path asks for first
+        if isinstance(parent, nn.TransformerEncoder):
+            parent.use_nested_tensor = False
+        for name, child in list(parent._modules.items()):
+            if child is not None and id(child) in replacements:
+                setattr(parent, name, replacements[id(child)])
+
+
+def activation_row(quantiser: ActivationQuantiser) -> dict[str, Any]:
+    """An activation quantiser in JSON: multiplier and shift are null where each token has its own."""
+    scale = quantiser.scale
+    return {
+        "bits": quantiser.bits,
+        "signed": quantiser.signed,
+        "multiplier": None if scale is None else int(scale.multiplier),
+        "shift": None if scale is None else int(scale.shift),
+        "zero_point": quantiser.zero_point,
+    }
+
+
+def activation_from(row: Mapping[str, Any]) -> ActivationQuantiser:
+    """The quantiser of `activation_row`."""
+    scale = None
+    if row["multiplier"] is not None:
+        scale = Scale(torch.tensor(row["multiplier"]), torch.tensor(row["shift"]))
+    return ActivationQuantiser(row["bits"], row["signed"], scale, row["zero_point"])
+
+
+def _calibrate(
+    model: nn.Module,
+    settings: Mapping[str, Settings],
+    data: calibration.CalibrationData | None,
+    run: RunDirectory | None,
+    progress: Progress,
+) -> dict[str, ActivationQuantiser]:
+    """Static activation quantisers by name; one unit of the run."""
+    if not settings or data is None:
+        return {}
+    found = run.done(CALIBRATION) if run is not None else None
+    if found is None:
+        observers = {name: observer_for(name, s) for name, s in settings.items()}
+        observe(model, observers, data, lambda: progress(CALIBRATION))
+        made = {name: activation_row(observer.quantiser()) for name, observer in observers.items()}
+        if run is not None:
+            run.finish(CALIBRATION, {}, made)
+    else:
+        made = found[1]
+    return {name: activation_from(row) for name, row in made.items()}
+
+
+def _weight(name: str, matrix: Tensor, settings: Settings, run: RunDirectory | None) -> QuantisedWeight:
+    """A layer's weight in integers; one unit of the run."""
+    found = run.done(name) if run is not None else None
+    if found is not None:
+        tensors, row = found
+        return read_weight("weight", row, tensors).to(matrix.device)
+    weight = quantise_weight(matrix, settings)
+    if run is not None:
+        stored = {f"weight.{key}": tensor for key, tensor in weight_tensors(weight).items()}
+        run.finish(name, stored, weight_row(weight))
+    return weight
+
+
+def _row(name: str, matrix: Tensor, layer: QuantisedLinear) -> dict[str, Any]:
+    """What was done to a layer, and how far its weights are from those before, in dB."""
+    weight = layer.weight
+    before = matrix.detach().double()
+    noise = float((weight.dequantise(torch.float64) - before).square().sum())
+    signal = float(before.square().sum())
+    stored = sum(tensor.nbytes for tensor in weight_tensors(weight).values())
+    return {
+        "module": name,
+        "inputs": layer.in_features,
+        "outputs": layer.out_features,
+        "weight_bits": weight.bits,
+        "group_size": weight.group_size,
+        "symmetric": weight.signed,
+        "activation_bits": None if layer.activation is None else layer.activation.bits,
+        "per_token": layer.activation is not None and layer.activation.scale is None,
+        "accumulator_bits": None if layer.bound is None else layer.bound.bit_length() + 1,
+        "stored_bits_per_weight": 8 * stored / before.numel(),
+        "weight_sqnr_db": 10 * math.log10(signal / noise) if noise and signal else None,
+    }

@@ -1,0 +1,1 @@
+"""Scales, quantisers, observers and the quantised linear layer."""

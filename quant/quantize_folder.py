@@ -1,0 +1,115 @@
+"""A checkpoint folder to a packed folder: the long job behind `python -m quant quantize`, in a run directory."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from quant import calibration
+from quant.exchange import copy_companions
+from quant.formats.checkpoint import load_model
+from quant.methods.post_training import CALIBRATION, quantisable, quantisation_of, quantize
+from quant.plan import Plan
+from quant.pretrained import save_pretrained
+from quant.run_directory import RunDirectory
+from sim.reference import InputError
+
+RUN = "run"  # the run directory in the packed folder
+
+
+def quantize_folder(
+    checkpoint: str | Path,
+    output: str | Path,
+    plan: Plan,
+    data: Any = None,
+    sampling: calibration.Sampling | None = None,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    threads: int | None = None,
+    resume: bool = False,
+) -> list[Mapping[str, Any]]:
+    """Quantise a checkpoint folder into `output`; returns a row for each quantised layer.
+
+    Text is tokenised with the folder's own tokeniser. An interrupted run leaves what it finished in `output`/run, and
+    `resume` goes on from there where plan, data and options are the same. Names in the files that the model has no use
+    for are told on stderr.
+
+    Raises:
+        InputError: one line for every mistake of the user; see `quantize`, `load_model` and `calibration.load`.
+    """
+    output, sampling = Path(output), sampling or calibration.Sampling()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    target = _device(device)
+    tokeniser = _LateTokeniser(checkpoint, None if sampling.pack else sampling.sequence_length)
+    loaded = None if data is None else calibration.load(data, sampling, tokeniser)
+    model, unused = load_model(checkpoint, dtype, target)
+    if unused:
+        print(f"{checkpoint}: {len(unused)} tensors are not the model's: {', '.join(unused[:4])}", file=sys.stderr)
+    if loaded is not None:
+        _require_fitting(model, loaded, data)
+    configuration = {
+        "plan": plan.to_dict(),
+        "plan_sha256": plan.digest,
+        "data_sha256": None if loaded is None else loaded.digest,
+        "dtype": dtype,
+        "device": target.type,
+        "checkpoint_sha256": calibration.digest([model.state_dict()]),
+    }
+    with RunDirectory.open(output / RUN, configuration, resume) as run:
+        units = len(quantisable(model)) + (0 if loaded is None else len(loaded))
+        with tqdm(total=units, unit="unit", file=sys.stderr, disable=None) as bar:
+
+            def progress(unit: str) -> None:
+                bar.set_postfix_str(unit if unit == CALIBRATION else unit[-40:], refresh=False)
+                bar.update()
+
+            made = quantize(model, plan, loaded, inplace=True, run=run, progress=progress)
+        save_pretrained(made, output)
+        copy_companions(checkpoint, output)
+        run.clear()
+    return list(quantisation_of(made).rows)
+
+
+def _require_fitting(model: torch.nn.Module, data: calibration.CalibrationData, source: Any) -> None:
+    """Raise `InputError` for token codes or lengths that a transformers model's configuration has no room for."""
+    config = getattr(model, "config", None)
+    vocabulary, positions = (getattr(config, key, None) for key in ("vocab_size", "max_position_embeddings"))
+    for batch in data:
+        ids = batch.get("input_ids")
+        if not isinstance(ids, torch.Tensor) or not ids.numel():
+            continue
+        if vocabulary is not None and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+            raise InputError(
+                f"{source}: input_ids must be in 0..{vocabulary - 1}, not {int(ids.min())}..{int(ids.max())}"
+            )
+        if positions is not None and ids.shape[1] > positions:
+            raise InputError(f"--sequence-length must be at most {positions} for this model, not {ids.shape[1]}")
+
+
+class _LateTokeniser:
+    """The folder's tokeniser, read when the first text comes."""
+
+    def __init__(self, folder: str | Path, sequence_length: int | None) -> None:
+        self.folder, self.sequence_length = folder, sequence_length
+        self._made: calibration.Tokeniser | None = None
+
+    def __call__(self, text: str) -> Any:
+        if self._made is None:
+            self._made = calibration.tokeniser_of(self.folder, self.sequence_length)
+        return self._made(text)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"--device must be a device that torch has here, not {name!r} ({str(error).splitlines()[0]})"
+        ) from None
+    return device

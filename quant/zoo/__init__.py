@@ -1,0 +1,1 @@
+"""Small plain PyTorch models to train and measure on."""

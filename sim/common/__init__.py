@@ -1,0 +1,1 @@
+"""Errors, files and command lines, for every package; no arithmetic."""

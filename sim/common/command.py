@@ -1,0 +1,54 @@
+"""What every `python -m PACKAGE` command shares: one-line errors, exit codes, JSON on stdout."""
+
+import argparse
+import errno
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from sim.common.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line on stderr and exit code 2; -1e-3 is a number to it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Run `main(argv)`; a user's mistake becomes one line and exit code 2, an interruption 130."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no λ shows a question mark
+    try:
+        code = main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()  # a closed pipe is noticed here, not at interpreter exit
+        return code
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `... | head`: the reader has gone, and that is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def print_json(rows: object) -> None:
+    """Print `rows` as strict JSON: infinities and NaN are our bugs, never output."""
+    print(json.dumps(rows, indent=1, allow_nan=False))

@@ -1,0 +1,103 @@
+"""`python -m sim.cosim.benchmark -o results`: how many vectors a second each simulator compares, bulk and beat by beat.
+
+Exit 1 where Verilator's bulk bench is slower than `TARGET` on the reference unit.
+"""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sim.common.command import Parser, print_json, run
+from sim.common.files import write_whole
+from sim.cosim import run as runner
+from sim.cosim import simulators
+from sim.vectors.pwl import random_set
+from sim.vectors.requant import requant_set
+
+TARGET = 500_000  # vectors per second, bulk, Verilator
+RUNS = 3  # the fastest counts: what slows a run down is the machine, not the unit
+REPEATS = {"verilator": 40, "icarus": 1}  # so that each run lasts a second or more
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="python -m sim.cosim.benchmark",
+        description=__doc__,
+        epilog="example: python -m sim.cosim.benchmark -o results",
+    )
+    parser.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="for simulation.json")
+    parser.add_argument("--simulator", nargs="+", choices=simulators.SIMULATORS, default=list(simulators.SIMULATORS))
+    parser.add_argument("--build", type=Path, default=runner.BUILD, metavar="DIR", help=f"for builds ({runner.BUILD})")
+    parser.add_argument("--json", action="store_true", help="print the result too")
+    arguments = parser.parse_args(argv)
+    result = {
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+        "versions": {
+            "python": platform.python_version(),
+            "cocotb": metadata.version("cocotb"),
+            **{name: simulators.version(name) for name in arguments.simulator},
+        },
+        "target": {"simulator": "verilator", "bench": "flow", "vectors_per_second": TARGET},
+        "runs": RUNS,
+        "kept": "the fastest of the runs",
+        "rows": measure(arguments.simulator, arguments.build),
+    }
+    print(write_whole(arguments.folder / "simulation.json", json.dumps(result, indent=1) + "\n"), file=sys.stderr)
+    if arguments.json:
+        print_json(result)
+    bulk = [row for row in result["rows"] if row["simulator"] == "verilator" and row["bench"] == "flow"]
+    slow = [row for row in bulk if row["vectors_per_second"] < TARGET]
+    for row in slow:
+        print(f"{row['set']}: {row['vectors_per_second']} vectors/s, must be at least {TARGET}", file=sys.stderr)
+    return 1 if slow else 0
+
+
+def measure(names: Sequence[str], build: Path) -> list[dict[str, Any]]:
+    """A row for each simulator, unit and bench: vectors, seconds of simulation and vectors per second.
+
+    The vectors were sent `repeats` times over, which `vectors`, `cycles` and `seconds` include.
+    """
+    sets = [random_set("int8-8", 0, 50, 8), requant_set("requant", 0, 100_000)]
+    rows = []
+    for vectors in sets:
+        for name in names:
+            for bench in tqdm(("flow", "stall", "protocol"), desc=f"{vectors.name} {name}", disable=None):
+                fastest = min((_run(vectors, name, bench, build) for _ in range(RUNS)), key=lambda o: o.seconds)
+                if not fastest.passed:
+                    raise RuntimeError(f"{vectors.name} {name} {bench}: {fastest}")
+                rows.append(
+                    {
+                        "unit": vectors.unit,
+                        "set": vectors.name,
+                        "simulator": name,
+                        "bench": bench,
+                        "repeats": 1 if bench == "protocol" else REPEATS[name],
+                        "vectors": fastest.vectors,
+                        "cycles": fastest.cycles,
+                        "seconds": fastest.seconds,
+                        "vectors_per_second": round(fastest.vectors / fastest.seconds),
+                    }
+                )
+    return rows
+
+
+def _run(vectors: Any, name: str, bench: str, build: Path) -> runner.Outcome:
+    if bench == "protocol":
+        return runner.run_protocol(vectors, name, build)
+    return runner.run_bulk(vectors, name, build, stall_seed=int(bench == "stall"), repeats=REPEATS[name])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""The device under test: a unit's Verilog and what a bench must know of its ports."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sim.common.files import description_sha256, read_text
+from sim.reference import InputError, LoweredTable
+from sim.reference.arithmetic import code_range
+from sim.reference.floating import FloatFormat
+from sim.reference.row_cycles import RowSchedule
+from sim.vectors.vector_set import TABLE_LISTS, VectorSet
+
+
+@dataclass(frozen=True)
+class Device:
+    """A unit as Verilog.
+
+    `ports` are the names of all its ports; `statics` its quasi-static inputs, port name to bits; `table` the bits of
+    the table port's `select`, `address` and `data`, None where there is no such port, and `lists` the names and lengths
+    of what is written through it, by `select`. `ranges` are the lowest and the highest value of each quasi-static
+    input, of each list's words, and of a payload's field (`i__payload.FIELD`) that does not take all it could.
+    `latency` is in cycles; `schedule` tells the cycles of a unit for rows.
+    """
+
+    module: str
+    verilog: str
+    ports: Sequence[str]
+    in_bits: int
+    out_bits: int
+    statics: Mapping[str, int]
+    table: Mapping[str, int] | None
+    latency: int
+    lists: Mapping[str, int] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    schedule: RowSchedule | None = None
+
+    def cycles(self, vectors: VectorSet, first: int, last: int) -> int:
+        """Cycles of the vectors `first` to `last` (excluded) as one stream that nothing stalls, ends included."""
+        if self.schedule is None:
+            return last - first + self.latency
+        return self.schedule.cycles(vectors.lengths(first, last))
+
+
+def device(vectors: VectorSet, module: str = "unit") -> Device:
+    """Emit the unit that a set of vectors is for.
+
+    Raises `InputError` for a configuration that cannot be built, and where the set does not hold all that the unit is
+    to be loaded with, or a value that its port cannot carry.
+    """
+    component = _component(vectors)
+    unit = emitted(component, vectors.unit, module)
+    for side, bits in (("inputs", unit.in_bits), ("expected", unit.out_bits)):
+        if vectors.bits(side) != bits:
+            raise InputError(f"{vectors.name}: {side} must be {bits} bits wide, not {vectors.bits(side)}")
+    ranges = {name.replace("i__payload", "inputs"): ends for name, ends in unit.ranges.items()}
+    for key in (*unit.lists, *unit.statics, *ranges):
+        if key not in vectors.arrays:
+            raise InputError(f"{vectors.name}: missing array {key!r}")
+    for key in (*unit.lists, *unit.statics):
+        array, shape = vectors.arrays[key], unit.lists.get(key)
+        if array.ndim != (1 if shape is None else 2):
+            raise InputError(f"{vectors.name}: {key} must have {shape or 1} for each load, not {list(array.shape)}")
+        if shape is not None and array.shape[1] != shape:
+            raise InputError(f"{vectors.name}: {key} must be {shape} for the unit, not {array.shape[1]}")
+    for key, (low, high) in ranges.items():
+        array = vectors.arrays[key]
+        if array.min() < low or array.max() > high:
+            wrong = array.min() if array.min() < low else array.max()
+            raise InputError(f"{vectors.name}: {key} must be in {low}..{high} for the unit, not {wrong}")
+    return unit
+
+
+def emitted(component: Any, unit: str, module: str = "unit") -> Device:
+    """An Amaranth component as a device; `unit` is what the description calls it."""
+    from rtl.emit import emit
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{module}.v"
+        description = emit(path, unit, component)
+        return _described(description, path.read_text())
+
+
+def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
+    """An emitted unit from `FILE.v` and the description beside it, which is returned too.
+
+    Raises `InputError` where one is missing, the description is none or was changed, or the Verilog is not the one it
+    describes.
+    """
+    verilog, source = read_text(path), path.with_suffix(".rtl.json")
+    try:
+        description = json.loads(read_text(source))
+        if description["format"] != "bitwright-rtl" or description["version"] != 1:
+            raise ValueError("another format")
+        if description.get("sha256") != description_sha256(description):
+            raise InputError(f"{source}: its own SHA-256 is not the one it names")
+        if hashlib.sha256(verilog.encode()).hexdigest() != description["verilog"]["sha256"]:
+            raise InputError(f"{path}: its SHA-256 is not the one in {source.name}")
+        return _described(description, verilog), description
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{source}: not a description that python -m rtl wrote ({error})") from None
+
+
+def _described(description: Mapping[str, Any], verilog: str) -> Device:
+    bits = {port["name"]: port["width"] for port in description["ports"] if port["width"]}
+    table = {name: bits[f"table__{name}"] for name in ("select", "address", "data") if f"table__{name}" in bits}
+    inputs = [port for port in description["ports"] if port["direction"] == "input" and port["width"]]
+    statics = [port for port in inputs if port["name"] not in ("clk", "rst") and "__" not in port["name"]]
+    lists = description.get("table", {}).get("load_order", [])
+    return Device(
+        module=description["module"],
+        verilog=verilog,
+        ports=tuple(bits),
+        in_bits=bits["i__payload"],
+        out_bits=bits["o__payload"],
+        statics={port["name"]: port["width"] for port in statics},
+        table=table or None,
+        latency=description["latency"],
+        lists={row["list"]: row["count"] for row in lists},
+        ranges={
+            **{row["list"]: code_range(row["bits"], row["signed"]) for row in lists},
+            **{port["name"]: code_range(port["width"], port["signed"]) for port in statics},
+            **{name: (low, high) for name, (low, high) in description.get("ranges", {}).items()},
+        },
+        schedule=_schedule(description.get("schedule")),
+    )
+
+
+def _schedule(described: Mapping[str, Any] | None) -> RowSchedule | None:
+    if described is None:
+        return None
+    return RowSchedule(tuple(described["delays"]), tuple(described["ways"]), described["rows"])
+
+
+def _component(vectors: VectorSet) -> Any:
+    """The unit of a set as an Amaranth component."""
+    try:
+        return _BUILDERS[vectors.unit](vectors, dict(vectors.configuration))
+    except (KeyError, TypeError, AttributeError, InputError) as error:
+        raise InputError(f"{vectors.name}: configuration: {error}") from None
+
+
+def _pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.pwl import Pwl, PwlConfig
+
+    if configuration.get("storage") != "constants":
+        return Pwl(PwlConfig(**configuration))
+    _require_one_load(vectors)
+    return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
+
+
+def _require_one_load(vectors: VectorSet) -> None:
+    if len(vectors.counts) != 1:
+        raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
+
+
+def _normaliser(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.normaliser import NormaliserUnit
+    from sim.vectors.normaliser import config_of
+
+    return NormaliserUnit(config_of(configuration))
+
+
+def _requant(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.requant import RequantConfig, Requantiser
+
+    return Requantiser(RequantConfig(**configuration))
+
+
+def _float_pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.floating.pwl import FloatPwl, FloatPwlConfig
+    from sim.reference.float_pwl import FloatTable
+
+    number = FloatFormat(**configuration.pop("number"))
+    if configuration.get("storage") == "constants":
+        _require_one_load(vectors)
+        lists = (tuple(vectors.arrays[key][0].tolist()) for key in TABLE_LISTS)
+        configuration["constants"] = FloatTable(number, *lists)
+    return FloatPwl(FloatPwlConfig(number=number, **configuration))
+
+
+def _float_mac(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.floating.mac import Mac, MacConfig
+
+    formats = {key: FloatFormat(**configuration.pop(key)) for key in ("number", "accumulator")}
+    return Mac(MacConfig(**formats, **configuration))
+
+
+def _float_operator(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.floating.operators import Operator, OperatorConfig
+
+    return Operator(OperatorConfig(number=FloatFormat(**configuration.pop("number")), **configuration))
+
+
+def _element(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.array.processing_element_stream import ElementConfig, ElementStream
+    from rtl.floating.mac import MacConfig
+
+    mac = configuration.pop("mac", None)
+    if mac is not None:
+        formats = {key: FloatFormat(**mac[key] or mac["number"]) for key in ("number", "accumulator")}
+        configuration["mac"] = MacConfig(**{**mac, **formats})
+    return ElementStream(ElementConfig(**configuration))
+
+
+def _softmax(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.rowwise.softmax import SoftmaxUnit
+    from sim.vectors.rowwise import softmax_config
+
+    if configuration.get("storage") == "constants":
+        _require_one_load(vectors)
+    return SoftmaxUnit(softmax_config(configuration))
+
+
+def _norm(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
+    from rtl.rowwise.norm import NormUnit
+    from sim.vectors.rowwise import norm_config
+
+    wired = None
+    if configuration.get("storage") == "constants":
+        _require_one_load(vectors)
+        wired = {key: vectors.arrays[key][0].tolist() for key in ("gain", "bias", "epsilon", "shift")}
+    return NormUnit(norm_config(vectors.unit, configuration, wired))
+
+
+# unit -> its component from a set; each imports its own, so that reading a description needs no Amaranth
+_BUILDERS: dict[str, Callable[[VectorSet, dict[str, Any]], Any]] = {
+    "pwl": _pwl,
+    "normaliser": _normaliser,
+    "requant": _requant,
+    "fp-pwl": _float_pwl,
+    "fp-mac": _float_mac,
+    "element": _element,
+    **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), _float_operator),
+    "softmax": _softmax,
+    **dict.fromkeys(("layernorm", "rmsnorm"), _norm),
+}
+
+
+def lowered(vectors: VectorSet, load: int) -> LoweredTable:
+    """The table of one load as the specification's object."""
+    lists = {key: tuple(vectors.arrays[key][load].tolist()) for key in TABLE_LISTS}
+    shifts = {
+        key: int(vectors.arrays[key][load]) if key in vectors.arrays else None
+        for key in ("intercept_shift", "output_shift", "s")
+    }
+    widths = {
+        key: vectors.configuration[key] for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
+    }
+    return LoweredTable(**lists, **shifts, **widths)

@@ -1,0 +1,56 @@
+"""The proof that a network is integer: every operation that PyTorch dispatches is looked at."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sim.network.operators import exact_gemm
+from sim.reference import InputError
+
+
+class IntegerOnly(TorchDispatchMode):
+    """A context in which an operation that takes or gives floating-point tensors raises `InputError`.
+
+    Only inside `exact_gemm` may floats carry integers. `operations` and `products` count what was looked at, outside
+    and inside of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = self.products = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if exact_gemm.inside():
+            self.products += 1
+            return result
+        self.operations += 1
+        for tensor in _tensors([args, kwargs or {}, result]):
+            if tensor.is_floating_point() or tensor.is_complex():
+                raise InputError(f"{func}: floating point ({tensor.dtype}) in the integer network")
+        return result
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in _tensors(item)]
+    if isinstance(value, Mapping):
+        return [tensor for item in value.values() for tensor in _tensors(item)]
+    return []
+
+
+def require_integer(network: torch.nn.Module, **batch: Tensor) -> IntegerOnly:
+    """Run `network.codes` on a batch and look at every operation; returns the counts.
+
+    Raises `InputError` for the first one in floating point.
+    """
+    with torch.no_grad(), IntegerOnly() as mode:
+        network.codes(**batch)  # pyright: ignore[reportCallIssue]
+    return mode

@@ -1,0 +1,1 @@
+"""The operators of an integer network: the same in floating point, in integers and in training."""

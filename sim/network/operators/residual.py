@@ -1,0 +1,99 @@
+"""Residual additions between two scales, embeddings and the quantised input: what carries the 16-bit stream."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sim.network.operators.arithmetic import blockwise, code_type, round_half_up_, saturate_
+from sim.network.operators.base import Grid, Operator
+from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
+from sim.reference.residual import STREAM_BITS
+
+
+class Add(Operator):
+    """`sim.reference.residual.add_scaled` of two 16-bit tensors."""
+
+    kind = "add"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.multipliers = (0, 0)
+        self.shift = 0
+
+    def real(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+    def integer(self, a: Tensor, b: Tensor) -> Tensor:
+        m, n = self.multipliers
+
+        def rows(a: Tensor, b: Tensor) -> Tensor:
+            return saturate_(round_half_up_(a.long().mul_(m).add_(b.long(), alpha=n), self.shift), STREAM_BITS)
+
+        return blockwise(rows, code_type(STREAM_BITS), a, b)
+
+    def quantise(self, a: Grid, b: Grid, output: Grid) -> None:
+        """The multipliers of the two scales over the output's, with the shift that gives the larger 16 bits."""
+        ratios = torch.stack([a.scale, b.scale]) / output.scale
+        exponent = int(torch.frexp(ratios.max()).exponent)
+        self.shift = min(max(MULTIPLIER_BITS - exponent, 0), MAX_SHIFT)
+        m, n = torch.floor(ratios * 2.0**self.shift + 0.5).long().clamp(max=(1 << MULTIPLIER_BITS) - 1).tolist()
+        self.multipliers = (m, n)
+        self.inputs, self.outputs = (a, b), (output,)
+
+
+class Embedding(Operator):
+    """The sum of one row of each table, as 16-bit codes at one scale; the look-up itself is integer.
+
+    `real` and `integer` take the indices of each table. No sum can saturate: the scale covers the sum of the tables'
+    largest magnitudes.
+    """
+
+    kind = "embedding"
+
+    def __init__(self, name: str, tables: dict[str, nn.Embedding]) -> None:
+        super().__init__(name)
+        self.names = list(tables)
+        self.tables = nn.ModuleList(tables.values())
+
+    def real(self, *indices: Tensor) -> Tensor:
+        rows = [functional.embedding(i, table.weight) for i, table in zip(indices, self.tables, strict=True)]  # pyright: ignore
+        return torch.stack(torch.broadcast_tensors(*rows)).sum(0)
+
+    def integer(self, *indices: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for k, i in enumerate(indices):
+            rows = functional.embedding(i, getattr(self, f"codes{k}")).int()
+            total = rows if total is None else total + rows
+        assert total is not None
+        return total.to(code_type(STREAM_BITS))
+
+    def quantise(self) -> None:
+        """16-bit codes of every table at the one scale."""
+        weights = [table.weight.detach() for table in self.tables]  # pyright: ignore
+        largest = sum(float(weight.abs().max()) for weight in weights)
+        grid = Grid(
+            STREAM_BITS,
+            torch.tensor((largest or 1.0) / ((1 << (STREAM_BITS - 1)) - 1 - len(weights)), dtype=torch.float64),
+        )
+        self.outputs = (grid,)
+        self.recode()
+        self.settle()
+
+    def recode(self) -> None:
+        for k, table in enumerate(self.tables):
+            self.register_buffer(f"codes{k}", self.outputs[0].codes(table.weight))  # pyright: ignore[reportArgumentType]
+
+
+class Input(Operator):
+    """The boundary of a network that takes real activations: 16-bit codes of them; the identity in the other modes."""
+
+    kind = "input"
+
+    def real(self, x: Tensor) -> Tensor:
+        return x
+
+    def integer(self, x: Tensor) -> Tensor:
+        return self.outputs[0].codes(x)
+
+    def quantise(self, output: Grid) -> None:
+        self.outputs = (output,)

@@ -1,0 +1,1 @@
+"""Vector files: inputs and what the specification expects, a file per unit; free of torch."""

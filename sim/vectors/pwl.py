@@ -1,0 +1,163 @@
+"""Vectors for the piecewise-linear unit: fitted tables, random tables, and codes from a network."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rtl.pwl import PwlConfig
+from sim.reference import LoweredTable, PwlTable
+from sim.reference.arithmetic import code_range
+from sim.vectors.vector_set import TABLE_LISTS, VectorSet, column
+
+Load = tuple[LoweredTable, np.ndarray]  # a table and the codes to send through it
+
+
+def pwl_set(
+    name: str, loads: Sequence[Load], source: Mapping[str, Any], entries: int | None = None, **changes: Any
+) -> VectorSet:
+    """A set for the unit that holds every table of `loads`, with the outputs that the specification gives.
+
+    The unit has the tables' widths, the largest table's entries unless told otherwise, and the default shift ranges
+    unless a table needs more; `changes` are further fields of `rtl.pwl.PwlConfig`. The output is the accumulator where
+    the tables have no output shift.
+    """
+    tables = [table for table, _ in loads]
+    first = tables[0]
+    acc = first.output_shift is None
+    fields: dict[str, Any] = {
+        "entries": entries or max(len(table.slopes) for table in tables),
+        **{key: getattr(first, key) for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")},
+        "output": "acc" if acc else "code",
+        "max_intercept_shift": max(first.in_bits - 1, *(table.intercept_shift for table in tables)),
+    }
+    if not acc:
+        needed = [table.output_shift or 0 for table in tables]
+        fields["max_output_shift"] = max(first.in_bits + first.coef_bits - 1, *needed)
+    fields |= changes
+    config = PwlConfig(**fields)
+    width = config.out_shape.width
+    filled = [config.filled(table) for table in tables]
+    arrays = {
+        "inputs": np.concatenate([codes for _, codes in loads]).astype(np.int64),
+        "expected": column(np.concatenate([_expected(table, codes) for table, codes in loads]), width),
+        "counts": np.array([len(codes) for _, codes in loads], dtype=np.int64),
+        **{key: np.array([row[key] for row in filled], dtype=np.int64) for key in TABLE_LISTS},
+        "intercept_shift": np.array([table.intercept_shift for table in tables], dtype=np.int64),
+        "s": np.array([table.s for table in tables], dtype=np.int64),
+    }
+    coefficient = (config.coef_bits, True)
+    widths = {
+        "inputs": (config.in_bits, config.in_signed),
+        "expected": (width, acc or config.out_signed),
+        "thresholds": (config.in_bits, config.in_signed),
+        "slopes": coefficient,
+        "intercepts": coefficient,
+    }
+    if not acc:
+        arrays["output_shift"] = np.array([table.output_shift for table in tables], dtype=np.int64)
+    return VectorSet(name, "pwl", fields, arrays, widths, dict(source))
+
+
+def _expected(table: LoweredTable, codes: np.ndarray) -> np.ndarray:
+    return table.accumulate(codes) if table.output_shift is None else table.output(codes)
+
+
+def output_scale(table: PwlTable) -> int:
+    """The largest scale exponent at which no in-domain output saturates, judged on the table's own values."""
+    scale = max(table.scales)
+    lowered = table.lower(scale)
+    low, high = (int(np.clip(end * 2**scale, *code_range(table.in_bits, table.in_signed))) for end in table.domain)
+    codes = np.unique([low, high, *(t for t in lowered.thresholds if low <= t <= high)])
+    codes = np.unique(np.clip([*codes, *(codes - 1)], low, high))  # a line is largest at its ends
+    peak = max(int(abs(lowered.accumulate(codes)).max()), 1)
+    top = code_range(table.out_bits, table.out_signed)[1]
+    exponent = table.slope_frac_bits + scale
+    while peak > top << max(table.slope_frac_bits + scale - exponent, 0):
+        exponent -= 1
+    return exponent
+
+
+def fitted_set(
+    name: str, table: PwlTable, output: str = "code", scales: Sequence[int] | None = None, **changes: Any
+) -> VectorSet:
+    """Every code of one table at `scales`: unless given, at every scale that 8-bit codes can have, for wider ones at
+    the scales it was fitted for.
+
+    Above 16 bits there are too many codes: corners and 10^4 random ones at each scale.
+    """
+    best = output_scale(table)
+    rng = np.random.default_rng(0)
+    loads = []
+    for scale in every_scale(table) if scales is None else scales:
+        lowered = table.lower(scale, None if output == "acc" else min(best, table.slope_frac_bits + scale))
+        loads.append((lowered, every_code(lowered, rng)))
+    return pwl_set(name, loads, {"table": table.digest, "function": table.function}, **changes)
+
+
+def every_code(lowered: LoweredTable, rng: np.random.Generator) -> np.ndarray:
+    """Every code of up to 16 bits; of more, corners and 10^4 random ones."""
+    return lowered.codes() if lowered.in_bits <= 16 else corners(lowered, rng, 10_000)
+
+
+def every_scale(table: PwlTable) -> Sequence[int]:
+    """The scale exponents that `fitted_set` goes through."""
+    return range(table.in_bits) if table.in_bits <= 8 else table.scales
+
+
+def random_table(rng: np.random.Generator, entries: int, kind: int, **fields: Any) -> PwlTable:
+    """Any table of the given size; `fields` are fields of `PwlTable`, such as widths.
+
+    `kind` 0 spreads the breakpoints over the codes, 1 crowds them so that some are equal, 2 puts most of them where no
+    code reaches.
+    """
+    in_bits, coef_bits = fields.get("in_bits", 8), fields.get("coef_bits", 8)
+    signed = fields.get("in_signed", True)
+    b = int(rng.integers(0, in_bits))
+    mu = int(rng.integers(-in_bits // 2, coef_bits // 2))
+    limit = 1 << (in_bits - signed + b)
+    spread = (min(limit, 1 << in_bits - signed), min(limit, max(entries // 4, 2)), limit)[kind]
+    low, high = code_range(coef_bits, True)
+    values = {
+        "function": "random",
+        "domain": (-4, 4),
+        "scales": tuple(range(in_bits)),
+        "slope_frac_bits": min(mu + int(rng.integers(0, in_bits)), coef_bits + 4),
+        "intercept_frac_bits": mu,
+        "bp_frac_bits": b,
+        "slopes": tuple(rng.integers(low, high + 1, entries).tolist()),
+        "intercepts": tuple(rng.integers(low, high + 1, entries).tolist()),
+        "breakpoints": tuple(np.sort(rng.integers(-spread, spread + 1, entries - 1)).tolist()),
+    }
+    return PwlTable(**{**values, **fields})
+
+
+def random_set(
+    name: str, seed: int, tables: int, entries: int, per_table: int = 0, output: str = "code", **fields: Any
+) -> VectorSet:
+    """`tables` random tables of 2 to `entries` entries for a unit of `entries`.
+
+    With `per_table` 0 every table meets every code at every scale; otherwise one random scale each, its corners (the
+    ends, every threshold and its neighbours) and that many random codes.
+    """
+    rng = np.random.default_rng(seed)
+    widths = {
+        key: fields.pop(key) for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed") if key in fields
+    }
+    in_bits, coef_bits = widths.get("in_bits", 8), widths.get("coef_bits", 8)
+    loads: list[Load] = []
+    for k in range(tables):
+        table = random_table(rng, entries if k % 2 else int(rng.integers(2, entries + 1)), k % 3, **widths)
+        for s in range(in_bits) if not per_table else [int(rng.integers(0, in_bits))]:
+            shift = int(rng.integers(0, in_bits + coef_bits))
+            lowered = table.lower(s, None if output == "acc" else table.slope_frac_bits + s - shift)
+            loads.append((lowered, corners(lowered, rng, per_table) if per_table else lowered.codes()))
+    return pwl_set(name, loads, {"seed": seed}, entries, **fields)
+
+
+def corners(lowered: LoweredTable, rng: np.random.Generator, count: int) -> np.ndarray:
+    """The ends, zero, every threshold and its neighbours, and `count` random codes."""
+    low, high = code_range(lowered.in_bits, lowered.in_signed)
+    near = np.array([(t - 1, t, t + 1) for t in lowered.thresholds]).ravel()
+    ends = np.array([low, low + 1, -1, 0, 1, high - 1, high])
+    return np.clip(np.concatenate([ends, near, rng.integers(low, high + 1, count)]), low, high)

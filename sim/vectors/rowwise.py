@@ -1,0 +1,221 @@
+"""Vectors for the units that work on rows: softmax, LayerNorm and RMSNorm."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from ga_search.methods.secants import chord_table
+from rtl.pwl import table_lists
+from rtl.rowwise.norm import NormConfig, shorter
+from rtl.rowwise.softmax import SoftmaxConfig
+from sim.reference import LoweredTable, Norm, Normaliser, PwlTable, Softmax
+from sim.reference.arithmetic import code_range
+from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, normal_frac_bits_for, spread_bits_for
+from sim.reference.softmax import PROBABILITY_BITS, total_bits_for
+from sim.vectors.normaliser import top_scale
+from sim.vectors.pwl import random_table
+from sim.vectors.random_rows import Rows
+from sim.vectors.vector_set import TABLE_LISTS, VectorSet
+
+SOFTMAX_NUMBERS = ("exp_scale", "row_length", "inverse_scale", "probability_scale", "score_bits")
+EXP_SHIFTS = ("intercept_shift", "output_shift")
+NORM_SHAPE = ("length", "in_bits", "out_bits")
+
+
+def softmax_set(
+    name: str, loads: Sequence[tuple[Softmax, Rows]], source: Mapping[str, Any], **changes: Any
+) -> VectorSet:
+    """A set for the unit of the first load's geometry, which every load must have.
+
+    `changes` are further fields of `rtl.rowwise.softmax.SoftmaxConfig`.
+    """
+    first = loads[0][0]
+    config = SoftmaxConfig(first, **changes)
+    for reference, _ in loads:
+        config.words(reference)  # refuses what does not fit
+    rows = [rows for _, rows in loads]
+    arrays = {
+        "inputs.score": _join([part.codes for part in rows]),
+        "inputs.valid": _join([np.ones_like(p.codes) if p.valid is None else p.valid for p in rows]),
+        "inputs.last": _join([part.last for part in rows]),
+        "expected.probability": _join([part.evaluate(reference.compute) for reference, part in loads]),
+        "expected.last": _join([part.last for part in rows]),
+        "counts": np.array([len(part.codes) for part in rows], dtype=np.int64),
+        **_lists("exp", [reference.exp for reference, _ in loads]),
+        **_lists("div", [reference.div.lowered for reference, _ in loads]),
+        **{
+            f"exp_{key}": np.array([getattr(reference.exp, key) for reference, _ in loads], dtype=np.int64)
+            for key in EXP_SHIFTS
+        },
+        "s": np.array([reference.exp.s for reference, _ in loads], dtype=np.int64),
+    }
+    widths = {
+        "inputs.score": (first.score_bits, True),
+        **dict.fromkeys(("inputs.valid", "inputs.last", "expected.last"), (1, False)),
+        "expected.probability": (PROBABILITY_BITS, True),
+        **_list_widths([("exp", config.exp), ("div", config.div.pwl)]),
+    }
+    configuration = {
+        **{key: getattr(first, key) for key in SOFTMAX_NUMBERS},
+        "tables": {
+            "exp": asdict(first.exp),
+            "div": json.loads(first.div.table.to_json()),
+            "div_scale": first.div.scale,
+        },
+        **changes,
+    }
+    return VectorSet(name, "softmax", configuration, arrays, widths, dict(source))
+
+
+def softmax_config(configuration: Mapping[str, Any]) -> SoftmaxConfig:
+    """The unit's configuration from a set's; `InputError` where a table or a value is bad."""
+    fields = dict(configuration)
+    numbers = {key: fields.pop(key) for key in SOFTMAX_NUMBERS}
+    tables = dict(fields.pop("tables"))
+    stored: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in tables["exp"].items()}
+    exp = LoweredTable(**stored)
+    bits = total_bits_for(exp, numbers["row_length"])
+    div = PwlTable.from_json(json.dumps(tables["div"]), "div")
+    normaliser = Normaliser(div, tables["div_scale"], bits, numbers["exp_scale"], False)
+    return SoftmaxConfig(Softmax(exp=exp, div=normaliser, **numbers), **_with_stages(fields))
+
+
+def norm_set(
+    name: str,
+    loads: Sequence[tuple[Norm, Rows]],
+    source: Mapping[str, Any],
+    reference: Norm | None = None,
+    **changes: Any,
+) -> VectorSet:
+    """A set for the unit of `reference`, unless given the first load's norm; rows may be shorter than a load's norm.
+
+    `changes` are further fields of `rtl.rowwise.norm.NormConfig`.
+    """
+    reference = reference or loads[0][0]
+    config = NormConfig(reference, **changes)
+    for norm, _ in loads:
+        config.words(norm)  # refuses what does not fit
+    rows = [rows for _, rows in loads]
+
+    def expected(norm: Norm, part: Rows) -> np.ndarray:
+        return part.evaluate(lambda codes, _: shorter(norm, codes.shape[-1]).compute(codes))
+
+    arrays = {
+        "inputs.code": _join([part.codes for part in rows]),
+        "inputs.last": _join([part.last for part in rows]),
+        "expected.code": _join([expected(norm, part) for norm, part in loads]),
+        "expected.last": _join([part.last for part in rows]),
+        "counts": np.array([len(part.codes) for part in rows], dtype=np.int64),
+        **_lists("rsqrt", [norm.rsqrt.lowered for norm, _ in loads]),
+        **{
+            key: np.array([_filled(getattr(norm, key), reference.length) for norm, _ in loads], dtype=np.int64)
+            for key in ("gain", "bias")
+        },
+        **{key: np.array([getattr(norm, key) for norm, _ in loads], dtype=np.int64) for key in ("epsilon", "shift")},
+    }
+    widths = {
+        "inputs.code": (reference.in_bits, True),
+        "expected.code": (reference.out_bits, True),
+        **dict.fromkeys(("inputs.last", "expected.last"), (1, False)),
+        **_list_widths([("rsqrt", config.rsqrt.pwl)]),
+        "gain": (GAIN_BITS, True),
+        "bias": (BIAS_BITS, True),
+    }
+    configuration = {
+        **{key: getattr(reference, key) for key in NORM_SHAPE},
+        "max_epsilon": reference.epsilon,
+        "tables": {"rsqrt": json.loads(reference.rsqrt.table.to_json()), "rsqrt_scale": reference.rsqrt.scale},
+        **changes,
+    }
+    unit = "layernorm" if reference.centring else "rmsnorm"
+    return VectorSet(name, unit, configuration, arrays, widths, dict(source))
+
+
+def norm_config(unit: str, configuration: Mapping[str, Any], wired: Mapping[str, Any] | None) -> NormConfig:
+    """The unit's configuration from a set's, with the gains, biases, epsilon and shift that are `wired` in."""
+    fields = dict(configuration)
+    length, in_bits, out_bits = (fields.pop(key) for key in NORM_SHAPE)
+    epsilon, tables = fields.pop("max_epsilon"), dict(fields.pop("tables"))
+    rsqrt = PwlTable.from_json(json.dumps(tables["rsqrt"]), "rsqrt")
+    normaliser = Normaliser(rsqrt, tables["rsqrt_scale"], spread_bits_for(length, epsilon, in_bits), 0, False)
+    zeros = (0,) * length
+    values: dict[str, Any] = {"gain": zeros, "bias": zeros, "epsilon": epsilon, "shift": 0}
+    if wired is not None:
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in wired.items()}
+    reference = Norm(rsqrt=normaliser, centring=unit == "layernorm", in_bits=in_bits, out_bits=out_bits, **values)
+    return NormConfig(reference, **_with_stages(fields))
+
+
+def random_softmax(
+    rng: np.random.Generator, exp_scale: int, row_length: int, wild: bool = False, **numbers: int
+) -> Softmax:
+    """Tables near the functions' own, so that every code of the output comes, or where `wild` any at all."""
+    exp = near_table(rng, "exp", wild).lower(int(rng.integers(max(exp_scale - 6, 0), 7)), exp_scale)
+    bits = total_bits_for(exp, row_length)
+    div = Normaliser(near_table(rng, "div", wild), 5, bits, exp_scale, False)
+    return Softmax(exp, exp_scale, div, row_length, **numbers)
+
+
+def fitted_softmax(
+    exp: PwlTable, div: PwlTable, scale: int, exp_scale: int, row_length: int, **numbers: int
+) -> Softmax:
+    """A softmax through two fitted tables, scores at 2**-scale."""
+    lowered = exp.lower(scale, exp_scale)
+    bits = total_bits_for(lowered, row_length)
+    return Softmax(lowered, exp_scale, Normaliser(div, top_scale(div), bits, exp_scale, False), row_length, **numbers)
+
+
+def random_norm(
+    rng: np.random.Generator, rsqrt: PwlTable, length: int, epsilon: int, centring: bool, **widths: int
+) -> Norm:
+    """Random gains and biases, with a shift that brings most outputs into the codes and some beyond."""
+    out_bits = widths.get("out_bits", 16)
+    gain_bits = int(rng.integers(6, GAIN_BITS + 1))
+    normal = normal_frac_bits_for(length) + gain_bits - 1
+    shift = int(np.clip(normal + rng.integers(-1, 4) - out_bits + 1, 0, MAX_SHIFT))
+    gain = rng.integers(*code_range(gain_bits, True), length, endpoint=True)
+    bias = np.clip(rng.normal(0, 2.0 ** (normal - 2), length), *code_range(BIAS_BITS, True)).astype(int)
+    bits = spread_bits_for(length, epsilon, widths.get("in_bits", 16))
+    normaliser = Normaliser(rsqrt, top_scale(rsqrt), bits, 0, False)
+    return Norm(tuple(gain.tolist()), tuple(bias.tolist()), shift, epsilon, normaliser, centring, **widths)
+
+
+def near_table(rng: np.random.Generator, function: str, wild: bool = False) -> PwlTable:
+    """The function's chords with coefficients that are a few units off; where `wild`, any table of its geometry."""
+    table = chord_table(function)
+    if wild:
+        kept = ("function", "domain", "normaliser_step", "slope_frac_bits", "intercept_frac_bits")
+        return random_table(rng, table.entries, 0, **{key: getattr(table, key) for key in kept})
+
+    def moved(values: tuple[int, ...]) -> tuple[int, ...]:
+        low, high = code_range(table.coef_bits, True)
+        return tuple(np.clip(values + rng.integers(-3, 4, len(values)), low, high).tolist())
+
+    return replace(table, slopes=moved(table.slopes), intercepts=moved(table.intercepts))
+
+
+def _with_stages(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if key == "stages" else value for key, value in fields.items()}
+
+
+def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts).astype(np.int64)
+
+
+def _filled(values: tuple[int, ...], length: int) -> tuple[int, ...]:
+    return values + (0,) * (length - len(values))
+
+
+def _lists(name: str, tables: Sequence[LoweredTable]) -> dict[str, np.ndarray]:
+    return {f"{name}_{key}": np.array([getattr(table, key) for table in tables], dtype=np.int64) for key in TABLE_LISTS}
+
+
+def _list_widths(tables: Sequence[tuple[str, Any]]) -> dict[str, tuple[int, bool]]:
+    return {
+        list_name: (bits, signed)
+        for name, config in tables
+        for list_name, _, bits, signed in table_lists(config, f"{name}_")
+    }

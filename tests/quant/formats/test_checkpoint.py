@@ -1,0 +1,165 @@
+"""Checkpoint folders: single, sharded, tied, half precision; what is loaded is what transformers loads."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from quant.formats.checkpoint import Checkpoint, build_model, load_model
+from sim.reference import InputError
+from tests.quant.models import Encoder, bert_folder, encoder, llama_folder
+
+
+def same_state(a: nn.Module, b: nn.Module) -> bool:
+    x, y = a.state_dict(), b.state_dict()
+    return x.keys() == y.keys() and all(x[k].dtype == y[k].dtype and torch.equal(x[k], y[k]) for k in x)
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    """The encoder's tensors, the tied head left out as safetensors demands."""
+    state = encoder().state_dict()
+    del state["head.weight"]
+    save_file(state, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def test_a_single_file_is_loaded_and_tied_parameters_stay_tied(small):
+    model = Encoder()
+    assert Checkpoint.open(small).load_into(model) == []
+    assert same_state(model, encoder()) and model.head.weight is model.embedding.weight
+
+
+def test_pytorch_files_are_read_too(tmp_path):
+    torch.save(encoder().state_dict(), tmp_path / "pytorch_model.bin")
+    model = Encoder()
+    assert Checkpoint.open(tmp_path).load_into(model) == [] and same_state(model, encoder())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04broken")
+    with pytest.raises(InputError, match=r"pytorch_model\.bin: not a PyTorch file of tensors"):
+        Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_numbers_of_other_types_are_converted(small, dtype):
+    state = {key: tensor.to(dtype) for key, tensor in load_file(small / "model.safetensors").items()}
+    save_file(state, small / "model.safetensors")
+    model = Encoder()
+    Checkpoint.open(small).load_into(model)
+    assert torch.equal(model.first.weight, state["first.weight"].float()) and model.first.weight.dtype == torch.float32
+
+
+def test_a_prefix_and_old_names_of_layer_norm_are_bridged_and_other_tensors_are_told(small):
+    class Prefixed(Encoder):
+        base_model_prefix = "bert"
+
+    state = {f"bert.{key}": tensor for key, tensor in load_file(small / "model.safetensors").items()}
+    state["bert.norm.gamma"] = state.pop("bert.norm.weight")
+    state["bert.norm.beta"] = state.pop("bert.norm.bias")
+    state["cls.bias"] = torch.zeros(1)
+    save_file(state, small / "model.safetensors")
+    model = Prefixed()
+    assert Checkpoint.open(small).load_into(model) == ["cls.bias"] and same_state(model, encoder())
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda s: s.pop("second.bias"), r": second\.bias is missing$"),
+    (lambda s: s.pop("embedding.weight"), r": embedding\.weight is missing$"),
+    (lambda s: s.update({"first.weight": torch.zeros(2, 3)}),
+     r"model\.safetensors: first\.weight must be of shape \[32, 16\], not \[2, 3\]$"),
+])  # fmt: skip
+def test_a_missing_or_misshapen_tensor_is_one_line_and_nothing_is_loaded(small, change, message):
+    state = load_file(small / "model.safetensors")
+    change(state)
+    save_file(state, small / "model.safetensors")
+    model = encoder(seed=5)
+    with pytest.raises(InputError, match=message) as error:
+        Checkpoint.open(small).load_into(model)
+    assert "\n" not in str(error.value) and same_state(model, encoder(seed=5))
+
+
+def test_a_damaged_or_absent_file_is_one_line(small):
+    path = small / "model.safetensors"
+    data = path.read_bytes()
+    for bad in (data[:-10], data[:20], b"", b"\xff" * 100):
+        path.write_bytes(bad)
+        with pytest.raises(InputError, match=r"model\.safetensors: not a whole safetensors file") as error:
+            Checkpoint.open(small)
+        assert "\n" not in str(error.value)
+    path.unlink()
+    with pytest.raises(InputError, match="has no checkpoint"):
+        Checkpoint.open(small)
+
+
+def shard(folder: Path, missing: bool = False) -> Path:
+    """Two shards and their index, as transformers lays them out."""
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(state)
+    halves = {"model-00001-of-00002.safetensors": names[:3], "model-00002-of-00002.safetensors": names[3:]}
+    for file, part in halves.items():
+        save_file({name: state[name] for name in part[missing:]}, folder / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, part in halves.items() for name in part}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_shards_are_the_single_file(small):
+    model = Encoder()
+    Checkpoint.open(shard(small)).load_into(model)
+    assert same_state(model, encoder())
+
+
+def test_faults_of_shards_are_one_line(small, tmp_path):
+    shard(small, missing=True)
+    with pytest.raises(
+        InputError, match=r"00001-of-00002\.safetensors: embedding\.weight is missing, which model\.saf"
+    ):
+        Checkpoint.open(small)
+    (small / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(InputError, match=r"is missing|cannot be read"):
+        Checkpoint.open(small)
+    wrong = "must be JSON with a weight_map"
+    for bad, message in (("{", "not valid JSON"), ("[]", wrong), ('{"weight_map": 3}', wrong)):
+        (small / "model.safetensors.index.json").write_text(bad)
+        with pytest.raises(InputError, match=rf"index\.json: {message}"):
+            Checkpoint.open(small)
+
+
+def test_a_bert_folder_is_what_transformers_loads(tmp_path):
+    saved = bert_folder(tmp_path)
+    model, unused = load_model(tmp_path)
+    assert type(model) is type(saved) and unused == [] and same_state(model, saved) and not model.training
+    ids = torch.tensor([[2, 5, 7, 3]])
+    with torch.no_grad():
+        assert torch.equal(model(ids).last_hidden_state, saved(ids).last_hidden_state)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_sharded_tied_llama_in_half_precision_is_what_transformers_loads(tmp_path, dtype):
+    saved = llama_folder(tmp_path, dtype)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    model, unused = load_model(tmp_path, "auto")
+    assert unused == [] and same_state(model, saved)
+    assert model.get_submodule("lm_head").weight is model.get_submodule("model.embed_tokens").weight
+    wide, _ = load_model(tmp_path, "float32")
+    assert torch.equal(
+        wide.get_submodule("lm_head").get_parameter("weight"), saved.get_parameter("lm_head.weight").float()
+    )
+
+
+@pytest.mark.parametrize("content, message", [
+    (None, "config.json: cannot be read"),
+    ("{", "config.json: not valid JSON"),
+    ("{}", "config.json: model_type must be the name of an architecture"),
+    ('{"model_type": "no-such"}', "config.json: transformers cannot build it"),
+    ('{"model_type": "bert", "hidden_size": "x"}', "config.json: transformers cannot build it"),
+])  # fmt: skip
+def test_a_configuration_at_fault_is_one_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError) as error:
+        build_model(tmp_path)
+    assert message in str(error.value) and "\n" not in str(error.value)

@@ -1,0 +1,35 @@
+"""The index reads, without torch, what `quant.formats.packed` wrote: the same tensors, and the same refusals."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors import torch as safetensors
+
+from quant.formats.packed_index import PackedIndex
+from sim.reference import InputError
+from tests.quant.formats.test_packed import model
+
+
+def test_every_tensor_is_there_with_its_values(tmp_path):
+    model(1).save(tmp_path, shard_bytes=1)
+    index = PackedIndex.load(tmp_path)
+    stored = {k: v for path in tmp_path.glob("*.safetensors") for k, v in safetensors.load_file(path).items()}
+    assert set(index.tensors) == set(stored) and len(index.content["files"]) > 1
+    for name, tensor in stored.items():
+        own = index.tensors[name]
+        assert own.shape == tuple(tensor.shape) and len(own.data) == tensor.nbytes
+        if tensor.is_floating_point():
+            with pytest.raises(InputError, match="must be integers"):
+                own.integers()
+        else:
+            assert np.array_equal(own.integers(), tensor.numpy())
+
+
+def test_no_torch_is_imported(tmp_path):
+    model(1).save(tmp_path)
+    code = f"import sys; from quant.formats.packed_index import PackedIndex; PackedIndex.load({str(tmp_path)!r})"
+    code += "; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

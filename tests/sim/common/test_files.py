@@ -1,0 +1,69 @@
+"""Whole files or none, and one-line refusals."""
+
+import json
+
+import pytest
+
+from sim.common.files import checked_description, description_sha256, read_json, read_text, write_whole
+from sim.reference import InputError
+
+
+def test_a_file_is_written_whole_and_leaves_nothing_beside_it(tmp_path):
+    path = write_whole(tmp_path / "deep" / "a.txt", "one")
+    assert write_whole(path, b"two").read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_an_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = write_whole(tmp_path / "a.txt", "old")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, "new")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["file/below.txt", "x" * 300])
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, name):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_whole(tmp_path / name, "x")
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_text(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "text, message", [(None, "cannot be read"), ("{", r"not valid JSON \(Expecting"), ("[" * 100_000, "not valid JSON")]
+)
+def test_a_json_that_is_missing_or_not_valid_is_one_line(text, message, tmp_path):
+    if text is not None:
+        (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=rf"a\.json: {message}"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({}, None),
+        ({"format": "other"}, 'format must be "f"'),
+        ({"version": 2}, "version must be 1, not 2"),
+        ({"more": 0}, "keys must be format, version, sha256; unknown or missing: more"),
+        ({"sha256": "0"}, "corrupted: its own SHA-256 is not the one it names"),
+    ],
+)
+def test_a_description_is_refused_by_what_is_wrong_with_it(change, message, tmp_path):
+    content = {"format": "f", "version": 1}
+    content |= {"sha256": description_sha256(content)} | change
+    path = write_whole(tmp_path / "a.json", json.dumps(content))
+    if message is None:
+        assert checked_description(path, "f", 1, ("format", "version", "sha256")) == content
+    else:
+        with pytest.raises(InputError, match=message):
+            checked_description(path, "f", 1, ("format", "version", "sha256"))
