@@ -1,5 +1,9 @@
 """Where derived files are kept that may be deleted at any time: builds, netlists, unfinished evaluations."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -13,3 +17,19 @@ def cache_folder(name: str) -> Path:
     if (ROOT / "pyproject.toml").is_file() and here.is_relative_to(ROOT):
         return Path("build", name)
     return user_cache_path("bitwright") / name
+
+
+def require_user_cache() -> None:
+    """Give this process and its children a temporary cache if the user's cannot be written.
+
+    The WebAssembly builds of Yosys keep their compiled code in the user's cache and fail without it.
+    """
+    folder = user_cache_path()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError:
+        temporary = tempfile.mkdtemp(prefix="bitwright-")
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        os.environ["XDG_CACHE_HOME"] = temporary

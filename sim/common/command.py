@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from sim.common.cache import require_user_cache
 from sim.common.errors import InputError
 
 
@@ -44,6 +45,7 @@ def start(module: str, argv: Sequence[str] | None = None) -> int:
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run `main(argv)`; a user's mistake becomes one line and exit code 2, an interruption 130."""
     _open_closed_streams()
+    require_user_cache()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no λ shows a question mark
     try:
