@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata, util
@@ -82,7 +83,7 @@ class Build:
         require_simulator(self.simulator)
         require_module(self.top, self.visible)
         for name in self.sources:
-            require_file_name("source file", name)
+            require_file_name("a source file", name)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ _ODD_FOR_MAKE = re.compile(r"[^\w./+,@~-]")
 
 
 def clean(folder: Path) -> None:
-    """Remove what processes that no longer run left half-made in a build folder."""
+    """Remove what processes left half-made in a build folder and no longer run."""
     for path in folder.glob(".*"):
         found = re.fullmatch(r"\..+\.(\d+)(\.partial)?", path.name)
         if found is None or _alive(int(found[1])):
@@ -250,7 +251,8 @@ def _build(wanted: Build, sources: Mapping[str, str], place: Path) -> None:
     if wanted.simulator == "verilator":
         take_runtime(runtime, place)
     log = place / "build.log"
-    with environment(wanted.simulator):
+    with environment(wanted.simulator), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # cocotb's, of a path that is not ASCII
         try:
             get_runner(wanted.simulator).build(
                 sources=paths,
@@ -355,11 +357,12 @@ def simulate(simulation: Simulation, run_folder: Path) -> None:
     simulator, waves = simulation.simulator, simulation.waves
     log, results = run_folder / "run.log", run_folder / "results.xml"
     arguments = [f"+{key}={value}" for key, value in simulation.plusargs.items()]
-    test_args = ["--trace-file", str(waves)] if waves and simulator == "verilator" else []
-    dump = [f"+dumpfile_path={waves}"] if waves and simulator == "icarus" else []
+    trace = (
+        run_folder / f"trace.{wave_format(simulator) if waves else ''}"
+    )  # moved from there: Icarus cannot write to every path
+    test_args = ["--trace-file", trace.name] if waves and simulator == "verilator" else []
+    dump = [f"+dumpfile_path={trace.name}"] if waves and simulator == "icarus" else []
     folders = [run_folder, *([waves.parent] if waves else [])]
-    if waves:
-        waves.unlink(missing_ok=True)
     with environment(simulator):
         try:
             get_runner(simulator).test(
@@ -378,6 +381,9 @@ def simulate(simulation: Simulation, run_folder: Path) -> None:
         except (RuntimeError, SystemExit) as error:
             require_room(*folders)
             raise SimulationError(f"{simulator} stopped: {error}\n{_tail(log)}") from None
+        finally:
+            if waves is not None:
+                _keep(trace, waves)
     try:
         _require_passed(results, log, simulation.tests)
     except SimulationError:
@@ -385,10 +391,20 @@ def simulate(simulation: Simulation, run_folder: Path) -> None:
         raise
 
 
+def _keep(trace: Path, waves: Path) -> None:
+    """Move a waveform to its place; without one, none of an earlier run stays there."""
+    waves.unlink(missing_ok=True)
+    if trace.exists():
+        shutil.move(trace, waves)
+
+
 def _require_passed(results: Path, log: Path, tests: int) -> None:
     import xml.etree.ElementTree as ElementTree
 
-    cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
+    try:
+        cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
+    except ElementTree.ParseError:  # the simulator ended while it wrote them
+        cases = []
     if not cases:
         raise SimulationError(f"no test ran\n{_tail(log)}")
     if len(cases) != tests:

@@ -225,8 +225,10 @@ PROTOCOL = {
 }
 
 
+@pytest.mark.parametrize("optimise", ["", "1"])
 @pytest.mark.parametrize("body, message", PROTOCOL.values(), ids=PROTOCOL.keys())
-def test_a_fault_of_the_stream_is_found_by_the_protocol_bench(body, message):
+def test_a_fault_of_the_stream_is_found_by_the_protocol_tests_without_asserts_too(body, message, optimise, monkeypatch):
+    monkeypatch.setenv("PYTHONOPTIMIZE", optimise)
     unit = around(body)
     if message == "a beat too many":  # the inner unit never hears of a reset in mid-stream
         unit = dataclasses.replace(
