@@ -21,12 +21,12 @@ def workers(call: Callable[[Any], Any], work: Sequence[Any], processes: int) -> 
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, initializer=_start)
     with _interrupts_held():  # workers inherit it: Ctrl-C is for the parent alone
-        results = pool.map(call, work)
+        futures = [pool.submit(call, item) for item in work]  # `map` would cancel them, which the pool's end trips over
     started = set(multiprocessing.active_children()) - before
     try:
-        yield results
+        yield (future.result() for future in futures)
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False)
         for worker in started:
             _kill(worker)
         raise
