@@ -1,5 +1,5 @@
 # make run    set up and run the main job          make venv   prepare .venv only
-# make test   the same set-up, then every test     make lint   formatter, linter, types
+# make test   the same set-up, then every test     make lint   formatter, linter, types, imports
 # make bench  speed and error of each method       make test-slow  the long tests
 # make formal  the proofs of the hardware, and how many faults of a netlist a random stimulus finds
 # make regress  every unit on the full counts of vectors in Verilator, on all or a stated part in Icarus
@@ -61,6 +61,7 @@ lint: venv-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check --output-format concise .
 	$(BIN)/basedpyright
+	$(BIN)/lint-imports --no-cache
 
 bench: venv-dev
 	$(BIN)/python -m ga_search.benchmark -o results

@@ -1,7 +1,10 @@
 """The console script: `bitwright fit ...` is `python -m ga_search ...`, and so on for each package."""
 
-import importlib
 import sys
+from importlib import metadata
+
+from sim.common.command import run, start
+from sim.common.errors import InputError
 
 # subcommand -> (module with main(argv) -> int, what it does)
 COMMANDS = {
@@ -15,14 +18,19 @@ COMMANDS = {
 
 def main() -> int:
     """Hand the arguments to a package's command; exit code 2 for an unknown one."""
-    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in ("-h", "--help"):
-        print("usage: bitwright COMMAND [ARGUMENTS]\n")
+    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if name in COMMANDS:
+        return start(COMMANDS[name][0], arguments)
+    return run(lambda argv: _about(name))
+
+
+def _about(name: str) -> int:
+    if name == "--version":
+        print(f"bitwright {metadata.version('bitwright')}")
+    elif name in ("-h", "--help"):
+        print("usage: bitwright COMMAND [ARGUMENTS]\n       bitwright --version\n")
         print("\n".join(f"  {command:<6} {text}" for command, (_, text) in COMMANDS.items()))
         print("\nbitwright COMMAND --help tells more.")
-        return 0
-    if name not in COMMANDS:
-        print(f"bitwright: command must be one of {', '.join(COMMANDS)}, not {name!r}", file=sys.stderr)
-        return 2
-    sys.path.insert(0, "")  # as `python -m` does, so that a user's own module is found
-    return importlib.import_module(COMMANDS[name][0]).main(sys.argv[2:])
+    else:
+        raise InputError(f"command must be one of {', '.join(COMMANDS)}, not {name!r}")
+    return 0

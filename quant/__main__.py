@@ -2,7 +2,7 @@
 
 import sys
 
-from quant.cli import main
+from sim.common.command import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("quant.cli"))

@@ -2,6 +2,7 @@
 
 import sys
 
-from rtl.cli import main
+from sim.common.command import start
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(start("rtl.cli"))

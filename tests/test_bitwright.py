@@ -3,6 +3,8 @@
 import importlib
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import bitwright
 
@@ -26,3 +28,14 @@ def test_fit_is_ga_search_and_another_name_is_one_line():
     assert "Fit integer piecewise-linear tables" in script("fit", "--help").stdout
     bad = script("fti")
     assert bad.returncode == 2 and len(bad.stderr.splitlines()) == 1
+
+
+def test_version_is_the_packages():
+    assert script("--version").stdout == f"bitwright {metadata.version('bitwright')}\n"
+
+
+def test_a_module_of_the_current_folder_is_not_imported(tmp_path):
+    (tmp_path / "tqdm.py").write_text("raise SystemExit('imported')")
+    name = Path(sys.executable).with_name("bitwright")
+    for arguments in (["--help"], ["fit", "--help"], ["cost", "--help"]):
+        assert subprocess.run([name, *arguments], cwd=tmp_path, capture_output=True, check=False).returncode == 0

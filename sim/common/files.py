@@ -2,13 +2,15 @@
 
 import contextlib
 import errno
-import fcntl
+import glob
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from sim.common.errors import InputError
 
@@ -37,6 +39,7 @@ def write_together(files: Mapping[Path, bytes | str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            _remove_stale(path)
             partials[path].write_bytes(data.encode() if isinstance(data, str) else data)
         for path, partial in partials.items():
             partial.replace(path)
@@ -48,8 +51,27 @@ def write_together(files: Mapping[Path, bytes | str]) -> None:
                 partial.unlink()
 
 
+def _remove_stale(path: Path) -> None:
+    """Remove what a run that was killed has left beside `path`."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = partial.name.removesuffix(".partial").rpartition(".")[2]
+        if process.isdigit() and not _alive(int(process)):
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's process, or no number of one
+        return True
+    return True
+
+
 def read_text(path: str | Path) -> str:
-    """The text of `path`; `InputError` where it is missing, unreadable or not UTF-8."""
+    """The text of `path`. Raises `InputError` if it is missing, unreadable or not UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -59,12 +81,24 @@ def read_text(path: str | Path) -> str:
 
 
 def read_json(path: str | Path) -> Any:
-    """What the JSON at `path` holds; `InputError` where it is missing, unreadable or not valid."""
+    """What the JSON at `path` holds.
+
+    Raises `InputError` if it is missing, unreadable or not valid, or if a key occurs twice.
+    """
     text = read_text(path)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's pairs as a dictionary. Raises `ValueError` if a key occurs twice."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [key for key, _ in pairs]
+        raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)!r}")
+    return content
 
 
 def checked_description(
@@ -97,19 +131,24 @@ def description_sha256(content: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this run, making it where there is none.
+    """Hold `folder` for this run; it is made if it does not exist.
 
-    Raises:
-        InputError: another run holds it, or it cannot be written.
+    The lock ends with the process, however that ends; the empty file `.lock` may stay.
+
+    Raises
+    ------
+    InputError
+        Another run holds the folder, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{folder}: another run is writing here") from None
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder}: another run is writing here") from None
+    try:
         yield
+    finally:
+        lock.release()

@@ -1,11 +1,13 @@
 """What every command shares: exit codes and one-line errors."""
 
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from sim.common.command import Parser, print_json, run
+from sim.common.command import Parser, print_json, run, start
 from sim.reference import InputError
 
 
@@ -52,3 +54,37 @@ def test_a_reader_that_leaves_early_is_no_error():
     shell = f'{sys.executable} -c "{code}" | head -n 1'
     done = subprocess.run(["bash", "-o", "pipefail", "-c", shell], capture_output=True, text=True, check=False)
     assert done.stdout == "line\n" and done.stderr == "" and done.returncode == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
+def test_a_closed_stream_takes_no_other_ones_lines_and_no_file_its_number(closed, tmp_path):
+    code = (
+        "import sys; from sim.common.command import run\n"
+        "def main(argv):\n"
+        "    with open('new.txt', 'w') as file: print('in the file', file=file)\n"
+        "    print('result'); print('message', file=sys.stderr); return 0\n"
+        "sys.exit(run(main, []))"
+    )
+    line = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {closed}"
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        line, shell=True, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout == ("" if closed == ">&-" else "result\n")
+    assert done.stderr == ("" if closed == "2>&-" else "message\n")
+    assert (tmp_path / "new.txt").read_text() == "in the file\n"
+
+
+def test_a_name_with_line_breaks_is_still_one_line(capsys):
+    def main(argv):
+        raise InputError("a\nb\u2028c\x1b[31m: λ must be 1")
+
+    assert run(main, []) == 2
+    assert capsys.readouterr().err == "error: a\\nb\\u2028c\\x1b[31m: λ must be 1\n"
+
+
+def test_an_interrupted_import_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "interrupted_module.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert start("interrupted_module") == 130 and capsys.readouterr().err == "interrupted\n"

@@ -1,10 +1,13 @@
 """Whole files or none, and one-line refusals."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
-from sim.common.files import checked_description, description_sha256, read_json, read_text, write_whole
+from sim.common.files import checked_description, description_sha256, locked, read_json, read_text, write_whole
 from sim.reference import InputError
 
 
@@ -12,6 +15,24 @@ def test_a_file_is_written_whole_and_leaves_nothing_beside_it(tmp_path):
     path = write_whole(tmp_path / "deep" / "a.txt", "one")
     assert write_whole(path, b"two").read_bytes() == b"two"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_write_removes_what_a_killed_run_has_left_and_nothing_else(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in (f".a.txt.{dead.pid}.partial", f".a.txt.{os.getppid()}.partial", f".b.txt.{dead.pid}.partial"):
+        (tmp_path / name).write_text("half")
+    write_whole(tmp_path / "a.txt", "one")
+    left = {f".a.txt.{os.getppid()}.partial", f".b.txt.{dead.pid}.partial", "a.txt"}
+    assert {p.name for p in tmp_path.iterdir()} == left
+
+
+def test_a_folder_is_one_runs_at_a_time(tmp_path):
+    code = f"from pathlib import Path; from sim.common.files import locked\nwith locked(Path({str(tmp_path)!r})): pass"
+    with locked(tmp_path):
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "another run is writing here" in other.stderr
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
@@ -39,7 +60,13 @@ def test_a_missing_file_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, message", [(None, "cannot be read"), ("{", r"not valid JSON \(Expecting"), ("[" * 100_000, "not valid JSON")]
+    "text, message",
+    [
+        (None, "cannot be read"),
+        ("{", r"not valid JSON \(Expecting"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"a": 1, "a": 2}', "not valid JSON .duplicate key 'a'"),
+    ],
 )
 def test_a_json_that_is_missing_or_not_valid_is_one_line(text, message, tmp_path):
     if text is not None:
