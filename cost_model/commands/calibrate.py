@@ -20,6 +20,7 @@ from cost_model.measure import BIT_PARALLEL
 from cost_model.netlist.synthesis import Flow
 from sim.common.command import print_json
 from sim.common.files import read_text, write_whole
+from sim.common.text_table import format_table
 from sim.reference import InputError
 
 DATA = COEFFICIENTS.parent
@@ -70,7 +71,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(records)
     else:
-        options.print_table(list(records[0]), [list(record.values()) for record in records])
+        print(format_table(list(records[0]), [list(record.values()) for record in records]))
     print(f"data in {arguments.folder}", file=sys.stderr)
     return 0
 

@@ -9,7 +9,6 @@ from amaranth.back import verilog
 
 from cost_model.cache import CACHE
 from cost_model.cells.library import GATE_EQUIVALENTS
-from cost_model.commands import options
 from cost_model.netlist import breakdown, timing
 from cost_model.netlist.synthesis import Flow, synthesise_all
 from cost_model.reports import paper
@@ -17,6 +16,7 @@ from rtl.floating.mac import Mac, MacConfig
 from rtl.floating.operators import Operator, OperatorConfig
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
 from sim.common.command import print_json
+from sim.common.text_table import format_table
 from sim.reference import InputError
 from sim.reference.floating import FP16, FP32, FloatFormat
 
@@ -73,15 +73,17 @@ def _floating(arguments: argparse.Namespace) -> int:
         print_json(records)
         return 0
     columns = ["unit", "format", "area_ge", "table_ge", "pipeline_ge", "logic_ge", "published_um2"]
-    options.print_table(
-        [*(name.replace("_", " ") for name in columns), "published ge"],
-        [
+    print(
+        format_table(
+            [*(name.replace("_", " ") for name in columns), "published ge"],
             [
-                *(_whole(record[name]) for name in columns),
-                _range(record["published_ge_low"], record["published_ge_high"]),
-            ]
-            for record in records
-        ],
+                [
+                    *(_whole(record[name]) for name in columns),
+                    _range(record["published_ge_low"], record["published_ge_high"]),
+                ]
+                for record in records
+            ],
+        )
     )
     print()
     print(_caption(flow.library.name))

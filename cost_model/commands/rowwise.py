@@ -13,6 +13,7 @@ from cost_model.designs.rowwise import LENGTHS, LIMITS, UNITS, row_design
 from cost_model.measure import measure
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow
+from sim.common.text_table import format_table
 from sim.cosim.simulators import SIMULATORS
 from sim.reference.pwl import require_range
 
@@ -81,7 +82,7 @@ def _print(records: list[dict[str, Any]]) -> None:
                 record["memory_bits"],
             ]
         )
-    options.print_table(columns, lines)
+    print(format_table(columns, lines))
     where = "flip-flops in area and power" if records[0]["memories_in_area"] else "in neither area nor power"
     print(f"\nmemory bits: rings, gains and biases, {where}; a queue of 4 finished rows is flip-flops in the area.")
     print("proxy: NAND2 inputs charged per cycle, one element each; slack: OpenSTA, memories' ports at the clock edge.")

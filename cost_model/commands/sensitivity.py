@@ -10,6 +10,7 @@ from cost_model.cells import library
 from cost_model.commands import options
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports import paper, sensitivity
+from sim.common.text_table import format_table
 
 
 def add(commands: Any) -> None:
@@ -39,7 +40,7 @@ def _print(records: list[sensitivity.Record]) -> None:
         lines.append(
             [record["factor"], record["value"], record["library"][:16], *(_points(record[n], n) for n in names)]
         )
-    options.print_table(["factor", "value", "library", "area/FP32", "power/FP32", "area/INT32", "power/INT32"], lines)
+    print(format_table(["factor", "value", "library", "area/FP32", "power/FP32", "area/INT32", "power/INT32"], lines))
     print(f"\nsavings of INT8 in percent; * more than {paper.POINTS:g} points from the paper's.")
 
 

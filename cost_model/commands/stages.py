@@ -10,6 +10,7 @@ from cost_model.commands import options
 from cost_model.designs.design import FLOAT_FORMATS, FORMATS, reference_unit
 from cost_model.designs.processing_element import FLOAT_ELEMENTS, element_design
 from cost_model.netlist import timing
+from sim.common.text_table import format_table
 from sim.cosim.dut import Device
 from sim.reference import InputError
 
@@ -53,7 +54,7 @@ def _stages(arguments: argparse.Namespace) -> int:
 
 def _print(content: dict[str, Any]) -> None:
     names = ["unit", "format", "entries", "multiplier", "stages", "slack_s"]
-    options.print_table(names, [[record[name] for name in names] for record in content["records"]])
+    print(format_table(names, [[record[name] for name in names] for record in content["records"]]))
 
 
 def _units(entries: list[int]) -> list[tuple[str, str, int]]:

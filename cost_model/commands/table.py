@@ -8,6 +8,7 @@ from cost_model.cells import library
 from cost_model.commands import options
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports import hardware_table as table
+from sim.common.text_table import format_table
 from sim.reference import InputError
 
 SAVINGS = ("area_saving_vs_fp32", "area_saving_vs_int32", "power_saving_vs_fp32", "power_saving_vs_int32")
@@ -74,6 +75,6 @@ def print_records(records: list[table.Record]) -> None:
                 *(None if record[name] is None else f"{-100 * record[name]:.1f}%" for name in SAVINGS),
             ]
         )
-    options.print_table(columns, lines)
+    print(format_table(columns, lines))
     print("\narea in gate equivalents or um2; savings against the same library's FP32 and INT32 with as many entries;")
     print("where there are no watts, power savings are of the switching proxy (NAND2 inputs charged per cycle).")
