@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cost_model.commands.calibrate import error_row
+from cost_model.commands.calibrate import error_record
 from rtl.array.config import ArrayConfig
 from sim.vectors.rowwise import norm_config, softmax_config
 from sim.vectors.rowwise_suite import row_suite
@@ -182,7 +182,7 @@ def test_the_errors_of_the_analytical_model_are_those_of_the_held_out_units():
     held_out = json.loads((data / "held_out.json").read_text())["libraries"]
     fitted = json.loads((data / "coefficients.json").read_text())["libraries"]
     text = " ".join(savings_section().split())
-    errors = [error_row(name, rows, fitted[name]) for name, rows in held_out.items()]
+    errors = [error_record(name, rows, fitted[name]) for name, rows in held_out.items()]
     assert f"On {errors[0]['points']} units drawn after its coefficients were frozen" in text
     for name, key in (
         ("of area on average", "area_mean"),

@@ -22,7 +22,10 @@ PERIOD_S = 8e-9  # of the library that the recorded stage counts are for
 
 def add_flow(parser: argparse.ArgumentParser) -> None:
     """The library and how to map to it."""
-    parser.add_argument("--liberty", type=Path, metavar="FILE", help="a cell library (the shipped gate equivalents)")
+    parser.add_argument(
+        "--liberty", type=Path, action="append", metavar="FILE",
+        help="a cell library, once for each of its files (the shipped gate equivalents)",
+    )  # fmt: skip
     parser.add_argument("--period", type=float, default=PERIOD_S * 1e9, metavar="NS", help="clock period in ns (8)")
     parser.add_argument("--multiplier", choices=MULTIPLIERS, default="tree", help="what a `*` becomes (tree)")
 
@@ -57,11 +60,11 @@ def clock_hz(arguments: argparse.Namespace) -> float:
 
 
 def flow(arguments: argparse.Namespace) -> Flow:
-    """Mapped for the period where the library has delays; the shipped one has none."""
-    liberty = arguments.liberty or library.GATE_EQUIVALENTS
+    """Mapped for the period if the library has delays; the shipped one has none."""
+    liberty = tuple(arguments.liberty or [library.GATE_EQUIVALENTS])
     clock_hz(arguments)  # checks the period
-    physical = library.load(liberty).has_energies
-    return Flow(liberty, arguments.period * 1e-9 if physical else None, arguments.multiplier)
+    timed = library.load(*liberty).has_delays
+    return Flow(liberty, arguments.period * 1e-9 if timed else None, arguments.multiplier)
 
 
 def parameters(arguments: argparse.Namespace) -> PowerParameters:
@@ -85,23 +88,3 @@ def deliver(arguments: argparse.Namespace, rows: Any, show: Callable[[Any], None
         print_json(rows)
     else:
         show(rows)
-
-
-def print_table(columns: list[str], rows: list[list[Any]]) -> None:
-    """Aligned text; numbers to the right."""
-    texts = [columns, *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(line[k]) for line in texts) for k in range(len(columns))]
-    for number, line in enumerate(texts):
-        cells = []
-        for k, (text, width) in enumerate(zip(line, widths, strict=True)):
-            left = isinstance((rows[0] if rows else line)[k], str)
-            cells.append(text.ljust(width) if left else text.rjust(width))
-        print("  ".join(cells).rstrip())
-        if number == 0:
-            print("  ".join("-" * width for width in widths))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
