@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ga_search.config import METHODS, OBJECTIVES, FitConfig
-from ga_search.functions import CATALOGUE, PAPER
+from ga_search.functions import FUNCTIONS, PAPER
 from sim.common.command import Parser, print_json, run
 from sim.reference import InputError, PwlTable
 from sim.reference.pwl import WIDTH_RANGE, require_range
@@ -182,7 +182,7 @@ def _lint(argv: Sequence[str]) -> int:
     findings = lint_structure(table)
     if table.in_bits > 16:
         print("only the structure is linted above 16 input bits", file=sys.stderr)
-    elif options.function is None and table.function not in CATALOGUE:
+    elif options.function is None and table.function not in FUNCTIONS:
         print(
             f"only the structure is linted: {table.function!r} is not in the catalogue, see --function", file=sys.stderr
         )

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ga_search.functions import CATALOGUE, Function, resolve
+from ga_search.functions import FUNCTIONS, Function, resolve
 from ga_search.grid import Codes, measured_where_finite
 from ga_search.metrics import output_scale
 from sim.common.files import read_json, write_whole
@@ -32,7 +32,7 @@ def function_of(table: PwlTable, own: str | None = None) -> Function:
     A table is data: a `module:callable` that it names is never imported, unless the caller gives the same as `own`.
     Raises `InputError` where the function is neither in the catalogue nor given.
     """
-    if own is None and table.function not in CATALOGUE:
+    if own is None and table.function not in FUNCTIONS:
         raise InputError(f"the table's function {table.function!r} must be given with --function to be called")
     function = resolve(own or table.function, table.domain)
     return measured_where_finite(function, table_codes(table)) if ":" in function.name else function
@@ -96,7 +96,7 @@ def import_gqa_lut(
         raise InputError(f'{path}: must be one object {{"FUNCTION": {{"SCALE": {{...}}}}}}')
     name, by_scale = next(iter(content.items()))
     function = RELEASED_NAMES.get(str(name), str(name))
-    if function not in CATALOGUE:
+    if function not in FUNCTIONS:
         raise InputError(f"{path}: unknown function {name!r}")
     target = resolve(function, domain)
     parts = {_scale(path, key, in_bits): _lists(path, key, value) for key, value in by_scale.items()}

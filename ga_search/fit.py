@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from ga_search.config import FitConfig
 from ga_search.grid import Codes, code_weights
 from ga_search.methods.genetic import GeneticSearch
 from ga_search.methods.gqa_lut import COEFFICIENT_BITS, gqa_lut
 from ga_search.methods.nn_lut import nn_lut
 from ga_search.methods.optimal import OptimalSearch
 from ga_search.methods.uniform import uniform
-from ga_search.metrics import measure, output_scale, squared_errors, weighted_mean
-from ga_search.problem import MAX_PLACES, Problem
+from ga_search.metrics import output_scale, squared_errors, table_errors, weighted_mean
+from ga_search.problem import MAX_PLACES, Problem, prepare
 from ga_search.real_table import RealTable, finest_fit, nearest, nearest_breakpoints
 from ga_search.solution import Solution, breakpoints, filled
 from sim.reference import InputError, PwlTable
@@ -22,6 +23,33 @@ from sim.reference.pwl import frac_bits_pairs
 GAP_PROMISED = 1.05  # what a genetic fit keeps to; more is said
 DEFAULT_INTERCEPT_SHIFT = 7  # of a hardware unit, unless it is made for more
 PROOF_NOISE = 1e-12  # two sums of the same squares may differ by this share
+
+
+def fit_table(function: str, entries: int = 8, method: str = "genetic", **options: Any) -> PwlTable:
+    """The table of one fit; the same arguments give the same table.
+
+    Parameters
+    ----------
+    function : a key of `ga_search.FUNCTIONS`, or `package.module:callable` on float64 arrays (with `domain`)
+    entries : number of segments, 2..64
+    method : one of `ga_search.METHODS`
+    **options : further fields of `ga_search.FitConfig`: domain, scales, widths, objective, seed, ...
+
+    Returns
+    -------
+    PwlTable, with slopes and intercepts of shape (entries,)
+
+    Raises
+    ------
+    InputError
+        If an option is out of range, the function is unknown, or it is not finite on its domain.
+
+    Examples
+    --------
+    >>> fit_table("gelu", 8, "optimal", scales=(4, 5)).entries
+    8
+    """
+    return fit(prepare(FitConfig(function, entries, method, **{"certificate": False, **options})))[0]
 
 
 def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
@@ -87,7 +115,7 @@ def _certificate(problem: Problem, mse: float, known: Solution | None) -> dict[s
     slopes, intercepts = filled(best)
     pair = best.slope_frac_bits, best.intercept_frac_bits
     table = _table(problem, pair, slopes, intercepts, breakpoints(problem.grid, best.boundaries))
-    optimum = measure(table, problem.function, problem.codes, config.objective, problem.histogram).mse
+    optimum = table_errors(table, problem.function, problem.codes, config.objective, problem.histogram).mse
     if mse <= optimum:  # another table of the same error, or the proof is wrong
         noise = PROOF_NOISE * (optimum + float(problem.grid.weight @ problem.grid.value**2))
         assert optimum - mse <= noise, f"the optimum {optimum} is disproved by {mse}"
@@ -169,7 +197,7 @@ def _nearest_lowering(problem: Problem, table: PwlTable, real: RealTable) -> flo
 
 def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
     config, function = problem.config, problem.function
-    errors = measure(table, function, problem.codes, config.objective, problem.histogram)
+    errors = table_errors(table, function, problem.codes, config.objective, problem.histogram)
     findings = lint_structure(table)
     if config.in_bits <= 16:
         findings += lint_values(table, function.evaluate, errors.output_scale, function.defined, function.monotone)

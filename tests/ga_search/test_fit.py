@@ -8,9 +8,9 @@ import pytest
 
 from ga_search.config import FitConfig
 from ga_search.fit import fit
-from ga_search.functions import CATALOGUE, PAPER
+from ga_search.functions import FUNCTIONS, PAPER
 from ga_search.grid import Codes
-from ga_search.metrics import measure
+from ga_search.metrics import table_errors
 from ga_search.problem import load_histogram, prepare
 from sim.reference import InputError, Normaliser
 
@@ -143,7 +143,7 @@ def test_the_networks_tables_are_far_better_and_feed_the_normaliser(function, do
     v = np.arange(1, 1 << 15)
     acc, exponent = unit.evaluate(v)
     got = acc * 2.0 ** (exponent - table.slope_frac_bits - 5)
-    exact = CATALOGUE[function].evaluate(v / 256)
+    exact = FUNCTIONS[function].evaluate(v / 256)
     assert np.abs(got / exact - 1).max() < 0.02
 
 
@@ -162,7 +162,7 @@ def test_weights_pull_the_fit_to_where_the_activations_are(tmp_path):
     weighted, row = fit(prepare(FitConfig(**config, objective="weights", weights=str(path))))
     plain, _ = fit(prepare(FitConfig(**config)))
     problem = prepare(FitConfig(**config, objective="weights", weights=str(path)))
-    plain_error = measure(plain, problem.function, problem.codes, "weights", problem.histogram).mse
+    plain_error = table_errors(plain, problem.function, problem.codes, "weights", problem.histogram).mse
     assert row["mse"] < 0.5 * plain_error and row["gap"] <= 1.02
     assert weighted.provenance["weights_sha256"] and weighted.objective == "weights"
 
