@@ -3,6 +3,7 @@
 # make bench  speed and error of each method       make test-slow  the long tests
 # make formal  the proofs of the hardware, and how many faults of a netlist a random stimulus finds
 # make regress  every unit on the full counts of vectors in Verilator, on all or a stated part in Icarus
+# make notebooks  runs the notebooks and stores what they show
 # make evaluate  a sentence encoder in integers against floating point
 
 SHELL := /bin/bash
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: run venv venv-dev test test-slow regress lint bench evaluate formal clean
+.PHONY: run venv venv-dev test test-slow regress lint bench evaluate formal notebooks clean
 .DELETE_ON_ERROR:
 
 # fit the paper's functions, then the Verilog of the fitted GELU table, checked in a simulator on every code and scale,
@@ -73,6 +74,10 @@ bench: venv-dev
 evaluate: venv-dev
 	$(BIN)/python -m pip install --quiet --editable '.[sentence]'
 	$(BIN)/python -m sim evaluate sentence -o results
+
+notebooks: venv-dev
+	@bash .ci/system-tools icarus
+	$(BIN)/python notebooks/store.py
 
 formal: venv-dev
 	$(BIN)/python -m rtl.formal
