@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cost_model.analytical import units
-from cost_model.designs.design import Design, float_design, pwl_design
+from cost_model.designs.design import Design, PwlOptions, float_design, pwl_design
 from cost_model.designs.normaliser import normaliser_design
 from cost_model.designs.processing_element import float_element, integer_element, requant_design
 from sim.reference.floating import FP32, FloatFormat
@@ -57,7 +57,7 @@ class PwlSpace(Space):
         }
 
     def design(self, **parameters: Any) -> Design:
-        return pwl_design(**parameters)
+        return pwl_design(PwlOptions(**parameters))
 
 
 class FloatPwlSpace(Space):

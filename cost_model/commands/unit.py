@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.commands import options
-from cost_model.designs.design import FORMATS, Design, emitted_design, pwl_design, reference_unit
+from cost_model.designs.design import FORMATS, Design, PwlOptions, emitted_design, pwl_design, reference_unit
 from cost_model.designs.rowwise import UNITS, emitted_row_design
 from cost_model.measure import Measured, measure
 from rtl.blocks.storage import STYLES
@@ -70,7 +70,7 @@ def _design(arguments: argparse.Namespace) -> Design:
         raise InputError("--in-width, --coef-width and --out-width are for integer formats")
     default = int(arguments.format.removeprefix("INT"))
     shape: dict[str, Any] = {f"{name}_bits": width or default for name, width in widths.items()}
-    return pwl_design(**common, **shape)
+    return pwl_design(PwlOptions(**common, **shape))
 
 
 def _emitted(arguments: argparse.Namespace) -> Design:

@@ -9,7 +9,6 @@ format; the table is fitted at the unit's own precision. The input scale is the 
 intercept shift within the unit's range: 2^-5 for 8 bits, 2^-7 for wider ones.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -25,6 +24,7 @@ from ga_search import fit_table, gelu
 from rtl.blocks.multiplication import as_operator
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
 from rtl.pwl import Pwl, PwlConfig
+from rtl.verilog_text import tied
 from sim.cosim.dut import Device, device, emitted, lowered
 from sim.reference import InputError, LoweredTable, PwlTable, floating
 from sim.reference.arithmetic import code_range
@@ -66,7 +66,7 @@ class Design:
     def device(self) -> Device:
         """The unit's Verilog and ports."""
         unit = self.emitted or device(self.work)
-        return unit if self.stalls else _without_stalls(unit)
+        return unit if self.stalls else replace(unit, verilog=tied(unit.verilog, unit.module, "o__ready", 1))
 
     @cached_property
     def memories(self) -> tuple[Memory, ...]:
@@ -92,52 +92,64 @@ class Design:
         return self.device.latency
 
 
-def pwl_design(
-    entries: int = 8,
-    in_bits: int = 8,
-    coef_bits: int | None = None,
-    out_bits: int | None = None,
-    stages: int = 3,
-    storage: str = "flops",
-    output: str = "code",
-    output_shift_fixed: bool = False,
-    stalls: bool = True,
-    full_shifts: bool = False,
-    own_tree: bool = True,
-) -> Design:
-    """A piecewise-linear unit; by default the reference unit. Widths not given are the input's.
+@dataclass(frozen=True)
+class PwlOptions:
+    """A piecewise-linear unit to be costed; by default the reference unit. Widths that are None are the input's.
 
     `output_shift_fixed` makes the unit for one output shift, `full_shifts` for every shift that its widths can need
-    (then the inputs use the whole width), and without `own_tree` the product is a `*`. Raises `InputError` for what
-    `rtl.pwl.PwlConfig` refuses.
+    (then the inputs use the whole width), and without `own_tree` the product is a `*`.
     """
-    coef_bits, out_bits = coef_bits or in_bits, out_bits or in_bits
-    scale = in_bits - 3 if full_shifts else min(in_bits - 3, SHIFTS["max_intercept_shift"])
-    table = gelu_table(entries, in_bits, coef_bits, out_bits, scale)
+
+    entries: int = 8
+    in_bits: int = 8
+    coef_bits: int | None = None
+    out_bits: int | None = None
+    stages: int = 3
+    storage: str = "flops"
+    output: str = "code"
+    output_shift_fixed: bool = False
+    stalls: bool = True
+    full_shifts: bool = False
+    own_tree: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("coef_bits", "out_bits"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.in_bits)
+
+    @property
+    def name(self) -> str:
+        """INT8, or INT and the three widths if they differ."""
+        widths = dict.fromkeys((self.in_bits, self.coef_bits, self.out_bits))
+        one = len(widths) == 1
+        return f"INT{self.in_bits}" if one else f"INT{self.in_bits}x{self.coef_bits}x{self.out_bits}"
+
+
+def pwl_design(options: PwlOptions) -> Design:
+    """The unit of `options`. Raises `InputError` for what `rtl.pwl.PwlConfig` refuses."""
+    in_bits, coef_bits, out_bits = options.in_bits, options.coef_bits, options.out_bits
+    assert coef_bits is not None and out_bits is not None
+    scale = in_bits - 3 if options.full_shifts else min(in_bits - 3, SHIFTS["max_intercept_shift"])
+    table = gelu_table(options.entries, in_bits, coef_bits, out_bits, scale)
     widest = max(in_bits + coef_bits, coef_bits + SHIFTS["max_intercept_shift"]) + 1  # the accumulator
-    limit = in_bits + coef_bits - 1 if full_shifts else min(SHIFTS["max_output_shift"], widest)
-    loaded = _lowered(table, scale, limit, output)
-    changes: dict[str, Any] = {"stages": stages, "output": output, "storage": storage}
-    if storage == "constants":
-        changes |= {"intercept_shift": loaded.intercept_shift, "max_intercept_shift": None}
-    elif not full_shifts:
+    limit = in_bits + coef_bits - 1 if options.full_shifts else min(SHIFTS["max_output_shift"], widest)
+    loaded = _lowered(table, scale, limit, options.output)
+    wired = options.storage == "constants"
+    changes: dict[str, Any] = {"stages": options.stages, "output": options.output, "storage": options.storage}
+    if wired:
+        changes |= {"intercept_shift": loaded.intercept_shift, "max_intercept_shift": None, "constants": loaded}
+    elif not options.full_shifts:
         changes["max_intercept_shift"] = SHIFTS["max_intercept_shift"]
-    if output == "code":
-        if output_shift_fixed or storage == "constants":
+    if options.output == "code":
+        if options.output_shift_fixed or wired:
             changes |= {"output_shift": loaded.output_shift, "max_output_shift": None}
         else:
             changes["max_output_shift"] = limit
-    if storage == "constants":
-        changes["constants"] = loaded
-    work = pwl_set("gelu", [(loaded, codes(scale, in_bits))], {"table": table.digest}, entries, **changes)
-    checks = () if storage == "constants" else (_checks(PwlConfig(**work.configuration)),)
-    name = f"INT{in_bits}" if in_bits == coef_bits == out_bits else f"INT{in_bits}x{coef_bits}x{out_bits}"
-    parameters = dict(
-        entries=entries, in_bits=in_bits, coef_bits=coef_bits, out_bits=out_bits, stages=stages, storage=storage,
-        output=output, output_shift_fixed=output_shift_fixed, stalls=stalls, full_shifts=full_shifts, own_tree=own_tree,
-    )  # fmt: skip
-    other = None if own_tree else emitted(Pwl(PwlConfig(**work.configuration), product=as_operator), "pwl")
-    return Design(f"pwl-{name}-{entries}", name, work, checks, stalls, parameters, other)
+    work = pwl_set("gelu", [(loaded, codes(scale, in_bits))], {"table": table.digest}, options.entries, **changes)
+    checks = () if wired else (_checks(PwlConfig(**work.configuration)),)
+    other = None if options.own_tree else emitted(Pwl(PwlConfig(**work.configuration), product=as_operator), "pwl")
+    name = f"pwl-{options.name}-{options.entries}"
+    return Design(name, options.name, work, checks, options.stalls, asdict(options), other)
 
 
 def float_design(
@@ -170,7 +182,7 @@ def float_design(
 def reference_unit(number: str, entries: int, stages: int, **changes: Any) -> Design:
     """The reference unit in a format: INT8, INT16, INT32, FP16 or FP32; `changes` as for the format's own design."""
     if number in INTEGER_FORMATS:
-        return pwl_design(entries, INTEGER_FORMATS[number], stages=stages, **changes)
+        return pwl_design(PwlOptions(entries, INTEGER_FORMATS[number], stages=stages, **changes))
     if number not in FLOAT_FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, not {number!r}")
     return float_design(FLOAT_FORMATS[number], entries, stages, **changes)
@@ -273,17 +285,3 @@ def _checks(config: PwlConfig) -> VectorSet:
 def _draw(rng: np.random.Generator, config: PwlConfig, name: str) -> int:
     fixed = getattr(config, name)
     return int(rng.integers(0, config.largest(name), endpoint=True)) if fixed is None else fixed
-
-
-def _without_stalls(unit: Device) -> Device:
-    """`unit` with `o__ready` tied to 1 inside."""
-    head = re.search(rf"\bmodule {unit.module}\(([^)]*)\);", unit.verilog)
-    assert head, "Amaranth writes the ports' names in the head"
-    core = re.sub(rf"\bmodule {unit.module}\b", f"module {unit.module}_core", unit.verilog)
-    widths = {m[2]: m[1] or "" for m in re.finditer(r"^\s*(?:input|output)\s+(\[[^\]]*\] )?(\w+);", core, re.MULTILINE)}
-    kinds = {m[2]: m[1] for m in re.finditer(r"^\s*(input|output)\s+(?:\[[^\]]*\] )?(\w+);", core, re.MULTILINE)}
-    ports = [name.strip() for name in head[1].split(",")]
-    declared = ", ".join(f"{kinds[p]} {widths[p]}{p}" for p in ports)
-    joined = ", ".join(f".{p}({'1' + chr(39) + 'b1' if p == 'o__ready' else p})" for p in ports)
-    text = f"{core}\nmodule {unit.module}({declared});\n  {unit.module}_core core({joined});\nendmodule\n"
-    return replace(unit, verilog=text)

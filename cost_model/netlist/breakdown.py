@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from cost_model.netlist.netlist import Instance, Netlist
+from rtl.verilog_text import declared
 
 # component: the wires that its steps make, in the order of the pipeline
 STEPS: Mapping[str, tuple[str, ...]] = {
@@ -41,7 +42,7 @@ class Part:
 
 def kept_wires(verilog: str) -> tuple[str, ...]:
     """The step wires that a unit's Verilog has, to be kept in the second synthesis."""
-    found = set(re.findall(r"^\s*(?:wire|reg) (?:signed )?(?:\[[^\]]*\] )?(\w+);", verilog, re.MULTILINE))
+    found = declared(verilog)
     return tuple(sorted(name for wires in STEPS.values() for name in wires if name in found))
 
 

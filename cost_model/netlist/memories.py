@@ -6,14 +6,14 @@ mapping: their ports become the netlist's, what the logic spends on driving them
 are counted in bits. A queue of a few rows stays in flip-flops, and a list that is wired in becomes logic.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cost_model.netlist.netlist import Netlist
+from rtl import verilog_text
 from sim.reference import InputError
 
-NAMES = ("ring", "gain", "bias")  # what `rtl.rows` calls them
+NAMES = ("ring", "gain", "bias")  # what `rtl.rowwise` calls them
 PORTS = ("waddr", "wdata", "wen", "raddr", "ren", "rdata")
 
 
@@ -36,14 +36,8 @@ class Memory:
 
 
 def found(verilog: str, top: str) -> tuple[Memory, ...]:
-    """The row memories of a unit that Amaranth wrote, in the order of its text; those that nothing writes are none."""
-    memories = []
-    for module in re.finditer(r"^module \\?(\S+) ?\(.*?^endmodule", verilog, re.MULTILINE | re.DOTALL):
-        for bits, name, words in re.findall(r"^  reg \[(\d+):0\] (\w+) \[(\d+):0\];", module[0], re.MULTILINE):
-            if name in NAMES and re.search(rf"^ *{name}\[[^\]]*\] <= ", module[0], re.MULTILINE):
-                path = f"{module[1]}.{name}".removeprefix(f"{top}.")
-                memories.append(Memory(path, int(words) + 1, int(bits) + 1))
-    return tuple(memories)
+    """The row memories of a unit that Amaranth wrote, in the order of its text; one that nothing writes is left out."""
+    return tuple(Memory(*row) for row in verilog_text.memories(verilog, top, NAMES))
 
 
 def script(memories: Sequence[Memory], top: str) -> list[str]:

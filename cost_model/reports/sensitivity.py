@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.cache import CACHE
-from cost_model.designs.design import Design, pwl_design, reference_unit
+from cost_model.designs.design import Design, PwlOptions, pwl_design, reference_unit
 from cost_model.measure import BIT_PARALLEL, Measured, measure
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow
@@ -46,7 +46,7 @@ def _full_shifts(number: str, stages: int) -> Design:
 def _narrow(bits: int) -> Callable[[str, int], Design]:
     def design(number: str, stages: int) -> Design:
         if number == "INT32":
-            return pwl_design(paper.ENTRIES, 32, bits, 32, stages)
+            return pwl_design(PwlOptions(paper.ENTRIES, 32, bits, 32, stages))
         return reference_unit(number, paper.ENTRIES, stages)
 
     return design

@@ -7,14 +7,14 @@ import pytest
 
 from cost_model import cli
 from cost_model.cells import library
-from cost_model.designs.design import pwl_design
+from cost_model.designs.design import PwlOptions, pwl_design
 from cost_model.netlist.synthesis import Flow, synthesise
 from cost_model.power.bit_parallel import flowing
 from cost_model.power.gate_level import GateLevel
 from sim.reference import InputError
 from tests.cost_model.libraries import in_several_files, of_one_tie_cell
 
-SMALL = pwl_design(3, 4, stages=1)
+SMALL = pwl_design(PwlOptions(3, 4, stages=1))
 
 
 @pytest.fixture(scope="module")

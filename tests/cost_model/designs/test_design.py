@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 import rtl.cli
-from cost_model.designs.design import FORMATS, INPUTS, codes, emitted_design, float_design, pwl_design, reference_unit
+from cost_model.designs.design import (
+    FORMATS,
+    INPUTS,
+    PwlOptions,
+    codes,
+    emitted_design,
+    float_design,
+    pwl_design,
+    reference_unit,
+)
 from cost_model.measure import BIT_PARALLEL, measure
 from cost_model.netlist.synthesis import Flow
 from sim.cosim.dut import lowered
@@ -37,10 +46,12 @@ def test_what_a_unit_refuses_is_refused():
     with pytest.raises(ValueError, match="format must be one of"):
         reference_unit("INT7", 8, 3)
     with pytest.raises(ValueError, match="entries must be in"):
-        pwl_design(1)
+        pwl_design(PwlOptions(1))
 
 
-@pytest.mark.parametrize("made", [partial(pwl_design, 2, 4), partial(float_design, FloatFormat(4, 4), 2)])
+@pytest.mark.parametrize(
+    "made", [lambda **o: pwl_design(PwlOptions(2, 4, **o)), partial(float_design, FloatFormat(4, 4), 2)]
+)
 def test_without_its_own_tree_a_unit_gives_the_same_results(made, tmp_path):
     own, other = (made(stages=2, own_tree=own) for own in (True, False))
     assert own.device.verilog != other.device.verilog

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from cost_model.cells import library
-from cost_model.designs.design import pwl_design
+from cost_model.designs.design import PwlOptions, pwl_design
 from cost_model.netlist import synthesis
 from cost_model.netlist.breakdown import kept_wires, parts
 from cost_model.netlist.netlist import Netlist
@@ -14,7 +14,7 @@ from cost_model.netlist.synthesis import Flow, synthesise, synthesise_all
 from sim.reference import InputError
 from tests.cost_model.libraries import IHP, needs_ihp, without, without_area
 
-SMALL = pwl_design(4, 4, stages=2)
+SMALL = pwl_design(PwlOptions(4, 4, stages=2))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_the_cache_gives_the_same_netlist(cache, monkeypatch):
     [("DFF", "flops", "D flip-flops are not supported"), ("DLATCH", "latches", "D latches are not supported")],
 )
 def test_a_library_without_a_needed_cell_is_one_line(cache, tmp_path, cell, storage, message):
-    design = pwl_design(4, 4, stages=2, storage=storage)
+    design = pwl_design(PwlOptions(4, 4, stages=2, storage=storage))
     with pytest.raises(InputError, match=message) as caught:
         synthesise(design.device.verilog, "unit", Flow(without(tmp_path, cell)), cache)
     assert "\n" not in str(caught.value)

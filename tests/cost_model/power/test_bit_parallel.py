@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from cost_model.designs.design import float_design, pwl_design
+from cost_model.designs.design import PwlOptions, float_design, pwl_design
 from cost_model.designs.normaliser import normaliser_design
 from cost_model.designs.processing_element import element_design, requant_design
 from cost_model.netlist.netlist import Instance
@@ -20,9 +20,9 @@ def cache(tmp_path_factory):
 
 
 DESIGNS = {
-    "integer": lambda: pwl_design(4, 5, stages=2),
-    "latches": lambda: pwl_design(3, 4, stages=1, storage="latches"),
-    "wired in": lambda: pwl_design(4, 4, stages=2, storage="constants"),
+    "integer": lambda: pwl_design(PwlOptions(4, 5, stages=2)),
+    "latches": lambda: pwl_design(PwlOptions(3, 4, stages=1, storage="latches")),
+    "wired in": lambda: pwl_design(PwlOptions(4, 4, stages=2, storage="constants")),
     "float": lambda: float_design(FloatFormat(4, 4), 3, 3),
     "float, wired in": lambda: float_design(FloatFormat(4, 4), 3, 3, "constants"),
     "element": lambda: element_design("W2A8"),
@@ -44,7 +44,7 @@ def test_toggles_equal_those_of_a_simulator(cache, name):
 
 
 def test_a_wrong_netlist_is_found(cache):
-    design = pwl_design(4, 4, stages=2)
+    design = pwl_design(PwlOptions(4, 4, stages=2))
     netlist = synthesise(design.device.verilog, "unit", Flow(), cache).netlist
     k = next(k for k, i in enumerate(netlist.instances) if i.cell.name == "XOR2")
     right = netlist.instances[k]
@@ -55,7 +55,7 @@ def test_a_wrong_netlist_is_found(cache):
 
 
 def test_results_that_come_late_are_found(cache):
-    design = pwl_design(4, 4, stages=2)
+    design = pwl_design(PwlOptions(4, 4, stages=2))
     netlist = synthesise(design.device.verilog, "unit", Flow(), cache).netlist
     with pytest.raises(GateLevelError, match="do not come one per cycle after 3 cycles"):
         flowing(netlist, replace(design.device, latency=3), design.work, ())

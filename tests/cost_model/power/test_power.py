@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cost_model.designs.design import pwl_design
+from cost_model.designs.design import PwlOptions, pwl_design
 from cost_model.netlist.netlist import Instance
 from cost_model.netlist.synthesis import Flow, synthesise
 from cost_model.power.gate_level import Activity, GateLevel, GateLevelError, Verified
@@ -13,8 +13,8 @@ from cost_model.power.power import PowerParameters, power
 from sim.reference import InputError
 from tests.cost_model.libraries import IHP, needs_ihp
 
-INT8 = pwl_design(8, 8, stages=1)
-SMALL = pwl_design(4, 4, stages=1)
+INT8 = pwl_design(PwlOptions(8, 8, stages=1))
+SMALL = pwl_design(PwlOptions(4, 4, stages=1))
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_power_in_watts_follows_from_toggles_by_hand(cache):
     "options", [{"storage": "latches"}, {"storage": "constants"}, {"stalls": False}, {"output_shift_fixed": True}]
 )
 def test_every_variant_of_the_unit_passes_its_vectors(cache, options):
-    design = pwl_design(4, 4, stages=2, **options)
+    design = pwl_design(PwlOptions(4, 4, stages=2, **options))
     netlist = synthesise(design.device.verilog, "unit", Flow(), cache).netlist
     verified = GateLevel(netlist, design.device, "icarus", cache).verify([design.work, *design.checks], design.stalls)
     assert verified.vectors >= design.work.size and verified.netlist_sha256 == netlist.sha256
