@@ -1,10 +1,13 @@
 """The functions that can be fitted: ours, by name, and a user's own `package.module:callable`."""
 
+import contextlib
 import difflib
 import importlib
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -162,10 +165,22 @@ def resolve(name: str, domain: tuple[float, float] | None = None) -> Function:
     return function
 
 
+@contextlib.contextmanager
+def _current_folder() -> Iterator[None]:
+    """The current folder on the module path, last, for the import of a user's module alone."""
+    folder = str(Path.cwd())
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
 def _users_callable(name: str) -> Callable[[Real], Real]:
     module_name, _, attribute = name.partition(":")
     try:
-        target: Any = importlib.import_module(module_name)
+        with _current_folder():
+            target: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             target = getattr(target, part)
     except (Exception, SystemExit) as error:  # whatever a user's module raises on import is the user's to hear
