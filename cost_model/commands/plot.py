@@ -29,7 +29,7 @@ def _plot(arguments: argparse.Namespace) -> int:
     measured = []
     for number in arguments.format:
         design = reference_unit(number, 8, timing.recorded("pwl", number, 8)["stages"])
-        measured.append(measure(design, flow, parameters, arguments.simulator, True, arguments.cache))
+        measured.append(measure(design, flow, parameters, options.engine(arguments), True, arguments.cache))
     paths = [
         plot.breakdown(measured, arguments.folder / "breakdown.png"),
         plot.savings(arguments.folder / "savings.png"),

@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
 def _unit(arguments: argparse.Namespace) -> int:
     flow = options.flow(arguments)
     measured = measure(
-        _design(arguments), flow, options.parameters(arguments), arguments.simulator, True, arguments.cache
+        _design(arguments), flow, options.parameters(arguments), options.engine(arguments), True, arguments.cache
     )
     clock = options.clock_hz(arguments)
     if arguments.json:
