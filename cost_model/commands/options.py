@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,12 @@ def engine(arguments: argparse.Namespace) -> str:
     if arguments.glitch_factor != 1:
         raise InputError("--glitch-factor must not be given with --glitches, which counts them")
     return GLITCHES
+
+
+def warn(warning: str | None) -> None:
+    """Say a warning on stderr, if there is one."""
+    if warning is not None:
+        print(warning, file=sys.stderr)
 
 
 def memory_note(design: Design) -> str:
