@@ -145,7 +145,7 @@ def tokeniser_of(folder: str | Path, sequence_length: int | None = None) -> Toke
     except ModuleNotFoundError:
         raise InputError('text needs a tokeniser: pip install "bitwright[transformers]"') from None
     try:
-        tokeniser = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokeniser = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a folder at fault raises many kinds
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{folder}: has no tokeniser that can be read ({line})") from None
@@ -161,8 +161,12 @@ def _from_iterable(source: Any, sampling: Sampling | None) -> CalibrationData:
     for batch in source:
         if not isinstance(batch, Mapping):
             raise InputError(f"data[{len(batches)}] must be a mapping of keyword arguments, not {type(batch).__name__}")
-        batches.append(dict(batch))
-        total += _rows(batch)
+        made = {key: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) and v.dtype.kind in "iufb" else v
+                for key, v in batch.items()}  # fmt: skip
+        rows = _rows(made)
+        if rows:  # an empty batch shows nothing
+            batches.append(made)
+        total += rows
         if sampling is not None and total >= sampling.samples:
             break
     if not total:

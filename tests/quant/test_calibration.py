@@ -166,3 +166,8 @@ def test_a_file_of_another_kind_is_refused_by_its_ending(name, tmp_path):
     (tmp_path / name).write_text("[1]")
     with pytest.raises(InputError, match=rf"{name}: calibration data must end in \.txt.*, not \.{name[2:]}$"):
         load(tmp_path / name, tokeniser=letters)
+
+
+def test_numpy_arrays_are_taken_and_empty_batches_left_out():
+    data = load([{"input_ids": np.zeros((0, 3), dtype=np.int64)}, {"input_ids": np.array([[1, 2, 3]])}])
+    assert len(data) == 1 and isinstance(data.batches[0]["input_ids"], torch.Tensor) and data.samples == 1
