@@ -140,7 +140,7 @@ def load_model(
         )
     model = build_model(folder, DTYPES[dtype] if dtype != "auto" else _usual_dtype(checkpoint), base)
     if base and getattr(model, "pooler", None) is not None and not any("pooler." in n for n in checkpoint.files):
-        model.pooler = None  # pyright: ignore[reportAttributeAccessIssue]
+        model.register_module("pooler", None)
     unused = checkpoint.load_into(model)
     return model.to(device), unused
 

@@ -170,9 +170,11 @@ def _below_16_bits(number: int) -> int:
     """The largest divisor below 2**16; 1 for 0, and for numbers without one that leaves a quotient below 2**16."""
     if 0 < number < 1 << 16:
         return number
+    if not 0 < number < 1 << 32:
+        return 1
     quotients = np.arange(1, 1 << 16)
-    found = quotients[(number % quotients == 0) & (number // quotients < 1 << 16)] if 0 < number < 1 << 32 else ()
-    return number // int(found[0]) if len(found) else 1
+    found = quotients[(number % quotients == 0) & (number // quotients < 1 << 16)].tolist()
+    return number // found[0] if found else 1
 
 
 def _require_type(tensor: Tensor | None, name: str, key: str) -> None:
