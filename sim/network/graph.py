@@ -53,7 +53,9 @@ class Graph:
         return outputs
 
     def append(self, node: Node) -> None:
-        """Append a node. Raises InputError if it reads a tensor that no earlier node gives."""
+        """Append a node. Raises InputError if its key is taken, or it reads a tensor that no earlier node gives."""
+        if any(node.key == earlier.key for earlier in self.nodes):
+            raise InputError(f"{node.key}: is the key of an earlier operator")
         known = {*self.inputs, *(name for earlier in self.nodes for name in earlier.outputs)}
         for name in node.inputs:
             if name not in known:

@@ -41,7 +41,7 @@ def fitted_tables(
     }  # fmt: skip
 
 
-def folder_tables(folder: Path, functions: Iterable[str] = FUNCTIONS) -> Tables:
+def folder_tables(folder: Path, functions: Iterable[str] = FUNCTIONS) -> dict[str, PwlTable]:
     """The smallest table of each function in a folder of table files, reciprocals on their highest octave.
 
     Raises `InputError` where one is missing.

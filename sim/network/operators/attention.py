@@ -181,7 +181,7 @@ class Softmax(Operator):
 
     def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
         """Keep distances from the maximum, of rows that count, for the scale of the scores."""
-        scores, valid = arguments
+        scores, valid = _scores_and_mask(*arguments)
         distance = scores - _masked(scores, valid).amax(-1, keepdim=True)
         rows = torch.ones_like(distance, dtype=torch.bool) if valid is None else valid.expand(distance.shape)
         if site.seen.mask is not None:
@@ -251,7 +251,8 @@ class Softmax(Operator):
             short = replace(spec, row_length=longest, div=bits)
             units.append(short.div)
             pieces = []
-            for (scores, valid), result in seen[operator.name]:
+            for arguments, result in seen[operator.name]:
+                scores, valid = _scores_and_mask(*arguments)
                 codes = scores.numpy().astype(np.int64)
                 mask = None if valid is None else np.broadcast_to(valid.numpy(), codes.shape)
                 trace = short.trace(codes, mask)
@@ -267,6 +268,11 @@ class Softmax(Operator):
             pwl_set(f"{name}-exp", distances, where),
             normaliser_set(f"{name}-div", units[0], np.concatenate(totals), where, 14, out_bits=INVERSE_BITS),
         ]
+
+
+def _scores_and_mask(scores: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """The arguments of a call of softmax."""
+    return scores, valid
 
 
 def _masked(scores: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -35,7 +35,7 @@ class Add(Operator):
         def rows(a: Tensor, b: Tensor) -> Tensor:
             return saturate_(round_half_up_(a.long().mul_(m).add_(b.long(), alpha=n), self.shift), STREAM_BITS)
 
-        return blockwise(rows, code_type(STREAM_BITS), a, b)
+        return blockwise(rows, code_type(STREAM_BITS), *torch.broadcast_tensors(a, b))
 
     def quantise_at(self, site: Site) -> None:
         self.quantise(site.input(0), site.input(1), site.covering())
