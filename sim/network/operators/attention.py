@@ -79,8 +79,8 @@ class _Product(Operator):
         super().watch(site, (), results)
 
     def _requantise_by(self, ratio: Scale) -> None:
-        self.register_buffer("multiplier", ratio.multiplier)
-        self.register_buffer("shift", ratio.shift)
+        self.register_buffer("multiplier", ratio.multiplier, persistent=False)
+        self.register_buffer("shift", ratio.shift, persistent=False)
 
     def to_row(self, writer: Writer) -> dict[str, Any]:
         writer.tensor("multiplier", self.multiplier)
@@ -280,10 +280,13 @@ def _masked(scores: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def best_exp_scale(distances: Tensor) -> int:
-    """The scale exponent of the scores with the least squared error of exp on the `distances`, all <= 0."""
+    """The scale exponent of the scores with the least squared error of exp on the `distances`, all <= 0.
+
+    Ties go to the largest exponent: one token has the distance 0 alone, which every scale holds.
+    """
     exact = torch.exp(distances)
     return min(
-        EXPONENTS,
+        reversed(EXPONENTS),
         key=lambda s: float((torch.exp(Grid.power(8, s).codes(distances) * 2.0**-s) - exact).square().mean()),
     )
 

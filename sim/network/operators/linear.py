@@ -76,7 +76,7 @@ class PackedLinear(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         for key, value in buffers.items():
-            self.register_buffer(key, value)
+            self.register_buffer(key, value, persistent=False)
         self.weight_bits, self.weight_signed, self.group_size = weight_bits, weight_signed, group_size
         self.token, self.activation_bits, self.out_bits = token, activation_bits, out_bits
         self.plain = bool((self.group_multiplier == 1).all()) and not bool(self.zero_point.any())

@@ -50,8 +50,8 @@ class Mean(Operator):
         self.finish((input,), (output,))
 
     def _requantise_by(self, ratio: Scale) -> None:
-        self.register_buffer("multiplier", torch.as_tensor(ratio.multiplier))
-        self.register_buffer("shift", torch.as_tensor(ratio.shift))
+        self.register_buffer("multiplier", torch.as_tensor(ratio.multiplier), persistent=False)
+        self.register_buffer("shift", torch.as_tensor(ratio.shift), persistent=False)
 
     def to_row(self, writer: Writer) -> dict[str, Any]:
         writer.tensor("multiplier", self.multiplier)
