@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sim.network.graph import Network
 from sim.network.operators import exact_gemm
 from sim.reference import InputError
 
@@ -46,11 +47,12 @@ def _tensors(value: Any) -> list[Tensor]:
     return []
 
 
-def require_integer(network: torch.nn.Module, **batch: Tensor) -> IntegerOnly:
+def require_integer(network: Network, **batch: Tensor) -> IntegerOnly:
     """Run `network.codes` on a batch and look at every operation; returns the counts.
 
     Raises `InputError` for the first one in floating point.
     """
+    network.refresh()
     with torch.no_grad(), IntegerOnly() as mode:
-        network.codes(**batch)  # pyright: ignore[reportCallIssue]
+        network.codes(**batch)
     return mode

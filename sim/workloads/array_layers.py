@@ -20,7 +20,6 @@ from sim.reference import InputError, PwlTable
 from sim.reference.gemm import GroupedLinear, group_borders
 from sim.vectors.array import ArraySet, array_set
 from sim.vectors.array_suite import random_layer
-from sim.workloads.digits_vectors import inputs_of
 
 REAL = (128, 384, 1536)  # tokens, inputs, outputs of MiniLM's first linear of the MLP
 CUBE = (512, 512, 512)
@@ -121,6 +120,23 @@ def layers_of(model: digits.Digits, images: Tensor, gelu: PwlTable) -> list[Arra
                 with_unit = replace(config, pwl=unit, stages=5)
                 sets.append(agreed(array_set(f"{label}-gelu", with_unit, layer, codes, source, table)))
     return sets
+
+
+def inputs_of(model: nn.Module, names: list[str], images: Tensor) -> dict[str, Tensor]:
+    """What reaches each named module, in one forward pass."""
+    seen: dict[str, Tensor] = {}
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: seen.__setitem__(name, inputs[0].detach())
+        )
+        for name in names
+    ]
+    try:
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
 
 
 def to_codes(x: Tensor, scale: float) -> np.ndarray:

@@ -29,11 +29,13 @@ def inside() -> bool:
 
 
 @contextmanager
-def _floats_allowed() -> Iterator[None]:
+def _floats_allowed(device: str) -> Iterator[None]:
+    """Floating point in its own type: autocast would round integers to bfloat16."""
     global _inside
     _inside += 1
     try:
-        yield
+        with torch.autocast(device, enabled=False):
+            yield
     finally:
         _inside -= 1
 
@@ -49,14 +51,14 @@ class Weight:
             raise ValueError(f"codes must be int8 (N, K), K <= {LARGEST_INNER}, not {codes.dtype} {list(codes.shape)}")
         self.route = route or _route(codes)
         self.outputs = codes.shape[0]
-        with _floats_allowed():
+        with _floats_allowed(codes.device.type):
             columns = codes.t().contiguous()
             self.columns = columns if self.route == "int_mm" else columns.to(getattr(torch, self.route))
 
     def product(self, activations: Tensor) -> Tensor:
         """`activations` int8 (..., K) times the transposed weight: int32 (..., N), exact."""
         flat = activations.reshape(-1, activations.shape[-1])
-        with _floats_allowed():
+        with _floats_allowed(flat.device.type):
             if self.route == "int_mm":
                 result = _int_mm(flat, self.columns)
             else:
@@ -71,7 +73,7 @@ def batched(a: Tensor, b: Tensor) -> Tensor:
     step = FLOAT32_INTEGERS // CODE**2
     total: Tensor | None = None
     for first in range(0, b.shape[-2], step):
-        with _floats_allowed():
+        with _floats_allowed(a.device.type):
             left, right = a[..., first : first + step].float(), b[..., first : first + step, :].float()
             part = (left @ right).to(torch.int32)
         total = part if total is None else total + part
@@ -87,8 +89,14 @@ def _route(codes: Tensor) -> str:
 
 
 def _int_mm(a: Tensor, columns: Tensor) -> Tensor:
-    """`torch._int_mm`, padded to the shapes that CUDA asks for (more than 16 rows, K and N multiples of 8)."""
+    """`torch._int_mm`, padded to shapes that it takes.
+
+    On CUDA those are more than 16 rows, K and N multiples of 8; on the CPU K of at least 2, since with 1 it reads
+    outside its operands.
+    """
     if not a.is_cuda:
+        if a.shape[1] == 1:
+            a, columns = torch.nn.functional.pad(a, (0, 1)), torch.nn.functional.pad(columns, (0, 0, 0, 1))
         return torch._int_mm(a.contiguous(), columns)  # pyright: ignore[reportPrivateImportUsage]
     rows, inner, outer = a.shape[0], a.shape[1], columns.shape[1]
     a = torch.nn.functional.pad(a, (0, -inner % 8, 0, max(17 - rows, 0)))
@@ -98,9 +106,11 @@ def _int_mm(a: Tensor, columns: Tensor) -> Tensor:
 
 @cache
 def _int_mm_is_exact(device: str) -> bool:
-    """The self-test: random and extreme codes, several shapes, against int64."""
+    """The self-test: random and extreme codes against int64, in shapes with their own code paths and random ones."""
     generator = torch.Generator().manual_seed(0)
-    for rows, inner, outer in ((1, 1, 1), (3, 64, 5), (33, 384, 48), (17, 1537, 9)):
+    shapes = [(1, 1, 1), (2, 1, 3), (9, 1, 64), (3, 64, 5), (33, 384, 48), (17, 1537, 9)]
+    shapes += torch.randint(1, 70, (12, 3), generator=generator).tolist()
+    for rows, inner, outer in shapes:
         for kind in ("random", "extreme"):
             sides = []
             for shape in ((rows, inner), (inner, outer)):
@@ -111,7 +121,7 @@ def _int_mm_is_exact(device: str) -> bool:
                 sides.append(side)
             a, b = (side.to(torch.int8).to(device) for side in sides)
             try:
-                with _floats_allowed():
+                with _floats_allowed(device):
                     got = _int_mm(a, b).cpu().long()
             except RuntimeError:  # this build or device has none
                 return False
