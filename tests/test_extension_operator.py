@@ -16,6 +16,7 @@ from cost_model.network.sites import sites
 from quant import Plan
 from quant.formats.packed_index import PackedIndex
 from rtl.requant import RequantConfig
+from sim.cosim.options import BenchOptions
 from sim.cosim.run import run_bulk
 from sim.network.converters.describe import CONVERTERS
 from sim.network.graph import Graph, GraphInput
@@ -30,7 +31,7 @@ from sim.network.recorded_vectors import network_sets
 from sim.reference import InputError
 from sim.reference.requant import requantise
 from sim.vectors.vector_set import VectorSet
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
 
 class Halve(Operator):
@@ -105,7 +106,7 @@ def toy(monkeypatch):
 @pytest.mark.parametrize("granularity", ["token", "tensor"])
 def test_a_toy_operator_and_converter_pass_convert_save_load_report_vectors_and_cost(toy, tmp_path, granularity):
     model, data = toy
-    plan = Plan.uniform(activation_granularity=granularity, tables={"gelu": chord_table("gelu")})
+    plan = Plan.uniform(activation_granularity=granularity, tables={"gelu": secant_table("gelu")})
     network = sim.convert(model, plan, data)
     codes = network.codes(**data[0])
     with torch.no_grad():
@@ -118,7 +119,7 @@ def test_a_toy_operator_and_converter_pass_convert_save_load_report_vectors_and_
     assert sum(row["share"] for row in rows) == pytest.approx(1)
     vectors = {v.name: v for v in network_sets("toy", network, data, {"network": "toy"})}
     assert set(vectors) == {"toy-halve", "toy-gelu"} and vectors["toy-halve"].size == 2 * 16 * 8
-    assert run_bulk(vectors["toy-halve"], "icarus").passed
+    assert run_bulk(vectors["toy-halve"], BenchOptions("icarus")).passed
     cost = cost_report(sites(PackedIndex.load(tmp_path), tmp_path, tokens=1, batch=16), Machine())
     assert cost["totals"]["macs"] == 16 * (8 * 24 + 24 * 4)
     assert any(line.startswith("halve: ") for line in cost["not_counted"])

@@ -20,7 +20,7 @@ def control_tables(functions: Iterable[str] = FUNCTIONS) -> Tables:
 
 def fitted_tables(
     method: str, entries: int, functions: Iterable[str] = FUNCTIONS, paper_domains: bool = False, seed: int = 0
-) -> Tables:
+) -> dict[str, PwlTable]:
     """Tables that `method` fits on the domains of a network, or on the paper's. Raises `InputError` as a fit does."""
     domains = {} if paper_domains else NETWORK_DOMAINS
     return {name: fit_table(name, entries, method, domain=domains.get(name), seed=seed) for name in functions}

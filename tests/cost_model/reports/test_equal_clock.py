@@ -3,7 +3,7 @@
 import pytest
 
 from cost_model import cli
-from cost_model.designs.design import pwl_design
+from cost_model.designs.design import PwlOptions, pwl_design
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow, synthesise
 from cost_model.netlist.timing import Timing
@@ -35,7 +35,9 @@ def test_stages_are_counted_for_another_period_if_there_is_a_tool(monkeypatch, t
 @needs_ihp
 @pytest.mark.parametrize("installed", [False, True])
 def test_a_period_that_is_missed_is_warned_of_and_one_that_is_met_is_not(installed, monkeypatch, tmp_path):
-    netlist = synthesise(pwl_design(4, 4, stages=1).device.verilog, "unit", Flow(IHP, 8e-9), tmp_path).netlist
+    netlist = synthesise(
+        pwl_design(PwlOptions(4, 4, stages=1)).device.verilog, "unit", Flow(IHP, 8e-9), tmp_path
+    ).netlist
     assert 5e-10 < timing.longest_path(netlist) < 8e-9
     monkeypatch.setattr(timing, "tool", lambda: "sta" if installed else None)
     monkeypatch.setattr(timing, "analyse", lambda n, flow, cache: Timing(flow.period_s - 3e-9, "", "", ""))
