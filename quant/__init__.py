@@ -7,8 +7,9 @@
 The names load on first use, so that `import quant` stays free of torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sim.common.lazy import exports
 
 if TYPE_CHECKING:
     from quant.calibration import CalibrationData, Sampling
@@ -33,26 +34,19 @@ __all__ = [
     "save_pretrained",
 ]
 
-_HOMES = {
-    "CalibrationData": "quant.calibration",
-    "PackedModel": "quant.formats.packed",
-    "Plan": "quant.plan",
-    "QuantisedLinear": "quant.primitives.linear",
-    "QuantisedWeight": "quant.primitives.quantisers",
-    "Rule": "quant.plan",
-    "Sampling": "quant.calibration",
-    "Settings": "quant.plan",
-    "from_pretrained": "quant.pretrained",
-    "quantize": "quant.methods.post_training",
-    "save_pretrained": "quant.pretrained",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'quant' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "CalibrationData": "quant.calibration",
+        "PackedModel": "quant.formats.packed",
+        "Plan": "quant.plan",
+        "QuantisedLinear": "quant.primitives.linear",
+        "QuantisedWeight": "quant.primitives.quantisers",
+        "Rule": "quant.plan",
+        "Sampling": "quant.calibration",
+        "Settings": "quant.plan",
+        "from_pretrained": "quant.pretrained",
+        "quantize": "quant.methods.post_training",
+        "save_pretrained": "quant.pretrained",
+    },
+)

@@ -5,8 +5,9 @@
 Nothing is imported eagerly, so that `import sim.reference` stays free of torch and of the simulators.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sim.common.lazy import exports
 
 if TYPE_CHECKING:
     from sim.network.convert import convert
@@ -15,15 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["convert", "load", "report", "save"]
 
-_HOMES = {
-    "convert": "sim.network.convert",
-    "load": "sim.network.packed",
-    "report": "sim.network.report",
-    "save": "sim.network.packed",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'sim' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "convert": "sim.network.convert",
+        "load": "sim.network.packed",
+        "report": "sim.network.report",
+        "save": "sim.network.packed",
+    },
+)

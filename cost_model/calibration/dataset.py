@@ -12,7 +12,7 @@ from tqdm import tqdm
 from cost_model.analytical.units import unit
 from cost_model.cache import CACHE
 from cost_model.calibration.design_space import Point, design, parameters
-from cost_model.measure import BIT_PARALLEL, measure
+from cost_model.measurement import BIT_PARALLEL, measure
 from cost_model.netlist.synthesis import Flow
 from sim.common.files import read_json
 from sim.reference import InputError

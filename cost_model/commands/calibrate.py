@@ -16,7 +16,7 @@ from cost_model.calibration.dataset import measured_records, read_dataset
 from cost_model.calibration.design_space import SPACES, Point, sample
 from cost_model.cells import library
 from cost_model.commands import options
-from cost_model.measure import BIT_PARALLEL
+from cost_model.measurement import BIT_PARALLEL
 from cost_model.netlist.synthesis import Flow
 from sim.common.command import print_json
 from sim.common.files import read_json, write_whole

@@ -11,7 +11,7 @@ from typing import Any
 from cost_model.cache import CACHE
 from cost_model.cells import library
 from cost_model.designs.design import Design
-from cost_model.measure import ENGINES
+from cost_model.measurement import ENGINES
 from cost_model.netlist.synthesis import MULTIPLIERS, Flow
 from cost_model.power.gate_level import GLITCHES
 from cost_model.power.power import PowerParameters

@@ -7,7 +7,7 @@ from typing import Any
 
 from cost_model.commands import options
 from cost_model.designs.design import FORMATS, reference_unit
-from cost_model.measure import measure
+from cost_model.measurement import measure
 from cost_model.reports.equal_clock import stage_count, unchecked
 
 

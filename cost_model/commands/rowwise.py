@@ -10,7 +10,7 @@ from cost_model.cache import CACHE
 from cost_model.cells import library
 from cost_model.commands import options
 from cost_model.designs.rowwise import LENGTHS, LIMITS, UNITS, row_design
-from cost_model.measure import measure
+from cost_model.measurement import measure
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow
 from sim.common.text_table import format_table

@@ -8,7 +8,7 @@ from typing import Any
 from cost_model.commands import options
 from cost_model.designs.design import FORMATS, Design, PwlOptions, emitted_design, pwl_design, reference_unit
 from cost_model.designs.rowwise import UNITS, emitted_row_design
-from cost_model.measure import Measured, measure
+from cost_model.measurement import Measured, measure
 from cost_model.netlist import timing
 from rtl.blocks.storage import STYLES
 from rtl.commands.rowwise import read_parameters

@@ -18,7 +18,7 @@ from cost_model.analytical import estimate as analytical
 from cost_model.cache import CACHE
 from cost_model.designs.design import FLOAT_FORMATS, FORMATS, INTEGER_FORMATS, Design, reference_unit
 from cost_model.designs.processing_element import ELEMENTS, INTEGER_ELEMENTS, element_design
-from cost_model.measure import measure
+from cost_model.measurement import measure
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports import node_scaling as technology
 from cost_model.reports import paper

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cost_model.analytical.estimate import estimate
-from cost_model.measure import Measured
+from cost_model.measurement import Measured
 from cost_model.netlist import timing
 
 

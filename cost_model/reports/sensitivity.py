@@ -7,7 +7,7 @@ from typing import Any
 
 from cost_model.cache import CACHE
 from cost_model.designs.design import Design, PwlOptions, pwl_design, reference_unit
-from cost_model.measure import BIT_PARALLEL, Measured, measure
+from cost_model.measurement import BIT_PARALLEL, Measured, measure
 from cost_model.netlist.synthesis import Flow
 from cost_model.power.power import PowerParameters
 from cost_model.reports import paper

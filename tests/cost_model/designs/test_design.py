@@ -17,7 +17,7 @@ from cost_model.designs.design import (
     pwl_design,
     reference_unit,
 )
-from cost_model.measure import BIT_PARALLEL, measure
+from cost_model.measurement import BIT_PARALLEL, measure
 from cost_model.netlist.synthesis import Flow
 from sim.cosim.dut import lowered
 from sim.reference import floating

@@ -12,7 +12,7 @@ from cost_model import cli
 from cost_model.commands import rowwise as rows
 from cost_model.designs import rowwise as row_designs
 from cost_model.designs.rowwise import UNITS, row_design, softmax_design
-from cost_model.measure import measure
+from cost_model.measurement import measure
 from cost_model.netlist.memories import Memory, found, require
 from cost_model.netlist.netlist import Instance
 from cost_model.netlist.rowwise_breakdown import components, row_parts
