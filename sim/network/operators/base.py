@@ -158,7 +158,7 @@ class Operator(Step):
 
     @property
     def plan_names(self) -> list[str]:
-        """The names by which a plan's rules may speak of the operator."""
+        """The names by which a plan's rules choose the operator's settings."""
         return []
 
     @property
@@ -255,7 +255,7 @@ class Operator(Step):
 
     @classmethod
     def vector_sets(cls, name: str, operators: Sequence[Any], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
-        """The vectors of all operators of this kind, from the calls that `seen` holds; none where no unit is for it."""
+        """The vectors of all operators of this kind, from the calls that `seen` holds; none if no unit computes it."""
         return []
 
 
@@ -277,13 +277,13 @@ class Site:
         return operator.outputs[output]
 
     def source_settings(self, index: int) -> Settings | None:
-        """The plan's settings for the operator that gives an input; None where no rule can speak of it."""
+        """The plan's settings for the operator that gives an input; None if no rule can name it."""
         operator, output = self.sources[index]
         found = operator.plan_names
         return self.settings[found[output]] if output < len(found) else None
 
     def output_bits(self, index: int = 0) -> int:
-        """The width that the readers of an output want, the widest of them; 16 where nothing reads it."""
+        """The width that the readers of an output want, the widest of them; 16 if nothing reads it."""
         return max((reader.input_bits(k, site) for reader, k, site in self.readers[index]), default=STREAM_BITS)
 
     def output(self, index: int = 0) -> Grid:

@@ -1,17 +1,18 @@
-"""Integer matrix products, exact: the one module where floating-point numbers may carry integers.
+"""Integer matrix products, exact: the one module in which floating-point numbers may carry integers.
 
 A product of int8 codes goes, whichever comes first, to
 
-1. `torch._int_mm`, where the device's implementation passes a self-test against int64 (once per device and process);
-2. float32, where 128 * sum|w| <= 2**24 for every output, so that each partial sum is an integer that float32 holds;
+1. `torch._int_mm`, if the device's implementation passes a self-test against int64 (once per device and process);
+2. float32, if 128 * sum|w| <= 2**24 for every output, so that each partial sum is an integer that float32 holds;
 3. float64 (2**53).
 
-Between two activations, where no weights are known, the bound is 128 * 128 * K, and K is split to keep to it.
+Between two activations, whose values are not known, the bound is 128 * 128 * K, and K is split to keep to it.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from random import Random
 
 import torch
 from torch import Tensor
@@ -109,7 +110,8 @@ def _int_mm_is_exact(device: str) -> bool:
     """The self-test: random and extreme codes against int64, in shapes with their own code paths and random ones."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(1, 1, 1), (2, 1, 3), (9, 1, 64), (3, 64, 5), (33, 384, 48), (17, 1537, 9)]
-    shapes += torch.randint(1, 70, (12, 3), generator=generator).tolist()
+    random = Random(0)
+    shapes += [(random.randint(1, 70), random.randint(1, 70), random.randint(1, 70)) for _ in range(12)]
     for rows, inner, outer in shapes:
         for kind in ("random", "extreme"):
             sides = []
