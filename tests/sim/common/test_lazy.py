@@ -13,7 +13,8 @@ PACKAGES = ("sim", "quant", "cost_model", "ga_search")
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_exported_name_is_there_and_hides_no_module_of_its_own(package):
-    code = f"import {package} as p; print(all(getattr(p, n) is not None and n in dir(p) for n in p.__all__))"
+    test = "all(getattr(p, n) is not None and n in dir(p) for n in p.__all__)"
+    code = f"import {package} as p; print({test})"
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False).stdout
         == "True\n"
