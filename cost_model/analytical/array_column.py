@@ -1,7 +1,7 @@
-"""The lane below a column of the array, estimated: it turns the sums of a tile into accumulators (`rtl.array.columns`).
+"""What stands below a column of the array, estimated: it turns a tile's sums into accumulators (`rtl.array.columns`).
 
 It is composed of components that were calibrated in other units (`cost_model.analytical.components`) and not calibrated
-itself: of three lanes that were synthesised it gives 3 to 14 % too little area; its energy has not been compared. The
+itself: of three columns that were synthesised it gives 3 to 14 % too little area; its energy has not been compared. The
 memory of accumulators is not in it.
 """
 
@@ -16,15 +16,15 @@ from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 CHANNEL_BITS = MULTIPLIER_BITS + MAX_SHIFT.bit_length()  # of m_c and k_c
 
 
-def lane(config: ArrayConfig, library: str) -> Estimate:
-    """The lane of an array; an action is one tile's sum for one token, all its steps, at the activity of
+def array_column(config: ArrayConfig, library: str) -> Estimate:
+    """Below one column of an array; an action is one tile's sum for one token, all its steps, at the activity of
     an element's work."""
     fitted = coefficients()["libraries"][library]
     return Estimate({name: price(component, fitted, "element") for name, component in components(config).items()})
 
 
 def components(config: ArrayConfig) -> Mapping[str, Component]:
-    """By step: join the passes, subtract zero points, scale by the group's multiplier, accumulate; a lane holds its
+    """By step: join the passes, subtract zero points, scale by the group's multiplier, accumulate; a column holds its
     channel's bias, multiplier and shift, and its group's zero point and multiplier, twice where both are there."""
     column, activations = (shape.width for shape in config.joined_shapes)
     corrected, total = config.corrected_shape.width, config.accumulator_bits

@@ -4,7 +4,7 @@ Every field is a number or an array, so that one object stands for a million des
 its physical quantities (bits held, full adders, one-bit multiplexers, ...); area and energy are sums of sizes times
 coefficients, which `cost_model.calibration.calibrate` fits to synthesised and simulated units, one set for each
 library. A size has one name wherever it occurs: an adder's bit is the same in a floating-point unit as in an integer
-one. What a size spends in a cycle is its coefficient times the activity of the kind's work; what the clock moves is
+one. What a size spends in a cycle is its coefficient times the activity of the unit's work; what the clock moves is
 spent always.
 """
 
@@ -287,10 +287,10 @@ class LeadingOne(Component):
 
 @dataclass(frozen=True)
 class Fixed(Component):
-    """What a unit of this kind has whatever its widths."""
+    """What a unit of this name has whatever its widths."""
 
-    kind: str
+    unit: str
     points: Array
 
     def sizes(self) -> Sizes:
-        return {f"fixed part of {self.kind}": np.ones(np.shape(self.points))}
+        return {f"fixed part of {self.unit}": np.ones(np.shape(self.points))}

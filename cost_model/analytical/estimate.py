@@ -15,7 +15,7 @@ import numpy as np
 
 from cost_model.analytical.broadcasting import Array
 from cost_model.analytical.components import Component, Cost
-from cost_model.analytical.units import components
+from cost_model.analytical.units import unit
 from sim.common.files import read_text
 from sim.reference import InputError
 
@@ -36,19 +36,40 @@ class Estimate:
         return first
 
 
-def estimate(kind: str, library: str = "gate_equivalents", **parameters: Array) -> Estimate:
-    """What units of `kind` cost in a library that coefficients are known for; each parameter a number or an array."""
+def estimate(unit_name: str, library: str = "gate_equivalents", **parameters: Array) -> Estimate:
+    """What units cost in a library that coefficients are known for.
+
+    Parameters
+    ----------
+    unit_name : str
+        One of `cost_model.analytical.units.UNITS`.
+    library : str
+        A library of `data/coefficients.json`.
+    **parameters
+        The fields of the unit's class, each a number or an array; arrays are broadcast against each other.
+
+    Returns
+    -------
+    Estimate
+        Area, energy per action and leakage by component, in the shape of the parameters.
+
+    Raises
+    ------
+    InputError
+        If the unit, the library or a parameter is unknown, or a width is out of range.
+    """
     known = coefficients()
     if library not in known["libraries"]:
         raise InputError(f"library must be one of {', '.join(known['libraries'])}, not {library!r}")
     fitted = known["libraries"][library]
-    return Estimate({name: price(part, fitted, kind) for name, part in components(kind, **parameters).items()})
+    parts = unit(unit_name, **parameters).components()
+    return Estimate({name: price(part, fitted, unit_name) for name, part in parts.items()})
 
 
-def price(component: Component, fitted: Mapping[str, Any], kind: str) -> Cost:
-    """A component's cost with a library's coefficients, at the work of a kind."""
+def price(component: Component, fitted: Mapping[str, Any], unit_name: str) -> Cost:
+    """A component's cost with a library's coefficients, at the activity of a unit's work."""
     area = component.area(fitted["area"])
-    energy = component.energy(fitted["energy"], fitted["activity"][kind])
+    energy = component.energy(fitted["energy"], fitted["activity"][unit_name])
     nothing = np.full(np.shape(area), np.nan)
     if not fitted["physical"]:
         return Cost(area, nothing, nothing, energy, nothing)

@@ -1,7 +1,7 @@
-"""Where a pipeline is cut and what its registers then hold: `rtl.blocks.pipeline` for an array of units at once."""
+"""Where pipelines have their registers and what these hold: `rtl.blocks.pipeline` for an array of units at once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -19,16 +19,39 @@ class Step:
     makes: Mapping[str, Array]
 
 
-def register_bits(
-    steps: Sequence[Step], result: str, stages: Array, inputs: Mapping[str, Array] | None = None
-) -> Array:
-    """The bits of all ranks where `rtl.blocks.pipeline.cut` puts them, a valid bit in each.
+@dataclass(frozen=True)
+class Pipeline:
+    """Steps in `stages` stages to the field `result`, for the units for which `when` is true.
 
-    `inputs` are the fields before the first step that later ones read. The cut is the one of least maximum delay,
-    among those of least sum of squares: the same rule, every possible cut priced at once. Raises `InputError` for more
-    stages than steps.
+    `inputs` are the fields before the first step that later ones read.
     """
-    live = _live_bits(steps, result, inputs or {})
+
+    steps: Sequence[Step]
+    result: str
+    stages: Array
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    when: Array = True
+
+
+def register_bits(pipelines: Sequence[Pipeline]) -> Array:
+    """The bits of all ranks, a valid bit in each; of each unit by the first of `pipelines` that is its own.
+
+    Raises `InputError` for more stages than steps.
+    """
+    *special, general = pipelines
+    bits = _register_bits(general)
+    for pipeline in reversed(special):
+        bits = np.where(pipeline.when, _register_bits(pipeline), bits)
+    return bits
+
+
+def _register_bits(pipeline: Pipeline) -> np.ndarray:
+    """Ranks stand where `rtl.blocks.pipeline.cut` puts them: least maximum delay, then least sum of squares.
+
+    Every possible place is priced, for all units at once.
+    """
+    steps, stages = pipeline.steps, pipeline.stages
+    live = _live_bits(steps, pipeline.result, pipeline.inputs)
     count = len(steps)
     shape = np.broadcast_shapes(*(np.shape(a) for a in (*(s.levels for s in steps), *live, stages)))
     stage_list = np.broadcast_to(np.asarray(stages), shape).ravel()

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 
 from cost_model.analytical.components import CLOCKED, Component, added
-from cost_model.analytical.units import components
-from cost_model.calibration.dataset import Row
-from cost_model.calibration.design_space import Point
+from cost_model.analytical.units import unit
+from cost_model.calibration.dataset import ENERGIES, Record
+from cost_model.calibration.design_space import Point, parameters
 from cost_model.cells.library import Library
 
 
 def parts_of(point: Point) -> list[Component]:
     """A point's components."""
-    return list(components(**point).values())
+    return list(unit(point["unit"], **parameters(point)).components().values())
 
 
 def sizes(point: Point) -> dict[str, float]:
@@ -57,43 +57,46 @@ GATES: Mapping[str, float] = {
 IDLE = ("table bits in flip-flops", "table bits in latches", "table words in flip-flops", "held bits")  # spend nothing
 TRUST = 0.05  # weight of a gate count against one measured unit
 ROUNDS = 10  # of energies and activities in turn; they settle in five
-ACTIVITY_OF = "pwl"  # the kind whose work has activity 1
+ACTIVITY_OF = "pwl"  # the unit whose work has activity 1
 
 
-def fit(rows: Sequence[Row], library: Library) -> dict[str, Any]:
+def fit(records: Sequence[Record], library: Library) -> dict[str, Any]:
     """A library's entry of the coefficients' file."""
-    leakage = np.array([row["leakage_w"] for row in rows])
-    areas = np.array([row["area"] for row in rows])
+    leakage = np.array([record["leakage_w"] for record in records])
+    areas = np.array([record["area"] for record in records])
     nand2 = float(min(cell.area for cell in library.cells.values() if _is_nand2(cell.name.lower())))
-    energy, activity = _energies(rows, nand2)
+    energy, activity = _energies(records, nand2)
     return {
         "library_sha256": library.sha256,
         "physical": library.has_energies,
         "nand2_area": nand2,
         "leakage_per_area": float((leakage * areas).sum() / (areas * areas).sum()),
         "area": regressed(
-            [sizes(row["point"]) for row in rows], areas, areas, {name: gates * nand2 for name, gates in GATES.items()}
+            [sizes(record["point"]) for record in records],
+            areas,
+            areas,
+            {name: gates * nand2 for name, gates in GATES.items()},
         ),
         "energy": energy,
         "activity": activity,
     }
 
 
-def _energies(rows: Sequence[Row], nand2: float) -> tuple[dict[str, float], dict[str, float]]:
-    """(energy of each size, activity of each kind): what flip-flops spend and what gates spend are measured apart."""
-    found = [sizes(row["point"]) for row in rows]
-    kinds = [row["point"]["kind"] for row in rows]
-    total = np.array([sum(row[key] for key in ENERGIES) for row in rows])
-    kept = np.array([row["registers"] + row["clock"] for row in rows])
-    per_gate = total.sum() / sum(row["area"] for row in rows) * nand2
+def _energies(records: Sequence[Record], nand2: float) -> tuple[dict[str, float], dict[str, float]]:
+    """(energy of each size, activity of each unit): what flip-flops spend and what gates spend are measured apart."""
+    found = [sizes(record["point"]) for record in records]
+    names = [record["point"]["unit"] for record in records]
+    total = np.array([sum(record[key] for key in ENERGIES) for record in records])
+    kept = np.array([record["registers"] + record["clock"] for record in records])
+    per_gate = total.sum() / sum(record["area"] for record in records) * nand2
     prior = {name: gates * per_gate for name, gates in GATES.items() if name not in IDLE}
-    activity = dict.fromkeys(kinds, 1.0)
+    activity = dict.fromkeys(names, 1.0)
     registers = ("flip-flops", "register bits")
     energy: dict[str, float] = {}
     for _ in range(ROUNDS):
         moved = [
-            {n: s if n in CLOCKED else s * activity[kind] for n, s in one.items() if n not in IDLE}
-            for one, kind in zip(found, kinds, strict=True)
+            {n: s if n in CLOCKED else s * activity[name] for n, s in one.items() if n not in IDLE}
+            for one, name in zip(found, names, strict=True)
         ]
         held = [{name: one[name] for name in registers} for one in moved]
         gates = [{name: size for name, size in one.items() if name != "flip-flops"} for one in moved]
@@ -104,12 +107,12 @@ def _energies(rows: Sequence[Row], nand2: float) -> tuple[dict[str, float], dict
             np.array([sum(energy.get(n, 0.0) * s for n, s in one.items() if (n in CLOCKED) == c) for one in found])
             for c in (True, False)
         )
-        for kind in activity:
-            of = np.array([k == kind for k in kinds])
+        for name in activity:
+            of = np.array([other == name for other in names])
             share, rest = (data / total)[of], (1 - clocked / total)[of]
-            activity[kind] = float((share * rest).sum() / (share * share).sum())
-        activity = {kind: value / activity[ACTIVITY_OF] for kind, value in activity.items()}
-    return energy, {kind: float(f"{value:.4g}") for kind, value in activity.items()}
+            activity[name] = float((share * rest).sum() / (share * share).sum())
+        activity = {name: value / activity[ACTIVITY_OF] for name, value in activity.items()}
+    return energy, {name: float(f"{value:.4g}") for name, value in activity.items()}
 
 
 def _is_nand2(name: str) -> bool:
@@ -136,17 +139,14 @@ def regressed(
     return {n: float(f"{v * s:.6g}") for n, v, s in zip(names, solved, scale, strict=True) if v > 0}
 
 
-def relative_errors(rows: Sequence[Row], fitted: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """(estimate - measured) / measured of area and energy, a value for each row."""
+def relative_errors(records: Sequence[Record], fitted: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """(estimate - measured) / measured of area and energy, a value for each record."""
     areas, energies = [], []
-    for row in rows:
-        point = row["point"]
+    for record in records:
+        point = record["point"]
         parts = parts_of(point)
-        activity = fitted["activity"][point["kind"]]
-        areas.append(sum(float(part.area(fitted["area"])) for part in parts) / row["area"] - 1)
+        activity = fitted["activity"][point["unit"]]
+        areas.append(sum(float(part.area(fitted["area"])) for part in parts) / record["area"] - 1)
         spent = sum(float(part.energy(fitted["energy"], activity)) for part in parts)
-        energies.append(spent / sum(row[key] for key in ENERGIES) - 1)
+        energies.append(spent / sum(record[key] for key in ENERGIES) - 1)
     return {"area": np.array(areas), "energy": np.array(energies)}
-
-
-ENERGIES = ("logic", "registers", "clock")

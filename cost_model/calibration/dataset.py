@@ -1,22 +1,29 @@
 """Measured points of the declared space: what `cost_model.calibration.design_space` draws, synthesised and simulated in
-a library.
+a library, and kept in a file.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from cost_model.analytical.units import unit
 from cost_model.cache import CACHE
-from cost_model.calibration.design_space import Point, design
+from cost_model.calibration.design_space import Point, design, parameters
 from cost_model.measure import BIT_PARALLEL, measure
 from cost_model.netlist.synthesis import Flow
+from sim.common.files import read_json
+from sim.reference import InputError
 
-Row = dict[str, Any]
+Record = dict[str, Any]
+ENERGIES = ("logic", "registers", "clock")
+NUMBERS = ("area", *ENERGIES, "leakage_w")
+KEYS = ("point", *NUMBERS, "netlist_sha256")
 
 
-def measured_row(point: Point, flow: Flow, cache: Path = CACHE) -> Row:
+def measured_record(point: Point, flow: Flow, cache: Path = CACHE) -> Record:
     """Area in the library's unit, energies per cycle and leakage in W, of one point; its netlist passed its vectors."""
     found = measure(design(point), flow, None, BIT_PARALLEL, False, cache)
     power = found.power
@@ -31,6 +38,44 @@ def measured_row(point: Point, flow: Flow, cache: Path = CACHE) -> Row:
     }
 
 
-def measured_rows(points: Sequence[Point], flow: Flow, cache: Path = CACHE) -> list[Row]:
-    """A row for each point, with a bar on stderr."""
-    return [measured_row(point, flow, cache=cache) for point in tqdm(points, unit="unit", desc=flow.library.name)]
+def measured_records(points: Sequence[Point], flow: Flow, cache: Path = CACHE) -> list[Record]:
+    """A record for each point, with a bar on stderr."""
+    return [measured_record(point, flow, cache=cache) for point in tqdm(points, unit="unit", desc=flow.library.name)]
+
+
+def read_dataset(path: Path) -> dict[str, list[Record]]:
+    """The records of a dataset's file, by library.
+
+    Raises `InputError` with the file and the key if it is not one: a unit that the model does not know, a figure that
+    is not a finite number from 0 on.
+    """
+    content = read_json(path)
+    libraries = content.get("libraries") if isinstance(content, dict) else None
+    if not isinstance(libraries, dict) or not libraries:
+        raise InputError(f"{path}: libraries must be an object with records for each library")
+    for name, records in libraries.items():
+        if not isinstance(records, list) or not records:
+            raise InputError(f"{path}: libraries.{name} must be a list of records")
+        for k, record in enumerate(records):
+            _check(record, f"{path}: libraries.{name}[{k}]")
+    return libraries
+
+
+def _check(record: Any, where: str) -> None:
+    if not isinstance(record, dict) or set(record) != set(KEYS):
+        raise InputError(f"{where}: must have exactly the keys {', '.join(KEYS)}")
+    for key in NUMBERS:
+        value = record[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value < math.inf):
+            raise InputError(f"{where}.{key} must be a number from 0 on, not {value!r}")
+    if not record["area"]:
+        raise InputError(f"{where}.area must be above 0")
+    point = record["point"]
+    if not isinstance(point, dict) or not isinstance(point.get("unit"), str):
+        raise InputError(f"{where}.point must be an object with a unit and its parameters")
+    try:
+        unit(point["unit"], **parameters(point)).components()
+    except InputError as error:
+        raise InputError(f"{where}.point: {error}") from None
+    except (TypeError, ValueError) as error:  # a parameter of another type than the unit's
+        raise InputError(f"{where}.point: {str(error).splitlines()[0]}") from None

@@ -12,14 +12,15 @@ import numpy as np
 
 from cost_model.analytical.estimate import COEFFICIENTS
 from cost_model.calibration.calibrate import fit, relative_errors
-from cost_model.calibration.dataset import measured_rows
-from cost_model.calibration.design_space import SHARES, Point, sample
+from cost_model.calibration.dataset import measured_records, read_dataset
+from cost_model.calibration.design_space import SPACES, Point, sample
 from cost_model.cells import library
 from cost_model.commands import options
 from cost_model.measure import BIT_PARALLEL
 from cost_model.netlist.synthesis import Flow
 from sim.common.command import print_json
 from sim.common.files import read_text, write_whole
+from sim.common.text_table import format_table
 from sim.reference import InputError
 
 DATA = COEFFICIENTS.parent
@@ -50,7 +51,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
     points = drawn(count, seed, _seen(arguments.folder) if arguments.held_out else ())
-    measured = {flow.library.name: measured_rows(points, flow, arguments.cache) for flow in flows}
+    measured = {flow.library.name: measured_records(points, flow, arguments.cache) for flow in flows}
     name = "held_out.json" if arguments.held_out else "dataset.json"
     about = {
         "seed": seed,
@@ -64,13 +65,13 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         fitted = json.loads(read_text(arguments.folder / COEFFICIENTS.name))["libraries"]
     else:
         fitted = {flow.library.name: fit(measured[flow.library.name], flow.library) for flow in flows}
-        content = {"about": {**about, "kinds": list(SHARES)}, "libraries": fitted}
+        content = {"about": {**about, "units": list(SPACES)}, "libraries": fitted}
         write_whole(arguments.folder / COEFFICIENTS.name, json.dumps(content, indent=1) + "\n")
-    rows = [error_row(name, rows, fitted[name]) for name, rows in measured.items()]
+    records = [error_record(name, records, fitted[name]) for name, records in measured.items()]
     if arguments.json:
-        print_json(rows)
+        print_json(records)
     else:
-        options.print_table(list(rows[0]), [list(row.values()) for row in rows])
+        print(format_table(list(records[0]), [list(record.values()) for record in records]))
     print(f"data in {arguments.folder}", file=sys.stderr)
     return 0
 
@@ -82,24 +83,24 @@ def drawn(count: int, seed: int, seen: Sequence[Point] = ()) -> list[Point]:
 
 def _seen(folder: Path) -> list[Point]:
     """The points of the calibration in `folder`."""
-    libraries = json.loads(read_text(folder / "dataset.json"))["libraries"].values()
-    return [row["point"] for rows in libraries for row in rows]
+    libraries = read_dataset(folder / "dataset.json").values()
+    return [record["point"] for records in libraries for record in records]
 
 
-def error_row(name: str, rows: Sequence[dict[str, Any]], fitted: dict[str, Any]) -> dict[str, Any]:
-    """Mean and worst absolute relative errors of a library's rows."""
-    errors = {what: np.abs(values) for what, values in relative_errors(rows, fitted).items()}
-    return {"library": name, "points": len(rows)} | {
-        f"{what}_{kind}": float(getattr(np, kind)(values))
+def error_record(name: str, records: Sequence[dict[str, Any]], fitted: dict[str, Any]) -> dict[str, Any]:
+    """Mean and worst absolute relative errors of a library's records."""
+    errors = {what: np.abs(values) for what, values in relative_errors(records, fitted).items()}
+    return {"library": name, "points": len(records)} | {
+        f"{what}_{statistic}": float(getattr(np, statistic)(values))
         for what, values in errors.items()
-        for kind in ("mean", "max")
+        for statistic in ("mean", "max")
     }
 
 
 def _lines(content: dict[str, Any]) -> str:
-    """JSON with a row a line."""
+    """JSON with a record a line."""
     blocks = []
-    for name, rows in content["libraries"].items():
-        lines = ",\n".join("  " + json.dumps(row) for row in rows)
+    for name, records in content["libraries"].items():
+        lines = ",\n".join("  " + json.dumps(record) for record in records)
         blocks.append(f" {json.dumps(name)}: [\n{lines}\n ]")
     return f'{{\n"about": {json.dumps(content["about"])},\n"libraries": {{\n' + ",\n".join(blocks) + "\n}\n}\n"

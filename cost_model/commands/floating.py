@@ -9,7 +9,6 @@ from amaranth.back import verilog
 
 from cost_model.cache import CACHE
 from cost_model.cells.library import GATE_EQUIVALENTS
-from cost_model.commands import options
 from cost_model.netlist import breakdown, timing
 from cost_model.netlist.synthesis import Flow, synthesise_all
 from cost_model.reports import paper
@@ -17,6 +16,7 @@ from rtl.floating.mac import Mac, MacConfig
 from rtl.floating.operators import Operator, OperatorConfig
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
 from sim.common.command import print_json
+from sim.common.text_table import format_table
 from sim.reference import InputError
 from sim.reference.floating import FP16, FP32, FloatFormat
 
@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("floating", help="the floating-point units in gate equivalents beside published ones")
     parser.set_defaults(do=_floating)
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"netlists ({CACHE})")
-    parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="records as JSON on stdout")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="syntheses at once (1)")
 
 
@@ -44,7 +44,7 @@ def _floating(arguments: argparse.Namespace) -> int:
     units = _units()
     flow = Flow(GATE_EQUIVALENTS)
     texts = [(_verilog(component), "unit") for _, _, component, _ in units]
-    rows = []
+    records = []
     for (name, number, _, published), made in zip(
         units, synthesise_all(texts, flow, arguments.cache, arguments.jobs), strict=True
     ):
@@ -53,7 +53,7 @@ def _floating(arguments: argparse.Namespace) -> int:
         table = registers.count("table")
         each = _register(made.netlist.library)
         low, high = _gate_equivalents(published, paper_s=name.startswith("pwl"))
-        rows.append(
+        records.append(
             {
                 "unit": name,
                 "format": number,
@@ -70,21 +70,26 @@ def _floating(arguments: argparse.Namespace) -> int:
             }
         )
     if arguments.json:
-        print_json(rows)
+        print_json(records)
         return 0
     columns = ["unit", "format", "area_ge", "table_ge", "pipeline_ge", "logic_ge", "published_um2"]
-    options.print_table(
-        [*(name.replace("_", " ") for name in columns), "published ge"],
-        [
-            [*(_whole(row[name]) for name in columns), _range(row["published_ge_low"], row["published_ge_high"])]
-            for row in rows
-        ],
+    print(
+        format_table(
+            [*(name.replace("_", " ") for name in columns), "published ge"],
+            [
+                [
+                    *(_whole(record[name]) for name in columns),
+                    _range(record["published_ge_low"], record["published_ge_high"]),
+                ]
+                for record in records
+            ],
+        )
     )
     print()
     print(_caption(flow.library.name))
-    for row in rows:
-        if row["unit"].startswith("pwl") and row["published_um2"] is not None:
-            print(_difference(row))
+    for record in records:
+        if record["unit"].startswith("pwl") and record["published_um2"] is not None:
+            print(_difference(record))
     return 0
 
 
@@ -115,13 +120,13 @@ published pwl: {paper.SOURCE}, {paper.CLOCK_HZ / 1e6:g} MHz; the NAND2 of that l
 assumed to be {small}-{large} um2. Its storage and its stages are not known here."""
 
 
-def _difference(row: dict[str, Any]) -> str:
+def _difference(record: dict[str, Any]) -> str:
     """What of the whole unit's area the published one would have to do without."""
-    low, high = (round(row["area_ge"] - row[f"published_ge_{end}"]) for end in ("high", "low"))
-    registers = round(row["table_ge"] + row["pipeline_ge"])
+    low, high = (round(record["area_ge"] - record[f"published_ge_{end}"]) for end in ("high", "low"))
+    registers = round(record["table_ge"] + record["pipeline_ge"])
     return (
-        f"{row['unit'].split(',')[0]} {row['format']}: ours less the published one is {low} to {high}; "
-        f"table and pipeline take {registers}, logic {round(row['logic_ge'])}."
+        f"{record['unit'].split(',')[0]} {record['format']}: ours less the published one is {low} to {high}; "
+        f"table and pipeline take {registers}, logic {round(record['logic_ge'])}."
     )
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.analytical.estimate import coefficients
-from cost_model.commands import options
 from cost_model.network.cost import Machine, report
 from cost_model.network.sites import sites
 from quant.formats.packed_index import PackedIndex
 from sim.common.command import print_json
+from sim.common.text_table import format_table
 from sim.reference.pwl import require_range
 
 LARGEST = 1 << 24
@@ -79,13 +79,13 @@ def _print(found: dict[str, Any], machine: Machine) -> None:
     lines.append(
         ["total", "", "", None, "", None, totals["bytes"], totals["macs"], totals["cycles"], "", *energies]
     )  # fmt: skip
-    options.print_table(columns, lines)
+    print(format_table(columns, lines))
     if totals["cycles"] is not None:
         print("cycles: of each site on an array configured for it, not of one array that takes them all.")
     print()
     units = [[p["unit"], p["count"], round(p["area_ge"]), _milli(p["leakage_w"]), p["what"]] for p in found["hardware"]]
     if units:
-        options.print_table(["hardware", "count", "GE", "mW leakage", "of"], units)
+        print(format_table(["hardware", "count", "GE", "mW leakage", "of"], units))
     else:
         print("hardware: not known, as no site is for it.")
     print()

@@ -87,23 +87,3 @@ def deliver(arguments: argparse.Namespace, rows: Any, show: Callable[[Any], None
         print_json(rows)
     else:
         show(rows)
-
-
-def print_table(columns: list[str], rows: list[list[Any]]) -> None:
-    """Aligned text; numbers to the right."""
-    texts = [columns, *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(line[k]) for line in texts) for k in range(len(columns))]
-    for number, line in enumerate(texts):
-        cells = []
-        for k, (text, width) in enumerate(zip(line, widths, strict=True)):
-            left = isinstance((rows[0] if rows else line)[k], str)
-            cells.append(text.ljust(width) if left else text.rjust(width))
-        print("  ".join(cells).rstrip())
-        if number == 0:
-            print("  ".join("-" * width for width in widths))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,6 +13,7 @@ from cost_model.designs.rowwise import LENGTHS, LIMITS, UNITS, row_design
 from cost_model.measure import measure
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow
+from sim.common.text_table import format_table
 from sim.cosim.simulators import SIMULATORS
 from sim.reference.pwl import require_range
 
@@ -23,7 +24,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(do=_rows)
     parser.add_argument("--unit", nargs="+", choices=tuple(UNITS), default=list(UNITS), help="which (all)")
     parser.add_argument("--length", type=int, metavar="N", help="elements of the longest row (softmax 128, norms 384)")
-    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the records as JSON")
     options.add_memories(parser)
     options.add_flow(parser)
     options.add_power(parser)
@@ -35,7 +36,7 @@ def _rows(arguments: argparse.Namespace) -> int:
     if arguments.length is not None:
         for unit in arguments.unit:
             require_range(f"--length of {unit}", arguments.length, *LIMITS[unit])
-    rows, flows = [], [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
+    records, flows = [], [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
     for flow, unit in tqdm([(f, u) for f in flows for u in arguments.unit], unit="unit", disable=None):
@@ -44,7 +45,7 @@ def _rows(arguments: argparse.Namespace) -> int:
         length = LENGTHS[unit] if arguments.length is None else arguments.length
         schedule = design.device.schedule
         assert schedule is not None
-        rows.append(
+        records.append(
             found.row(clock)
             | {
                 "stages": list(design.parameters["stages"]),
@@ -53,7 +54,7 @@ def _rows(arguments: argparse.Namespace) -> int:
                 "slack_s": _slack(found.synthesis.netlist, flow, arguments.cache),
             }
         )
-    options.deliver(arguments, rows, _print)
+    options.deliver(arguments, records, _print)
     return 0
 
 
@@ -62,27 +63,27 @@ def _slack(netlist: Any, flow: Flow, cache: Path = CACHE) -> float | None:
     return None if flow.period_s is None or timing.tool() is None else timing.analyse(netlist, flow, cache).slack_s
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
+def _print(records: list[dict[str, Any]]) -> None:
     columns = ["unit", "longest row", "library", "stages", "area", "unit", "mW", "proxy", "slack ns", "memory bits"]
     lines = []
-    for row in rows:
-        watts, proxy, slack = row["power_w"], row["switching_proxy"], row["slack_s"]
+    for record in records:
+        watts, proxy, slack = record["power_w"], record["switching_proxy"], record["slack_s"]
         lines.append(
             [
-                row["unit"],
-                row["length"],
-                row["library"][:16],
-                "+".join(map(str, row["stages"])),
-                round(row["area"]),
-                row["area_unit"],
+                record["unit"],
+                record["length"],
+                record["library"][:16],
+                "+".join(map(str, record["stages"])),
+                round(record["area"]),
+                record["area_unit"],
                 None if watts is None else f"{watts * 1e3:.3g}",
                 None if proxy is None else round(proxy),
                 None if slack is None else f"{slack * 1e9:.2f}",
-                row["memory_bits"],
+                record["memory_bits"],
             ]
         )
-    options.print_table(columns, lines)
-    where = "flip-flops in area and power" if rows[0]["memories_in_area"] else "in neither area nor power"
+    print(format_table(columns, lines))
+    where = "flip-flops in area and power" if records[0]["memories_in_area"] else "in neither area nor power"
     print(f"\nmemory bits: rings, gains and biases, {where}; a queue of 4 finished rows is flip-flops in the area.")
     print("proxy: NAND2 inputs charged per cycle, one element each; slack: OpenSTA, memories' ports at the clock edge.")
     print("every netlist gave all expected results first; `--json` has the parts, the vectors' number and the hashes.")

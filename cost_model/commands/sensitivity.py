@@ -10,13 +10,14 @@ from cost_model.cells import library
 from cost_model.commands import options
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports import paper, sensitivity
+from sim.common.text_table import format_table
 
 
 def add(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser("sensitivity", help="how each saving moves with depth, multiplier, storage, ...")
     parser.set_defaults(do=_sensitivity)
-    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the records as JSON")
     options.add_flow(parser)
     options.add_common(parser)
 
@@ -27,17 +28,19 @@ def _sensitivity(arguments: argparse.Namespace) -> int:
         flows.append(options.flow(arguments))
     work = [(f, flow) for flow in flows for f in sensitivity.FACTORS if sensitivity.applies(f, flow)]
     clock = options.clock_hz(arguments)
-    rows = [sensitivity.row(*pair, clock, arguments.cache) for pair in tqdm(work, unit="row", disable=None)]
-    options.deliver(arguments, rows, _print)
+    records = [sensitivity.record(*pair, clock, arguments.cache) for pair in tqdm(work, unit="record", disable=None)]
+    options.deliver(arguments, records, _print)
     return 0
 
 
-def _print(rows: list[sensitivity.Row]) -> None:
+def _print(records: list[sensitivity.Record]) -> None:
     names = list(paper.savings())
     lines = [["paper", "", "TSMC 28 nm", *(_points(value, None) for value in paper.savings().values())]]
-    for row in rows:
-        lines.append([row["factor"], row["value"], row["library"][:16], *(_points(row[n], n) for n in names)])
-    options.print_table(["factor", "value", "library", "area/FP32", "power/FP32", "area/INT32", "power/INT32"], lines)
+    for record in records:
+        lines.append(
+            [record["factor"], record["value"], record["library"][:16], *(_points(record[n], n) for n in names)]
+        )
+    print(format_table(["factor", "value", "library", "area/FP32", "power/FP32", "area/INT32", "power/INT32"], lines))
     print(f"\nsavings of INT8 in percent; * more than {paper.POINTS:g} points from the paper's.")
 
 

@@ -10,6 +10,7 @@ from cost_model.commands import options
 from cost_model.designs.design import FLOAT_FORMATS, FORMATS, reference_unit
 from cost_model.designs.processing_element import FLOAT_ELEMENTS, element_design
 from cost_model.netlist import timing
+from sim.common.text_table import format_table
 from sim.cosim.dut import Device
 from sim.reference import InputError
 
@@ -32,28 +33,28 @@ def _stages(arguments: argparse.Namespace) -> int:
     if arguments.liberty is None:
         raise InputError("--liberty must be given: the shipped library has no delays")
     flow = options.flow(arguments)
-    rows = []
-    for kind, number, entries in _units(arguments.entries):
+    records = []
+    for unit, number, entries in _units(arguments.entries):
 
-        def make(stages: int, kind: str = kind, number: str = number, entries: int = entries) -> Device:
+        def make(stages: int, unit: str = unit, number: str = number, entries: int = entries) -> Device:
             return (
-                element_design(number, stages) if kind == "element" else reference_unit(number, entries, stages)
+                element_design(number, stages) if unit == "element" else reference_unit(number, entries, stages)
             ).device
 
-        start, deepest = (4, DEEPEST_MAC[number]) if kind == "element" else (START[number], DEEPEST[number])
+        start, deepest = (4, DEEPEST_MAC[number]) if unit == "element" else (START[number], DEEPEST[number])
         stages, found = timing.fewest_stages(make, flow, start, deepest, arguments.cache)
-        row = dict(unit=kind, format=number, entries=entries, multiplier=flow.multiplier, stages=stages)
-        rows.append({**row, "slack_s": round(found.slack_s, 13), "tool": found.tool})
-        print(f"{kind} {number} {entries}: {stages} stages, slack {found.slack_s * 1e9:.2f} ns", file=sys.stderr)
+        record = dict(unit=unit, format=number, entries=entries, multiplier=flow.multiplier, stages=stages)
+        records.append({**record, "slack_s": round(found.slack_s, 13), "tool": found.tool})
+        print(f"{unit} {number} {entries}: {stages} stages, slack {found.slack_s * 1e9:.2f} ns", file=sys.stderr)
     cells = library.load(arguments.liberty)
-    content = {"library": cells.name, "library_sha256": cells.sha256, "period_s": flow.period_s, "rows": rows}
+    content = {"library": cells.name, "library_sha256": cells.sha256, "period_s": flow.period_s, "records": records}
     options.deliver(arguments, content, _print)
     return 0
 
 
 def _print(content: dict[str, Any]) -> None:
     names = ["unit", "format", "entries", "multiplier", "stages", "slack_s"]
-    options.print_table(names, [[row[name] for name in names] for row in content["rows"]])
+    print(format_table(names, [[record[name] for name in names] for record in content["records"]]))
 
 
 def _units(entries: list[int]) -> list[tuple[str, str, int]]:

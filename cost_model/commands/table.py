@@ -8,6 +8,7 @@ from cost_model.cells import library
 from cost_model.commands import options
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports import hardware_table as table
+from sim.common.text_table import format_table
 from sim.reference import InputError
 
 SAVINGS = ("area_saving_vs_fp32", "area_saving_vs_int32", "power_saving_vs_fp32", "power_saving_vs_int32")
@@ -19,8 +20,8 @@ def add(commands: Any) -> None:
     parser.set_defaults(do=_table)
     parser.add_argument("--entries", type=int, nargs="+", choices=(8, 16), default=[8, 16], help="table entries (both)")
     parser.add_argument("--unit", nargs="+", choices=("pwl", "element"), default=["pwl", "element"], help="both")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows at once (1)")
-    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="records at once (1)")
+    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the records as JSON")
     options.add_flow(parser)
     options.add_common(parser)
 
@@ -33,13 +34,13 @@ def _table(arguments: argparse.Namespace) -> int:
         flows.append(options.flow(arguments))
     wanted = [e for e in table.entries(arguments.entries) if e.unit in arguments.unit]
     clock = options.clock_hz(arguments)
-    rows = table.rows(flows, clock, wanted, arguments.simulator, arguments.cache, arguments.jobs)
-    options.deliver(arguments, rows, print_rows)
+    records = table.records(flows, clock, wanted, arguments.simulator, arguments.cache, arguments.jobs)
+    options.deliver(arguments, records, print_records)
     return 0
 
 
-def print_rows(rows: list[table.Row]) -> None:
-    """A line for each row, savings in percent."""
+def print_records(records: list[table.Record]) -> None:
+    """A line for each record, savings in percent."""
     columns = [
         "unit",
         "format",
@@ -56,24 +57,24 @@ def print_rows(rows: list[table.Row]) -> None:
     ]
     columns += ["power/FP32", "power/INT32"]
     lines = []
-    for row in rows:
-        storage = (row["storage"] or "") + (", fixed shift" if row["output_shift_fixed"] else "")
-        watts = row["power_w"]
+    for record in records:
+        storage = (record["storage"] or "") + (", fixed shift" if record["output_shift_fixed"] else "")
+        watts = record["power_w"]
         lines.append(
             [
-                row["unit"],
-                row["format"],
-                row["entries"],
-                row["view"],
-                row["library"][:16],
-                row["stages"],
+                record["unit"],
+                record["format"],
+                record["entries"],
+                record["view"],
+                record["library"][:16],
+                record["stages"],
                 storage,
-                round(row["area"]),
+                round(record["area"]),
                 None if watts is None else f"{watts * 1e3:.3g}",
-                None if row["switching_proxy"] is None else round(row["switching_proxy"]),
-                *(None if row[name] is None else f"{-100 * row[name]:.1f}%" for name in SAVINGS),
+                None if record["switching_proxy"] is None else round(record["switching_proxy"]),
+                *(None if record[name] is None else f"{-100 * record[name]:.1f}%" for name in SAVINGS),
             ]
         )
-    options.print_table(columns, lines)
+    print(format_table(columns, lines))
     print("\narea in gate equivalents or um2; savings against the same library's FP32 and INT32 with as many entries;")
     print("where there are no watts, power savings are of the switching proxy (NAND2 inputs charged per cycle).")

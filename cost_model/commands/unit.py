@@ -12,6 +12,7 @@ from cost_model.measure import Measured, measure
 from rtl.blocks.storage import STYLES
 from rtl.commands.rowwise import read_parameters
 from sim.common.command import print_json
+from sim.common.text_table import format_table
 from sim.cosim.dut import read_device
 from sim.reference import InputError, PwlTable
 
@@ -93,7 +94,7 @@ def print_parts(measured: Measured, clock_hz: float) -> None:
     for part in measured.parts:
         rows.append([part.component, float(part.area), 100 * float(part.area) / measured.area, part.energy * scale])
     rows.append(["total", measured.area, 100.0, measured.power.energy * scale])
-    options.print_table(["component", unit, "% area", energy], rows)
+    print(format_table(["component", unit, "% area", energy], rows))
     source = measured.synthesis.source
     print()
     if physical:

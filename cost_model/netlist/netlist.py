@@ -6,13 +6,12 @@ Every net is called n<number>, ports aside, so that toggles found by any simulat
 import hashlib
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
 from cost_model.cells.library import Cell, Library
 from sim.reference import InputError
@@ -109,11 +108,6 @@ class Netlist:
     def leakage_w(self) -> float:
         """The sum of the cells' mean leakage."""
         return sum(i.cell.leakage_w for i in self.instances)
-
-    @cached_property
-    def cell_counts(self) -> dict[str, int]:
-        """How many of each cell, by name."""
-        return dict(sorted(Counter(i.cell.name for i in self.instances).items()))
 
     @cached_property
     def sinks(self) -> dict[int, list[tuple[Instance, str]]]:
@@ -281,11 +275,3 @@ def expression(function: str, pins: Mapping[str, str]) -> str:
     if position != len(tokens):
         raise InputError(f"function {function!r} is not one of Liberty")
     return result
-
-
-def describe_cells(netlist: Netlist) -> dict[str, Any]:
-    """Counts and areas by cell, for reports."""
-    return {
-        name: {"count": count, "area": float(count * netlist.library.cell(name).area)}
-        for name, count in netlist.cell_counts.items()
-    }

@@ -119,13 +119,13 @@ def fewest_stages(
     return stages, timing
 
 
-def recorded(kind: str, number: str, entries: int, multiplier: str = "tree") -> dict[str, Any]:
-    """The row of `data/stages.json` for a unit. Raises `InputError` where there is none."""
-    rows = json.loads(read_text(STAGES))["rows"]
-    for row in rows:
-        if (row["unit"], row["format"], row["entries"], row["multiplier"]) == (kind, number, entries, multiplier):
-            return row
-    raise InputError(f"no stage count is recorded for {kind} {number} with {entries} entries, multiplier {multiplier}")
+def recorded(unit: str, number: str, entries: int, multiplier: str = "tree") -> dict[str, Any]:
+    """The record of `data/stages.json` for a unit. Raises `InputError` if there is none."""
+    for record in json.loads(read_text(STAGES))["records"]:
+        wanted = {"unit": unit, "format": number, "entries": entries, "multiplier": multiplier}
+        if all(record[key] == value for key, value in wanted.items()):
+            return record
+    raise InputError(f"no stage count is recorded for {unit} {number} with {entries} entries, multiplier {multiplier}")
 
 
 _SCRIPT = """\

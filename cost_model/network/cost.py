@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cost_model.analytical.array_column import lane
+from cost_model.analytical.array_column import array_column
 from cost_model.analytical.components import Cost
 from cost_model.analytical.estimate import coefficients, estimate
 from cost_model.designs.design import FLOAT_FORMATS
@@ -221,7 +221,7 @@ def _gemm(site: Gemm, machine: Machine) -> Row:
     parts = {
         "elements": passes * site.macs * machine.energy(element),
         "weight loading": shifted * config.weight_bits * _moved_bit(machine),
-        "lanes": results * tiles * machine.energy(lane(config, machine.library).total),
+        "lanes": results * tiles * machine.energy(array_column(config, machine.library).total),
         "requantisers": results * machine.energy(_requantiser(config.accumulator_bits, site.out_bits or 8, machine)),
     }
     if site.inputs_requantised:
@@ -366,7 +366,7 @@ def hardware(sites: Sequence[Site], machine: Machine) -> list[Row]:
         weight, operand = max(c.weight_bits for c in configs), max(c.operand_shape.width for c in configs)
         element = estimate("element", machine.library, rows=machine.rows, weight_bits=weight, activation_bits=operand)
         add_estimate("element", machine.rows * machine.columns, element.total, f"W{weight}, {operand}-bit operands")
-        lanes = [lane(config, machine.library).total for config in configs]
+        lanes = [array_column(config, machine.library).total for config in configs]
         largest = lanes[int(np.argmax([float(cost.area_ge) for cost in lanes]))]
         add_estimate("lane", machine.columns, largest, "the largest of the sites'")
         bits = max(config.accumulator_bits for config in configs)

@@ -3,7 +3,7 @@
 A flip-flop is a shift by one cycle, so a pipeline settles in a few passes over its gates, whatever the number of
 vectors: toggles of thousands of cells over thousands of cycles in a fraction of a second, where a simulator has to be
 built first. That is how many designs are measured; the table of record uses a simulator, and both agree
-(`tests/cost_model/test_streaming.py`). The streams flow freely: stalls are for `cost_model.power.gate_level`.
+(`tests/cost_model/power/test_bit_parallel.py`). The streams flow freely: stalls are for `cost_model.power.gate_level`.
 """
 
 import re
@@ -30,7 +30,7 @@ class _Flop:
     falling: bool
 
 
-class Streaming:
+class BitParallel:
     """One netlist of a unit, compiled to straight-line Python; `run` sends a set of one or more loads through it."""
 
     def __init__(self, netlist: Netlist, unit: Device) -> None:
@@ -232,10 +232,10 @@ def flowing(
     netlist: Netlist, unit: Device, work: VectorSet, checks: tuple[VectorSet, ...]
 ) -> tuple[Activity, Verified]:
     """Toggles of `work`, and that it and `checks` pass, all flowing. Raises `GateLevelError` where a result differs."""
-    streaming = Streaming(netlist, unit)
+    evaluation = BitParallel(netlist, unit)
     for vectors in checks:
-        streaming.run(vectors)
-    toggles = streaming.run(work)
+        evaluation.run(vectors)
+    toggles = evaluation.run(work)
     cycles = work.size + len(work.counts) * unit.latency
     verified = Verified(netlist.sha256, TOOL, work.size + sum(vectors.size for vectors in checks))
     return Activity(netlist.sha256, TOOL, work.name, cycles, toggles), verified

@@ -5,6 +5,7 @@ compared, flowing and stalled, before anything is said about the netlist. Toggle
 set of vectors flows, from the first beat offered to the last result taken; loading the table is left out.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -16,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cost_model.cache import CACHE, digest, remember
+from cost_model.cache import CACHE, digest, remember, warn_damaged
 from cost_model.netlist import memories
 from cost_model.netlist.memories import Memory
 from cost_model.netlist.netlist import Netlist
+from sim.common.files import write_whole
 from sim.cosim import simulators
 from sim.cosim import wrapper as harness
 from sim.cosim.dut import Device
@@ -141,8 +143,11 @@ class GateLevel:
     def _build(self) -> Path:
         """The simulator's program for this netlist, built where it is not there yet."""
         target = self.cache.resolve() / f"{self.simulator}-{digest(self._identity)[:24]}"
+        seal = target.with_suffix(".sha256")
         if target.exists():
-            return target
+            if seal.exists() and seal.read_text() == _file_sha256(target):
+                return target
+            warn_damaged(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="gates-") as name, simulators.environment(self.simulator):
             folder = Path(name)
@@ -164,8 +169,13 @@ class GateLevel:
                 simulators.keep_runtime(folder / "made", runtime)
             aside = target.with_name(f".{target.name}.{Path(name).name}")
             shutil.copy(made, aside)
+            write_whole(seal, _file_sha256(aside))
             aside.replace(target)
         return target
+
+
+def _file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def saif_toggles(path: Path) -> dict[int, int]:

@@ -1,8 +1,8 @@
-"""The hardware table: the paper's rows beside ours, each figure with its source.
+"""The hardware table: the paper's records beside ours, each figure with its source.
 
-A row is in long form; savings compare rows of one view, library and number of entries. `multiplier` is "own tree" for
-units whose product is `rtl.blocks.multiplication`'s, else what the synthesiser makes of a `*`. The reference unit's row
-of each format is marked; the rows beside it show INT8 with its output shift fixed, in latches, and wired in.
+A record is in long form; savings compare records of one view, library and number of entries. `multiplier` is "own tree"
+for units whose product is `rtl.blocks.multiplication`'s, else what the synthesiser makes of a `*`. The reference unit's
+record of each format is marked; the records beside it show INT8 with its output shift fixed, in latches, and wired in.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from cost_model.reports import node_scaling as technology
 from cost_model.reports import paper
 from cost_model.reports.paper import saving
 
-Row = dict[str, Any]
+Record = dict[str, Any]
 COLUMNS = (
     "unit", "format", "entries", "view", "library", "stages", "storage", "multiplier", "reference", "area", "area_unit",
     "power_w", "switching_proxy", "clock_hz", "area_saving_vs_fp32", "area_saving_vs_int32", "power_saving_vs_fp32",
@@ -37,7 +37,7 @@ BESIDE: tuple[dict[str, Any], ...] = ({"output_shift_fixed": True}, {"storage": 
 
 @dataclass(frozen=True)
 class Entry:
-    """What makes a row: a unit in a format, as the table asks for it."""
+    """What makes a record: a unit in a format, as the table asks for it."""
 
     unit: str
     format: str
@@ -55,14 +55,14 @@ class Entry:
 
 
 def entries(numbers: Sequence[int] = ENTRIES, elements: bool = True) -> list[Entry]:
-    """The table's rows, in order."""
+    """The table's records, in order."""
     found = [Entry("pwl", name, n) for n in numbers for name in FORMATS]
     found += [Entry("pwl", "INT8", n, tuple(changes.items())) for n in numbers for changes in BESIDE]
     return found + ([Entry("element", name, None) for name in ELEMENTS] if elements else [])
 
 
-def measured_row(entry: Entry, flow: Flow, clock_hz: float, simulator: str, cache: Path) -> Row:
-    """One row, its savings not yet filled in."""
+def measured_record(entry: Entry, flow: Flow, clock_hz: float, simulator: str, cache: Path) -> Record:
+    """One record, its savings not yet filled in."""
     design = entry.design()
     found = measure(design, flow, None, simulator, False, cache).row(clock_hz)
     changes = dict(entry.changes)
@@ -86,30 +86,30 @@ def measured_row(entry: Entry, flow: Flow, clock_hz: float, simulator: str, cach
     }
 
 
-def rows(
+def records(
     flows: Sequence[Flow],
     clock_hz: float,
     wanted: Sequence[Entry],
     simulator: str = "verilator",
     cache: Path = CACHE,
     jobs: int = 1,
-) -> list[Row]:
-    """The paper's rows and ours, savings filled in; a bar on stderr."""
+) -> list[Record]:
+    """The paper's records and ours, savings filled in; a bar on stderr."""
     work = [(entry, flow) for flow in flows for entry in wanted]
     call = partial(_measured, clock_hz=clock_hz, simulator=simulator, cache=cache)
     if jobs == 1:
-        ours = list(tqdm(map(call, work), total=len(work), unit="row", disable=None))
+        ours = list(tqdm(map(call, work), total=len(work), unit="record", disable=None))
     else:
         with ProcessPoolExecutor(jobs) as pool:
-            ours = list(tqdm(pool.map(call, work), total=len(work), unit="row", disable=None))
-    return with_savings([*paper_rows(), *ours, *scaled_rows(ours), *analytical_rows(ours)])
+            ours = list(tqdm(pool.map(call, work), total=len(work), unit="record", disable=None))
+    return with_savings([*paper_records(), *ours, *scaled_records(ours), *analytical_records(ours)])
 
 
-def _measured(work: tuple[Entry, Flow], clock_hz: float, simulator: str, cache: Path) -> Row:
-    return measured_row(*work, clock_hz, simulator, cache)
+def _measured(work: tuple[Entry, Flow], clock_hz: float, simulator: str, cache: Path) -> Record:
+    return measured_record(*work, clock_hz, simulator, cache)
 
 
-def paper_rows() -> list[Row]:
+def paper_records() -> list[Record]:
     """The published figures."""
     blank = dict(stages=None, storage=None, multiplier=None, reference=True, output_shift_fixed=False)
     return [
@@ -120,99 +120,99 @@ def paper_rows() -> list[Row]:
             "view": "paper",
             "library": "TSMC 28 nm",
             **blank,
-            "area": row.area,
+            "area": record.area,
             "area_unit": "um2",
-            "power_w": row.power_w,
+            "power_w": record.power_w,
             "switching_proxy": None,
             "clock_hz": paper.CLOCK_HZ,
             "source": {"publication": paper.SOURCE},
         }
-        for name, row in paper.ROWS.items()
+        for name, record in paper.ROWS.items()
     ]
 
 
-def scaled_rows(ours: Sequence[Row]) -> list[Row]:
+def scaled_records(ours: Sequence[Record]) -> list[Record]:
     """28 nm: the physical libraries' reference units, scaled so that FP32 is the paper's; the rest are predictions."""
     found = []
-    rows = [r for r in ours if r["reference"] and r["entries"] == paper.ENTRIES and r["power_w"] is not None]
-    for name in dict.fromkeys(row["library"] for row in rows):
-        mine = {row["format"]: row for row in rows if row["library"] == name}
+    records = [r for r in ours if r["reference"] and r["entries"] == paper.ENTRIES and r["power_w"] is not None]
+    for name in dict.fromkeys(record["library"] for record in records):
+        mine = {record["format"]: record for record in records if record["library"] == name}
         if "FP32" not in mine:
             continue
-        areas = {number: row["area"] for number, row in mine.items()}
-        scaled = technology.anchored(areas, {number: row["power_w"] for number, row in mine.items()})
-        for number, row in mine.items():
-            source = {"anchor": f"FP32 of {paper.SOURCE}", "netlist_sha256": row["source"]["netlist_sha256"]}
+        areas = {number: record["area"] for number, record in mine.items()}
+        scaled = technology.anchored(areas, {number: record["power_w"] for number, record in mine.items()})
+        for number, record in mine.items():
+            source = {"anchor": f"FP32 of {paper.SOURCE}", "netlist_sha256": record["source"]["netlist_sha256"]}
             figures = {"area": scaled[number].area, "power_w": scaled[number].power_w, "clock_hz": paper.CLOCK_HZ}
-            found.append({**row, "view": "28 nm", "library": f"{name} at 28 nm", **figures, "source": source})
+            found.append({**record, "view": "28 nm", "library": f"{name} at 28 nm", **figures, "source": source})
     return found
 
 
-def analytical_rows(ours: Sequence[Row]) -> list[Row]:
-    """The analytical model's rows beside the synthesised ones, where it has coefficients of the library.
+def analytical_records(ours: Sequence[Record]) -> list[Record]:
+    """The analytical model's records beside the synthesised ones, where it has coefficients of the library.
 
     Widths above 16 bits lie outside the space it was calibrated on.
     """
     found = []
     known = analytical.coefficients()["libraries"]
-    for row in ours:
-        priced = row["reference"] or row["unit"] == "element"
-        if not priced or row["library"] not in known or row["source"]["multiplier"] != "tree":
+    for record in ours:
+        priced = record["reference"] or record["unit"] == "element"
+        if not priced or record["library"] not in known or record["source"]["multiplier"] != "tree":
             continue
-        cost = analytical.estimate(_kind(row), library=row["library"], **_parameters(row)).total
-        physical = known[row["library"]]["physical"]
+        cost = analytical.estimate(_kind(record), library=record["library"], **_parameters(record)).total
+        physical = known[record["library"]]["physical"]
         figures = {
             "area": float(cost.area_m2) * 1e12 if physical else float(cost.area_ge),
-            "power_w": float(cost.energy_j) * row["clock_hz"] + float(cost.leakage_w) if physical else None,
+            "power_w": float(cost.energy_j) * record["clock_hz"] + float(cost.leakage_w) if physical else None,
             "switching_proxy": None if physical else float(cost.proxy),
         }
-        source = {"model": "cost_model/data/coefficients.json", "extrapolated": row["format"] == "INT32"}
-        found.append({**row, "view": "analytical", **figures, "source": source})
+        source = {"model": "cost_model/data/coefficients.json", "extrapolated": record["format"] == "INT32"}
+        found.append({**record, "view": "analytical", **figures, "source": source})
     return found
 
 
-def _kind(row: Row) -> str:
-    return ("fp-" if row["format"].startswith("FP") else "") + row["unit"]
+def _kind(record: Record) -> str:
+    return ("fp-" if record["format"].startswith("FP") else "") + record["unit"]
 
 
-def _parameters(row: Row) -> dict[str, Any]:
-    number, stages = row["format"], row["stages"]
+def _parameters(record: Record) -> dict[str, Any]:
+    number, stages = record["format"], record["stages"]
     if number.startswith("FP"):
         of = FLOAT_FORMATS[number]
         shape = {"exponent_bits": of.exponent_bits, "fraction_bits": of.fraction_bits, "stages": stages}
-        return shape | ({"entries": row["entries"]} if row["unit"] == "pwl" else {"wide_sum": number == "FP16"})
-    if row["unit"] == "pwl":
-        return {"entries": row["entries"], "in_bits": INTEGER_FORMATS[number], "stages": stages}
+        return shape | ({"entries": record["entries"]} if record["unit"] == "pwl" else {"wide_sum": number == "FP16"})
+    if record["unit"] == "pwl":
+        return {"entries": record["entries"], "in_bits": INTEGER_FORMATS[number], "stages": stages}
     weight, activation = INTEGER_ELEMENTS[number]
     return {"rows": 16, "weight_bits": weight, "activation_bits": activation}
 
 
-def with_savings(found: Sequence[Row]) -> list[Row]:
-    """The rows with the four savings against the reference rows of their own view, library and entries."""
+def with_savings(found: Sequence[Record]) -> list[Record]:
+    """The records with the four savings against the reference records of their own view, library and entries."""
 
-    def group(row: Row) -> tuple[Any, ...]:
-        return row["unit"], row["entries"], row["view"], row["library"]
+    def group(record: Record) -> tuple[Any, ...]:
+        return record["unit"], record["entries"], record["view"], record["library"]
 
-    def spent(row: Row) -> float | None:
-        return row["power_w"] if row["power_w"] is not None else row["switching_proxy"]
+    def spent(record: Record) -> float | None:
+        return record["power_w"] if record["power_w"] is not None else record["switching_proxy"]
 
     done = []
-    for row in found:
+    for record in found:
         against = {
             other["format"]: other
             for other in found
-            if group(other) == group(row) and (other["reference"] or other["unit"] == "element")
+            if group(other) == group(record) and (other["reference"] or other["unit"] == "element")
         }
-        filled = dict(row)
+        filled = dict(record)
         for name in ("FP32", "INT32"):
             other = against.get(name)
-            compared = None if other is None or other is row else other
-            area = None if compared is None else saving(row["area"], compared["area"])
-            power = None if compared is None else saving(spent(row), spent(compared))
+            compared = None if other is None or other is record else other
+            area = None if compared is None else saving(record["area"], compared["area"])
+            power = None if compared is None else saving(spent(record), spent(compared))
             filled |= {f"area_saving_vs_{name.lower()}": area, f"power_saving_vs_{name.lower()}": power}
         done.append({**{key: filled[key] for key in COLUMNS[:-1]}, **_rest(filled), "source": filled["source"]})
     return done
 
 
-def _rest(row: Row) -> Row:
-    return {"output_shift_fixed": row["output_shift_fixed"]}
+def _rest(record: Record) -> Record:
+    return {"output_shift_fixed": record["output_shift_fixed"]}

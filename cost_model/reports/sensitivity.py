@@ -15,7 +15,7 @@ from cost_model.reports import paper
 from cost_model.reports.paper import saving
 
 FORMATS = ("INT8", "FP32", "INT32")
-Row = dict[str, Any]
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ FACTORS = (
 )
 
 
-def row(factor: Factor, flow: Flow, clock_hz: float, cache: Path = CACHE) -> Row:
+def record(factor: Factor, flow: Flow, clock_hz: float, cache: Path = CACHE) -> Record:
     """The savings under one factor. Toggles are the bit-parallel evaluation's, equal to the simulators'."""
     found: dict[str, Measured] = {}
     mapped = factor.flow(flow)
@@ -100,7 +100,7 @@ def row(factor: Factor, flow: Flow, clock_hz: float, cache: Path = CACHE) -> Row
     def spent(measured: Measured) -> float:
         return measured.power.watts(clock_hz) if measured.power.physical else measured.power.energy
 
-    result: Row = {"factor": factor.factor, "value": factor.value, "library": flow.library.name}
+    result: Record = {"factor": factor.factor, "value": factor.value, "library": flow.library.name}
     for number in FORMATS[1:]:
         result[f"area_saving_vs_{number.lower()}"] = saving(found["INT8"].area, found[number].area)
     for number in FORMATS[1:]:

@@ -7,7 +7,7 @@ import pytest
 from cost_model import cli
 from cost_model.reports import hardware_table as table
 from cost_model.reports import paper
-from cost_model.reports.hardware_table import COLUMNS, paper_rows, scaled_rows, with_savings
+from cost_model.reports.hardware_table import COLUMNS, paper_records, scaled_records, with_savings
 from tests.cost_model.libraries import IHP, needs_ihp, without
 
 SMALL = [
@@ -80,15 +80,22 @@ def test_a_library_without_flip_flops_is_one_line(tmp_path, capsys):
     assert "D flip-flops are not supported" in printed and "Traceback" not in printed
 
 
-def made(number: str, area: float, power: float, **changes) -> table.Row:
-    row = {**paper_rows()[0], "format": number, "view": "synthesised", "library": "x", "area": area, "power_w": power}
+def made(number: str, area: float, power: float, **changes) -> table.Record:
+    row = {
+        **paper_records()[0],
+        "format": number,
+        "view": "synthesised",
+        "library": "x",
+        "area": area,
+        "power_w": power,
+    }
     return {**row, "source": {"netlist_sha256": "0"}, **changes}
 
 
 def test_savings_compare_rows_of_one_view_library_and_number_of_entries():
     rows = with_savings(
         [
-            *paper_rows(),
+            *paper_records(),
             made("INT8", 20.0, 2.0),
             made("FP32", 100.0, 8.0),
             made("INT8", 10.0, 1.0, reference=False),
@@ -106,7 +113,7 @@ def test_savings_compare_rows_of_one_view_library_and_number_of_entries():
 
 
 def test_28_nm_is_anchored_on_fp32_alone():
-    rows = scaled_rows([made("INT8", 20.0, 2.0), made("FP32", 100.0, 8.0)])
+    rows = scaled_records([made("INT8", 20.0, 2.0), made("FP32", 100.0, 8.0)])
     by_format = {row["format"]: row for row in rows}
     assert by_format["FP32"]["area"] == 5135 and by_format["FP32"]["power_w"] == 2.02e-3
     assert by_format["INT8"]["area"] == pytest.approx(1027) and by_format["INT8"]["view"] == "28 nm"

@@ -57,7 +57,7 @@ def test_stage_counts_are_the_recorded_ones_and_a_missing_one_is_said(monkeypatc
     for number in (FP32, FP16):
         assert floating._stages(number) == timing.recorded("pwl", str(number).upper(), 8)["stages"]
     assert capsys.readouterr().err == ""
-    (tmp_path / "stages.json").write_text('{"rows": []}')
+    (tmp_path / "stages.json").write_text('{"records": []}')
     monkeypatch.setattr(timing, "STAGES", tmp_path / "stages.json")
     assert floating._stages(FP32) == 3
     assert "no stage count is recorded for pwl FP32 with 8 entries, multiplier tree; 3 taken" in capsys.readouterr().err

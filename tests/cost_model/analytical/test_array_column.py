@@ -1,4 +1,4 @@
-"""The lane's estimate beside lanes that are synthesised: the difference of arrays of two and of six columns."""
+"""The estimate of a column beside synthesised ones: the difference of arrays of two and of six columns."""
 
 import re
 from dataclasses import replace
@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from amaranth.back import verilog
 
-from cost_model.analytical.array_column import components, lane
+from cost_model.analytical.array_column import array_column, components
 from cost_model.netlist.memories import Memory
 from cost_model.netlist.synthesis import Flow, synthesise
 from rtl.array.columns import Columns
 from rtl.array.config import ArrayConfig
 
-LANES: list[dict[str, Any]] = [
+COLUMNS: list[dict[str, Any]] = [
     dict(weight_bits=8, group_multiplier_bits=0),
     dict(weight_bits=4, weight_signed=False, group=64),
     dict(weight_bits=4, weight_signed=True, group=64, two_pass=True),
@@ -33,15 +33,15 @@ def area(own: ArrayConfig, cache) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", LANES)
-def test_the_area_is_within_15_percent_of_a_synthesised_lane(tmp_path, fields):
+@pytest.mark.parametrize("fields", COLUMNS)
+def test_the_area_is_within_15_percent_of_a_synthesised_column(tmp_path, fields):
     each = (area(config(6, **fields), tmp_path) - area(config(2, **fields), tmp_path)) / 4
-    estimated = float(lane(config(4, **fields), "gate_equivalents").total.area_ge)
+    estimated = float(array_column(config(4, **fields), "gate_equivalents").total.area_ge)
     assert estimated == pytest.approx(each, rel=0.15)
 
 
-def test_a_lane_has_the_steps_that_its_array_has():
-    names = [set(components(config(4, **fields))) for fields in LANES]
+def test_a_column_has_the_steps_that_its_array_has():
+    names = [set(components(config(4, **fields))) for fields in COLUMNS]
     assert names[0] == {"accumulation", "bias or sum", "registers", "held"}
     assert names[1] - names[0] == {"zero point", "group multiplier"}
     assert names[2] - names[0] == {"join", "group multiplier"}

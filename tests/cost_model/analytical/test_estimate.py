@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from cost_model.analytical.estimate import COEFFICIENTS, coefficients, estimate
-from cost_model.analytical.pipeline_registers import Step, register_bits
+from cost_model.analytical.pipeline_registers import Pipeline, Step, register_bits
 from cost_model.calibration import design_space as space
 from cost_model.calibration.calibrate import fit, relative_errors, sizes
-from cost_model.calibration.dataset import measured_row
+from cost_model.calibration.dataset import measured_record
+from cost_model.calibration.design_space import parameters
 from cost_model.cells import library
 from cost_model.commands.calibrate import HELD_OUT_COUNT, HELD_OUT_SEED, drawn
 from cost_model.netlist.synthesis import Flow
@@ -47,9 +48,9 @@ def test_every_depth_that_is_drawn_can_be_built():
     deepest = {"fp-pwl": FloatPwlConfig.deepest(16, FP16), "fp-element": 9, "requant": 4, "normaliser": 8, "pwl": 7}
     drawn_depths = dict.fromkeys(deepest, 0)
     for point in space.sample(2000, 1):
-        if (kind := point["kind"]) in deepest:
-            drawn_depths[kind] = max(drawn_depths[kind], point["stages"])
-    assert all(0 < drawn_depths[kind] <= most for kind, most in deepest.items())
+        if (name := point["unit"]) in deepest:
+            drawn_depths[name] = max(drawn_depths[name], point["stages"])
+    assert all(0 < drawn_depths[name] <= most for name, most in deepest.items())
     assert PwlConfig(stages=7).deepest == 7 and MacConfig(FP16, FP32, 9).stages == 9
 
 
@@ -71,10 +72,10 @@ def test_a_drifted_model_is_noticed():
     assert errors.mean() > AREA_MEAN or errors.max() > AREA_WORST
 
 
-def test_a_measured_row_is_measured_again(tmp_path):
+def test_a_measured_record_is_measured_again(tmp_path):
     rows = DATASET["libraries"]["gate_equivalents"]
-    row = min((r for r in rows if r["point"]["kind"] == "element"), key=lambda r: r["area"])
-    again = measured_row(row["point"], Flow(), tmp_path)
+    row = min((r for r in rows if r["point"]["unit"] == "element"), key=lambda r: r["area"])
+    again = measured_record(row["point"], Flow(), tmp_path)
     assert again == row
 
 
@@ -86,10 +87,10 @@ def test_a_million_points_are_one_call():
 
 
 def test_arrays_give_what_single_points_give():
-    points = [p for p in islice(space.sample(60, 5), 60) if p["kind"] == "pwl"]
-    arrays = {key: np.array([p[key] for p in points]) for key in points[0] if key != "kind"}
+    points = [p for p in islice(space.sample(60, 5), 60) if p["unit"] == "pwl"]
+    arrays = {key: np.array([p[key] for p in points]) for key in points[0] if key != "unit"}
     together = estimate("pwl", "gate_equivalents", **arrays).total.area_ge
-    alone = [estimate(**p).total.area_ge for p in points]
+    alone = [estimate(p["unit"], **parameters(p)).total.area_ge for p in points]
     assert np.allclose(together, np.array(alone, dtype=float), rtol=1e-12)
 
 
@@ -102,10 +103,10 @@ def test_flip_flops_are_those_of_the_netlists(data):
         point = row["point"]
         if point.get("storage") == "latches":
             continue  # of its port half the flip-flops hang behind an inverter
-        assert abs(sizes(point)["flip-flops"] - row["clock"] / 12) <= slack.get(point["kind"], 0), point
+        assert abs(sizes(point)["flip-flops"] - row["clock"] / 12) <= slack.get(point["unit"], 0), point
 
 
-def test_register_bits_cut_as_the_pipeline_does():
+def test_register_bits_are_where_the_pipeline_puts_them():
     rng = np.random.default_rng(0)
     steps = []
     for _ in range(50):
@@ -113,19 +114,23 @@ def test_register_bits_cut_as_the_pipeline_does():
         steps = [Step((f"f{k}",), delay, {f"f{k + 1}": bits[k]}) for k, delay in enumerate(delays)]
         stages = int(rng.integers(1, 7))
         expected = sum(bits[k] for k in pipeline.cut(delays, stages)) + stages
-        assert register_bits(steps, "f6", np.array([stages]))[0] == expected
+        assert register_bits([Pipeline(steps, "f6", np.array([stages]))])[0] == expected
     with pytest.raises(InputError, match=r"stages must be in 1\.\.6, not 7"):
-        register_bits(steps, "f6", np.array([7]))
+        register_bits([Pipeline(steps, "f6", np.array([7]))])
 
 
-def test_wrong_kinds_parameters_and_libraries_are_one_line():
-    for arguments, message in (
-        ({"kind": "dragon"}, "kind must be one of"),
-        ({"kind": "pwl", "entries": 8}, "pwl: .*missing"),
-        ({"kind": "pwl", "library": "nangate", "entries": 8, "in_bits": 8, "stages": 3}, "library must be one of"),
-    ):
-        with pytest.raises(InputError, match=message):
-            estimate(**arguments)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"unit_name": "dragon"}, "unit must be one of pwl, "),
+        ({"unit_name": "pwl", "entries": 8}, "pwl: in_bits, stages must be given"),
+        ({"unit_name": "pwl", "entries": 8, "depth": 3}, "pwl: parameters must be among entries, .*not depth"),
+        ({"unit_name": "pwl", "library": "nangate", "entries": 8, "in_bits": 8, "stages": 3}, "library must be one of"),
+    ],
+)
+def test_an_unknown_unit_parameter_or_library_is_one_line(arguments, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        estimate(**arguments)
 
 
 # what the model must keep to, in every library
