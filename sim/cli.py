@@ -15,8 +15,8 @@ from tqdm import tqdm
 from sim.commands import network
 from sim.common.command import Parser, print_json, run
 from sim.cosim import regress
-from sim.cosim import run as runner
 from sim.cosim.check import check_set
+from sim.cosim.options import BUILD
 from sim.cosim.simulators import SIMULATORS
 from sim.reference import InputError, PwlTable
 from sim.reference.pwl import require_range
@@ -97,7 +97,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--simulator", nargs="+", choices=SIMULATORS, default=list(SIMULATORS), help="both unless given"
     )
-    parser.add_argument("--build", type=Path, default=runner.BUILD, metavar="DIR", help=f"for builds ({runner.BUILD})")
+    parser.add_argument("--build", type=Path, default=BUILD, metavar="DIR", help=f"for builds ({BUILD})")
     parser.add_argument("--waves", action="store_true", help="keep every waveform in the build folder's waves")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="simulations at once (1)")
 
@@ -210,6 +210,8 @@ def _run(arguments: argparse.Namespace, work: Sequence[regress.Job]) -> int:
         for row in job_rows:
             if not regress.passed(row):
                 print(_failure(row), file=sys.stderr)
+                if row["waves"] is not None:
+                    print(f"waveform: {row['waves']}", file=sys.stderr)
     if arguments.json:
         print_json(rows)
     else:

@@ -1,7 +1,7 @@
-"""The array's bench: a Verilog wrapper with a memory for each operand and one for the expected results.
+"""The array's wrapper in Verilog, with a memory for each operand and one for the expected results.
 
-Where operands come over streams, a memory holds the beats in the order in which they are taken, the activations those
-of one output tile, again for each; where they come from memories, it holds the image. Every stream stalls by itself,
+If operands come over streams, a memory holds the beats in the order in which they are taken, the activations those of
+one output tile, again for each; if they come from memories, it holds the image. Every stream stalls by itself,
 and the array may be reset in mid-stream several times: it then starts anew, and only the last start counts.
 
 The job may be given several times, with its operands, without waiting for its results. The first one's cycles and
@@ -11,16 +11,21 @@ results are counted by themselves.
 from typing import Any
 
 from rtl.array.config import ArrayConfig
-from sim.cosim import wrapper as harness
+from sim.cosim import wrapper as bulk
 from sim.cosim.dut import Device
+from sim.cosim.names import require_module
 
 DEPTH = 1 << 17  # words of each memory
 TOP = "array_bench"
-VISIBLE = (*harness.VISIBLE, "in_flight", "unstable", "left", "all_cycles", "wrong_again")
+VISIBLE = (*bulk.VISIBLE, "in_flight", "unstable", "left", "all_cycles", "wrong_again")
 
 
 def wrapper(config: ArrayConfig, unit: Device, memory: bool) -> str:
-    """The wrapper's Verilog (module `array_bench`), to be compiled together with the unit's."""
+    """The wrapper's Verilog (module `array_bench`), to be compiled together with the unit's.
+
+    Raises `InputError` if the module or a port is not named by a plain identifier.
+    """
+    require_module(unit.module, unit.ports)
     widths = {name: layout.size for name, layout in config.operand_layouts.items()}
     lane = config.out_layout.size // config.columns
     operand = _MEMORY if memory else _STREAM
@@ -31,9 +36,9 @@ def wrapper(config: ArrayConfig, unit: Device, memory: bool) -> str:
         "lane": lane,
         "columns": config.columns,
         "depth": DEPTH,
-        "patience": harness.PATIENCE,
-        "quiet": harness.QUIET,
-        "xorshift": harness.XORSHIFT,
+        "patience": bulk.PATIENCE,
+        "quiet": bulk.QUIET,
+        "xorshift": bulk.XORSHIFT,
         "operands": "".join(
             operand.format(name=name, top=bits - 1, depth=DEPTH, bit=3 * k + 2, address_top=config.address_bits - 1)
             for k, (name, bits) in enumerate(widths.items())
@@ -53,7 +58,7 @@ def _connections(unit: Device, widths: dict[str, int], memory: bool) -> list[tup
     ports = ("enable", "address", "data") if memory else ("payload", "valid", "ready")
     wires = [(f"{name}__{port}", f"{name}_{port}") for name in widths for port in ports]
     wires += [(name, f"static_{name}") for name in unit.statics]
-    return wires + harness.table_connections(unit, "loading", "word")
+    return wires + bulk.table_connections(unit, "loading", "word")
 
 
 _STREAM = """
@@ -156,7 +161,7 @@ module array_bench(
     .o__payload(o_payload), .o__valid(o_valid), .o__ready(o_ready){connections}
   );
 
-  wire i_taken = i_valid && i_ready === 1'b1;  // an unknown handshake is none, and shows as a stuck stream
+  wire i_taken = i_valid && i_ready === 1'b1;  // X on valid or ready is no transfer; the stream then times out
   wire given = o_valid === 1'b1 && o_ready;
   wire [{out_top}:0] want = expected[place];
   assign left = {untaken};

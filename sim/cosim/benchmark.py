@@ -1,6 +1,6 @@
 """`python -m sim.cosim.benchmark -o results`: how many vectors a second each simulator compares, bulk and beat by beat.
 
-Exit 1 where Verilator's bulk bench is slower than `TARGET` on the reference unit.
+Exit 1 if Verilator's bulk run is slower than `TARGET` on the reference unit.
 """
 
 import sys
@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from sim.common.command import Parser, print_json, run
 from sim.common.results import write_results
-from sim.cosim import run as runner
 from sim.cosim import simulators
+from sim.cosim.options import BUILD, BenchOptions
+from sim.cosim.run import Outcome, run_bulk, run_protocol
 from sim.vectors.pwl import random_set
 from sim.vectors.requant import requant_set
 
@@ -35,7 +36,7 @@ def _main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="for simulation.json")
     parser.add_argument("--simulator", nargs="+", choices=simulators.SIMULATORS, default=list(simulators.SIMULATORS))
-    parser.add_argument("--build", type=Path, default=runner.BUILD, metavar="DIR", help=f"for builds ({runner.BUILD})")
+    parser.add_argument("--build", type=Path, default=BUILD, metavar="DIR", help=f"for builds ({BUILD})")
     parser.add_argument("--json", action="store_true", help="print the result too")
     arguments = parser.parse_args(argv)
     path = arguments.folder / "simulation.json"
@@ -60,7 +61,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def measure(names: Sequence[str], build: Path) -> list[dict[str, Any]]:
-    """A row for each simulator, unit and bench: vectors, seconds of simulation and vectors per second.
+    """A row for each simulator, unit and kind of run: vectors, seconds of simulation and vectors per second.
 
     The vectors were sent `repeats` times over, which `vectors`, `cycles` and `seconds` include.
     """
@@ -88,10 +89,10 @@ def measure(names: Sequence[str], build: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _run(vectors: Any, name: str, bench: str, build: Path) -> runner.Outcome:
+def _run(vectors: Any, name: str, bench: str, build: Path) -> Outcome:
     if bench == "protocol":
-        return runner.run_protocol(vectors, name, build)
-    return runner.run_bulk(vectors, name, build, stall_seed=int(bench == "stall"), repeats=REPEATS[name])
+        return run_protocol(vectors, BenchOptions(name, build))
+    return run_bulk(vectors, BenchOptions(name, build, stall_seed=int(bench == "stall"), repeats=REPEATS[name]))
 
 
 if __name__ == "__main__":

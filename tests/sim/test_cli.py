@@ -19,7 +19,7 @@ from tests.sim.tables import FUNCTIONS, chord_table
 
 ROW = {
     "unit", "set", "configuration", "simulator", "bench", "vectors", "of", "rows", "mismatches", "cycles",
-    "utilisation", "vectors_per_second", "seed", "first", "problem",
+    "utilisation", "vectors_per_second", "seed", "first", "problem", "waves",
 }  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def test_a_wrong_expectation_exits_1_with_the_first_failing_vector_in_full(small
     assert cli.main(["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus", "--json"]) == 1
     captured = capsys.readouterr()
     row, _, protocol = json.loads(captured.out)
+    assert f"waveform: {row['waves']}\n" in captured.err and Path(row["waves"]).stat().st_size > 0
     assert (protocol["bench"], protocol["mismatches"], protocol["first"]) == ("protocol", 1, row["first"])
     got = int(small.arrays["expected"][position])
     assert row["mismatches"] == 1 and row["first"] == small.describe(position, got & 255) | {

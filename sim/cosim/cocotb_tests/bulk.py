@@ -1,4 +1,4 @@
-"""The bulk bench: reset, wait for `done`, report what the wrapper counted.
+"""The bulk test: reset, wait for `done`, report what the wrapper counted.
 
 The wrapper is `sim.cosim.wrapper`'s or `sim.cosim.array_wrapper`'s.
 """

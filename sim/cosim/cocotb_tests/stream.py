@@ -1,4 +1,7 @@
-"""Feed and check: the two coroutines that every stream bench is made of."""
+"""Feed and check: the two coroutines that the tests of streams are made of.
+
+What is wrong with a unit is raised and never asserted, so that `python -O` finds it too.
+"""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -10,11 +13,15 @@ from cocotb.triggers import FallingEdge, RisingEdge
 PATIENCE = 4096  # cycles without a beat before a stream counts as stuck: a long row may be on its way
 
 
-class Stuck(AssertionError):
+class StreamError(Exception):
+    """A unit that breaks the stream's protocol, or answers too late, too often or not at all."""
+
+
+class Stuck(StreamError):
     """A stream on which nothing has moved for `PATIENCE` cycles."""
 
 
-class Mismatch(AssertionError):
+class Mismatch(StreamError):
     """A beat, by its `position` among the expected ones, whose payload is not the one expected."""
 
     def __init__(self, position: int, expected: int, got: int) -> None:
@@ -67,8 +74,8 @@ async def feed(dut: Any, beats: Sequence[int], stalled: Iterable[bool]) -> None:
 async def check(dut: Any, expected: Sequence[int], stalled: Iterable[bool]) -> int:
     """Take as many beats as are expected and compare each, in order; returns the cycles from the call to the last.
 
-    Raises `Mismatch` at the first beat that differs, `AssertionError` where the handshake is broken, or `Stuck` where
-    nothing comes.
+    Raises `Mismatch` at the first beat that differs, `StreamError` if the handshake is broken, or `Stuck` if nothing
+    comes.
     """
     gaps = iter(stalled)
     cycles = quiet = position = 0
@@ -79,17 +86,16 @@ async def check(dut: Any, expected: Sequence[int], stalled: Iterable[bool]) -> i
         cycles, quiet = cycles + 1, quiet + 1
         if int(dut.o__valid.value):
             got = int(dut.o__payload.value)
-            assert held is None or got == held, (
-                f"beat {position}: changed from {held:#x} to {got:#x} before it was taken"
-            )
+            if held is not None and got != held:
+                raise StreamError(f"beat {position}: changed from {held:#x} to {got:#x} before it was taken")
             held = got
             if int(dut.o__ready.value):
                 want = expected[position]
                 if got != want:
                     raise Mismatch(position, want, got)
                 position, quiet, held = position + 1, 0, None
-        else:
-            assert held is None, f"beat {position}: withdrawn before it was taken"
+        elif held is not None:
+            raise StreamError(f"beat {position}: withdrawn before it was taken")
         if quiet > PATIENCE:
             raise Stuck(f"stuck after {position} of {len(expected)} beats")
         await FallingEdge(dut.clk)
@@ -110,7 +116,8 @@ async def nothing_more(dut: Any, cycles: int = 64) -> None:
     dut.o__ready.value = 1
     for _ in range(cycles):
         await RisingEdge(dut.clk)
-        assert not int(dut.o__valid.value), f"a beat too many: {int(dut.o__payload.value):#x}"
+        if int(dut.o__valid.value):
+            raise StreamError(f"a beat too many: {int(dut.o__payload.value):#x}")
     await FallingEdge(dut.clk)
     dut.o__ready.value = 0
 

@@ -9,6 +9,7 @@ import torch
 from quant.zoo import digits
 from quant.zoo.digits import Softmax, Tables, to_codes
 from sim.cosim import run as runner
+from sim.cosim.options import BenchOptions
 from sim.reference import InputError, Normaliser, floating
 from sim.reference.floating import FORMATS
 from sim.vectors.vector_set import VectorSet
@@ -58,7 +59,7 @@ def test_the_gelu_site_s_codes_are_numbers_for_the_floating_point_unit_and_its_o
 
 def test_the_units_equal_the_specification_on_real_activations(sets):
     for name in ("digits-block0-gelu", "digits-block1-softmax-exp", "digits-block1-softmax-div"):
-        outcome = runner.run_bulk(sets[name], "icarus")
+        outcome = runner.run_bulk(sets[name], BenchOptions("icarus"))
         assert outcome.passed and outcome.vectors == sets[name].size, outcome
 
 

@@ -13,6 +13,7 @@ from sim import cli
 from sim.common.files import description_sha256
 from sim.cosim import run as runner
 from sim.cosim.check import check_set
+from sim.cosim.options import BenchOptions
 from sim.reference import PwlTable
 from tests.sim.tables import chord_table
 
@@ -67,10 +68,10 @@ def test_every_shape_that_holds_the_table_is_checked_and_another_table_is_found(
     file = tmp_path / "shaped.v"
     assert rtl.cli.main(["pwl", "--table", str(table), *options, "-o", str(file)]) == 0
     unit, vectors = check_set(file, PwlTable.load(table))
-    assert vectors.size == 256 * scales and runner.run_bulk(vectors, "icarus", unit=unit).passed
+    assert vectors.size == 256 * scales and runner.run_bulk(vectors, BenchOptions("icarus", dut=unit)).passed
     other = dataclasses.replace(chord_table("gelu"), intercepts=tuple(9 - v for v in chord_table("gelu").intercepts))
     if unit.table is None:  # another table is another unit
-        outcome = runner.run_bulk(check_set(file, other)[1], "icarus", unit=unit)
+        outcome = runner.run_bulk(check_set(file, other)[1], BenchOptions("icarus", dut=unit))
         assert outcome.mismatches and not outcome.passed
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from sim.cosim import run as runner
-from sim.cosim import simulators
-from sim.cosim import wrapper as harness
+from sim.cosim import simulators, wrapper
 from sim.cosim.dut import Device, device, lowered
+from sim.cosim.options import BUILD, BenchOptions
 from sim.reference import InputError
 from sim.vectors.pwl import pwl_set, random_set, random_table
 from sim.vectors.vector_set import VectorSet, integers
@@ -25,18 +25,18 @@ UNIT = device(EIGHT)
 
 @pytest.mark.parametrize("simulator", simulators.SIMULATORS)
 def test_a_unit_equals_the_specification_on_every_vector_with_and_without_stalls(simulator):
-    flowing = runner.run_bulk(EIGHT, simulator)
+    flowing = runner.run_bulk(EIGHT, BenchOptions(simulator))
     assert (flowing.vectors, flowing.mismatches, flowing.problem) == (EIGHT.size, 0, None)
     assert flowing.cycles == EIGHT.size + len(EIGHT.counts) * UNIT.latency
     for seed in (1, 2):
-        stalled = runner.run_bulk(EIGHT, simulator, stall_seed=seed)
+        stalled = runner.run_bulk(EIGHT, BenchOptions(simulator, stall_seed=seed))
         assert (stalled.vectors, stalled.mismatches, stalled.problem) == (EIGHT.size, 0, None)
         assert stalled.cycles > 1.5 * flowing.cycles  # the stalls were there
 
 
 @pytest.mark.parametrize("simulator", simulators.SIMULATORS)
 def test_stalls_resets_and_throughput_hold_on_the_unit_s_own_ports(simulator):
-    outcome = runner.run_protocol(EIGHT, simulator, seed=3)
+    outcome = runner.run_protocol(EIGHT, BenchOptions(simulator), seed=3)
     assert outcome.passed, outcome.problem
     assert outcome.vectors == 2 * 256 * 3
 
@@ -54,7 +54,7 @@ def around(body: str) -> Device:
     statics = "".join(f"  input [{bits - 1}:0] {name},\n" for name, bits in UNIT.statics.items())
     table = "".join(f"  input [{bits - 1}:0] table__{name},\n" for name, bits in (UNIT.table or {}).items())
     names = [*UNIT.statics, *(f"table__{name}" for name in UNIT.table or {})]
-    wrapper = f"""
+    tampered = f"""
 module unit(
 {statics}{table}  input table__en, input clk, input rst, input [{UNIT.in_bits - 1}:0] i__payload, input i__valid,
   output i__ready, output [{UNIT.out_bits - 1}:0] o__payload, output o__valid, input o__ready
@@ -69,7 +69,7 @@ module unit(
 {body}
 endmodule
 """
-    return dataclasses.replace(UNIT, verilog=inner + wrapper)
+    return dataclasses.replace(UNIT, verilog=inner + tampered)
 
 
 def without_round_bit() -> Device:
@@ -128,7 +128,7 @@ def with_fault(name: str) -> VectorSet:
 @pytest.mark.parametrize("simulator", simulators.SIMULATORS)
 def test_each_bulk_bench_finds_greater_for_greater_or_equal_a_wrong_rounding_constant_and_a_dropped_beat(simulator):
     none, comparator, rounding, dropped = (
-        runner.run_bulk(with_fault(name), simulator, unit=switched()) for name in FAULTS
+        runner.run_bulk(with_fault(name), BenchOptions(simulator, dut=switched())) for name in FAULTS
     )
     assert none.passed and none.vectors == EIGHT.size, none
     assert comparator.mismatches and comparator.first is not None
@@ -142,11 +142,11 @@ def test_each_bulk_bench_finds_greater_for_greater_or_equal_a_wrong_rounding_con
 
 @pytest.mark.parametrize("simulator", simulators.SIMULATORS)
 def test_each_protocol_bench_finds_greater_for_greater_or_equal_and_a_dropped_beat(simulator):
-    assert runner.run_protocol(with_fault("none"), simulator, unit=switched(), limit=128).passed
-    comparator = runner.run_protocol(with_fault("comparator"), simulator, unit=switched(), loads=8)
+    assert runner.run_protocol(with_fault("none"), BenchOptions(simulator, dut=switched()), limit=128).passed
+    comparator = runner.run_protocol(with_fault("comparator"), BenchOptions(simulator, dut=switched()), loads=8)
     assert comparator.mismatches == 1 and comparator.first is not None
     assert comparator.first["input"] == EIGHT.arrays["thresholds"][comparator.first["load"]][2]
-    dropped = runner.run_protocol(with_fault("dropped"), simulator, unit=switched())
+    dropped = runner.run_protocol(with_fault("dropped"), BenchOptions(simulator, dut=switched()))
     assert dropped.first is not None and dropped.problem is not None
     assert dropped.first["expected"] == EIGHT.arrays["expected"][dropped.first["vector"]] != dropped.first["got"]
     assert re.search(r"beat \d+: expected", dropped.problem)
@@ -158,7 +158,7 @@ def test_one_flipped_bit_of_a_table_is_found_and_reported_in_full(simulator):
     load, segment = _used_segment(EIGHT)
     slopes[load, segment] ^= 4
     wrong = dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "slopes": slopes})
-    outcome = runner.run_bulk(wrong, simulator)
+    outcome = runner.run_bulk(wrong, BenchOptions(simulator))
     assert 0 < outcome.mismatches <= 256 and outcome.first is not None
     assert (outcome.first["load"], outcome.first["segment"]) == (load, segment)
     vector = outcome.first["vector"]
@@ -204,7 +204,7 @@ WITHDRAWN = """
     ids=["dropped", "doubled", "slow"],
 )
 def test_a_beat_that_is_dropped_doubled_or_late_is_found_by_the_bulk_bench(body, message):
-    outcome = runner.run_bulk(EIGHT, "icarus", unit=around(body))
+    outcome = runner.run_bulk(EIGHT, BenchOptions("icarus", dut=around(body)))
     assert not outcome.passed
     assert outcome.problem is not None and re.search(message, outcome.problem), outcome
 
@@ -225,15 +225,17 @@ PROTOCOL = {
 }
 
 
+@pytest.mark.parametrize("optimise", ["", "1"])
 @pytest.mark.parametrize("body, message", PROTOCOL.values(), ids=PROTOCOL.keys())
-def test_a_fault_of_the_stream_is_found_by_the_protocol_bench(body, message):
+def test_a_fault_of_the_stream_is_found_by_the_protocol_tests_without_asserts_too(body, message, optimise, monkeypatch):
+    monkeypatch.setenv("PYTHONOPTIMIZE", optimise)
     unit = around(body)
     if message == "a beat too many":  # the inner unit never hears of a reset in mid-stream
         unit = dataclasses.replace(
             unit,
             verilog=unit.verilog.replace("inner core(.clk(clk), .rst(rst)", "inner core(.clk(clk), .rst(1'b0)"),
         )
-    outcome = runner.run_protocol(EIGHT, "icarus", unit=unit)
+    outcome = runner.run_protocol(EIGHT, BenchOptions("icarus", dut=unit))
     assert outcome.problem is not None and re.search(message, outcome.problem), outcome
 
 
@@ -241,7 +243,7 @@ def test_the_protocol_bench_finds_a_flipped_table_bit():
     slopes = EIGHT.arrays["slopes"].copy()
     slopes[0] ^= 64
     wrong = dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "slopes": slopes})
-    outcome = runner.run_protocol(wrong, "icarus", limit=100)
+    outcome = runner.run_protocol(wrong, BenchOptions("icarus"), limit=100)
     assert outcome.mismatches == 1 and outcome.vectors > 0 and outcome.first is not None
     vector, got = outcome.first["vector"], outcome.first["got"]
     assert outcome.first == wrong.describe(vector, got) and got != outcome.first["expected"]
@@ -254,7 +256,7 @@ def test_the_protocol_bench_finds_a_flipped_table_bit():
 
 
 def test_the_protocol_bench_finds_a_wrong_rounding_constant():
-    outcome = runner.run_protocol(EIGHT, "icarus", unit=without_round_bit(), loads=8)
+    outcome = runner.run_protocol(EIGHT, BenchOptions("icarus", dut=without_round_bit()), loads=8)
     assert outcome.problem is not None and re.search(r"beat \d+: expected", outcome.problem), outcome
     assert outcome.first is not None and outcome.first["got"] == outcome.first["expected"] - 1
 
@@ -264,12 +266,12 @@ def test_an_accumulator_of_more_than_64_bits_is_compared_to_its_last_bit():
     bits = vectors.widths["expected"][0]
     values = integers(vectors.arrays["expected"])
     assert bits > 64 and max(abs(values)) >= 1 << 64
-    assert runner.run_bulk(vectors, "icarus").passed
+    assert runner.run_bulk(vectors, BenchOptions("icarus")).passed
     for bit in (0, 40, bits - 2):
         expected = vectors.arrays["expected"].copy()
         expected[7, bit // 32] ^= 1 << bit % 32
         outcome = runner.run_bulk(
-            dataclasses.replace(vectors, arrays={**vectors.arrays, "expected": expected}), "icarus"
+            dataclasses.replace(vectors, arrays={**vectors.arrays, "expected": expected}), BenchOptions("icarus")
         )
         assert outcome.mismatches == 1 and outcome.first is not None
         assert (outcome.first["got"], outcome.first["expected"] ^ outcome.first["got"]) == (values[7], 1 << bit)
@@ -277,42 +279,44 @@ def test_an_accumulator_of_more_than_64_bits_is_compared_to_its_last_bit():
 
 def test_a_folder_with_a_space_is_one_line_where_make_cannot_take_it_and_works_where_it_can(tmp_path):
     folder = tmp_path / "a b"
-    assert runner.run_bulk(EIGHT, "icarus", folder).passed
+    assert runner.run_bulk(EIGHT, BenchOptions("icarus", folder)).passed
     with pytest.raises(InputError, match="build folder must have no space in its path, which make cannot take, not "):
-        runner.run_bulk(EIGHT, "verilator", folder)
+        runner.run_bulk(EIGHT, BenchOptions("verilator", folder))
 
 
 def test_a_unit_that_answers_nothing_is_stuck_not_green():
-    outcome = runner.run_bulk(EIGHT, "icarus", unit=around("  assign o__valid = 1'b0, ready = 1'b0, o__payload = 0;"))
+    outcome = runner.run_bulk(
+        EIGHT, BenchOptions("icarus", dut=around("  assign o__valid = 1'b0, ready = 1'b0, o__payload = 0;"))
+    )
     assert outcome.problem == f"stuck after 0 of {EIGHT.size} results" and outcome.vectors == 0
     outcome = runner.run_protocol(
-        EIGHT, "icarus", unit=around("  assign o__valid = 1'b0, ready = 1'b0, o__payload = 0;")
+        EIGHT, BenchOptions("icarus", dut=around("  assign o__valid = 1'b0, ready = 1'b0, o__payload = 0;"))
     )
     assert outcome.problem is not None and "stuck" in outcome.problem.lower()
 
 
 def test_a_set_larger_than_the_memories_is_cut_and_every_vector_is_compared(monkeypatch, tmp_path):
-    monkeypatch.setattr(harness, "VECTORS", 1 << 9)
-    monkeypatch.setattr(harness, "PROGRAM", 1 << 6)
+    monkeypatch.setattr(wrapper, "VECTORS", 1 << 9)
+    monkeypatch.setattr(wrapper, "PROGRAM", 1 << 6)
     small = random_set("small", seed=4, tables=1, entries=8, per_table=1500)
-    parts = harness.chunks(small, UNIT)
+    parts = wrapper.chunks(small, UNIT)
     assert len(parts) == 3 and parts[0].first == 0 and parts[-1].last == small.size
     assert [p.last for p in parts[:-1]] == [p.first for p in parts[1:]]
-    outcome = runner.run_bulk(small, "icarus", tmp_path)
+    outcome = runner.run_bulk(small, BenchOptions("icarus", tmp_path))
     assert (outcome.vectors, outcome.passed) == (small.size, True)
 
 
 def test_repeats_compare_the_set_again_and_count_it_again():
-    once, thrice = (runner.run_bulk(EIGHT, "icarus", repeats=n) for n in (1, 3))
+    once, thrice = (runner.run_bulk(EIGHT, BenchOptions("icarus", repeats=n)) for n in (1, 3))
     assert (thrice.vectors, thrice.cycles, thrice.passed) == (3 * once.vectors, 3 * once.cycles, True)
-    once, thrice = (runner.run_bulk(EIGHT, "icarus", repeats=n, unit=COMPARATOR) for n in (1, 3))
+    once, thrice = (runner.run_bulk(EIGHT, BenchOptions("icarus", repeats=n, dut=COMPARATOR)) for n in (1, 3))
     assert thrice.mismatches == 3 * once.mismatches > 0 and thrice.first == once.first
 
 
 def test_a_verilog_error_is_a_build_error_with_the_log(tmp_path):
     broken = dataclasses.replace(UNIT, verilog=UNIT.verilog.replace("endmodule", "endmodul"))
     with pytest.raises(simulators.SimulationError, match=r"icarus cannot build bulk[\s\S]*syntax error"):
-        runner.run_bulk(EIGHT, "icarus", tmp_path, unit=broken)
+        runner.run_bulk(EIGHT, BenchOptions("icarus", tmp_path, dut=broken))
     assert list(tmp_path.iterdir()) == []  # nothing half built stays
 
 
@@ -331,17 +335,17 @@ def test_a_missing_simulator_is_one_line(monkeypatch, tmp_path):
 
 
 def test_a_build_is_made_once_and_shared(tmp_path):
-    first = runner.run_bulk(EIGHT, "icarus", tmp_path)
+    first = runner.run_bulk(EIGHT, BenchOptions("icarus", tmp_path))
     (place,) = tmp_path.iterdir()
     made = (place / "sim.vvp").stat().st_mtime_ns
-    again = runner.run_bulk(EIGHT, "icarus", tmp_path)
+    again = runner.run_bulk(EIGHT, BenchOptions("icarus", tmp_path))
     assert first.passed and again.passed
     assert list(tmp_path.iterdir()) == [place] and (place / "sim.vvp").stat().st_mtime_ns == made
 
 
 def test_two_processes_may_build_the_same_unit_at_once(tmp_path):
     with ProcessPoolExecutor(2) as pool:
-        outcomes = list(pool.map(runner.run_bulk, [EIGHT] * 2, ["icarus"] * 2, [tmp_path] * 2))
+        outcomes = list(pool.map(runner.run_bulk, [EIGHT] * 2, [BenchOptions("icarus", tmp_path)] * 2))
     assert all(outcome.passed and outcome.vectors == EIGHT.size for outcome in outcomes)
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -351,11 +355,11 @@ def test_a_build_that_another_process_finished_first_is_used(tmp_path, monkeypat
 
     def late(*arguments):
         made(*arguments)
-        place = arguments[3]
+        place = arguments[2]
         shutil.copytree(place, place.with_name(place.name.removeprefix(".").rpartition(".")[0]))
 
     monkeypatch.setattr(simulators, "_build", late)
-    assert runner.run_bulk(EIGHT, "icarus", tmp_path).passed
+    assert runner.run_bulk(EIGHT, BenchOptions("icarus", tmp_path)).passed
     assert [path.name[0] for path in tmp_path.iterdir()] == ["b"]
 
 
@@ -363,31 +367,32 @@ def test_a_build_that_another_process_finished_first_is_used(tmp_path, monkeypat
     "simulator, name",
     [
         ("icarus", "x.fst"),
-        pytest.param("verilator", "x.vcd", marks=pytest.mark.slow),
+        pytest.param("verilator", "x.fst", marks=pytest.mark.slow),
     ],  # a runtime of its own to compile
 )
 def test_a_waveform_is_written_where_it_is_asked_for(simulator, name, tmp_path):
     small = random_set("small", seed=4, tables=1, entries=8, per_table=5)
-    outcome = runner.run_bulk(small, simulator, runner.BUILD, waves=tmp_path / name)
+    outcome = runner.run_bulk(small, BenchOptions(simulator, BUILD, waves=tmp_path / name))
     assert outcome.passed and (tmp_path / name).stat().st_size > 1000
 
 
 def test_a_stalled_run_that_never_stalled_is_a_failure():
     vectors = random_set("s", 0, 1, 4, in_bits=4, coef_bits=4)
-    unit, [chunk, *_] = device(vectors), harness.chunks(vectors, device(vectors))
-    count, streams = chunk.last - chunk.first, sum(s.operation == harness.STREAM for s in chunk.steps)
+    unit, [chunk, *_] = device(vectors), wrapper.chunks(vectors, device(vectors))
+    count, streams = chunk.last - chunk.first, sum(s.operation == wrapper.STREAM for s in chunk.steps)
     counted = {"mismatches": 0, "stuck": 0, "checked": count, "extra": 0, "seconds": 1.0}
     smooth = counted | {"cycles": count + streams * unit.latency}
-    assert runner._judge(vectors, chunk, unit, smooth, 0, 1).problem is None
-    assert "nothing stalled" in str(runner._judge(vectors, chunk, unit, smooth, 1, 1).problem)
+    flowing, stalled = (BenchOptions("icarus", stall_seed=seed) for seed in (0, 1))
+    assert runner._judge(vectors, chunk, unit, smooth, flowing).problem is None
+    assert "nothing stalled" in str(runner._judge(vectors, chunk, unit, smooth, stalled).problem)
 
 
 def test_a_test_filter_in_the_environment_leaves_no_test_out(monkeypatch, tmp_path):
     monkeypatch.setenv("COCOTB_TEST_FILTER", "random")
     vectors = random_set("s", 0, 1, 4, in_bits=4, coef_bits=4)
-    assert runner.run_protocol(vectors, "icarus", tmp_path).problem is None
+    assert runner.run_protocol(vectors, BenchOptions("icarus", tmp_path)).problem is None
     monkeypatch.setattr(simulators, "_require_passed", partial(counting, simulators._require_passed))
-    assert runner.run_protocol(vectors, "icarus", tmp_path).problem is None
+    assert runner.run_protocol(vectors, BenchOptions("icarus", tmp_path)).problem is None
 
 
 def counting(required, results, log, tests) -> None:
@@ -400,17 +405,17 @@ def counting(required, results, log, tests) -> None:
 def test_a_first_load_of_few_vectors_is_enough_for_the_protocol(tmp_path):
     table = random_table(np.random.default_rng(0), 4, 0).lower(2, -8)
     vectors = pwl_set("tiny", [(table, np.arange(-5, 5))], {})
-    assert runner.run_protocol(vectors, "icarus", tmp_path).problem is None
+    assert runner.run_protocol(vectors, BenchOptions("icarus", tmp_path)).problem is None
 
 
 def test_a_word_that_the_bench_s_program_cannot_hold_is_refused_and_the_widest_is_not_cut():
-    top = harness.Step(harness.STATIC, (1 << 32) - 1, (1 << 16) - 1, 3)
-    assert top.word() == harness.STATIC << 56 | 3 << 48 | (1 << 48) - 1
+    top = wrapper.Step(wrapper.STATIC, (1 << 32) - 1, (1 << 16) - 1, 3)
+    assert top.word() == wrapper.STATIC << 56 | 3 << 48 | (1 << 48) - 1
     for field, bits in (("value", 32), ("address", 16), ("select", 8)):
         with pytest.raises(InputError, match=f"the bench's {field} must be in 0..{(1 << bits) - 1}, not {1 << bits}"):
             dataclasses.replace(top, **{field: 1 << bits}).word()
     wide = dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "zero": np.full(len(EIGHT.counts), 1 << 48)})
     unit = dataclasses.replace(UNIT, table=None, statics={"zero": 49})
-    [step] = harness.load_steps(wide, unit, 0)
+    [step] = wrapper.load_steps(wide, unit, 0)
     with pytest.raises(InputError, match=r"the bench's address must be in 0\.\.65535, not 65536"):
         step.word()

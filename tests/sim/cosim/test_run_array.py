@@ -16,6 +16,7 @@ from rtl.array.fetch import Waiting
 from rtl.array.gemm import Gemm
 from rtl.array.operands import reading_order
 from sim.cosim.dut import Device
+from sim.cosim.options import BenchOptions
 from sim.cosim.run_array import array_device, run_array
 from sim.reference.gemm import WEIGHT_BITS
 from sim.vectors.array import ArraySet
@@ -34,10 +35,10 @@ def test_stalls_and_resets_in_mid_stream_lose_nothing_and_leave_nothing_behind()
         vectors = dataclasses.replace(SMALL, configuration={**SMALL.configuration, "operands": operands})
         unit = array_device(vectors)
         for stall_seed, resets in ((0, 5), (3, 5), (4, 0)):
-            outcome = run_array(vectors, "icarus", stall_seed=stall_seed, resets=resets, unit=unit)
+            outcome = run_array(vectors, BenchOptions("icarus", stall_seed=stall_seed, resets=resets, dut=unit))
             assert outcome.passed and outcome.vectors == SMALL.size, outcome
         for stall_seed in (0, 6):
-            outcome = run_array(vectors, "icarus", stall_seed=stall_seed, jobs=3, unit=unit)
+            outcome = run_array(vectors, BenchOptions("icarus", stall_seed=stall_seed, repeats=3, dut=unit))
             assert outcome.passed and outcome.vectors == SMALL.size, outcome
 
 
@@ -66,13 +67,13 @@ def around(logic: str, **connected: str) -> Device:
 
 def problem(unit: Device, resets: int = 0, jobs: int = 1) -> str:
     """What the bench says of an array that gives the right codes."""
-    outcome = run_array(SMALL, "icarus", unit=unit, resets=resets, jobs=jobs)
+    outcome = run_array(SMALL, BenchOptions("icarus", dut=unit, resets=resets, repeats=jobs))
     assert not outcome.passed and outcome.problem is not None
     return outcome.problem
 
 
 def test_an_array_in_a_module_that_changes_nothing_passes():
-    assert run_array(SMALL, "icarus", unit=around("")).passed
+    assert run_array(SMALL, BenchOptions("icarus", dut=around(""))).passed
 
 
 @pytest.mark.parametrize("stream", ["w", "a", "g", "c"])
@@ -84,7 +85,7 @@ def test_an_operand_that_is_left_untaken_is_found(stream):
         **{f"{stream}__ready": "own"},
     )
     assert problem(unit) == "1 beats of operands were not taken"
-    assert not run_array(SMALL, "icarus", jobs=2, unit=unit).passed
+    assert not run_array(SMALL, BenchOptions("icarus", repeats=2, dut=unit)).passed
 
 
 def test_a_result_too_many_is_found():
@@ -109,7 +110,7 @@ def test_results_without_end_are_found_and_leave_no_reset_in_mid_stream():
 @pytest.mark.parametrize("stall_seed", [0, 1])
 def test_a_reset_that_is_ignored_or_a_cycle_late_is_found(rst, stall_seed):
     unit = around("reg late; always @(posedge clk) late <= rst;", rst=rst)
-    outcome = run_array(SMALL, "icarus", unit=unit, stall_seed=stall_seed, resets=4)
+    outcome = run_array(SMALL, BenchOptions("icarus", dut=unit, stall_seed=stall_seed, resets=4))
     assert not outcome.passed
 
 
@@ -125,7 +126,7 @@ def test_tags_without_a_reset_are_found(monkeypatch):
     monkeypatch.setattr(columns, "Signal", Unreset)
     unit = array_device(SMALL)
     assert unit.verilog != UNIT.verilog
-    assert not run_array(SMALL, "icarus", unit=unit, resets=4).passed
+    assert not run_array(SMALL, BenchOptions("icarus", dut=unit, resets=4)).passed
 
 
 def test_a_fault_that_shows_only_in_the_second_job_is_found():
@@ -135,7 +136,7 @@ def test_a_fault_that_shows_only_in_the_second_job_is_found():
         "always @(posedge clk) if (rst) n <= 0; else if (o__valid && o__ready) n <= n + 1;",
         o__payload="code",
     )
-    assert run_array(SMALL, "icarus", unit=unit).passed
+    assert run_array(SMALL, BenchOptions("icarus", dut=unit)).passed
     assert problem(unit, jobs=2) == f"{len(SMALL.beats)} codes wrong in the jobs after the first"
     late = around(
         "wire own; reg [4:0] wait_; assign i__ready = own && wait_ == 0;"
@@ -144,14 +145,14 @@ def test_a_fault_that_shows_only_in_the_second_job_is_found():
         i__ready="own",
         i__valid="i__valid & wait_ == 0",
     )
-    assert run_array(SMALL, "icarus", unit=late).passed
+    assert run_array(SMALL, BenchOptions("icarus", dut=late)).passed
     assert "cycles for 2 jobs, not the formula's" in problem(late, jobs=2)
 
 
 def test_jobs_from_memories_that_wait_for_one_another_s_constants_are_found(monkeypatch):
     config = ArrayConfig(1, 7, 4, False, 8, True, group=5, max_inputs=32, depth=4)
     short = random_array_set("short", np.random.default_rng(7), config, (1, 1, 1), seed=7, operands="memory")
-    assert run_array(short, "icarus", jobs=5).passed
+    assert run_array(short, BenchOptions("icarus", repeats=5)).passed
     made = Waiting.__init__
 
     def narrow(self, *arguments):
@@ -160,8 +161,8 @@ def test_jobs_from_memories_that_wait_for_one_another_s_constants_are_found(monk
 
     monkeypatch.setattr(Waiting, "__init__", narrow)
     unit = array_device(short)
-    assert run_array(short, "icarus", unit=unit).passed
-    outcome = run_array(short, "icarus", jobs=5, unit=unit)
+    assert run_array(short, BenchOptions("icarus", dut=unit)).passed
+    outcome = run_array(short, BenchOptions("icarus", repeats=5, dut=unit))
     assert outcome.problem is not None and "cycles for 5 jobs, not the formula's" in outcome.problem
 
 
@@ -174,7 +175,7 @@ def test_every_width_with_every_group_equals_the_specification(group, activation
             5, 3, bits, signed, activation_bits, two_pass, group, 8 if group else 0, max_inputs=256, depth=4
         )
         vectors = random_array_set("crossed", np.random.default_rng(bits), config, SHAPE, bits)
-        outcome = run_array(vectors, "icarus", tmp_path, jobs=2)
+        outcome = run_array(vectors, BenchOptions("icarus", tmp_path, repeats=2))
         assert outcome.passed and outcome.vectors == vectors.size, (config, outcome)
 
 
@@ -186,7 +187,7 @@ def wrong(vectors: ArraySet) -> ArraySet:
 
 
 def test_one_wrong_code_is_found_with_its_place():
-    outcome = run_array(wrong(SMALL), "icarus")
+    outcome = run_array(wrong(SMALL), BenchOptions("icarus"))
     assert outcome.mismatches == 1 and outcome.problem is None and outcome.first is not None
     assert (outcome.first["output_tile"], outcome.first["token"]) == (0, 2)
     differences = [g - e for e, g in zip(outcome.first["expected"], outcome.first["got"], strict=True)]
@@ -201,16 +202,16 @@ def test_a_dropped_carry_a_zero_point_off_by_one_and_a_late_group_are_each_found
 
     with monkeypatch.context() as patch:
         patch.setattr(Columns, "_join", dropped_carry)
-        assert run_array(SMALL, "icarus").mismatches
+        assert run_array(SMALL, BenchOptions("icarus")).mismatches
     with monkeypatch.context() as patch:
         patch.setattr(Columns, "_group", off_by_one)
-        assert run_array(SMALL, "icarus").mismatches
+        assert run_array(SMALL, BenchOptions("icarus")).mismatches
     with monkeypatch.context() as patch:
         patch.setattr(ArrayConfig, "tiles_per_group", 3)
-        assert run_array(SMALL, "icarus").mismatches
+        assert run_array(SMALL, BenchOptions("icarus")).mismatches
     swapped = np.roll(SMALL.arrays["group_multipliers"], 1, axis=1)
     other = dataclasses.replace(SMALL, arrays={**SMALL.arrays, "group_multipliers": swapped})
-    assert run_array(other, "icarus").mismatches
+    assert run_array(other, BenchOptions("icarus")).mismatches
 
 
 def test_a_cycle_too_many_and_a_stream_that_gets_stuck_are_found(monkeypatch):
@@ -221,11 +222,13 @@ def test_a_cycle_too_many_and_a_stream_that_gets_stuck_are_found(monkeypatch):
         m.d.comb += self.load.eq(1)  # wants weights in every cycle
         return m
 
-    outcome = run_array(SMALL, "icarus", unit=array_device(dataclasses.replace(SMALL, configuration=_deeper())))
+    outcome = run_array(
+        SMALL, BenchOptions("icarus", dut=array_device(dataclasses.replace(SMALL, configuration=_deeper())))
+    )
     assert outcome.problem == f"{SMALL.cycles + 1} cycles, not the formula's {SMALL.cycles}"
     with monkeypatch.context() as patch:
         patch.setattr(Controller, "elaborate", greedy)
-        outcome = run_array(SMALL, "icarus")
+        outcome = run_array(SMALL, BenchOptions("icarus"))
     assert outcome.problem is not None and outcome.problem.startswith("stuck after ")
 
 
@@ -239,7 +242,7 @@ def test_a_result_that_changes_before_it_is_taken_is_found(monkeypatch):
         return m
 
     monkeypatch.setattr(Gemm, "elaborate", fickle)
-    outcome = run_array(SMALL, "icarus", stall_seed=2)
+    outcome = run_array(SMALL, BenchOptions("icarus", stall_seed=2))
     assert outcome.mismatches == 0 and outcome.problem is not None and "before they were taken" in outcome.problem
 
 

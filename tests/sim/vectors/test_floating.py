@@ -13,6 +13,7 @@ from rtl.blocks.pipeline import Step
 from rtl.floating import multiplier, operators
 from sim.cosim import run as runner
 from sim.cosim.dut import device
+from sim.cosim.options import BenchOptions
 from sim.reference import InputError, floating
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FP16, FP32
@@ -122,7 +123,7 @@ def tampered(make: Callable[..., list[Step]], name: str, **forced: int) -> Calla
 
 
 def mismatches(vectors) -> int:
-    outcome = runner.run_bulk(vectors, "icarus")
+    outcome = runner.run_bulk(vectors, BenchOptions("icarus"))
     assert outcome.problem is None
     return outcome.mismatches
 
@@ -148,7 +149,7 @@ def test_a_product_that_is_flushed_before_it_is_rounded_is_found(monkeypatch):
         return [first, replace(last, logic=logic, reads=(*last.reads, "scale", "kept"))]
 
     monkeypatch.setattr(multiplier, "_rounding", early)
-    wrong = runner.run_bulk(PRODUCTS, "icarus")
+    wrong = runner.run_bulk(PRODUCTS, BenchOptions("icarus"))
     assert wrong.mismatches and wrong.first is not None
     assert {wrong.first["expected"] & FP16.sign_bit - 1, wrong.first["got"] & FP16.sign_bit - 1} == {FP16.smallest, 0}
 
@@ -172,7 +173,7 @@ def test_a_comparator_that_leaves_out_equality_is_found():
     unit = device(PWL)
     text, edits = re.subn(r">= \$signed\(threshold_2\)", "> $signed(threshold_2)", unit.verilog)
     assert edits == 1
-    outcome = runner.run_bulk(PWL, "icarus", unit=replace(unit, verilog=text))
+    outcome = runner.run_bulk(PWL, BenchOptions("icarus", dut=replace(unit, verilog=text)))
     assert outcome.mismatches and outcome.first is not None
     assert outcome.first["segment"] >= 3  # the third threshold is where it shows
 

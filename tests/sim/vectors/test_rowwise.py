@@ -11,6 +11,7 @@ from rtl.rowwise import norm, passes, softmax
 from sim.cosim import run as runner
 from sim.cosim import wrapper as harness
 from sim.cosim.dut import Device, device
+from sim.cosim.options import BenchOptions
 from sim.reference import InputError
 from sim.vectors.random_rows import Rows, random_rows
 from sim.vectors.rowwise import norm_config, softmax_config, softmax_set
@@ -27,13 +28,13 @@ DEVICES = {unit: device(vectors) for unit, vectors in SMALL.items()}
 @pytest.mark.parametrize("vectors", [*SMALL.values(), QUICK["random-softmax-8-bit"]], ids=lambda vectors: vectors.name)
 def test_every_result_equals_the_specification_at_the_formula_s_cycles(vectors):
     # tests/sim/test_suites.py runs the quick suite, stalled too, in both simulators
-    outcome = runner.run_bulk(vectors, "icarus")
+    outcome = runner.run_bulk(vectors, BenchOptions("icarus"))
     assert (outcome.vectors, outcome.passed) == (vectors.size, True), outcome
 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_stalls_resets_and_throughput_hold_on_the_unit_s_own_ports(unit):
-    outcome = runner.run_protocol(QUICK[f"random-{unit}-40"], "icarus", seed=3, limit=100)
+    outcome = runner.run_protocol(QUICK[f"random-{unit}-40"], BenchOptions("icarus"), seed=3, limit=100)
     assert outcome.passed, outcome.problem
 
 
@@ -90,7 +91,7 @@ endmodule
 
 def found(unit: str, wrong: Device | None = None) -> runner.Outcome:
     """The outcome of the bulk bench on a unit, which must not pass."""
-    outcome = runner.run_bulk(SMALL[unit], "icarus", unit=wrong or device(SMALL[unit]))
+    outcome = runner.run_bulk(SMALL[unit], BenchOptions("icarus", dut=wrong or device(SMALL[unit])))
     assert not outcome.passed
     return outcome
 
@@ -144,7 +145,7 @@ def test_a_sum_that_is_one_element_short_is_found(unit, monkeypatch):
 def test_a_ring_that_is_too_short_is_found(unit, monkeypatch):
     vectors = QUICK[f"random-{unit}-40"]  # with rows enough inside to fill it
     monkeypatch.setattr(passes.PassPlan, "depth", property(lambda self: self.row_length + self.delay - 2))
-    assert runner.run_bulk(vectors, "icarus").mismatches
+    assert runner.run_bulk(vectors, BenchOptions("icarus")).mismatches
 
 
 def test_a_unit_that_is_a_cycle_late_is_found():
@@ -159,7 +160,7 @@ def test_a_reset_that_leaves_part_of_a_row_is_found_by_the_protocol_bench(regist
     wrong = replaced(
         "layernorm", rf"(= {register};\n(?:(?!  end\n  always).*\n)*?\s*if \()rst", r"\g<1>rst && $time < 12"
     )  # only at the start
-    outcome = runner.run_protocol(SMALL["layernorm"], "icarus", unit=wrong, limit=100)
+    outcome = runner.run_protocol(SMALL["layernorm"], BenchOptions("icarus", dut=wrong), limit=100)
     assert outcome.problem is not None and outcome.problem.startswith("a_reset_in_mid_stream"), outcome
 
 
@@ -176,7 +177,7 @@ def test_a_set_is_cut_between_rows_only(monkeypatch, tmp_path):
     parts = harness.chunks(vectors, own)
     assert len(parts) > 3 and parts[-1].last == vectors.size
     assert all(vectors.arrays["inputs.last"][part.last - 1] for part in parts)
-    outcome = runner.run_bulk(vectors, "icarus", tmp_path, unit=own)
+    outcome = runner.run_bulk(vectors, BenchOptions("icarus", tmp_path, dut=own))
     assert (outcome.vectors, outcome.passed) == (vectors.size, True)
     head = vectors.head(100)
     assert head.size <= 100 and head.arrays["inputs.last"][-1] == 1
@@ -206,8 +207,8 @@ def test_fitted_tables_serve_every_unit():
     tables = {name: chord_table(name) for name in ("gelu", "exp", "div", "rsqrt")}
     sets = {vectors.unit: vectors for vectors in fitted_row_suite(tables, UNITS)}
     assert set(sets) == set(UNITS) and all(len(vectors.counts) == 4 for vectors in sets.values())
-    assert runner.run_bulk(sets["softmax"].head(2_000), "icarus").passed
-    assert runner.run_bulk(sets["layernorm"].head(2_000), "icarus").passed
+    assert runner.run_bulk(sets["softmax"].head(2_000), BenchOptions("icarus")).passed
+    assert runner.run_bulk(sets["layernorm"].head(2_000), BenchOptions("icarus")).passed
 
 
 def test_rows_of_a_batch_are_evaluated_as_the_batch_is():
@@ -218,7 +219,7 @@ def test_rows_of_a_batch_are_evaluated_as_the_batch_is():
     assert rows.lengths.tolist() == [9] * 12 and rows.last.sum() == 12
     assert np.array_equal(rows.evaluate(reference.compute), reference.compute(scores, valid).ravel())
     vectors = softmax_set("dumped", [(reference, rows)], {}, storage="constants")
-    assert runner.run_bulk(vectors, "icarus").passed
+    assert runner.run_bulk(vectors, BenchOptions("icarus")).passed
 
 
 def test_random_rows_have_every_length_first_and_stay_within_their_bits():

@@ -9,6 +9,7 @@ import ga_search.cli
 from sim.cosim import regress, simulators
 from sim.cosim import run as runner
 from sim.cosim.dut import device
+from sim.cosim.options import BUILD, BenchOptions
 from sim.reference import InputError, floating
 from sim.reference.arithmetic import code_range
 from sim.reference.floating import FORMATS, FP16
@@ -26,7 +27,7 @@ QUICK = {vectors.name: vectors for vectors in random_suite(seed=1, quick=True)}
 @pytest.mark.parametrize("name", QUICK)
 def test_every_quick_set_passes_flowing_and_stalled(name, simulator):
     vectors = QUICK[name]
-    rows = regress.run_job(regress.Job(vectors, simulator, False), seed=1, folder=runner.BUILD, waves=None)
+    rows = regress.run_job(regress.Job(vectors, simulator, False), seed=1, folder=BUILD, waves=None)
     assert [row["bench"] for row in rows] == ["flow", "stall"]
     for row in rows:
         assert regress.passed(row), row
@@ -36,7 +37,7 @@ def test_every_quick_set_passes_flowing_and_stalled(name, simulator):
 @pytest.mark.parametrize("unit", ["normaliser", "requant"])
 def test_the_protocol_holds_on_the_other_units(unit):
     vectors = next(v for v in QUICK.values() if v.unit == unit)
-    outcome = runner.run_protocol(vectors, "icarus", seed=4)
+    outcome = runner.run_protocol(vectors, BenchOptions("icarus"), seed=4)
     assert outcome.passed and outcome.vectors > 500, outcome
 
 
@@ -49,13 +50,13 @@ def test_the_protocol_holds_on_the_other_units(unit):
     ids=lambda vectors: vectors.unit,
 )
 def test_the_protocol_holds_on_the_floating_point_units(vectors):
-    outcome = runner.run_protocol(vectors, "icarus", seed=4)
+    outcome = runner.run_protocol(vectors, BenchOptions("icarus"), seed=4)
     assert outcome.passed and outcome.vectors > 500, outcome
 
 
 def test_a_wrong_rounding_constant_in_the_requantiser_is_found(monkeypatch):
     monkeypatch.setattr("rtl.requant.shift_right", lambda value, shift: (value >> shift) << 1)  # no round bit
-    outcome = runner.run_bulk(QUICK["random-requant-int8"], "icarus")
+    outcome = runner.run_bulk(QUICK["random-requant-int8"], BenchOptions("icarus"))
     assert outcome.mismatches and outcome.first is not None
     assert outcome.first["got"] == outcome.first["expected"] - 1
     assert set(outcome.first["input"]) == {"value", "multiplier", "shift"}
@@ -65,7 +66,7 @@ def test_a_flipped_bit_of_a_normaliser_s_table_is_found():
     vectors = QUICK["random-normaliser-rsqrt-2"]
     intercepts = vectors.arrays["intercepts"] ^ 1
     wrong = dataclasses.replace(vectors, arrays={**vectors.arrays, "intercepts": intercepts})
-    outcome = runner.run_bulk(wrong, "icarus")
+    outcome = runner.run_bulk(wrong, BenchOptions("icarus"))
     assert outcome.mismatches and outcome.first is not None
     first = outcome.first
     assert set(first["got"]) == {"acc", "exponent"} and first["got"] != first["expected"]
@@ -107,7 +108,7 @@ def test_units_of_mixed_signs_equal_the_specification(name):
     expected = vectors.arrays["expected"]
     low, high = code_range(8, fields.get("out_signed", True))
     assert (expected.min(), expected.max()) == (low, high) and len(np.unique(expected)) > 100
-    outcome = runner.run_bulk(vectors, "icarus")
+    outcome = runner.run_bulk(vectors, BenchOptions("icarus"))
     assert outcome.passed and outcome.vectors == vectors.size == 2 * 8 * 256
 
 
@@ -173,7 +174,7 @@ def test_a_folder_of_tables_gives_the_floating_point_unit_every_code_of_every_sc
         assert numbers <= set(inputs.tolist()) and np.isnan(inputs).any() and np.isinf(inputs).any()
     for name in FORMATS:
         vectors = sets[f"fitted-fp-pwl-{name}-gelu-8"]
-        outcome = runner.run_bulk(vectors, "icarus")
+        outcome = runner.run_bulk(vectors, BenchOptions("icarus"))
         assert outcome.passed and outcome.vectors == vectors.size, outcome
 
 
@@ -184,18 +185,18 @@ def test_freshly_fitted_tables_pass_at_every_code_and_scale(tmp_path):
     sets = fitted_suite(tmp_path, ("pwl",))
     assert [v.size for v in sets] == [8 * 256] * 2
     for vectors in sets:
-        outcome = runner.run_bulk(vectors, "icarus")
+        outcome = runner.run_bulk(vectors, BenchOptions("icarus"))
         assert outcome.passed and outcome.vectors == vectors.size, outcome
 
 
 @pytest.mark.slow
 def test_every_full_random_set_passes_in_verilator():
     for vectors in random_suite(seed=3):
-        for row in regress.run_job(regress.Job(vectors, "verilator", True), 3, runner.BUILD, None):
+        for row in regress.run_job(regress.Job(vectors, "verilator", True), 3, BUILD, None):
             assert regress.passed(row), row
 
 
 def test_a_hard_wired_unit_equals_the_specification():
     vectors = next(v for v in random_suite(seed=2, units=("pwl",)) if v.name == "random-hard-wired")
-    outcome = runner.run_bulk(vectors, "icarus")
+    outcome = runner.run_bulk(vectors, BenchOptions("icarus"))
     assert outcome.passed and outcome.vectors == vectors.size

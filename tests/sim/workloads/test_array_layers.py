@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from quant.zoo import digits
+from sim.cosim.options import BenchOptions
 from sim.cosim.run_array import run_array
 from sim.reference import InputError
 from sim.vectors.array import ArraySet
@@ -57,13 +58,13 @@ def test_gemm_bias_and_gelu_as_one_stream_equal_the_reference_end_to_end(digit_s
         by_hand = vectors.table.output(layers.torch_output(vectors.layer, inputs))
         assert np.array_equal(by_hand, vectors.arrays["expected"])
         part = vectors.head(9 * 32 * 64)
-        outcome = run_array(part, "icarus")
+        outcome = run_array(part, BenchOptions("icarus"))
         assert outcome.passed and outcome.vectors == part.size == 9 * 64, outcome
 
 
 def test_a_linear_layer_of_the_digits_network_equals_the_reference(digit_sets):
     vectors = digit_sets["array-digits-w4-g32-embed"]  # 4 inputs on 8 rows, 32 outputs in two passes
-    outcome = run_array(vectors, "icarus", stall_seed=3)
+    outcome = run_array(vectors, BenchOptions("icarus", stall_seed=3))
     assert outcome.passed and outcome.vectors == 32 * 32, outcome
 
 
@@ -83,5 +84,5 @@ def test_minilm_s_layer_is_of_real_size_and_a_missing_package_is_named(monkeypat
 @pytest.mark.slow
 def test_layers_of_real_size_equal_the_reference_in_verilator_in_the_formula_s_cycles():
     for vectors in layers.real_layers():
-        outcome = run_array(vectors, "verilator")
+        outcome = run_array(vectors, BenchOptions("verilator"))
         assert outcome.passed and outcome.vectors == vectors.size, outcome
