@@ -7,11 +7,11 @@ softmax and norms as measured (`data/row_units.json`). Each product is priced on
 that of one machine with the widest of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -125,7 +125,7 @@ def report(sites: Sequence[Site], machine: Machine) -> dict[str, Any]:
 def too_slow(sites: Sequence[Site], machine: Machine) -> list[str]:
     """The units for rows that were measured to need more than the clock's period, in words."""
     needs = {kind: unit["needs_s"] for kind, unit in row_units(machine.library).items() if unit["needs_s"]}
-    used = dict.fromkeys(site.kind for site in sites if isinstance(site, InRows))
+    used = dict.fromkeys(site.kind for site in of_type(sites, InRows))
     return [
         f"{kind} needs {needs[kind] * 1e9:.1f} ns in {machine.library}, but a cycle has {1e9 / machine.clock_hz:g}"
         for kind in used if needs.get(kind, 0.0) * machine.clock_hz > 1
@@ -135,7 +135,7 @@ def too_slow(sites: Sequence[Site], machine: Machine) -> list[str]:
 def too_long(sites: Sequence[Site], machine: Machine) -> list[str]:
     """The sites with rows longer than the units hold that were measured, in words, by kind and length."""
     holds = {kind: unit["length"] for kind, unit in row_units(machine.library).items()}
-    rows = dict.fromkeys((site.kind, site.length) for site in sites if isinstance(site, InRows))
+    rows = dict.fromkeys((site.kind, site.length) for site in of_type(sites, InRows))
     return [
         f"{kind} has rows of {length}, but the unit that was measured for area and energy holds {holds[kind]}"
         for kind, length in rows if length > holds.get(kind, length)
@@ -185,15 +185,8 @@ def row_of(site: Site, machine: Machine) -> Row:
         "floating_energy": None,
         "not_counted": None,
     }
-    if isinstance(site, Gemm):
-        return row | _gemm(site, machine)
-    if isinstance(site, Pwl):
-        return row | _pwl(site, machine)
-    if isinstance(site, InRows):
-        return row | _in_rows(site, machine)
-    if isinstance(site, Uncounted):
-        return row | {"not_counted": f"{site.kind}: {site.why}"}
-    return row
+    figures = FIGURES.get(type(site))
+    return row if figures is None else row | figures(site, machine)
 
 
 def _gemm(site: Gemm, machine: Machine) -> Row:
@@ -233,7 +226,7 @@ def _gemm(site: Gemm, machine: Machine) -> Row:
         "busy": passes * site.macs / (machine.rows * machine.columns * cycles),
         "energy": sum(parts.values()),
         "energy_by_part": parts,
-        "floating_energy": _floating(site, machine),
+        "floating_energy": _floating_products(site, machine),
         "not_counted": None if site.inputs_uncounted is None else f"{site.kind}: {site.inputs_uncounted}",
     }
 
@@ -253,21 +246,30 @@ def _requantiser(in_bits: int, out_bits: int, machine: Machine) -> Cost:
     ).total  # fmt: skip
 
 
-def _floating(site: Gemm | Pwl, machine: Machine) -> dict[str, float]:
-    """The energy of the same products or table look-ups in each floating-point format, at its recorded depth."""
+def _floating_products(site: Gemm, machine: Machine) -> dict[str, float]:
+    """The energy of the same products in each floating-point format, at its recorded depth."""
     found = {}
     for name in BASELINES:
-        of = FLOAT_FORMATS[name]
-        shape = {"exponent_bits": of.exponent_bits, "fraction_bits": of.fraction_bits}
-        if isinstance(site, Gemm):
-            stages = timing.recorded("element", name, 0)["stages"]
-            unit = estimate("fp-element", machine.library, **shape, wide_sum=name == "FP16", stages=stages)
-            found[name] = site.macs * machine.energy(unit.total)
-        else:
-            stages = timing.recorded("pwl", name, 8)["stages"]
-            unit = estimate("fp-pwl", machine.library, entries=site.entries, **shape, stages=stages)
-            found[name] = sum(site.codes) * machine.energy(unit.total)
+        stages = timing.recorded("element", name, 0)["stages"]
+        wide = name == "FP16"
+        unit = estimate("fp-element", machine.library, **_float_shape(name), wide_sum=wide, stages=stages)
+        found[name] = site.macs * machine.energy(unit.total)
     return found
+
+
+def _floating_tables(site: Pwl, machine: Machine) -> dict[str, float]:
+    """The same for table look-ups."""
+    found = {}
+    for name in BASELINES:
+        stages = timing.recorded("pwl", name, 8)["stages"]
+        unit = estimate("fp-pwl", machine.library, entries=site.entries, **_float_shape(name), stages=stages)
+        found[name] = sum(site.codes) * machine.energy(unit.total)
+    return found
+
+
+def _float_shape(name: str) -> dict[str, int]:
+    of = FLOAT_FORMATS[name]
+    return {"exponent_bits": of.exponent_bits, "fraction_bits": of.fraction_bits}
 
 
 def _pwl(site: Pwl, machine: Machine) -> Row:
@@ -288,8 +290,12 @@ def _pwl(site: Pwl, machine: Machine) -> Row:
         "busy": codes / (cycles * machine.lanes),
         "energy": codes * machine.energy(unit),
         "energy_by_part": {"table units": codes * machine.energy(unit)},
-        "floating_energy": _floating(site, machine),
+        "floating_energy": _floating_tables(site, machine),
     }
+
+
+def _uncounted(site: Uncounted, machine: Machine) -> Row:
+    return {"not_counted": f"{site.kind}: {site.why}"}
 
 
 def _in_rows(site: InRows, machine: Machine) -> Row:
@@ -305,6 +311,20 @@ def _in_rows(site: InRows, machine: Machine) -> Row:
         "energy_by_part": {} if energy is None else {"units for rows": energy},
         "not_counted": None if energy is not None else f"{site.kind}: no measured energy in this library",
     }
+
+
+FIGURES: dict[type[Site], Callable[[Any, Machine], Row]] = {
+    Gemm: _gemm,
+    Pwl: _pwl,
+    InRows: _in_rows,
+    Uncounted: _uncounted,
+}
+S = TypeVar("S", bound=Site)
+
+
+def of_type(sites: Sequence[Site], kind: type[S]) -> list[S]:
+    """The sites of one type."""
+    return [site for site in sites if isinstance(site, kind)]
 
 
 def row_cycles(schedule: RowSchedule, rows: int, length: int) -> int:
@@ -360,7 +380,7 @@ def hardware(sites: Sequence[Site], machine: Machine) -> list[Row]:
     def add_estimate(unit: str, count: int, cost: Cost, what: str) -> None:
         add(unit, count, float(cost.area_ge), float(cost.leakage_w) if machine.physical else None, what)
 
-    products = [site for site in sites if isinstance(site, Gemm) and site.activation_bits is not None]
+    products = [site for site in of_type(sites, Gemm) if site.activation_bits is not None]
     if products:
         configs = [machine.array_of(site) for site in products]
         weight, operand = max(c.weight_bits for c in configs), max(c.operand_shape.width for c in configs)
@@ -376,12 +396,12 @@ def hardware(sites: Sequence[Site], machine: Machine) -> list[Row]:
         if inputs:
             unit, what = _requantiser(INPUT_BITS, max(inputs), machine), f"{INPUT_BITS} to {max(inputs)} bits"
             add_estimate("input requantiser", machine.rows, unit, what)
-    tables = [site for site in sites if isinstance(site, Pwl)]
+    tables = of_type(sites, Pwl)
     if tables:
         shape = {k: max(getattr(t, k) for t in tables) for k in ("entries", "in_bits", "coef_bits", "out_bits")}
         unit = estimate("pwl", machine.library, **shape, stages=PwlConfig.stages).total
         add_estimate("table unit", machine.lanes, unit, f"{shape['entries']} entries")
-    for kind in dict.fromkeys(site.kind for site in sites if isinstance(site, InRows)):
+    for kind in dict.fromkeys(site.kind for site in of_type(sites, InRows)):
         measured = row_units(machine.library).get(kind)
         if measured is not None:
             what = f"rows of up to {measured['length']}, as measured"

@@ -5,7 +5,8 @@ Two makers are read. `python -m sim convert` writes whole networks in integers, 
 which nothing is known here but its bytes.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,61 +127,19 @@ class _Reader:
         floats = [n for n in self.left if self.index.tensors[n].kind.startswith(("F", "BF"))]
         return self.bytes({"floating point": floats, "integers": [n for n in self.left if n not in floats]})
 
-    def network(self, shape: Mapping[str, Any], operators: Mapping[str, Any]) -> list[Site]:
-        """The sites of an integer network."""
-        longest = shape["row_length"]
-        if self.tokens > longest:
+    def network(self, shape: Mapping[str, Any], operators: Iterable[Mapping[str, Any]]) -> list[Site]:
+        """The sites of an integer network, in the order of execution; steps that only move values are none."""
+        longest = shape["limits"].get("tokens")
+        if longest is not None and self.tokens > longest:
             raise InputError(f"tokens must be at most the model's {longest}, not {self.tokens}")
-        found: list[Site] = []
-        for prefix in ("embedding", "input", "norm"):
-            if prefix in operators:
-                found += self._operator(prefix, operators[prefix], shape, None)
-        for k, layer in enumerate(shape["layers"]):
-            first, second = ("norm1", "norm2") if layer["norm_first"] else ("add1", "add2")
-            attention = ("qkv", "scores", "softmax", "context", "out")
-            feed = ("up", "activation", "down")
-            order = (
-                (first, *attention, "add1", second, *feed, "add2")
-                if layer["norm_first"]
-                else (*attention, "add1", "norm1", *feed, "add2", "norm2")
-            )
-            for part in order:
-                found += self._operator(f"layers.{k}.{part}", operators[f"layers.{k}.{part}"], shape, layer)
-        if "final" in operators:
-            found += self._operator("final", operators["final"], shape, None)
-        return found
+        return [site for row in operators for site in SITES.get(row["kind"], _no_sites)(self, row)]
 
-    def _operator(
-        self, path: str, row: Mapping[str, Any], shape: Mapping[str, Any], layer: Mapping[str, Any] | None
-    ) -> list[Site]:
-        kind, name, rows = row["kind"], row["name"], self.tokens * self.batch
-        if kind == "linear":
-            source = row["source"]
-            static, uncounted = source["kind"] == "static", PER_TOKEN if source["kind"] == "token" else None
-            return [
-                self._linear(
-                    one, f"{path}.{k}", rows, row["outputs"][k], activation_bits=source["bits"],
-                    inputs_requantised=static and k == 0, inputs_uncounted=uncounted,
-                )
-                for k, one in enumerate(row["names"])
-            ]  # fmt: skip
-        if kind in ("scores", "context", "softmax", "activation"):
-            assert layer is not None
-            return [getattr(self, f"_{kind}")(path, row, layer)]
-        if kind == "norm":
-            length = self.index.tensors[f"{path}.gain"].shape[0]
-            control, stored = self._is_control(path), self.bytes({"gains and biases": [f"{path}.gain", f"{path}.bias"]})
-            stored |= self._tables(path)
-            if control:
-                return [Uncounted(name, kind, stored, rows * length, CONTROL)]
-            return [InRows(name, _norm_kind(path, shape, layer), stored, rows, length)]
-        if kind == "embedding":
-            tables = [f"{path}.{k}" for k in range(len(shape["embedding"][1]))]
-            width = self.index.tensors[tables[0]].shape[1]
-            return [Uncounted(name, kind, self.bytes({"embeddings": tables}), rows * width, "a look-up in memory")]
-        return [Uncounted(name, kind, {}, 0, _WHY[kind])]
+    def sizes(self, row: Mapping[str, Any], side: str, index: int = 0) -> tuple[int, ...]:
+        """The shape of an input or output for these tokens and batches."""
+        lengths = {"batch": self.batch, "tokens": self.tokens}
+        return tuple(lengths[size] if size in lengths else int(size) for size in row[side][index]["shape"])
 
-    def _linear(self, name: str, path: str | None, tokens: int, out_bits: int | None, **fields: Any) -> Gemm:
+    def linear(self, name: str, path: str | None, tokens: int, out_bits: int | None, **fields: Any) -> Gemm:
         row = self.index.content["weights"][name]
         outputs, inputs = row["shape"]
         roles: dict[str, list[str]] = {
@@ -201,56 +160,12 @@ class _Reader:
             multiplier_bits=row["multiplier_bits"], out_bits=out_bits, **fields,
         )  # fmt: skip
 
-    def _tables(self, path: str) -> dict[str, int]:
+    def tables(self, path: str) -> dict[str, int]:
         return self.bytes({"tables": [name for name in self.left if _is_table(name, path)]})
 
-    def _is_control(self, path: str) -> bool:
+    def is_control(self, path: str) -> bool:
         """Whether a site has the correctly rounded values of its functions in the place of tables."""
         return any(name.startswith(f"{path}.") and name.endswith(".values") for name in self.left)
-
-    def _scores(self, path: str, row: Mapping[str, Any], layer: Mapping[str, Any]) -> Gemm:
-        return self._product(path, row, layer, self._head_width(layer), self.tokens)
-
-    def _context(self, path: str, row: Mapping[str, Any], layer: Mapping[str, Any]) -> Gemm:
-        return self._product(path, row, layer, self.tokens, self._head_width(layer))
-
-    def _head_width(self, layer: Mapping[str, Any]) -> int:
-        return self.index.content["weights"][layer["qkv"][0]]["shape"][0] // layer["heads"]
-
-    def _product(self, path: str, row: Mapping[str, Any], layer: Mapping[str, Any], inputs: int, outputs: int) -> Gemm:
-        """A product for each head of each sequence; what the array holds as weights are keys or values."""
-        stored = self.bytes({"requantisers": [f"{path}.multiplier", f"{path}.shift"]})
-        activation_bits, weight_bits = row["inputs"]
-        return Gemm(
-            row["name"], row["kind"], stored, self.batch * layer["heads"], self.tokens, inputs, outputs,
-            weight_bits=_array_bits(weight_bits), weight_signed=True, activation_bits=activation_bits, group=None,
-            multiplier_bits=0, out_bits=row["outputs"][0],
-        )  # fmt: skip
-
-    def _softmax(self, path: str, row: Mapping[str, Any], layer: Mapping[str, Any]) -> Site:
-        rows, control, stored = self.batch * layer["heads"] * self.tokens, self._is_control(path), self._tables(path)
-        if control:
-            return Uncounted(row["name"], "softmax", stored, rows * self.tokens, CONTROL)
-        return InRows(row["name"], "softmax", stored, rows, self.tokens)
-
-    def _activation(self, path: str, row: Mapping[str, Any], layer: Mapping[str, Any]) -> Site:
-        """Each channel takes the table of its scale exponent."""
-        rows, name = self.tokens * self.batch, row["name"]
-        function, channels = layer["activation"][1], self.index.content["weights"][layer["up"][0]]["shape"][0]
-        scales, control = self.index.tensors.get(f"{path}.scales"), self._is_control(path)
-        stored = self.bytes({"channel scales": [f"{path}.scales"]}) | self._tables(path)
-        if scales is None or control:
-            why = "ReLU is a comparison" if scales is None else CONTROL
-            return Uncounted(name, "activation", stored, rows * channels, why)
-        used, counts = np.unique(scales.integers(), return_counts=True)
-        key = f"{path}.{function}.{used[0]}"
-        table = self.index.content["tables"][key]
-        return Pwl(
-            name, "pwl", stored,
-            codes=tuple(int(count) * rows for count in counts),
-            entries=self.index.tensors[f"{key}.slopes"].shape[0],
-            in_bits=table["in_bits"], coef_bits=table["coef_bits"], out_bits=table["out_bits"],
-        )  # fmt: skip
 
     def layers(self, rows: Mapping[str, Any]) -> list[Site]:
         """The linear layers of a quantised model; each is taken to see every token."""
@@ -260,12 +175,125 @@ class _Reader:
             bits = activation["bits"] if activation["signed"] and activation["bits"] <= 8 else None
             uncounted = FROM_FLOATS if activation["multiplier"] is not None else PER_TOKEN
             found.append(
-                self._linear(
+                self.linear(
                     f"{name}.weight", None, self.tokens * self.batch, None, activation_bits=bits,
                     inputs_uncounted=uncounted,
                 )
             )  # fmt: skip
         return found
+
+
+def _linear(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    source, key = row["source"], row["key"]
+    static, uncounted = source["kind"] == "static", PER_TOKEN if source["kind"] == "token" else None
+    return [
+        reader.linear(
+            name, f"{key}.{k}", math.prod(reader.sizes(row, "inputs")[:-1]), row["outputs"][k]["bits"],
+            activation_bits=source["bits"], inputs_requantised=static and k == 0, inputs_uncounted=uncounted,
+        )
+        for k, name in enumerate(row["names"])
+    ]  # fmt: skip
+
+
+def _product(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    """A product for each head of each sequence; what the array holds as weights are keys or values."""
+    key, heads = row["key"], row["heads"]
+    rows, _, width = reader.sizes(row, "inputs", 1)  # keys or values
+    queries = reader.sizes(row, "inputs")[-2]
+    inner, outer = PRODUCTS[row["kind"]](reader.sizes(row, "inputs", 1)[1], width // heads)
+    stored = reader.bytes({"requantisers": [f"{key}.multiplier", f"{key}.shift"]})
+    activation_bits, weight_bits = (port["bits"] for port in row["inputs"])
+    return [
+        Gemm(
+            row["name"], row["kind"], stored, rows * heads, queries, inner, outer,
+            weight_bits=_array_bits(weight_bits), weight_signed=True, activation_bits=activation_bits, group=None,
+            multiplier_bits=0, out_bits=row["outputs"][0]["bits"],
+        )
+    ]  # fmt: skip
+
+
+# inner and outer size of a head's product, from the number of keys and the head's width
+PRODUCTS: dict[str, Callable[[int, int], tuple[int, int]]] = {
+    "scores": lambda keys, width: (width, keys),
+    "context": lambda keys, width: (keys, width),
+}
+
+
+def _softmax(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    *rows, length = reader.sizes(row, "inputs")
+    return [_rows(reader, row, "softmax", {}, math.prod(rows), length)]
+
+
+def _norm(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    *rows, length = reader.sizes(row, "inputs")
+    constants = {"gains and biases": [f"{row['key']}.gain", f"{row['key']}.bias"]}
+    kind = "layernorm" if row["centring"] else "rmsnorm"
+    return [_rows(reader, row, kind, constants, math.prod(rows), length)]
+
+
+def _rows(
+    reader: _Reader, row: Mapping[str, Any], unit: str, constants: Mapping[str, Iterable[str]], rows: int, length: int
+) -> Site:
+    """Rows through the unit, unless the site has the control."""
+    control = reader.is_control(row["key"])
+    stored = reader.bytes(constants) | reader.tables(row["key"])
+    if control:
+        return Uncounted(row["name"], row["kind"], stored, rows * length, CONTROL)
+    return InRows(row["name"], unit, stored, rows, length)
+
+
+def _activation(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    """Each channel takes the table of its scale exponent."""
+    *rows, channels = reader.sizes(row, "inputs")
+    key, name, count = row["key"], row["name"], math.prod(rows)
+    scales, control = reader.index.tensors.get(f"{key}.scales"), reader.is_control(key)
+    stored = reader.bytes({"channel scales": [f"{key}.scales"]}) | reader.tables(key)
+    if scales is None or control:
+        why = "ReLU is a comparison" if scales is None else CONTROL
+        return [Uncounted(name, "activation", stored, count * channels, why)]
+    used, counts = np.unique(scales.integers(), return_counts=True)
+    first = f"{key}.{row['function']}.{used[0]}"
+    table = reader.index.content["tables"][first]
+    return [
+        Pwl(
+            name, "pwl", stored,
+            codes=tuple(int(number) * count for number in counts),
+            entries=reader.index.tensors[f"{first}.slopes"].shape[0],
+            in_bits=table["in_bits"], coef_bits=table["coef_bits"], out_bits=table["out_bits"],
+        )
+    ]  # fmt: skip
+
+
+def _embedding(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    tables = [f"{row['key']}.{k}" for k in range(len(row["names"]))]
+    elements = math.prod(reader.sizes(row, "outputs"))
+    return [Uncounted(row["name"], "embedding", reader.bytes({"embeddings": tables}), elements, "a look-up in memory")]
+
+
+def _uncounted(why: str) -> "Maker":
+    return lambda reader, row: [Uncounted(row["name"], row["kind"], {}, 0, why)]
+
+
+def _no_sites(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    """Of a step without numbers; of an operator that has no line in `SITES`, a site without a unit."""
+    if all(port["bits"] is None for port in row["outputs"]):
+        return []
+    return [Uncounted(row["name"], row["kind"], {}, 0, "no unit of it in rtl")]
+
+
+Maker = Callable[[_Reader, Mapping[str, Any]], list[Site]]
+
+SITES: dict[str, Maker] = {  # by the operator's kind
+    "embedding": _embedding,
+    "input": _uncounted("rounded at the boundary, outside"),
+    "linear": _linear,
+    "scores": _product,
+    "context": _product,
+    "softmax": _softmax,
+    "norm": _norm,
+    "add": _uncounted("two products and a rounding per element; no unit of it in rtl"),
+    "activation": _activation,
+}
 
 
 def _array_bits(bits: int) -> int:
@@ -275,14 +303,3 @@ def _array_bits(bits: int) -> int:
 
 def _is_table(tensor: str, path: str) -> bool:
     return tensor.startswith(f"{path}.") and tensor.endswith((".thresholds", ".slopes", ".intercepts", ".values"))
-
-
-def _norm_kind(path: str, shape: Mapping[str, Any], layer: Mapping[str, Any] | None) -> str:
-    row = shape[path] if layer is None else layer["norms"][int(path[-1]) - 1]
-    return "layernorm" if row[1] else "rmsnorm"
-
-
-_WHY = {
-    "add": "two products and a rounding per element; no unit of it in rtl",
-    "input": "rounded at the boundary, outside",
-}

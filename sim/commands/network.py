@@ -121,15 +121,14 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _tables(arguments: argparse.Namespace, model: Any) -> Any:
     """Tables for the functions that the model evaluates, from a folder or fitted now."""
+    from sim.network.convert import functions
     from sim.network.converters.describe import describe
-    from sim.network.operators.activation import Activation
     from sim.network.table_sets import fitted_tables, folder_tables
 
-    found = [op.function for op in describe(model).operators() if isinstance(op, Activation) and op.function != "relu"]
-    functions = [*dict.fromkeys(found), "exp", "div", "rsqrt"]
+    needed = functions(describe(model))
     if arguments.tables is not None:
-        return folder_tables(arguments.tables, functions)
-    return fitted_tables("genetic", 8 if arguments.entries is None else arguments.entries, functions)
+        return folder_tables(arguments.tables, needed)
+    return fitted_tables("genetic", 8 if arguments.entries is None else arguments.entries, needed)
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

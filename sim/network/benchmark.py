@@ -22,7 +22,7 @@ from quant.run_directory import versions
 from sim.common.command import Parser, print_json, run
 from sim.common.results import write_results
 from sim.network.convert import convert
-from sim.network.encoder import Encoder
+from sim.network.graph import Network
 from sim.network.operators.tables import Gather
 from sim.network.table_sets import control_tables
 
@@ -84,7 +84,7 @@ def pwl() -> dict[str, Any]:
     return _row("pwl", f"{CODES:.0e}", lambda: nn.functional.gelu(real), lambda: module(codes), TARGETS["pwl"])
 
 
-def minilm() -> tuple[nn.Module, Encoder]:
+def minilm() -> tuple[nn.Module, Network]:
     """The shape of all-MiniLM-L6-v2 with random weights: its speed does not depend on them."""
     from transformers import BertConfig, BertModel
 
@@ -104,7 +104,7 @@ def batch(rows: int, tokens: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def encoder(model: nn.Module, network: Encoder, rows: int, tokens: int) -> dict[str, Any]:
+def encoder(model: nn.Module, network: Network, rows: int, tokens: int) -> dict[str, Any]:
     """One forward pass; the first one, which lays out the weights, apart."""
     inputs = batch(rows, tokens)
     target = TARGETS["network"] if (rows, tokens) == SHAPES[0] else None

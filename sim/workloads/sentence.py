@@ -21,7 +21,7 @@ from quant.calibration import CalibrationData, load, tokeniser_of
 from quant.formats.checkpoint import load_model
 from quant.run_directory import RunDirectory
 from sim.network.convert import calibrate, quantise
-from sim.network.encoder import Encoder
+from sim.network.graph import Network
 from sim.network.table_sets import FUNCTIONS, Tables, control_tables, fitted_tables
 from sim.reference import InputError
 from sim.reference.pwl import require_range
@@ -152,7 +152,7 @@ class Networks:
         """W8A8 throughout."""
         return Plan.uniform(activation_granularity=self.granularity, tables=tables)
 
-    def with_tables(self, tables: Tables) -> Encoder:
+    def with_tables(self, tables: Tables) -> Network:
         """The network with these tables and the same weights and scales."""
         return quantise(self.calibration, self.plan(tables))
 

@@ -1,15 +1,22 @@
 """GELU, SiLU, HSWISH and ReLU on signed 8-bit codes: a table's 256 values, gathered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from sim.network.operators.arithmetic import code_type
-from sim.network.operators.base import Grid, Operator
-from sim.network.operators.tables import Gather, lowered
+from sim.network.operators.base import Grid, Operator, Site
+from sim.network.operators.observations import SAMPLE_ROWS
+from sim.network.operators.recording import Seen, require_fitted, require_same, results
+from sim.network.operators.storage import Reader, Writer, label
+from sim.network.operators.tables import Gather, lowered, slope_frac_bits
 from sim.reference import LoweredTable, PwlTable
+from sim.vectors.pwl import pwl_set
+from sim.vectors.vector_set import VectorSet
 
 # name in the catalogue of functions -> the same in floating point
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -20,6 +27,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
 }
 EXPONENTS = range(7)
+RELU = "relu"
 
 
 class Activation(Operator):
@@ -35,35 +43,125 @@ class Activation(Operator):
     def __init__(self, name: str, function: str) -> None:
         super().__init__(name)
         self.function = function
+        self.functions = () if function == RELU else (function,)
         self.scales: Tensor | None = None  # (C,), the exponent of each channel
         self.tables: dict[int, LoweredTable] = {}  # by exponent
+
+    @property
+    def plan_names(self) -> list[str]:
+        return [self.name]
 
     def real(self, x: Tensor) -> Tensor:
         return FUNCTIONS[self.function](x)
 
     def integer(self, x: Tensor) -> Tensor:
-        return x.clamp(min=0) if self.function == "relu" else self.gather(x)
+        return x.clamp(min=0) if self.function == RELU else self.gather(x)
 
-    def quantise(self, input: Grid, scales: Tensor, output_scale: int, out_bits: int, table: PwlTable | str) -> None:
-        """The table (or "exact") at each channel's exponent; for ReLU they mean nothing and the grid is the input's."""
-        self.inputs, self.outputs = (input,), (input,)
-        if self.function != "relu":
-            self.scales = scales
-            self.tables = {
-                s: lowered(self.function, table, s, output_scale, out_bits) for s in sorted(set(scales.tolist()))
-            }
-            self.outputs = (Grid.power(out_bits, output_scale),)
-            self.attach()
+    # ---- conversion
 
-    def attach(self) -> None:
-        """Make the tensor of the tables."""
+    def input_bits(self, index: int, site: Site) -> int:
+        """8 for a table; ReLU works on the next layer's own codes."""
+        return site.output_bits() if self.function == RELU else 8
+
+    def input_grid(self, index: int, site: Site) -> Grid | None:
+        """For a table, the exponent of each channel with the least error."""
+        if self.function == RELU:
+            return None
+        scales = channel_scales(self.function, site.seen.sample(self.name))
+        return Grid(8, torch.ldexp(torch.ones(len(scales), dtype=torch.float64), -scales))
+
+    def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
+        """Keep rows of the input, for the scales."""
+        [x] = arguments
+        mask = site.seen.mask
+        fits = mask is not None and x.shape[:2] == mask.shape
+        site.seen.keep(self.name, x[mask] if fits else x.flatten(0, -2), SAMPLE_ROWS)
+        super().watch(site, arguments, results)
+
+    def quantise_at(self, site: Site) -> None:
+        if self.function == RELU:
+            self.quantise(site.input())
+            return
+        input, bits, x = site.input(), site.output_bits(), site.seen.sample(self.name)
+        table, scales = site.table(self.name, self.function), 1 - torch.frexp(input.scale).exponent
+        exponent = output_scale(self.function, x, bits, scales, min(slope_frac_bits(self.function, table), 6))
+        self.quantise(input, Grid.power(bits, exponent), table)
+
+    def quantise(self, input: Grid, output: Grid | None = None, table: PwlTable | str | None = None) -> None:
+        """The table (or "exact") at the exponents of `input`, whose scales are powers of two, to the grid `output`.
+
+        ReLU has no table, and the grid of its output is that of its input.
+        """
+        if output is None or table is None:
+            assert self.function == RELU
+            self.finish((input,), (input,))
+            return
+        scales = (1 - torch.frexp(input.scale).exponent).long()
+        self.scales = scales
+        self.tables = {
+            s: lowered(self.function, table, s, output.exponent, output.bits) for s in sorted(set(scales.tolist()))
+        }
+        self._attach(output.bits)
+        self.finish((input,), (output,))
+
+    def _attach(self, bits: int) -> None:
         assert self.scales is not None
         exponents = list(self.tables)
         self.gather = Gather(
             [table.output(table.codes()) for table in self.tables.values()],
-            code_type(self.outputs[0].bits),
+            code_type(bits),
             torch.tensor([exponents.index(s) for s in self.scales.tolist()]),
         )
+
+    # ---- what is written, reported and recorded
+
+    def to_row(self, writer: Writer) -> dict[str, Any]:
+        if self.scales is not None:
+            writer.tensor("scales", self.scales)
+        for scale, table in self.tables.items():
+            writer.table(f"{self.function}.{scale}", table)
+        return {"function": self.function}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
+        operator = cls(row["name"], row["function"])
+        if row["function"] != RELU:
+            output = Grid(row["outputs"][0]["bits"], reader.tensor("outputs.0"))
+            operator.scales = reader.tensor("scales")
+            operator.tables = {
+                s: reader.table(f"{operator.function}.{s}", operator.function, s, output.exponent, output.bits)
+                for s in sorted(set(operator.scales.tolist()))
+            }
+            operator._attach(output.bits)
+        return operator
+
+    def formats(self) -> dict[str, Any]:
+        if self.scales is None:
+            return super().formats()
+        found = self.scales.tolist()
+        return {
+            **super().formats(),
+            "scale_exponents": {str(s): found.count(s) for s in self.tables},
+            "tables": {self.function: label(next(iter(self.tables.values())))},
+        }
+
+    @classmethod
+    def vector_sets(cls, name: str, operators: Sequence[Any], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
+        """A set for each function, with a load for each exponent of each site."""
+        by_function: dict[str, list[Any]] = {}
+        for operator in operators:
+            if operator.scales is None:
+                continue
+            codes = np.concatenate([arguments[0].flatten(0, -2).numpy() for arguments, _ in seen[operator.name]])
+            given = results(seen[operator.name])
+            for scale, table in operator.tables.items():
+                require_fitted(operator.name, table)
+                chosen = operator.scales.numpy() == scale
+                require_same(operator.name, table.output(codes[:, chosen]), given[:, chosen])
+                load = table, codes[:, chosen].ravel().astype(np.int64)
+                by_function.setdefault(operator.function, []).append(load)
+        where = {**source, "sites": [operator.name for operator in operators]}
+        return [pwl_set(f"{name}-{function}", loads, where) for function, loads in by_function.items()]
 
 
 def channel_scales(function: str, x: Tensor) -> Tensor:
@@ -73,7 +171,7 @@ def channel_scales(function: str, x: Tensor) -> Tensor:
     errors = torch.stack(
         [(f(Grid.power(8, s).codes(x).to(x.dtype) * 2.0**-s) - exact).square().mean(0) for s in EXPONENTS]
     )
-    return errors.flip(0).argmin(0).neg() + EXPONENTS[-1]  # of equals the finest
+    return errors.flip(0).argmin(0).neg() + EXPONENTS[-1]  # ties go to the largest exponent
 
 
 def output_scale(function: str, x: Tensor, bits: int, scales: Tensor, slope_frac_bits: int) -> int:
@@ -89,12 +187,3 @@ def output_scale(function: str, x: Tensor, bits: int, scales: Tensor, slope_frac
         return float((grid.real(grid.codes(exact)) - exact).square().mean())
 
     return min(range(min(finest, bits - 1), -1, -1), key=error)
-
-
-def best_exp_scale(distances: Tensor) -> int:
-    """The scale exponent of the scores with the least squared error of exp on the `distances`, all <= 0."""
-    exact = torch.exp(distances)
-    return min(
-        EXPONENTS,
-        key=lambda s: float((torch.exp(Grid.power(8, s).codes(distances) * 2.0**-s) - exact).square().mean()),
-    )

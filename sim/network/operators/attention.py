@@ -1,19 +1,32 @@
 """Attention between the projections: scores, softmax and context, in integers."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from quant.primitives.observers import observer_for
 from quant.primitives.scales import Scale
 from sim.network.operators.arithmetic import blockwise, code_type, half, requantise_, round_half_up_
-from sim.network.operators.base import Grid, Operator
+from sim.network.operators.base import Grid, Operator, Shape, Site
 from sim.network.operators.exact_gemm import batched
+from sim.network.operators.recording import Seen, joined, require_fitted, require_same
+from sim.network.operators.storage import Reader, Writer, label
 from sim.network.operators.tables import Gather, TensorNormaliser, lowered, normaliser
-from sim.reference import InputError, PwlTable
+from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference import Softmax as SoftmaxSpecification
 from sim.reference.softmax import INVERSE_BITS, total_bits_for
+from sim.vectors.normaliser import normaliser_set
+from sim.vectors.pwl import pwl_set
+from sim.vectors.rowwise import softmax_set
+from sim.vectors.vector_set import VectorSet
 
 SCORE_BITS = 16
 PROBABILITY_SCALE = 7
+EXPONENTS = range(7)
 EXP_SCALE = 7  # exp(0) = 1 saturates to 127/128; half the step is worth more
 
 
@@ -22,16 +35,74 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-class Scores(Operator):
-    """q k^T / sqrt(C / H), (B, H, T, T), from (B, T, C) each; 16-bit codes at a power of two."""
+class _Product(Operator):
+    """A product of two activations, requantised: what both products of attention share.
 
-    kind = "scores"
+    Inputs that `per_head` names have 8-bit codes with a scale for each head, found by the observer that the plan gives
+    the layer that they come from.
+    """
+
     multiplier: Tensor
     shift: Tensor
+    per_head: tuple[int, ...]
 
     def __init__(self, name: str, heads: int) -> None:
         super().__init__(name)
         self.heads = heads
+
+    def input_bits(self, index: int, site: Site) -> int:
+        return 8
+
+    def input_grid(self, index: int, site: Site) -> Grid | None:
+        if index not in self.per_head:
+            return None
+        scales = [
+            Grid.covering(8, site.seen.largest((site.key, "input", index, head))).scale for head in range(self.heads)
+        ]
+        width = site.seen.width((site.key, "input", index))
+        return Grid(8, torch.stack(scales).repeat_interleave(width // self.heads))
+
+    def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
+        for index in self.per_head:
+            settings, name = site.source_settings(index), site.sources[index][0].name
+            make = (
+                None if settings is None else lambda n=name, s=settings: observer_for(n, replace(s, activation_bits=8))
+            )
+            values = arguments[index]
+            site.seen.note_width((site.key, "input", index), values.shape[-1])
+            for head, part in enumerate(values.unflatten(-1, (self.heads, -1)).unbind(-2)):
+                site.seen.observe((site.key, "input", index, head), part, name, make)
+        self._watch_results(site, results)
+
+    def _watch_results(self, site: Site, results: tuple[Tensor, ...]) -> None:
+        """Note the ranges of the results."""
+        super().watch(site, (), results)
+
+    def _requantise_by(self, ratio: Scale) -> None:
+        self.register_buffer("multiplier", ratio.multiplier)
+        self.register_buffer("shift", ratio.shift)
+
+    def to_row(self, writer: Writer) -> dict[str, Any]:
+        writer.tensor("multiplier", self.multiplier)
+        writer.tensor("shift", self.shift)
+        return {"heads": self.heads}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
+        operator = cls(row["name"], row["heads"])
+        operator._requantise_by(Scale(reader.tensor("multiplier"), reader.tensor("shift")))
+        return operator
+
+
+class Scores(_Product):
+    """q k^T / sqrt(C / H), (B, H, T, T), from (B, T, C) each; 16-bit codes at a power of two."""
+
+    kind = "scores"
+    per_head = (0, 1)
+
+    def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        (batch, queries, _), (_, keys, _) = inputs[0], inputs[1]
+        return ((batch, self.heads, queries, keys),)
 
     def real(self, q: Tensor, k: Tensor) -> Tensor:
         product = split_heads(q, self.heads) @ split_heads(k, self.heads).transpose(-1, -2)
@@ -52,19 +123,30 @@ class Scores(Operator):
         width = q.scale.shape[-1] // self.heads
         product = (q.scale * k.scale)[::width] * width**-0.5
         ratio = Scale.nearest(product * 2.0**scale, f"{self.name}: scores")
-        self.register_buffer("multiplier", ratio.multiplier)
-        self.register_buffer("shift", ratio.shift)
-        self.inputs, self.outputs = (q, k), (Grid.power(SCORE_BITS, scale),)
+        self._requantise_by(ratio)
+        self.finish((q, k), (Grid.power(SCORE_BITS, scale),))
+
+    def quantise_at(self, site: Site) -> None:
+        self.quantise(site.input(0), site.input(1), site.output().exponent)
+
+    def _watch_results(self, site: Site, results: tuple[Tensor, ...]) -> None:
+        """Nothing: softmax chooses the scale."""
 
 
 class Softmax(Operator):
     """`sim.reference.softmax` over the last axis; `valid` is None or booleans that broadcast to the scores."""
 
     kind = "softmax"
+    functions = ("exp", "div")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, row_length: int) -> None:
         super().__init__(name)
+        self.row_length = row_length
         self.specification: SoftmaxSpecification | None = None
+
+    @property
+    def plan_names(self) -> list[str]:
+        return [self.name]
 
     def real(self, scores: Tensor, valid: Tensor | None = None) -> Tensor:
         if valid is None:
@@ -94,32 +176,121 @@ class Softmax(Operator):
         every = zip(scores, valid.expand(scores.shape), strict=True)
         return torch.stack([blockwise(rows, torch.int8, s, v) for s, v in every])
 
-    def quantise(self, input: Grid, scale: int, row_length: int, exp: PwlTable | str, div: PwlTable | str) -> None:
-        """The tables (or "exact") of exp and div, for scores at 2**-scale and rows of up to `row_length`."""
-        table = lowered("exp", exp, scale, EXP_SCALE)
-        inverse = normaliser("div", div, total_bits_for(table, row_length), EXP_SCALE)
-        self.specification = SoftmaxSpecification(table, EXP_SCALE, inverse, row_length)
-        self.inputs, self.outputs = (input,), (Grid.power(8, PROBABILITY_SCALE),)
-        self.attach()
+    def input_grid(self, index: int, site: Site) -> Grid | None:
+        return Grid.power(SCORE_BITS, best_exp_scale(site.seen.sample(self.name)))
 
-    def attach(self) -> None:
-        """Make the tensors of the specification."""
+    def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
+        """Keep distances from the maximum, of rows that count, for the scale of the scores."""
+        scores, valid = arguments
+        distance = scores - _masked(scores, valid).amax(-1, keepdim=True)
+        rows = torch.ones_like(distance, dtype=torch.bool) if valid is None else valid.expand(distance.shape)
+        if site.seen.mask is not None:
+            rows = rows & site.seen.mask[:, None, :, None]
+        site.seen.keep(self.name, distance[rows].clamp(max=0))
+
+    def quantise_at(self, site: Site) -> None:
+        exp, div = (site.table(self.name, function) for function in self.functions)
+        self.quantise(site.input(), exp, div)
+
+    def quantise(self, input: Grid, exp: PwlTable | str, div: PwlTable | str) -> None:
+        """The tables (or "exact") of exp and div, for scores at a power of two."""
+        table = lowered("exp", exp, input.exponent, EXP_SCALE)
+        inverse = normaliser("div", div, total_bits_for(table, self.row_length), EXP_SCALE)
+        self.specification = SoftmaxSpecification(table, EXP_SCALE, inverse, self.row_length)
+        self._attach()
+        self.finish((input,), (Grid.power(8, PROBABILITY_SCALE),))
+
+    def _attach(self) -> None:
         spec = self.specification
         assert spec is not None
         self.powers = Gather([spec.exp.output(spec.exp.codes()).clip(min=0)])
         self.div = TensorNormaliser(spec.div)
 
+    def to_row(self, writer: Writer) -> dict[str, Any]:
+        spec = self.specification
+        assert spec is not None
+        writer.table("exp", spec.exp)
+        numbers = writer.normaliser("div", spec.div)
+        return {"scale": spec.exp.s, "row_length": spec.row_length, "normaliser": numbers}
 
-class Context(Operator):
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
+        operator = cls(row["name"], row["row_length"])
+        exp = reader.table("exp", "exp", row["scale"], EXP_SCALE, 8)
+        div = reader.normaliser("div", row["name"], row["normaliser"])
+        operator.specification = SoftmaxSpecification(exp, EXP_SCALE, div, row["row_length"])
+        operator._attach()
+        return operator
+
+    def formats(self) -> dict[str, Any]:
+        spec = self.specification
+        assert spec is not None
+        tables = {"exp": label(spec.exp), "div": label(spec.div.lowered)}
+        return {**super().formats(), "scale_exponents": {str(spec.exp.s): 1}, "tables": tables}
+
+    def clipped(self, arguments: tuple[Any, ...], results: tuple[Tensor, ...], mask: Tensor | None) -> float:
+        """The share of scores that are too far below the maximum for the table."""
+        assert self.specification is not None
+        scores = _masked(*arguments)
+        distance = (scores - scores.amax(-1, keepdim=True)) * 2.0**self.specification.exp.s
+        counted = distance > -torch.inf
+        return float((distance[counted] < -128.5).double().mean())
+
+    @classmethod
+    def vector_sets(cls, name: str, operators: Sequence[Any], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
+        """Rows for the unit, and what reaches the tables of exp and div inside it."""
+        loads, distances, totals = [], [], []
+        units: list[Normaliser] = []
+        longest = max(arguments[0].shape[-1] for operator in operators for arguments, _ in seen[operator.name])
+        for operator in operators:
+            spec = operator.specification
+            assert spec is not None
+            require_fitted(operator.name, spec.exp)
+            # the unit is made for the rows there are, not for the longest that the model could take
+            bits = replace(spec.div, input_bits=max((longest * 127).bit_length(), 2))
+            short = replace(spec, row_length=longest, div=bits)
+            units.append(short.div)
+            pieces = []
+            for (scores, valid), result in seen[operator.name]:
+                codes = scores.numpy().astype(np.int64)
+                mask = None if valid is None else np.broadcast_to(valid.numpy(), codes.shape)
+                trace = short.trace(codes, mask)
+                require_same(operator.name, trace.probability, result.numpy())
+                pieces.append((codes, mask))
+                kept = slice(None) if mask is None else mask
+                distances.append((spec.exp, trace.distance[kept].ravel()))
+                totals.append(trace.total.ravel())
+            loads.append((short, joined(pieces)))
+        where = {**source, "sites": [operator.name for operator in operators]}
+        return [
+            softmax_set(f"{name}-softmax", loads, where),
+            pwl_set(f"{name}-exp", distances, where),
+            normaliser_set(f"{name}-div", units[0], np.concatenate(totals), where, 14, out_bits=INVERSE_BITS),
+        ]
+
+
+def _masked(scores: Tensor, valid: Tensor | None = None) -> Tensor:
+    return scores if valid is None else scores.masked_fill(~valid, -torch.inf)
+
+
+def best_exp_scale(distances: Tensor) -> int:
+    """The scale exponent of the scores with the least squared error of exp on the `distances`, all <= 0."""
+    exact = torch.exp(distances)
+    return min(
+        EXPONENTS,
+        key=lambda s: float((torch.exp(Grid.power(8, s).codes(distances) * 2.0**-s) - exact).square().mean()),
+    )
+
+
+class Context(_Product):
     """Probabilities (B, H, T, T) times values (B, T, C), heads side by side again: (B, T, C)."""
 
     kind = "context"
-    multiplier: Tensor
-    shift: Tensor
+    per_head = (1,)
 
-    def __init__(self, name: str, heads: int) -> None:
-        super().__init__(name)
-        self.heads = heads
+    def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        (batch, _, queries, _), (_, _, width) = inputs[0], inputs[1]
+        return ((batch, queries, width),)
 
     def real(self, p: Tensor, v: Tensor) -> Tensor:
         return (p @ split_heads(v, self.heads)).transpose(1, 2).flatten(2)
@@ -136,6 +307,8 @@ class Context(Operator):
     def quantise(self, p: Grid, v: Grid, output: Grid) -> None:
         """One multiplier for each channel, from the values' scale to the output's."""
         ratio = Scale.nearest(p.scale * v.scale / output.scale, f"{self.name}: context")
-        self.register_buffer("multiplier", ratio.multiplier)
-        self.register_buffer("shift", ratio.shift)
-        self.inputs, self.outputs = (p, v), (output,)
+        self._requantise_by(ratio)
+        self.finish((p, v), (output,))
+
+    def quantise_at(self, site: Site) -> None:
+        self.quantise(site.input(0), site.input(1), site.output())

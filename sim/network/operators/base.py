@@ -1,22 +1,31 @@
-"""What every operation of a network shares: three ways to compute it, and the grids of its inputs and its output.
+"""The parts of a network: steps, which only move values, and operators, which compute in three ways.
 
 "real" computes in floating point, as the model it came from; calibration watches it. "integer" takes codes and gives
 codes, and equals `sim.reference`. "fake" takes and gives real numbers, computes in integers between, and lets
 gradients of the real operation through: a network of fake operations has the integer network's values, exactly.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from quant import Settings
 from sim.network.operators.arithmetic import code_type
-from sim.reference import InputError
+from sim.network.operators.observations import Observations
+from sim.network.operators.recording import Seen
+from sim.network.operators.storage import Reader, Writer
+from sim.network.operators.tables import require_table
+from sim.reference import InputError, PwlTable
 from sim.reference.arithmetic import code_range
+from sim.reference.residual import STREAM_BITS
+from sim.vectors.vector_set import VectorSet
 
 MODES = ("real", "integer", "fake")
+HEADROOM = 1.25  # 16-bit grids hold more than calibration saw; they can spare it
+Shape = tuple[int | str, ...]  # a named axis ("batch", "tokens") has the length of the data
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +40,17 @@ class Grid:
         """Codes at 2**-exponent."""
         return cls(bits, torch.tensor(2.0**-exponent, dtype=torch.float64))
 
+    @classmethod
+    def covering(cls, bits: int, largest: float) -> "Grid":
+        """Codes for magnitudes of up to `largest`."""
+        room = HEADROOM if bits == STREAM_BITS else 1.0
+        return cls(bits, torch.tensor(largest * room / code_range(bits, True)[1], dtype=torch.float64))
+
+    @property
+    def exponent(self) -> int:
+        """The exponent of a scale that is a power of two: scale = 2**-exponent."""
+        return 1 - int(torch.frexp(self.scale).exponent)
+
     def codes(self, x: Tensor) -> Tensor:
         """saturate(round half up(x / scale)), the smallest integer type; what is done once, at a network's boundary."""
         low, high = code_range(self.bits, True)
@@ -38,7 +58,7 @@ class Grid:
         return torch.floor(value + 0.5).clamp(low, high).to(code_type(self.bits))
 
     def real(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """What the codes stand for; `codes` gives them back from it in float32 already."""
+        """The real values of the codes; `codes` gives them back from it in float32 already."""
         return (codes.double() * self.scale.to(codes.device)).to(dtype)
 
     def clipped(self, x: Tensor) -> float:
@@ -65,38 +85,111 @@ def straight_through(value: Tensor, smooth: Tensor) -> Tensor:
     return _Through.apply(smooth, value)
 
 
-class Operator(nn.Module):
-    """An operation called `name`, after the module it stands for. `inputs` and `outputs` are its grids, once quantised.
+class Step(nn.Module):
+    """A computation that is the same in every mode: indices, masks and the order of axes.
 
-    A subclass defines `real`, the operation in floating point, and `integer`, the one on codes, over the same
-    arguments: as many tensors as there are input grids, then indices or a mask.
+    It has no number format of its own: codes pass through it at the scale of its first input. A subclass defines
+    `kind`, `forward`, `shapes`, and `to_row` and `from_row` for the packed folder.
     """
 
-    kind = "operator"
-    real: Callable[..., Any]
-    integer: Callable[..., Any]
+    kind = "step"
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.mode = "real"
         self.inputs: Sequence[Grid] = ()
         self.outputs: Sequence[Grid] = ()
-        self._versions: tuple[int, ...] = ()
 
-    def settle(self) -> None:
-        """Note the state of the real parameters that the integers were made from."""
-        self._versions = tuple(parameter._version for parameter in self.parameters())
+    def finish(self, inputs: Sequence[Grid], outputs: Sequence[Grid]) -> None:
+        """Take the grids; a step has none."""
+
+    def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        """The shapes of the outputs; those of the first input unless a subclass says otherwise."""
+        return (inputs[0],)
+
+    def to_row(self, writer: Writer) -> dict[str, Any]:
+        """The JSON values that `from_row` needs besides kind, name and formats; tensors go to `writer`."""
+        return {}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
+        """The step that `to_row` described."""
+        return cls(row["name"])
+
+
+class Operator(Step):
+    """An operation called `name`, after the module it stands for. `inputs` and `outputs` are its grids, once quantised.
+
+    A subclass defines `real`, the operation in floating point, and `integer`, the one on codes, over the same
+    arguments: as many tensors as there are input grids, then indices or a mask. The methods below tell the rest of the
+    conversion what the operator needs; each has a default.
+    """
+
+    kind = "operator"
+    functions: Sequence[str] = ()  # of which it needs tables
+    real: Callable[..., Any]
+    integer: Callable[..., Any]
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.mode = "real"
+        self._made_from: tuple[Tensor, ...] = ()
+
+    # ---- conversion
+
+    @property
+    def plan_names(self) -> list[str]:
+        """The names by which a plan's rules may speak of the operator."""
+        return []
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the floating-point weights are at hand; they are not in a network that was loaded."""
+        return True
+
+    def claims(self) -> Mapping[str, nn.Module]:
+        """The model's modules that the operator stands for, by name. Raises InputError for one that it cannot be."""
+        return {}
+
+    def input_bits(self, index: int, site: "Site") -> int:
+        """The width in which the operator wants its input number `index`."""
+        return STREAM_BITS
+
+    def input_grid(self, index: int, site: "Site") -> Grid | None:
+        """The grid in which the operator wants its input; None leaves the scale to the operator that gives it."""
+        return None
+
+    def watch(self, site: "Site", arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
+        """Note what quantisation needs of a call on calibration data, in the mode "real": ranges of the outputs."""
+        for k, values in enumerate(results):
+            site.seen.observe((site.key, k), values, self.name)
+
+    def quantise_at(self, site: "Site") -> None:
+        """Make the integers, for the grids of `site.input` and the settings of the plan."""
+        raise NotImplementedError
+
+    # ---- state
+
+    def finish(self, inputs: Sequence[Grid], outputs: Sequence[Grid]) -> None:
+        """Take the grids, and note the real parameters that the integers were made from."""
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self._settle()
+
+    def _settle(self) -> None:
+        self._made_from = tuple(parameter.detach().clone() for parameter in self.parameters())
 
     def refresh(self) -> None:
-        """Take real parameters that training has changed into the integers; grids and scales stay."""
-        if self._versions != tuple(parameter._version for parameter in self.parameters()):
+        """Take real parameters that have changed, however that was, into the integers; grids and scales stay."""
+        parameters = list(self.parameters())
+        if self.outputs and not all(map(torch.equal, parameters, self._made_from)):
             with torch.no_grad():
                 self.recode()
-            self.settle()
+            self._settle()
 
     def recode(self) -> None:
         """Make the integers anew from the real parameters, on the same grids."""
+
+    # ---- computation
 
     def forward(self, *arguments: Any) -> Any:
         if self.mode == "real":
@@ -120,17 +213,95 @@ class Operator(nn.Module):
     def _through(grid: Grid, codes: Tensor, smooth: Tensor) -> Tensor:
         return straight_through(grid.real(codes, smooth.dtype), smooth)
 
+    # ---- what is written, reported and recorded
+
+    def formats(self) -> dict[str, Any]:
+        """The number formats as a report shows them: bits, scales, tables and the proved bound of the accumulators."""
+        output = self.outputs[-1]
+        return {
+            "input_bits": [grid.bits for grid in self.inputs],
+            "output_bits": output.bits,
+            "output_scale": float(output.scale.max()),
+            "scale_exponents": None,
+            "tables": {},
+            "bound_bits": None,
+        }
+
+    def clipped(self, arguments: tuple[Any, ...], results: tuple[Tensor, ...], mask: Tensor | None) -> float:
+        """The share of the real values that saturate in the output grids; `mask` is true where a token counts."""
+        keep = None if mask is None or results[0].shape[:2] != mask.shape else mask
+        values = [x if keep is None else x[keep] for x in results]
+        return sum(g.clipped(x) for g, x in zip(self.outputs, values, strict=True)) / len(results)
+
+    @classmethod
+    def vector_sets(cls, name: str, operators: Sequence[Any], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
+        """The vectors of all operators of this kind, from the calls that `seen` holds; none where no unit is for it."""
+        return []
+
+
+class Site:
+    """The place of an operator in a graph, as calibration and quantisation see it.
+
+    `sources` are the operators that give its inputs, with the number of the output; `readers` those that read each of
+    its outputs, with the number of the input and their own site. `settings` are the plan's, by name.
+    """
+
+    def __init__(self, key: str, settings: Mapping[str, Settings], seen: Observations) -> None:
+        self.key, self.settings, self.seen = key, settings, seen
+        self.sources: list[tuple[Operator, int]] = []
+        self.readers: list[list[tuple[Operator, int, Site]]] = []
+
+    def input(self, index: int = 0) -> Grid:
+        """The grid of an input, as the operator that gives it has it."""
+        operator, output = self.sources[index]
+        return operator.outputs[output]
+
+    def source_settings(self, index: int) -> Settings | None:
+        """The plan's settings for the operator that gives an input; None where no rule can speak of it."""
+        operator, output = self.sources[index]
+        found = operator.plan_names
+        return self.settings[found[output]] if output < len(found) else None
+
+    def output_bits(self, index: int = 0) -> int:
+        """The width that the readers of an output want, the widest of them; 16 where nothing reads it."""
+        return max((reader.input_bits(k, site) for reader, k, site in self.readers[index]), default=STREAM_BITS)
+
+    def output(self, index: int = 0) -> Grid:
+        """The grid for an output: the one that its only reader wants, else one that covers what calibration saw."""
+        if len(self.readers[index]) == 1:
+            [(reader, k, site)] = self.readers[index]
+            wanted = reader.input_grid(k, site)
+            if wanted is not None:
+                return wanted
+        return self.covering(self.output_bits(index), index)
+
+    def covering(self, bits: int = STREAM_BITS, index: int = 0) -> Grid:
+        """The grid of `bits` that covers what calibration saw of an output."""
+        return Grid.covering(bits, self.seen.largest((self.key, index)))
+
+    def table(self, name: str, function: str) -> PwlTable | str:
+        """The plan's table. Raises InputError if it has none, or one of another function or format."""
+        tables = self.settings[name].tables
+        if function not in tables:
+            raise InputError(f'{name}: the plan must give a table of {function}, or "exact"')
+        try:
+            require_table(function, tables[function])
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        return tables[function]
+
 
 def set_mode(network: nn.Module, mode: str, chosen: Callable[[Operator], bool] = lambda _: True) -> None:
     """Put every operator of `network` that is `chosen` into `mode`; what was trained is in the integers then.
 
-    Raises `InputError` where a network that was read from a packed file is asked for floating point.
+    Raises InputError if the network was loaded from a packed folder and `mode` needs floating point.
     """
     assert mode in MODES
-    if mode != "integer" and any(parameter.is_meta for parameter in network.parameters()):
+    operators = [module for module in network.modules() if isinstance(module, Operator)]
+    if mode != "integer" and not all(operator.trainable for operator in operators):
         raise InputError("a packed network has no floating-point weights; only the one that was converted has")
-    for module in network.modules():
-        if isinstance(module, Operator) and chosen(module):
+    for operator in operators:
+        if chosen(operator):
             if mode != "real":
-                module.refresh()
-            module.mode = mode
+                operator.refresh()
+            operator.mode = mode

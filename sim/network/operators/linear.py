@@ -1,21 +1,28 @@
 """Integer linear layers: signed 8-bit activations, static or per token, and packed weights of 2 to 8 bits."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quant.primitives.quantisers import QuantisedWeight, recode
+from quant import Settings
+from quant.primitives.linear import QuantisedLinear
+from quant.primitives.observers import observer_for
+from quant.primitives.quantisers import QuantisedWeight, quantise_weight, recode
 from quant.primitives.scales import Scale
 from sim.network.operators.arithmetic import blockwise, code_type, half, requantise_, round_half_up_, saturate_
-from sim.network.operators.base import Grid, Operator
+from sim.network.operators.base import Grid, Operator, Shape, Site
 from sim.network.operators.exact_gemm import Weight
+from sim.network.operators.modules import require_type
+from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
 from sim.reference.gemm import GroupedLinear, group_borders, signed_bits
+from sim.reference.residual import STREAM_BITS
 from sim.reference.token import IN_BITS, RATIO_BITS, TokenLinear
 
 MULTIPLIER_BITS = 16
@@ -192,23 +199,52 @@ class PackedLinear(nn.Module):
 
 
 class Linear(Operator):
-    """One or more linear layers of one input, which is quantised once; returns a tensor, or a tuple where several."""
+    """One or more linear layers of one input, which is quantised once; gives a tensor, or a tuple if there are several.
+
+    `layers` maps names to `nn.Linear`, whose parameters are shared, or to layers that `quant` has quantised: their
+    codes are kept, and training starts from the weights that the codes stand for.
+    """
 
     kind = "linear"
 
-    def __init__(self, layers: dict[str, nn.Linear]) -> None:
-        super().__init__(next(iter(layers)))
-        self.names = list(layers)
-        self.layers = nn.ModuleList(layers.values())
+    def __init__(self, layers: Mapping[str, nn.Module], names: Sequence[str] = ()) -> None:
+        super().__init__([*layers, *names][0])
+        self.names = [*layers, *names]
+        self._modules_of_model = dict(layers)
+        self.given = {name: layer.weight for name, layer in layers.items() if isinstance(layer, QuantisedLinear)}
+        self.layers = nn.ModuleList(map(_trainable, layers.values()))
         self.packed = nn.ModuleList()
         self.weights: list[QuantisedWeight] = []
         self.source: InputQuantiser | None = None
+        self._found: dict[str, tuple[Settings, Tensor, QuantisedWeight]] = {}
+
+    @property
+    def plan_names(self) -> list[str]:
+        return self.names
+
+    @property
+    def trainable(self) -> bool:
+        return len(self.layers) > 0
+
+    def claims(self) -> Mapping[str, nn.Module]:
+        for name, module in self._modules_of_model.items():
+            require_type(name, module, nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, QuantisedLinear)
+        return self._modules_of_model
+
+    def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        matrices = [weight.codes for weight in self.weights] or [layer.weight for layer in self._real]
+        return tuple((*inputs[0][:-1], matrix.shape[0]) for matrix in matrices)
+
+    @property
+    def _real(self) -> list[nn.Linear]:
+        layers: list[Any] = list(self.layers)
+        return layers
 
     def real(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        return _unpacked([functional.linear(x, layer.weight, layer.bias) for layer in self.layers])  # pyright: ignore
+        return _unpacked([functional.linear(x, layer.weight, layer.bias) for layer in self._real])
 
     def activations(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """int8 codes and, where they are per token, the magnitudes."""
+        """int8 codes and, if they are per token, the magnitudes."""
         assert self.source is not None
         if self.source.kind == "direct":
             return x, None
@@ -225,27 +261,115 @@ class Linear(Operator):
         codes, magnitude = self.activations(x)
         return _unpacked([packed(codes, magnitude) for packed in self.packed])
 
+    # ---- conversion
+
+    def input_bits(self, index: int, site: Site) -> int:
+        """The static codes of the layer, or 16 if it finds a scale for each token."""
+        bits = site.settings[self.name].activation_bits
+        assert bits is not None
+        return STREAM_BITS if self._per_token(site) else bits
+
+    def _per_token(self, site: Site) -> bool:
+        return site.settings[self.name].activation_granularity == "token"
+
+    def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
+        if not self._per_token(site):
+            settings = site.settings[self.name]
+            site.seen.observe((site.key, "input"), arguments[0], self.name, lambda: observer_for(self.name, settings))
+        super().watch(site, arguments, results)
+
+    def quantise_at(self, site: Site) -> None:
+        own = [site.settings[name] for name in self.names]
+        kinds = {(s.activation_granularity, s.activation_bits) for s in own}
+        if len(kinds) > 1:
+            raise InputError(f"{', '.join(self.names)}: share their input, so their activation settings must be equal")
+        _, bits = kinds.pop()
+        assert bits is not None
+        input, token = site.input(), self._per_token(site)
+        static = None
+        if not token and input.bits > 8:
+            static = site.seen.largest((site.key, "input")) / code_range(bits, True)[1]
+        quantiser = input_quantiser(input, token, bits, static)
+        weights = [self._weight(*every) for every in zip(self.names, self._real, own, strict=True)]
+        self.quantise(quantiser, input, [site.output(k) for k in range(len(own))], weights)
+
+    def _weight(self, name: str, layer: nn.Linear, settings: Settings) -> QuantisedWeight:
+        """The codes that the layer came with, or those found for its weights, kept until weights or settings change."""
+        if name in self.given:
+            return self.given[name]
+        bare = replace(settings, tables={})
+        found = self._found.get(name)
+        if found is None or found[0] != bare or not torch.equal(found[1], layer.weight):
+            found = bare, layer.weight.detach().clone(), quantise_weight(layer.weight, settings)
+            self._found[name] = found
+        return found[2]
+
     def quantise(
-        self, source: InputQuantiser, input: Grid, outputs: list[Grid], weights: list[QuantisedWeight]
+        self, source: InputQuantiser, input: Grid, outputs: Sequence[Grid], weights: list[QuantisedWeight]
     ) -> None:
         """Make the packed layers, one for each layer's weights and output grid; the real weights stay for training."""
-        self.source, self.inputs, self.outputs, self.weights = source, (input,), tuple(outputs), weights
-        self._pack()
-        self.settle()
+        self.source, self.weights = source, weights
+        self._pack(outputs)
+        self.finish((input,), outputs)
 
     def recode(self) -> None:
-        layers: list[Any] = list(self.layers)
-        self.weights = [recode(layer.weight, like) for layer, like in zip(layers, self.weights, strict=True)]
-        self._pack()
+        self.weights = [recode(layer.weight, like) for layer, like in zip(self._real, self.weights, strict=True)]
+        self._pack(self.outputs)
 
-    def _pack(self) -> None:
+    def _pack(self, outputs: Sequence[Grid]) -> None:
         assert self.source is not None
-        layers: list[Any] = list(self.layers)
-        every = zip(layers, self.weights, self.outputs, self.names, strict=True)
+        every = zip(self._real, self.weights, outputs, self.names, strict=True)
         self.packed = nn.ModuleList(
             PackedLinear.from_real(weight, layer.bias, self.source, output, name)
             for layer, weight, output, name in every
         )
+
+    # ---- what is written and reported
+
+    def to_row(self, writer: Writer) -> dict[str, Any]:
+        assert self.source is not None
+        for k, (name, weight, packed) in enumerate(zip(self.names, self.weights, self.packed_layers, strict=True)):
+            writer.weight(name, weight, max(-packed.bound[0], packed.bound[1]))
+            for key in ("bias", "multiplier", "shift"):
+                writer.tensor(f"{k}.{key}", getattr(packed, key))
+        return {"source": asdict(self.source), "names": self.names}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
+        operator = cls({}, row["names"])
+        operator.source = InputQuantiser(**row["source"])
+        operator.weights = [reader.weight(name) for name in row["names"]]
+        operator.packed = nn.ModuleList(
+            PackedLinear.of(
+                weight,
+                {key: reader.tensor(f"{k}.{key}") for key in ("bias", "multiplier", "shift")},
+                operator.source,
+                row["outputs"][k]["bits"],
+            )
+            for k, weight in enumerate(operator.weights)
+        )
+        return operator
+
+    @property
+    def packed_layers(self) -> list[PackedLinear]:
+        """The layers in integers."""
+        layers: list[Any] = list(self.packed)
+        return layers
+
+    def formats(self) -> dict[str, Any]:
+        largest = max(max(-packed.bound[0], packed.bound[1]) for packed in self.packed_layers)
+        return {**super().formats(), "bound_bits": largest.bit_length() + 1}
+
+
+def _trainable(layer: nn.Module) -> nn.Module:
+    """The layer with real weights: of one that `quant` has quantised, those that its codes stand for."""
+    if not isinstance(layer, QuantisedLinear):
+        return layer
+    result = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
+    result.weight = nn.Parameter(layer.weight.dequantise())
+    if layer.bias is not None:
+        result.bias = nn.Parameter(layer.bias.detach().clone())
+    return result
 
 
 def _unpacked(results: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
@@ -253,7 +377,7 @@ def _unpacked(results: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
 
 
 def input_quantiser(grid: Grid, token: bool, bits: int, static_scale: float | None) -> InputQuantiser:
-    """How a layer whose input has `grid` gets activations of `bits`; `static_scale` where they are static."""
+    """How a layer whose input has `grid` gets activations of `bits`; `static_scale` if they are static."""
     value = float(grid.scale)
     if grid.bits <= 8:
         return InputQuantiser("direct", grid.bits, value)

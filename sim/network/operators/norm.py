@@ -1,42 +1,74 @@
 """LayerNorm and RMSNorm in integers: `sim.reference.norm` on tensors."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sim.network.operators.arithmetic import blockwise, code_type, round_half_up_, saturate_
-from sim.network.operators.base import Grid, Operator
+from sim.network.operators.base import Grid, Operator, Site
+from sim.network.operators.modules import require_type
+from sim.network.operators.recording import Seen, joined, require_fitted, require_same
+from sim.network.operators.storage import Reader, Writer, label
 from sim.network.operators.tables import EXACT, TensorNormaliser, normaliser
+from sim.reference import InputError, PwlTable
 from sim.reference import Norm as NormSpecification
-from sim.reference import PwlTable
 from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, NORMAL_BITS, normal_frac_bits_for, spread_bits_for
+from sim.vectors.normaliser import normaliser_set
+from sim.vectors.rowwise import norm_set
+from sim.vectors.vector_set import VectorSet
+
+CENTRING = {nn.LayerNorm: True, nn.RMSNorm: False}
 
 
 class Norm(Operator):
     """LayerNorm of an `nn.LayerNorm`, RMSNorm of an `nn.RMSNorm`, over the last axis of 16-bit codes."""
 
     kind = "norm"
+    functions = ("rsqrt",)
     gain: Tensor
     bias: Tensor
 
-    def __init__(self, name: str, layer: nn.LayerNorm | nn.RMSNorm) -> None:
+    def __init__(self, name: str, layer: nn.LayerNorm | nn.RMSNorm | None) -> None:
         super().__init__(name)
         self.layer = layer
         self.specification: NormSpecification | None = None
         self.table: PwlTable | str = EXACT
 
     @property
+    def plan_names(self) -> list[str]:
+        return [self.name]
+
+    @property
+    def trainable(self) -> bool:
+        return self.layer is not None
+
+    def claims(self) -> Mapping[str, nn.Module]:
+        assert self.layer is not None
+        require_type(self.name, self.layer, *CENTRING)
+        if len(self.layer.normalized_shape) != 1:
+            raise InputError(f"{self.name}: a norm over several axes has no integer operator")
+        return {self.name: self.layer}
+
+    @property
     def centring(self) -> bool:
-        return isinstance(self.layer, nn.LayerNorm)
+        """Whether the mean is taken off: true for LayerNorm."""
+        return self.specification.centring if self.layer is None else CENTRING[type(self.layer)]  # pyright: ignore
 
     @property
     def eps(self) -> float:
+        """The epsilon of the layer; PyTorch's default is that of float32."""
+        assert self.layer is not None
         eps = self.layer.eps
         return torch.finfo(torch.float32).eps if eps is None else eps
 
     def real(self, x: Tensor) -> Tensor:
-        if isinstance(self.layer, nn.LayerNorm):
-            return functional.layer_norm(x, x.shape[-1:], self.layer.weight, self.layer.bias, self.eps)
+        assert self.layer is not None
+        if self.centring:
+            return functional.layer_norm(x, x.shape[-1:], self.layer.weight, self.layer.bias, self.eps)  # pyright: ignore
         return functional.rms_norm(x, list(x.shape[-1:]), self.layer.weight, self.eps)
 
     def integer(self, x: Tensor) -> Tensor:
@@ -59,6 +91,7 @@ class Norm(Operator):
 
     def quantise(self, input: Grid, output: Grid, table: PwlTable | str) -> None:
         """Gain and bias as integers of the largest common scale that fits, and the table (or "exact") of rsqrt."""
+        assert self.layer is not None
         weight, bias = self.layer.weight, getattr(self.layer, "bias", None)
         n = self.layer.normalized_shape[-1]
         scale = float(output.scale)
@@ -80,16 +113,71 @@ class Norm(Operator):
         self.specification = NormSpecification(
             tuple(gains.tolist()), tuple(biases.tolist()), shift, epsilon, rsqrt, self.centring, 16, output.bits
         )  # fmt: skip
-        self.inputs, self.outputs, self.table = (input,), (output,), table
-        self.attach()
-        self.settle()
+        self.table = table
+        self._attach()
+        self.finish((input,), (output,))
+
+    def quantise_at(self, site: Site) -> None:
+        self.quantise(site.input(), site.covering(), site.table(self.name, "rsqrt"))
 
     def recode(self) -> None:
         self.quantise(self.inputs[0], self.outputs[0], self.table)
 
-    def attach(self) -> None:
-        """Make the tensors of the specification."""
+    def _attach(self) -> None:
         assert self.specification is not None
         self.register_buffer("gain", torch.tensor(self.specification.gain))
         self.register_buffer("bias", torch.tensor(self.specification.bias))
         self.rsqrt = TensorNormaliser(self.specification.rsqrt)
+
+    def to_row(self, writer: Writer) -> dict[str, Any]:
+        spec = self.specification
+        assert spec is not None
+        for key in ("gain", "bias"):
+            writer.tensor(key, torch.tensor(getattr(spec, key)))
+        numbers = writer.normaliser("rsqrt", spec.rsqrt)
+        return {"centring": spec.centring, "shift": spec.shift, "epsilon": spec.epsilon, "out_bits": spec.out_bits,
+                "normaliser": numbers}  # fmt: skip
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
+        operator = cls(row["name"], None)
+        gain, bias = (tuple(reader.tensor(key).tolist()) for key in ("gain", "bias"))
+        rsqrt = reader.normaliser("rsqrt", row["name"], row["normaliser"])
+        operator.specification = NormSpecification(
+            gain, bias, row["shift"], row["epsilon"], rsqrt, row["centring"], 16, row["out_bits"]
+        )
+        operator._attach()
+        return operator
+
+    def formats(self) -> dict[str, Any]:
+        assert self.specification is not None
+        return {**super().formats(), "tables": {"rsqrt": label(self.specification.rsqrt.lowered)}}
+
+    @classmethod
+    def vector_sets(cls, name: str, operators: Sequence[Any], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
+        sets = []
+        for unit, centring in (("layernorm", True), ("rmsnorm", False)):
+            chosen = [operator for operator in operators if operator.centring == centring]
+            sets += _unit_sets(f"{name}-{unit}", chosen, seen, source) if chosen else []
+        return sets
+
+
+def _unit_sets(name: str, operators: Sequence[Norm], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
+    """The rows of one unit, a load for each norm, and what reaches their normalisers."""
+    loads, spreads = [], []
+    for operator in operators:
+        spec = operator.specification
+        assert spec is not None
+        require_fitted(operator.name, spec.rsqrt.lowered)
+        for (codes,), result in seen[operator.name]:
+            trace = spec.trace(codes.numpy())
+            require_same(operator.name, trace.output, result.numpy())
+            spreads.append((spec.rsqrt, trace.spread.ravel()))
+        loads.append((spec, joined([(codes.numpy().astype(np.int64), None) for (codes,), _ in seen[operator.name]])))
+    widest = max((spec for spec, _ in loads), key=lambda spec: spec.epsilon)
+    unit = max((normaliser for normaliser, _ in spreads), key=lambda normaliser: normaliser.input_bits)
+    where = {**source, "sites": [operator.name for operator in operators]}
+    return [
+        norm_set(name, loads, where, widest),
+        normaliser_set(f"{name}-rsqrt", unit, np.concatenate([v for _, v in spreads]), where),
+    ]

@@ -1,11 +1,17 @@
 """Residual additions between two scales, embeddings and the quantised input: what carries the 16-bit stream."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sim.network.operators.arithmetic import blockwise, code_type, round_half_up_, saturate_
-from sim.network.operators.base import Grid, Operator
+from sim.network.operators.base import Grid, Operator, Shape, Site
+from sim.network.operators.modules import require_type
+from sim.network.operators.storage import Reader, Writer
+from sim.reference import InputError
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 from sim.reference.residual import STREAM_BITS
 
@@ -31,6 +37,9 @@ class Add(Operator):
 
         return blockwise(rows, code_type(STREAM_BITS), a, b)
 
+    def quantise_at(self, site: Site) -> None:
+        self.quantise(site.input(0), site.input(1), site.covering())
+
     def quantise(self, a: Grid, b: Grid, output: Grid) -> None:
         """The multipliers of the two scales over the output's, with the shift that gives the larger 16 bits."""
         ratios = torch.stack([a.scale, b.scale]) / output.scale
@@ -38,7 +47,17 @@ class Add(Operator):
         self.shift = min(max(MULTIPLIER_BITS - exponent, 0), MAX_SHIFT)
         m, n = torch.floor(ratios * 2.0**self.shift + 0.5).long().clamp(max=(1 << MULTIPLIER_BITS) - 1).tolist()
         self.multipliers = (m, n)
-        self.inputs, self.outputs = (a, b), (output,)
+        self.finish((a, b), (output,))
+
+    def to_row(self, writer: Writer) -> dict[str, Any]:
+        return {"multipliers": list(self.multipliers), "shift": self.shift}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
+        operator = cls(row["name"])
+        first, second = row["multipliers"]
+        operator.multipliers, operator.shift = (first, second), row["shift"]
+        return operator
 
 
 class Embedding(Operator):
@@ -50,10 +69,25 @@ class Embedding(Operator):
 
     kind = "embedding"
 
-    def __init__(self, name: str, tables: dict[str, nn.Embedding]) -> None:
+    def __init__(self, name: str, tables: Mapping[str, nn.Embedding], names: Sequence[str] = ()) -> None:
         super().__init__(name)
-        self.names = list(tables)
+        self.names = [*tables, *names]
         self.tables = nn.ModuleList(tables.values())
+
+    @property
+    def trainable(self) -> bool:
+        return len(self.tables) > 0
+
+    def claims(self) -> Mapping[str, nn.Module]:
+        for name, table in zip(self.names, self.tables, strict=True):
+            require_type(name, table, nn.Embedding)
+            if table.max_norm is not None:
+                raise InputError(f"{name}: max_norm has no integer operator")
+        return dict(zip(self.names, self.tables, strict=True))
+
+    def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        width = self.tables[0].weight.shape[1] if self.trainable else self.get_buffer("codes0").shape[1]  # pyright: ignore
+        return ((*inputs[0], int(width)),)
 
     def real(self, *indices: Tensor) -> Tensor:
         rows = [functional.embedding(i, table.weight) for i, table in zip(indices, self.tables, strict=True)]  # pyright: ignore
@@ -67,6 +101,12 @@ class Embedding(Operator):
         assert total is not None
         return total.to(code_type(STREAM_BITS))
 
+    def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
+        """Nothing: the scale follows from the tables."""
+
+    def quantise_at(self, site: Site) -> None:
+        self.quantise()
+
     def quantise(self) -> None:
         """16-bit codes of every table at the one scale."""
         weights = [table.weight.detach() for table in self.tables]  # pyright: ignore
@@ -77,11 +117,23 @@ class Embedding(Operator):
         )
         self.outputs = (grid,)
         self.recode()
-        self.settle()
+        self.finish((), (grid,))
 
     def recode(self) -> None:
         for k, table in enumerate(self.tables):
             self.register_buffer(f"codes{k}", self.outputs[0].codes(table.weight))  # pyright: ignore[reportArgumentType]
+
+    def to_row(self, writer: Writer) -> dict[str, Any]:
+        for k in range(len(self.names)):
+            writer.tensor(str(k), self.get_buffer(f"codes{k}"))
+        return {"names": self.names}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
+        operator = cls(row["name"], {}, row["names"])
+        for k in range(len(operator.names)):
+            operator.register_buffer(f"codes{k}", reader.tensor(str(k)))
+        return operator
 
 
 class Input(Operator):
@@ -95,5 +147,5 @@ class Input(Operator):
     def integer(self, x: Tensor) -> Tensor:
         return self.outputs[0].codes(x)
 
-    def quantise(self, output: Grid) -> None:
-        self.outputs = (output,)
+    def quantise_at(self, site: Site) -> None:
+        self.finish((), (site.covering(),))

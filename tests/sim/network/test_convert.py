@@ -142,9 +142,8 @@ def test_a_table_of_embeddings_that_is_learnt_is_in_the_integers():
     network = convert(copy.deepcopy(bert()), plan(), token_batches())
     batch = token_batches(1)[0]
     before = network.codes(**batch)
-    assert network.embedding is not None
     with torch.no_grad():
-        network.embedding.tables[0].weight.mul_(0.5)  # pyright: ignore
+        network["embedding"].tables[0].weight.mul_(0.5)
     set_mode(network, "integer")
     assert not torch.equal(network.codes(**batch), before)
 
@@ -190,8 +189,8 @@ def test_the_observer_of_the_plan_decides_a_static_scale():
     for observer, percentile in (("minmax", 99.99), ("percentile", 70.0), ("mse", 99.99)):
         settings = dict(activation_granularity="tensor", activation_observer=observer, percentile=percentile)
         network = convert(bert(), plan(EXACT, **settings), token_batches())
-        source = network.blocks[1].up.source
-        assert source is not None and source.kind == "static"
+        source = network["layers.1.up"].source
+        assert source.kind == "static"
         scales[observer] = source.unit
     assert scales["percentile"] < scales["mse"] <= scales["minmax"]
 
@@ -205,7 +204,7 @@ def test_layers_that_were_quantised_before_keep_their_codes(activation_bits):
     packed = quant.quantize(copy.deepcopy(bert()), Plan(rules), token_batches())
     network = convert(packed, plan(EXACT), token_batches())
     layer: Any = packed.get_submodule("encoder.layer.0.output.dense")
-    kept: Any = network.blocks[0].down.packed[0]
+    kept: Any = network["layers.0.down"].packed[0]
     assert torch.equal(kept.codes, layer.weight.codes) and kept.codes.abs().max() <= 8
     assert difference(packed, network, token_batches(1, seed=9)[0]) < 0.1
     assert (layer.activation is None) == (activation_bits is None)  # it is as it was
@@ -213,7 +212,7 @@ def test_layers_that_were_quantised_before_keep_their_codes(activation_bits):
 
 def test_the_integer_check_finds_a_single_float(monkeypatch):
     network = convert(bert(), plan(), token_batches())
-    add = network.blocks[1].add1
+    add = network["layers.1.add1"]
     honest = add.integer
     monkeypatch.setattr(add, "integer", lambda a, b: honest(a, b).float().to(torch.int16))
     with pytest.raises(InputError, match=r"floating point \(torch.float32\) in the integer network"):
@@ -255,7 +254,7 @@ def changed_bert(path: str, module: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     "model, message",
     [
-        (lambda: nn.Linear(3, 3), "model must be an encoder that can be converted, not Linear"),
+        (lambda: nn.Linear(3, 3), "model must be a model that can be converted, not Linear"),
         (lambda: changed_bert("encoder.layer.1.extra", Odd()), "encoder.layer.1.extra: Odd has no integer operator"),
         (
             lambda: changed_bert("encoder.layer.0.output.LayerNorm", nn.BatchNorm1d(32)),

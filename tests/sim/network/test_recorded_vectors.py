@@ -47,7 +47,7 @@ def test_a_feed_forward_layer_has_vectors_for_the_array_with_its_tables():
 
 
 def test_a_network_that_computes_something_else_is_noticed(network, monkeypatch):
-    norm = network.blocks[1].norm1
+    norm = network["layers.1.norm1"]
     honest = norm.integer
     monkeypatch.setattr(norm, "integer", lambda x: honest(x) + torch.ones_like(x))
     with pytest.raises(AssertionError, match=r"output\.LayerNorm: PyTorch and sim.reference differ"):

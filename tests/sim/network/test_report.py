@@ -25,7 +25,7 @@ def test_every_operator_has_a_row_and_the_shares_add_up():
 def test_a_grid_that_is_too_small_shows_as_clipping_and_takes_the_error():
     network = sim.convert(torch_encoder(), plan(EXACT), real_batches())
     first = {row["site"]: row for row in sim.report(network, real_batches(1))}
-    site = network.blocks[1].context
+    site = network["layers.1.context"]
     grid = site.outputs[0]
     p, v = site.inputs
     site.quantise(p, v, Grid(grid.bits, grid.scale / 8))

@@ -23,8 +23,8 @@ def rows(seed: int, masked: bool) -> tuple[np.ndarray, np.ndarray]:
 
 def test_softmax():
     codes, valid = rows(0, masked=True)
-    operator = Softmax("softmax")
-    operator.quantise(Grid.power(16, 4), 4, 64, TABLES["exp"], TABLES["div"])
+    operator = Softmax("softmax", 64)
+    operator.quantise(Grid.power(16, 4), TABLES["exp"], TABLES["div"])
     spec = operator.specification
     assert spec is not None and not valid.all() and (~valid).all(1).any()
     got = operator.integer(torch.tensor(codes, dtype=torch.int16)[None], torch.tensor(valid)[None])[0]

@@ -164,8 +164,8 @@ def test_a_norm_equals_the_specification(kind, table, width):
 
 @pytest.mark.parametrize("exp, div", [(TABLES["exp"], TABLES["div"]), ("exact", "exact")])
 def test_a_softmax_equals_the_specification(exp, div):
-    operator = Softmax("softmax")
-    operator.quantise(Grid.power(16, 4), 4, 64, exp, div)
+    operator = Softmax("softmax", 64)
+    operator.quantise(Grid.power(16, 4), exp, div)
     scores = codes(16, 3, 2, 20, 33) // 150
     scores[0, 0, 0], scores[0, 0, 1] = -(1 << 15), (1 << 15) - 1
     scores[0, 0, 2, 1:] = -(1 << 15)
@@ -185,9 +185,9 @@ def test_a_softmax_equals_the_specification_for_tables_that_are_no_softmax():
         name: replace(t, slopes=t.slopes[::-1], intercepts=tuple(-i for i in t.intercepts))
         for name, t in TABLES.items()
     }
-    operator = Softmax("softmax")
+    operator = Softmax("softmax", 64)
     for exp, div in ((odd["exp"], TABLES["div"]), (TABLES["exp"], odd["div"]), (odd["exp"], odd["div"])):
-        operator.quantise(Grid.power(16, 4), 4, 64, exp, div)
+        operator.quantise(Grid.power(16, 4), exp, div)
         scores, spec = codes(16, 50, 20) // 150, operator.specification
         assert spec is not None
         assert np.array_equal(operator.integer(scores, None).numpy(), spec.compute(scores.numpy()))
@@ -218,7 +218,7 @@ def test_an_activation_equals_its_tables_on_every_code_and_scale(table, out_bits
     operator = Activation("gelu", "gelu")
     scales = torch.tensor([0, 3, 6, 3, 5])
     source = Grid(8, torch.ldexp(torch.ones(5, dtype=torch.float64), -scales))
-    operator.quantise(source, scales, 4, out_bits, table)
+    operator.quantise(source, Grid.power(out_bits, 4), table)
     x = torch.arange(-128, 128, dtype=torch.int8)[:, None].expand(256, 5)
     got = operator.integer(x)
     for channel, scale in enumerate(scales.tolist()):
@@ -237,7 +237,7 @@ def test_the_control_is_the_correctly_rounded_function(function):
 
 def test_relu_needs_no_table():
     operator = Activation("relu", "relu")
-    operator.quantise(grid(8, 0.03), torch.zeros(0), 0, 8, "exact")
+    operator.quantise(grid(8, 0.03))
     assert operator.integer(torch.tensor([-128, -1, 0, 1, 127], dtype=torch.int8)).tolist() == [0, 0, 0, 1, 127]
 
 

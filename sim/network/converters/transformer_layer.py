@@ -1,0 +1,64 @@
+"""A transformer layer as operators: attention and feed-forward network around the residual stream."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from sim.network.graph import Graph
+from sim.network.operators.activation import Activation
+from sim.network.operators.attention import Context, Scores, Softmax
+from sim.network.operators.linear import Linear
+from sim.network.operators.norm import Norm
+from sim.network.operators.residual import Add
+
+
+@dataclass(frozen=True)
+class LayerModules:
+    """The modules of one layer of the model that is converted, and the names of what is no module there.
+
+    `qkv` maps three names to their linear layers, or one to the layer that gives all three; the others map one name.
+    `row_length` is the most scores that a row of softmax may have.
+    """
+
+    qkv: Mapping[str, nn.Module]
+    attention: str
+    heads: int
+    row_length: int
+    out: Mapping[str, nn.Module]
+    norm1: tuple[str, Any]
+    up: Mapping[str, nn.Module]
+    activation: tuple[str, str]
+    down: Mapping[str, nn.Module]
+    norm2: tuple[str, Any]
+    norm_first: bool = False
+
+
+def add_layer(graph: Graph, key: str, parts: LayerModules, x: str, valid: str) -> str:
+    """Append a layer that reads the stream `x` and the mask `valid`; returns the stream behind it."""
+    out, down = Linear(parts.out), Linear(parts.down)
+    add1, add2 = Add(f"{out.name}.residual"), Add(f"{down.name}.residual")
+    if parts.norm_first:
+        attended = _attend(graph, key, parts, out, graph.add(f"{key}.norm1", Norm(*parts.norm1), x), valid)
+        x = graph.add(f"{key}.add1", add1, x, attended)
+        fed = _feed(graph, key, parts, down, graph.add(f"{key}.norm2", Norm(*parts.norm2), x))
+        return graph.add(f"{key}.add2", add2, x, fed)
+    x = graph.add(f"{key}.add1", add1, x, _attend(graph, key, parts, out, x, valid))
+    x = graph.add(f"{key}.norm1", Norm(*parts.norm1), x)
+    x = graph.add(f"{key}.add2", add2, x, _feed(graph, key, parts, down, x))
+    return graph.add(f"{key}.norm2", Norm(*parts.norm2), x)
+
+
+def _attend(graph: Graph, key: str, parts: LayerModules, out: Linear, x: str, valid: str) -> str:
+    q, k, v = graph.add_several(f"{key}.qkv", Linear(parts.qkv), (x,), 3)
+    scores = graph.add(f"{key}.scores", Scores(f"{parts.attention}.scores", parts.heads), q, k)
+    softmax = Softmax(f"{parts.attention}.softmax", parts.row_length)
+    p = graph.add(f"{key}.softmax", softmax, scores, valid)
+    context = graph.add(f"{key}.context", Context(f"{parts.attention}.context", parts.heads), p, v)
+    return graph.add(f"{key}.out", out, context)
+
+
+def _feed(graph: Graph, key: str, parts: LayerModules, down: Linear, x: str) -> str:
+    up = graph.add(f"{key}.up", Linear(parts.up), x)
+    return graph.add(f"{key}.down", down, graph.add(f"{key}.activation", Activation(*parts.activation), up))
