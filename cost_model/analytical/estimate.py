@@ -73,7 +73,7 @@ def price(component: Component, fitted: Mapping[str, Any], unit_name: str) -> Co
     nothing = np.full(np.shape(area), np.nan)
     if not fitted["physical"]:
         return Cost(area, nothing, nothing, energy, nothing)
-    leakage = area * fitted["leakage_per_area"]
+    leakage = nothing if fitted["leakage_per_area"] is None else area * fitted["leakage_per_area"]
     return Cost(area / fitted["nand2_area"], area * 1e-12, energy, nothing, leakage)
 
 

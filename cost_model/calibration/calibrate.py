@@ -62,7 +62,6 @@ ACTIVITY_OF = "pwl"  # the unit whose work has activity 1
 
 def fit(records: Sequence[Record], library: Library) -> dict[str, Any]:
     """A library's entry of the coefficients' file."""
-    leakage = np.array([record["leakage_w"] for record in records])
     areas = np.array([record["area"] for record in records])
     nand2 = float(min(cell.area for cell in library.cells.values() if _is_nand2(cell.name.lower())))
     energy, activity = _energies(records, nand2)
@@ -70,7 +69,7 @@ def fit(records: Sequence[Record], library: Library) -> dict[str, Any]:
         "library_sha256": library.sha256,
         "physical": library.has_energies,
         "nand2_area": nand2,
-        "leakage_per_area": float((leakage * areas).sum() / (areas * areas).sum()),
+        "leakage_per_area": _leakage_per_area(records, areas),
         "area": regressed(
             [sizes(record["point"]) for record in records],
             areas,
@@ -80,6 +79,14 @@ def fit(records: Sequence[Record], library: Library) -> dict[str, Any]:
         "energy": energy,
         "activity": activity,
     }
+
+
+def _leakage_per_area(records: Sequence[Record], areas: np.ndarray) -> float | None:
+    """By least squares; None if the library does not give leakage."""
+    leakages = [record["leakage_w"] for record in records]
+    if None in leakages:
+        return None
+    return float((np.array(leakages) * areas).sum() / (areas * areas).sum())
 
 
 def _energies(records: Sequence[Record], nand2: float) -> tuple[dict[str, float], dict[str, float]]:

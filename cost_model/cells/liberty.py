@@ -1,5 +1,6 @@
 """The Liberty format as a tree of groups; what its groups mean is `cost_model.cells.library`'s business."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -88,12 +89,25 @@ def parse(text: str, source: str = "library") -> Group:
             raise fail(f"{value[:20]!r} is out of place", position)
     if len(stack) > 1:
         raise fail(f"the group {stack[-1].kind} is not closed", position)
+    if any(value == "include_file" for _, value, _ in tokens):
+        raise InputError(f"{source}: include_file is not supported: give each file by itself")
     libraries = list(top.of_kind("library"))
     if len(libraries) != 1:
         raise InputError(f"{source}: must hold one library, not {len(libraries)}")
     return libraries[0]
 
 
-def numbers(text: str) -> list[float]:
+def number(text: str, what: str) -> float:
+    """A finite number. Raises `InputError` with `what` if it is not one."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{what} must be a number, not {text[:40]!r}")
+    return value
+
+
+def numbers(text: str, what: str) -> list[float]:
     """The numbers of a list such as "0.1, 0.2"."""
-    return [float(part) for part in text.replace(",", " ").split()]
+    return [number(part, what) for part in text.replace(",", " ").split()]

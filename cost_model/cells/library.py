@@ -6,10 +6,17 @@ at a nominal input slew and no load, plus half C V² for its load; an input pin 
 Tables are read at no load because some rise with it by exactly half C V²: those of IHP's flip-flops, characterised with
 both outputs loaded and one subtracted. Read at their load, these would count it twice. Arcs of an asynchronous clear or
 preset take no part, nor does an output that nothing reads: Q and its complement each carry the whole cell's energy.
+
+**Leakage** of a cell is `cell_leakage_power`, else the mean over its `leakage_power` groups with a condition (if there
+are none, those without), added over supplies. **A delay** is the mean of `cell_rise` or `cell_fall` over the arcs of an
+output, at a nominal input slew.
 """
 
+import gzip
 import hashlib
 import re
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from functools import cached_property, lru_cache
@@ -19,18 +26,19 @@ from statistics import fmean
 import numpy as np
 
 from cost_model.cells import liberty
+from cost_model.cells.identifiers import require_identifier, require_pin
 from cost_model.cells.liberty import Group
-from sim.common.files import read_text
 from sim.reference import InputError
 
 GATE_EQUIVALENTS = Path(__file__).parents[1] / "data" / "gate_equivalents.lib"
 NOMINAL_SLEW_S = 0.1e-9
+LARGEST_FILE = 1 << 30  # bytes, uncompressed
 _PREFIX = {"f": 1e-15, "p": 1e-12, "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
 
 
 @dataclass(frozen=True)
 class Surface:
-    """An energy in joules over (input slew in s, load in F), or over one of them, or constant."""
+    """An energy in J or a delay in s over (input slew in s, load in F), or over one of them, or constant."""
 
     values: np.ndarray
     slew_s: np.ndarray
@@ -44,7 +52,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Pin:
-    """A pin: its capacitance in F, its function where it is an output, its energies per transition."""
+    """A pin: its capacitance in F; of an output its function, energies per transition, and delays to 1 and to 0."""
 
     name: str
     output: bool
@@ -52,6 +60,16 @@ class Pin:
     function: str
     clock: bool
     energies: tuple[Surface, ...]
+    rises: tuple[Surface, ...] = ()
+    falls: tuple[Surface, ...] = ()
+
+    def delays(self, load_f: float) -> tuple[float, float]:
+        """(to 1, to 0) in s with that load, each the mean over the arcs; 0 if the library gives none."""
+        rise, fall = (
+            fmean(max(surface.at(NOMINAL_SLEW_S, load_f), 0.0) for surface in surfaces) if surfaces else 0.0
+            for surfaces in (self.rises, self.falls)
+        )
+        return rise, fall
 
     @cached_property
     def energy(self) -> float:
@@ -61,11 +79,14 @@ class Pin:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell. `state` is its `ff` or `latch` group's kind and attributes, empty where the cell is combinational."""
+    """A cell. `state` is its `ff` or `latch` group's kind and attributes, empty if the cell is combinational.
+
+    `leakage_w` is None if the library does not give it.
+    """
 
     name: str
     area: Decimal
-    leakage_w: float
+    leakage_w: float | None
     pins: dict[str, Pin]
     state: dict[str, str] = field(default_factory=dict)
 
@@ -77,14 +98,26 @@ class Cell:
     def inputs(self) -> list[Pin]:
         return [pin for pin in self.pins.values() if not pin.output]
 
+    def inverted(self, pin: str) -> bool:
+        """Whether an output of a flip-flop or latch is the complement of its state variable.
+
+        Raises `InputError` if it is neither that nor the state.
+        """
+        text = re.sub(r"[\s()]", "", self.pins[pin].function)
+        core = text.removesuffix("'").lstrip("!~")
+        negations = len(text) - len(core)
+        if core not in (self.state["variable"], self.state["inverse"]):
+            raise InputError(f"cell {self.name}: {pin} must be the state or its complement, not {text!r}")
+        return (negations + (core == self.state["inverse"])) % 2 == 1
+
 
 @dataclass(frozen=True)
 class Library:
-    """All cells of a Liberty file that have an area; `unknown_area` names those without."""
+    """All cells with an area of one or more Liberty files, whose `texts` are kept; `unknown_area` names the others."""
 
     name: str
     sha256: str
-    text: str
+    texts: tuple[str, ...]
     area_unit: str
     voltage_v: float
     cells: dict[str, Cell]
@@ -104,6 +137,11 @@ class Library:
         return self.voltage_v > 0 and self.area_unit == "um2" and any(p.energies for p in self._output_pins)
 
     @property
+    def has_delays(self) -> bool:
+        """Whether it gives delays."""
+        return any(pin.rises or pin.falls for pin in self._output_pins)
+
+    @property
     def _output_pins(self) -> list[Pin]:
         return [pin for cell in self.cells.values() for pin in cell.outputs]
 
@@ -116,8 +154,9 @@ class Library:
         """The cell and pin that give a constant, by "0" and "1"."""
         found: dict[str, tuple[str, str]] = {}
         for cell in self.cells.values():
-            if not cell.inputs and len(cell.outputs) == 1 and cell.outputs[0].function in ("0", "1"):
-                found.setdefault(cell.outputs[0].function, (cell.name, cell.outputs[0].name))
+            for pin in cell.outputs if not cell.inputs else []:  # one cell may give both
+                if (value := pin.function.strip("() ")) in ("0", "1"):
+                    found.setdefault(value, (cell.name, pin.name))
         return found
 
     @cached_property
@@ -134,37 +173,106 @@ class Library:
 
 
 @lru_cache(maxsize=8)
-def load(path: Path = GATE_EQUIVALENTS) -> Library:
-    """Read a library. Raises `InputError` for a missing file or one that is no library with cells."""
-    text = read_text(path)
+def load(*paths: Path) -> Library:
+    """Read a library.
+
+    Parameters
+    ----------
+    *paths : Path
+        Its Liberty files, plain or compressed by gzip; a library may come as several. The shipped gate equivalents if
+        none is given.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, is not a Liberty file, or has a name or a number that cannot be used; if two files
+        have a cell of the same name or are for different voltages; or if no cell has an area.
+    """
+    paths = paths or (GATE_EQUIVALENTS,)
+    texts = tuple(_read(path) for path in paths)
+    parsed = [_library(text, path) for text, path in zip(texts, paths, strict=True)]
+    first = parsed[0]
+    cells: dict[str, Cell] = {}
+    unknown: set[str] = set()
+    for one, path in zip(parsed, paths, strict=True):
+        if twice := sorted((set(one.cells) | one.unknown_area) & (set(cells) | unknown)):
+            raise InputError(f"{path}: cell {twice[0]} is in another of the library's files too")
+        if (one.voltage_v, one.area_unit) != (first.voltage_v, first.area_unit):
+            raise InputError(f"{path}: nom_voltage must be that of {paths[0]}, {first.voltage_v:g}")
+        cells |= one.cells
+        unknown |= one.unknown_area
+    if not cells:
+        raise InputError(f"{', '.join(map(str, paths))}: must hold cells with areas, but there are none")
+    if len(parsed) == 1:
+        return first
+    name = _common_start([one.name for one in parsed]).rstrip("_-.") or first.name
+    digest = hashlib.sha256("".join(one.sha256 for one in parsed).encode()).hexdigest()
+    return Library(name, digest, texts, first.area_unit, first.voltage_v, cells, frozenset(unknown))
+
+
+def _common_start(names: Sequence[str]) -> str:
+    shortest = min(names, key=len)
+    return next((shortest[:k] for k, c in enumerate(shortest) if any(n[k] != c for n in names)), shortest)
+
+
+def _read(path: Path) -> str:
+    """The text of a file, uncompressed."""
+    try:
+        if not path.is_file() and path.exists():
+            raise InputError(f"{path}: must be a regular file")
+        data = path.read_bytes()
+        if data.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as file:
+                data = file.read(LARGEST_FILE + 1)
+            if len(data) > LARGEST_FILE:
+                raise InputError(f"{path}: must be at most {LARGEST_FILE >> 20} MiB uncompressed")
+        return data.decode()
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise InputError(f"{path}: damaged gzip file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: must be UTF-8 text") from None
+
+
+def _library(text: str, path: Path) -> Library:
     root = liberty.parse(text, str(path))
-    name = root.arguments[0] if root.arguments else path.stem
     units = _Units(root, str(path))
-    cells, unknown = {}, set()
+    cells: dict[str, Cell] = {}
+    unknown: set[str] = set()
     for group in root.of_kind("cell"):
-        cell_name = group.arguments[0]
+        name = require_identifier("".join(group.arguments[:1]), f"{path}: the name of a cell")
         if group.get("dont_use") == "true":
             continue
+        if name in cells or name in unknown:
+            raise InputError(f"{path}: cell {name} is there twice")
         try:
             area = Decimal(group.get("area"))
         except InvalidOperation:
-            unknown.add(cell_name)
+            unknown.add(name)
             continue
-        cells[cell_name] = _cell(group, area, units)
-    if not cells:
-        raise InputError(f"{path}: must hold cells with areas, but there are none")
-    voltage = float(root.get("nom_voltage", "0"))
+        if not area.is_finite() or area < 0:
+            raise InputError(f"{path}: cell {name}: area must be a number from 0 on, not {group.get('area')!r}")
+        cells[name] = _cell(group, area, units)
+    name = root.arguments[0] if root.arguments else path.stem
+    if not name.isprintable() or not 1 <= len(name) <= 200:
+        raise InputError(f"{path}: the library's name must be 1 to 200 printable characters, not {name[:60]!r}")
+    voltage = liberty.number(root.get("nom_voltage", "0"), f"{path}: nom_voltage")
     unit = "GE" if root.get("comment").startswith("gate equivalents") else "um2"
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Library(name, digest, text, unit, voltage, cells, frozenset(unknown))
+    return Library(name, digest, (text,), unit, voltage, cells, frozenset(unknown))
 
 
 class _Units:
-    """Scales from the file's units to SI."""
+    """Scales from the file's units to SI, its templates, and its name for messages."""
 
     def __init__(self, root: Group, source: str) -> None:
+        self.source = source
         load = root.attributes.get("capacitive_load_unit", ("1", "pf"))
-        self.capacitance = float(load[0]) * _PREFIX[load[1].lower()[:-1]]
+        if len(load) != 2 or load[1].lower() not in ("ff", "pf", "nf", "uf", "f"):
+            raise InputError(f"{source}: capacitive_load_unit must be like (1, pf), not ({', '.join(load)[:40]})")
+        factor = liberty.number(load[0], f"{source}: capacitive_load_unit")
+        self.capacitance = factor * _PREFIX[load[1].lower().removesuffix("f")]
         self.time = self._scale(root.get("time_unit", "1ns"), "s", source)
         self.leakage = self._scale(root.get("leakage_power_unit", "1nW"), "W", source)
         volt = self._scale(root.get("voltage_unit", "1V"), "V", source)
@@ -175,43 +283,83 @@ class _Units:
 
     @staticmethod
     def _scale(text: str, unit: str, source: str) -> float:
-        match = re.fullmatch(rf"\s*([\d.]+)\s*([fpnum]?){unit}\s*", text, re.IGNORECASE)
+        match = re.fullmatch(rf"\s*(\d+\.?\d*|\.\d+)\s*([fpnum]?){unit}\s*", text, re.IGNORECASE)
         if not match:
-            raise InputError(f"{source}: a unit must be like 1n{unit}, not {text!r}")
+            raise InputError(f"{source}: a unit must be like 1n{unit}, not {text[:40]!r}")
         return float(match[1]) * _PREFIX[match[2].lower()]
 
 
 def _cell(group: Group, area: Decimal, units: _Units) -> Cell:
+    name = group.arguments[0]
+    what = f"{units.source}: cell {name}"
     state = {}
     for kind in group.of_kind("ff", "latch"):
-        state = {"kind": kind.kind, "variable": kind.arguments[0], "inverse": (*kind.arguments, "", "")[1]}
-        state |= {key: value[0] for key, value in kind.attributes.items()}
-    leakage = float(group.get("cell_leakage_power", "0")) * units.leakage
+        variables = [require_identifier(v, f"{what}: a state variable") for v in kind.arguments[:2] if v]
+        if not variables:
+            raise InputError(f"{what}: {kind.kind} must name its state variable")
+        state = {"kind": kind.kind, "variable": variables[0], "inverse": (*variables, "")[1]}
+        state |= {key: value[0] for key, value in kind.attributes.items() if value}
     asynchronous = set(re.findall(r"\w+", state.get("clear", "") + " " + state.get("preset", "")))
-    pins = {pin.arguments[0]: _pin(pin, units, asynchronous) for pin in group.of_kind("pin")}
-    return Cell(group.arguments[0], area, leakage, pins, state)
+    pins: dict[str, Pin] = {}
+    for pin in group.of_kind("pin"):
+        for pin_name in pin.arguments:
+            pins[require_pin(pin_name, f"{what}: the name of a pin")] = _pin(pin, pin_name, units, asynchronous, what)
+    return Cell(name, area, _leakage(group, units, what), pins, state)
 
 
-def _pin(group: Group, units: _Units, asynchronous: set[str]) -> Pin:
+def _leakage(group: Group, units: _Units, what: str) -> float | None:
+    """In W; None if the cell gives none."""
+    if given := group.get("cell_leakage_power"):
+        return liberty.number(given, f"{what}: cell_leakage_power") * units.leakage
+    supplies: dict[str, list[Group]] = {}
+    for one in group.of_kind("leakage_power"):
+        supplies.setdefault(one.get("related_pg_pin"), []).append(one)
+    if not supplies:
+        return None
+    total = 0.0
+    for groups in supplies.values():
+        conditional = [one for one in groups if one.get("when")]
+        values = [liberty.number(one.get("value"), f"{what}: leakage_power value") for one in conditional or groups]
+        total += fmean(values) * units.leakage
+    return total
+
+
+def _pin(group: Group, name: str, units: _Units, asynchronous: set[str], cell: str) -> Pin:
+    what = f"{cell}: pin {name}"
     powers = [p for p in group.of_kind("internal_power") if p.get("related_pin") not in asynchronous]
     always = [power for power in powers if not power.get("when")]
-    surfaces = []
-    for power in always or powers:
-        for edge in power.of_kind("rise_power", "fall_power", "power"):
-            surfaces.append(_surface(edge, units))
+    output = group.get("direction") == "output"
     return Pin(
-        name=group.arguments[0],
-        output=group.get("direction") == "output",
-        capacitance_f=float(group.get("capacitance", "0")) * units.capacitance,
+        name=name,
+        output=output,
+        capacitance_f=liberty.number(group.get("capacitance", "0"), f"{what}: capacitance") * units.capacitance,
         function=group.get("function"),
         clock=group.get("clock") == "true",
-        energies=tuple(surfaces),
+        energies=_surfaces(always or powers, ("rise_power", "fall_power", "power"), units, units.energy, what),
+        rises=_surfaces(_arcs(group), ("cell_rise",), units, units.time, what) if output else (),
+        falls=_surfaces(_arcs(group), ("cell_fall",), units, units.time, what) if output else (),
     )
 
 
-def _surface(edge: Group, units: _Units) -> Surface:
+def _arcs(pin: Group) -> list[Group]:
+    """The timing groups of an output that are delays from an input, a clear and a preset left out."""
+    return [t for t in pin.of_kind("timing") if t.get("timing_type", "combinational") in DELAYS]
+
+
+DELAYS = ("combinational", "combinational_rise", "combinational_fall", "rising_edge", "falling_edge")
+
+
+def _surfaces(
+    groups: Sequence[Group], kinds: tuple[str, ...], units: _Units, scale: float, what: str
+) -> tuple[Surface, ...]:
+    return tuple(
+        _surface(edge, units, scale, f"{what}: {edge.kind}") for group in groups for edge in group.of_kind(*kinds)
+    )
+
+
+def _surface(edge: Group, units: _Units, scale: float, what: str) -> Surface:
     template = units.templates.get(edge.arguments[0] if edge.arguments else "", Group(""))
-    rows = np.array([liberty.numbers(row) for row in edge.attributes["values"]]) * units.energy
+    lines = [liberty.numbers(line, f"{what}: values") for line in edge.attributes.get("values", ())]
     axes: dict[str, np.ndarray] = {"slew": np.zeros(1), "load": np.zeros(1)}
     order = []
     for position in ("1", "2"):
@@ -220,11 +368,16 @@ def _surface(edge: Group, units: _Units) -> Surface:
         if variable and index:
             axis = "load" if "capacitance" in variable else "slew"
             order.append(axis)
-            axes[axis] = np.array(liberty.numbers(index))
-    if order == ["load", "slew"]:
-        rows = rows.T
+            axes[axis] = np.array(liberty.numbers(index, f"{what}: index_{position}"))
+            if not len(axes[axis]) or (np.diff(axes[axis]) <= 0).any():
+                raise InputError(f"{what}: index_{position} must rise, not {index[:40]!r}")
     slew, load = axes["slew"] * units.time, axes["load"] * units.capacitance
-    return Surface(rows.reshape(len(slew), len(load)), slew, load)
+    values = np.array([value for line in lines for value in line]) * scale
+    if values.size != slew.size * load.size:
+        raise InputError(f"{what}: must have {slew.size * load.size} values for its indices, not {values.size}")
+    if order == ["load", "slew"]:
+        return Surface(values.reshape(load.size, slew.size).T, slew, load)
+    return Surface(values.reshape(slew.size, load.size), slew, load)
 
 
 def _line(x: np.ndarray, y: np.ndarray, at: float) -> float:

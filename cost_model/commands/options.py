@@ -21,7 +21,10 @@ PERIOD_S = 8e-9  # of the library that the recorded stage counts are for
 
 def add_flow(parser: argparse.ArgumentParser) -> None:
     """The library and how to map to it."""
-    parser.add_argument("--liberty", type=Path, metavar="FILE", help="a cell library (the shipped gate equivalents)")
+    parser.add_argument(
+        "--liberty", type=Path, action="append", metavar="FILE",
+        help="a cell library, once for each of its files (the shipped gate equivalents)",
+    )  # fmt: skip
     parser.add_argument("--period", type=float, default=PERIOD_S * 1e9, metavar="NS", help="clock period in ns (8)")
     parser.add_argument("--multiplier", choices=MULTIPLIERS, default="tree", help="what a `*` becomes (tree)")
 
@@ -56,11 +59,11 @@ def clock_hz(arguments: argparse.Namespace) -> float:
 
 
 def flow(arguments: argparse.Namespace) -> Flow:
-    """Mapped for the period where the library has delays; the shipped one has none."""
-    liberty = arguments.liberty or library.GATE_EQUIVALENTS
+    """Mapped for the period if the library has delays; the shipped one has none."""
+    liberty = tuple(arguments.liberty or [library.GATE_EQUIVALENTS])
     clock_hz(arguments)  # checks the period
-    physical = library.load(liberty).has_energies
-    return Flow(liberty, arguments.period * 1e-9 if physical else None, arguments.multiplier)
+    timed = library.load(*liberty).has_delays
+    return Flow(liberty, arguments.period * 1e-9 if timed else None, arguments.multiplier)
 
 
 def parameters(arguments: argparse.Namespace) -> PowerParameters:

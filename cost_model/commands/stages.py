@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cost_model.cells import library
 from cost_model.commands import options
 from cost_model.designs.design import FLOAT_FORMATS, FORMATS, reference_unit
 from cost_model.designs.processing_element import FLOAT_ELEMENTS, element_design
@@ -46,7 +45,7 @@ def _stages(arguments: argparse.Namespace) -> int:
         record = dict(unit=unit, format=number, entries=entries, multiplier=flow.multiplier, stages=stages)
         records.append({**record, "slack_s": round(found.slack_s, 13), "tool": found.tool})
         print(f"{unit} {number} {entries}: {stages} stages, slack {found.slack_s * 1e9:.2f} ns", file=sys.stderr)
-    cells = library.load(arguments.liberty)
+    cells = flow.library
     content = {"library": cells.name, "library_sha256": cells.sha256, "period_s": flow.period_s, "records": records}
     options.deliver(arguments, content, _print)
     return 0

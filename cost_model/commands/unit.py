@@ -98,7 +98,9 @@ def print_parts(measured: Measured, clock_hz: float) -> None:
     source = measured.synthesis.source
     print()
     if physical:
-        print(f"{measured.power.watts(clock_hz) * 1e3:.4g} mW at {clock_hz / 1e6:g} MHz, leakage included;")
+        print(
+            f"{measured.power.watts(clock_hz) * 1e3:.4g} mW at {clock_hz / 1e6:g} MHz, {measured.power.leakage_note};"
+        )
     checked = measured.power.source["verified_vectors"]
     design = measured.design
     schedule = design.device.schedule

@@ -13,9 +13,11 @@ from decimal import Decimal
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
+from cost_model.cells.identifiers import require_identifier
 from cost_model.cells.library import Cell, Library
 from sim.reference import InputError
 
+LONGEST_FUNCTION = 400  # tokens; nesting is bounded with it
 Bit = int | str  # a net's number, or the constant "0", "1"
 
 
@@ -40,18 +42,26 @@ class Instance:
 
 @dataclass(frozen=True)
 class Netlist:
-    """A flat netlist of library cells. `ports` gives (direction, nets, lowest first); `names` a net's public names."""
+    """A flat netlist of library cells. `ports` gives (direction, nets, lowest first); `names` a net's public names.
+
+    `delayed` is whether its Verilog has the library's delays; the netlist and its hash are the same.
+    """
 
     top: str
     library: Library
     ports: Mapping[str, tuple[str, tuple[Bit, ...]]]
     instances: tuple[Instance, ...]
     names: Mapping[int, tuple[str, ...]]
+    delayed: bool = False
 
     @classmethod
     def from_json(cls, text: str, top: str, library: Library) -> "Netlist":
-        """Read yosys' JSON. Raises `InputError` where the top is hierarchical, empty, or has a cell that the library
-        lacks or gives no area for."""
+        """Read yosys' JSON.
+
+        Raises `InputError` if the top is hierarchical or empty, a cell is missing in the library or has no area there,
+        or a port's name is not an identifier.
+        """
+        require_identifier(top, "a module's name")
         modules = json.loads(text)["modules"]
         if top not in modules:
             raise InputError(f"netlist: must hold the module {top}, not {', '.join(modules) or 'nothing'}")
@@ -69,7 +79,10 @@ class Netlist:
             instances.append(Instance(name, library.cell(kind), nets))
         if not instances:
             raise InputError(f"netlist: {top} must hold cells, but it is empty")
-        ports = {name: (port["direction"], tuple(port["bits"])) for name, port in module["ports"].items()}
+        ports = {
+            require_identifier(name, f"the name of a port of {top}"): (port["direction"], tuple(port["bits"]))
+            for name, port in module["ports"].items()
+        }
         names: dict[int, list[str]] = defaultdict(list)
         for name, row in module["netnames"].items():
             if not row.get("hide_name"):
@@ -104,10 +117,11 @@ class Netlist:
         """The sum of the cells' areas, in the library's unit, exact."""
         return sum((i.cell.area for i in self.instances), Decimal(0))
 
-    @property
-    def leakage_w(self) -> float:
-        """The sum of the cells' mean leakage."""
-        return sum(i.cell.leakage_w for i in self.instances)
+    @cached_property
+    def leakage_w(self) -> float | None:
+        """The sum of the cells' mean leakage; None if the library does not give that of a cell."""
+        leakages = [i.cell.leakage_w for i in self.instances]
+        return None if None in leakages else sum(value for value in leakages if value is not None)
 
     @cached_property
     def sinks(self) -> dict[int, list[tuple[Instance, str]]]:
@@ -125,13 +139,25 @@ class Netlist:
         content = [self.top, self.library.sha256, {k: list(v) for k, v in self.ports.items()}, rows]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    def load_f(self, net: int, wire_load_f: float = 0.0) -> float:
+        """What a net's driver charges: the pins on it, and a wire of that capacitance to each, in F."""
+        pins = self.sinks.get(net, [])
+        return sum(i.cell.pins[pin].capacitance_f for i, pin in pins) + wire_load_f * len(pins)
+
     def verilog(self, name: str) -> str:
         """A module `name` with the unit's ports, each gate an assignment, each flip-flop and latch a process.
 
-        Zero delay: a net changes at most once a cycle but for the clock, and what glitches would cost is not seen.
-        Registers start at 0 as in Verilator; that a unit does not depend on it is for the benches of its own Verilog.
+        At zero delay a net changes at most once a cycle, but for the clock. If it is `delayed`, each cell has the
+        library's delays to 1 and to 0 at its load, in ps and inertial: a shorter pulse does not pass the cell.
+        Registers start at 0 as in Verilator; the regression of the unit's own Verilog shows that it does not depend on
+        that.
         """
-        return "".join(self._lines(name))
+        head = "`timescale 1ps/1ps\n" if self.delayed else ""
+        return head + "".join(self._lines(name))
+
+    def _delay(self, instance: Instance, pin: str) -> str:
+        rise, fall = instance.cell.pins[pin].delays(self.load_f(instance.driven[pin]))
+        return f"#({max(round(rise * 1e12), 1)}, {max(round(fall * 1e12), 1)}) "
 
     def _lines(self, name: str) -> list[str]:
         ports = []
@@ -150,7 +176,8 @@ class Netlist:
         nets = {bit for _, bits in self.ports.values() for bit in bits if isinstance(bit, int)}
         for instance in self.instances:
             nets |= set(instance.read.values()) | set(instance.driven.values())
-            body, registers = _behaviour(instance)
+            waits = {pin: self._delay(instance, pin) for pin in instance.driven} if self.delayed else {}
+            body, registers = _behaviour(instance, waits)
             kept |= registers
             bodies.append(body)
         wires = "".join(f"  wire n{bit};\n" for bit in sorted(nets - kept))
@@ -162,40 +189,52 @@ def _net(bit: Bit) -> str:
     return f"n{bit}" if isinstance(bit, int) else f"1'b{bit if bit in ('0', '1') else '0'}"
 
 
-def _behaviour(instance: Instance) -> tuple[str, set[int]]:
-    """The Verilog of one cell and the nets that are registers in it."""
-    cell = instance.cell
+def _behaviour(instance: Instance, delays: Mapping[str, str]) -> tuple[str, set[int]]:
+    """The Verilog of one cell, its outputs with their `delays` if there are any, and the nets that are registers."""
+    cell, driven = instance.cell, instance.driven
     pins = {name: _net(bit) for name, bit in instance.nets.items()}
     if not cell.state:
-        lines = [f"  assign {pins[p]} = {expression(cell.pins[p].function, pins)};\n" for p in instance.driven]
+        lines = [
+            f"  assign {delays.get(p, '')}{pins[p]} = {expression(cell.pins[p].function, pins)};\n" for p in driven
+        ]
         return "".join(lines), set()
-    variable = {cell.state["variable"]: False, cell.state["inverse"]: True}
-    direct = [p for p in instance.driven if not variable[cell.pins[p].function.strip("() ")]]
-    state = pins[direct[0]] if direct else f"state_{next(iter(instance.driven.values()))}"
-    declare = "" if direct else f"  reg {state} = 0;\n"
-    text = ""
+    if not driven:
+        return "", set()
+    inverted = {pin: cell.inverted(pin) for pin in driven}
+    direct = [pin for pin in driven if not inverted[pin]] if not delays else []
+    state = pins[direct[0]] if direct else f"state_{next(iter(driven.values()))}"
+    text = "" if direct else f"  reg {state} = 0;\n"
+    pins |= state_pins(cell, state)
     if cell.state["kind"] == "ff":
-        clocks = _edges(cell.state["clocked_on"], pins)
+        clocks = _edge_of(expression(required(cell, "clocked_on"), pins))
         clear, preset = (cell.state.get(key, "") for key in ("clear", "preset"))
         resets = [(expression(e, pins), v) for e, v in ((clear, 0), (preset, 1)) if e]
         live = [(e, v) for e, v in resets if not _never(e)]
         edges = "".join(f" or {_edge_of(e)}" for e, _ in live)
-        body = f"{state} <= {expression(cell.state['next_state'], pins)};"
+        body = f"{state} <= {expression(required(cell, 'next_state'), pins)};"
         for condition, value in live:
             body = f"if ({condition}) {state} <= 1'b{value}; else {body}"
-        text = f"  always @({clocks}{edges}) {body}\n"
+        text += f"  always @({clocks}{edges}) {body}\n"
     else:
-        body = f"if ({expression(cell.state['enable'], pins)}) {state} = {expression(cell.state['data_in'], pins)};"
-        text = f"  always @* {body}\n"
-    for pin, net in instance.driven.items():
+        enable, data = (expression(required(cell, key), pins) for key in ("enable", "data_in"))
+        text += f"  always @* if ({enable}) {state} = {data};\n"
+    for pin, net in driven.items():
         if pin not in direct[:1]:
-            text += f"  assign n{net} = {'~' if variable[cell.pins[pin].function.strip('() ')] else ''}{state};\n"
-    return declare + text, {instance.driven[direct[0]]} if direct else set()
+            text += f"  assign {delays.get(pin, '')}n{net} = {'~' if inverted[pin] else ''}{state};\n"
+    return text, {driven[direct[0]]} if direct else set()
 
 
-def _edges(function: str, pins: Mapping[str, str]) -> str:
-    text = expression(function, pins)
-    return _edge_of(text)
+def required(cell: Cell, key: str) -> str:
+    """An attribute of a flip-flop's or latch's state. Raises `InputError` if it has none."""
+    if not cell.state.get(key):
+        raise InputError(f"cell {cell.name}: its {cell.state['kind']} group must have {key}")
+    return cell.state[key]
+
+
+def state_pins(cell: Cell, state: str) -> dict[str, str]:
+    """What a cell's functions call its state and the complement, for `expression`."""
+    names = {cell.state["variable"]: state, cell.state["inverse"]: f"(~{state})"}
+    return {name: value for name, value in names.items() if name}
 
 
 def _edge_of(text: str) -> str:
@@ -215,8 +254,18 @@ _SYMBOL = re.compile(r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<constant>[01])|(?P<mark>
 
 
 def expression(function: str, pins: Mapping[str, str]) -> str:
-    """A Liberty function in Verilog, with `pins` for its names: ! and ' negate, & * and a space are AND, | and + OR."""
-    tokens = [(m.lastgroup, m.group(m.lastgroup)) for m in _SYMBOL.finditer(function) if m.lastgroup]
+    """A Liberty function in Verilog, with `pins` for its names: ! and ' negate, & * and a space are AND, | and + OR.
+
+    Raises `InputError` if it is not a function, or reads a name that is not among `pins`.
+    """
+    tokens: list[tuple[str, str]] = []
+    position = 0
+    while position < len(function.rstrip()):
+        match = _SYMBOL.match(function, position)
+        if not match or not match.lastgroup or len(tokens) == LONGEST_FUNCTION:
+            raise InputError(f"function {function[:80]!r} is not one of Liberty")
+        tokens.append((match.lastgroup, match[match.lastgroup]))
+        position = match.end()
     position = 0
 
     def peek() -> str:
@@ -250,7 +299,7 @@ def expression(function: str, pins: Mapping[str, str]) -> str:
     def factor() -> str:
         nonlocal position
         if position >= len(tokens):
-            raise InputError(f"function {function!r} is not one of Liberty")
+            raise InputError(f"function {function[:80]!r} is not one of Liberty")
         kind, value = tokens[position]
         position += 1
         if value in ("!", "~"):
@@ -258,14 +307,16 @@ def expression(function: str, pins: Mapping[str, str]) -> str:
         elif value == "(":
             result = level_or()
             if peek() != ")":
-                raise InputError(f"function {function!r} is not one of Liberty")
+                raise InputError(f"function {function[:80]!r} is not one of Liberty")
             position += 1
         elif kind == "name":
-            result = pins.get(value, "1'b0")
+            if value not in pins:
+                raise InputError(f"function {function[:80]!r} reads {value}, which is not connected")
+            result = pins[value]
         elif kind == "constant":
             result = f"1'b{value}"
         else:
-            raise InputError(f"function {function!r} is not one of Liberty")
+            raise InputError(f"function {function[:80]!r} is not one of Liberty")
         while peek() == "'":
             position += 1
             result = f"(~{result})"
@@ -273,5 +324,5 @@ def expression(function: str, pins: Mapping[str, str]) -> str:
 
     result = level_or()
     if position != len(tokens):
-        raise InputError(f"function {function!r} is not one of Liberty")
+        raise InputError(f"function {function[:80]!r} is not one of Liberty")
     return result

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from cost_model.cache import CACHE, remember
 from cost_model.cells import library
+from cost_model.cells.identifiers import require_identifier, require_path
 from cost_model.cells.library import Library
 from cost_model.netlist import memories
 from cost_model.netlist.memories import Memory
@@ -45,13 +46,14 @@ OUTPUT_LOAD_F = 6e-15
 
 @dataclass(frozen=True)
 class Flow:
-    """How a netlist is made: the library's file, `multiplier`, `adder`, and the period that ABC maps for.
+    """How a netlist is made: the library's files, `multiplier`, `adder`, and the period that ABC maps for.
 
-    `period_s` None maps for area alone. `keep` names wires that must survive, so that nothing is shared across them.
-    `memories` are cut out: their ports become the netlist's (`cost_model.netlist.memories`).
+    `liberty` may be one path. `period_s` None maps for area alone. `keep` names wires that must survive, so that
+    nothing is shared across them. `memories` are cut out: their ports become the netlist's
+    (`cost_model.netlist.memories`).
     """
 
-    liberty: Path = library.GATE_EQUIVALENTS
+    liberty: Path | tuple[Path, ...] = library.GATE_EQUIVALENTS
     period_s: float | None = None
     multiplier: str = "tree"
     adder: str = "prefix"
@@ -62,22 +64,35 @@ class Flow:
         for name, choices in (("multiplier", MULTIPLIERS), ("adder", ADDERS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        for name in self.keep:
+            require_identifier(name, "the name of a wire")
+        for memory in self.memories:
+            require_path(memory.name, "the name of a memory")
         if self.period_s is not None and not 1e-12 <= self.period_s <= 1e-3:
             raise InputError(f"period must be in 1e-12..1e-3 seconds, not {self.period_s}")
 
     @cached_property
     def library(self) -> Library:
         """The library, read once."""
-        return library.load(self.liberty)
+        return library.load(*([self.liberty] if isinstance(self.liberty, Path) else self.liberty))
+
+    @property
+    def cell_files(self) -> dict[str, str]:
+        """The library's files, as the tools see them."""
+        texts = self.library.texts
+        return {"cells.lib" if not k else f"cells_{k}.lib": text for k, text in enumerate(texts)}
 
     def script(self, top: str, twice: bool = True) -> str:
         """The Yosys script; its files are in the folder it runs in. `twice` is whether ABC runs before mapping too."""
-        abc = "abc -liberty cells.lib"
+        require_identifier(top, "the name of a module")
+        cells = " ".join(f"-liberty {name}" for name in self.cell_files)
+        abc = f"abc {cells}"
         if self.period_s is not None:
             if self.library.buffer is None:
                 raise InputError(f"library {self.library.name}: no buffer, which flow for a period needs")
             abc += f" -constr constraints -D {self.period_s * 1e12:g}"
-        ties = self.library.tie_cells
+        options = {"1": "-hicell", "0": "-locell"}
+        ties = " ".join(f"{options[value]} {' '.join(place)}" for value, place in self.library.tie_cells.items())
         lines = [
             "read_verilog unit.v",
             f"hierarchy -check -top {top}",
@@ -85,15 +100,15 @@ class Flow:
             "setattr -unset init",  # silicon has no initial value; a reset makes it known
             *([f"setattr -set keep 1 {' '.join(f'w:{name}' for name in self.keep)}"] if self.keep else []),
             *self._generic(top, twice),
-            "dfflibmap -liberty cells.lib",
+            f"dfflibmap {cells}",
             "techmap -map latches.v",
             "opt_clean -purge",
             abc,
             "setundef -zero",
-            *([f"hilomap -singleton -hicell {' '.join(ties['1'])} -locell {' '.join(ties['0'])}"] if ties else []),
+            *([f"hilomap -singleton {ties}"] if ties else []),
             "opt_clean -purge",
             "write_json netlist.json",
-            "tee -q -o stat.json stat -liberty cells.lib -json",
+            f"tee -q -o stat.json stat {cells} -json",
         ]
         return "\n".join(filter(None, lines)) + "\n"
 
@@ -108,7 +123,7 @@ class Flow:
 
     def files(self) -> dict[str, str]:
         """What the script reads beside the unit."""
-        texts = {"cells.lib": self.library.text, "latches.v": _latches(self.library), "ripple.v": _RIPPLE}
+        texts = {**self.cell_files, "latches.v": _latches(self.library), "ripple.v": _RIPPLE}
         texts |= memories.files(self.memories)
         if self.period_s is not None:
             load = OUTPUT_LOAD_F * 1e15  # ABC wants femtofarads
@@ -234,7 +249,9 @@ def _latches(cells: Library) -> str:
         cell
         for cell in cells.cells.values()
         if cell.state.get("kind") == "latch" and not cell.state.get("clear") and not cell.state.get("preset")
-        if cell.state["enable"].strip("() ") in cell.pins and cell.state["data_in"].strip("() ") in cell.pins
+        if cell.state.get("enable", "").strip("() ") in cell.pins
+        if cell.state.get("data_in", "").strip("() ") in cell.pins
+        if any(pin.function.strip("() ") == cell.state["variable"] for pin in cell.outputs)
     ]
     if not found:
         return ""

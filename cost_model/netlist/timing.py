@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.cache import CACHE, remember
+from cost_model.cells.identifiers import require_identifier
 from cost_model.netlist.netlist import Netlist
 from cost_model.netlist.synthesis import OUTPUT_LOAD_F, Flow, synthesise
 from sim.common.files import read_text
@@ -49,7 +50,7 @@ def analyse(netlist: Netlist, flow: Flow, cache: Path = CACHE) -> Timing:
         raise InputError("OpenSTA is missing: apt-get install opensta")
     if flow.period_s is None:
         raise InputError(f"library {flow.library.name}: timing needs a library with delays")
-    script = _SCRIPT.format(period=flow.period_s * 1e9, buffer=flow.library.buffer, load=OUTPUT_LOAD_F * 1e12)
+    script = _script(netlist.top, flow)
     identity = [netlist.sha256, flow.library.sha256, script]
     return Timing(**json.loads(remember(cache, "timing", identity, lambda: _run(program, netlist, flow, script))))
 
@@ -57,7 +58,7 @@ def analyse(netlist: Netlist, flow: Flow, cache: Path = CACHE) -> Timing:
 def _run(program: str, netlist: Netlist, flow: Flow, script: str) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for file, text in (("cells.lib", flow.library.text), ("unit.v", structure(netlist)), ("run.tcl", script)):
+        for file, text in {**flow.cell_files, "unit.v": structure(netlist), "run.tcl": script}.items():
             (folder / file).write_text(text)
         run = subprocess.run([program, "-exit", "run.tcl"], cwd=folder, capture_output=True, text=True, check=False)
     slack = re.search(r"^worst slack (-?[\d.]+)", run.stdout, re.MULTILINE)
@@ -72,6 +73,18 @@ def _run(program: str, netlist: Netlist, flow: Flow, script: str) -> str:
             "end": ends[1][1] if ends[1] else "",
             "tool": f"OpenSTA {version[1] if version else 'unknown'}",
         }
+    )
+
+
+def _script(top: str, flow: Flow) -> str:
+    """What OpenSTA runs. Every name in it is an identifier, in which Tcl substitutes nothing."""
+    buffer = require_identifier(flow.library.buffer, f"library {flow.library.name}: the buffer before the inputs")
+    return _SCRIPT.format(
+        libraries="\n".join(f"read_liberty {name}" for name in flow.cell_files),
+        top=require_identifier(top, "a module's name"),
+        period=(flow.period_s or 0.0) * 1e9,
+        buffer=buffer,
+        load=OUTPUT_LOAD_F * 1e12,
     )
 
 
@@ -129,9 +142,9 @@ def recorded(unit: str, number: str, entries: int, multiplier: str = "tree") -> 
 
 
 _SCRIPT = """\
-read_liberty cells.lib
+{libraries}
 read_verilog unit.v
-link_design unit
+link_design {top}
 create_clock -name clk -period {period:g} [get_ports clk]
 set inputs [list]
 foreach port [all_inputs] {{

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from cost_model.netlist.netlist import Instance, Netlist, expression
+from cost_model.netlist.netlist import Instance, Netlist, expression, required, state_pins
 from cost_model.power.gate_level import Activity, GateLevelError, Verified
 from sim.cosim import wrapper as harness
 from sim.cosim.dut import Device
+from sim.reference import InputError
 from sim.vectors.vector_set import VectorSet
 
 TOOL = "bit-parallel evaluation"
@@ -69,15 +70,16 @@ class BitParallel:
         return eval(_indexed(text), {"N": phases, "M": 1}) & 1
 
     def _flop(self, instance: Instance) -> _Flop:
-        state, pins = instance.cell.state, _pins(instance)
-        outputs = {instance.cell.pins[p].function.strip("() "): net for p, net in instance.driven.items()}
-        clock = instance.read.get(state["clocked_on"].strip("() "), -1)
-        return _Flop(
-            expression(state["next_state"], pins),
-            outputs.get(state["variable"], -2 * len(self._flops) - 1),
-            outputs.get(state["inverse"], -2 * len(self._flops) - 2),
-            clock in self._inverted_clock,
-        )
+        cell, pins = instance.cell, _pins(instance)
+        nets = {False: -2 * len(self._flops) - 1, True: -2 * len(self._flops) - 2}
+        driven = {cell.inverted(pin): net for pin, net in instance.driven.items()}
+        if len(driven) < len(instance.driven):
+            raise InputError(f"cell {cell.name}: two outputs of one state are not supported by {TOOL}")
+        nets |= driven
+        pins |= state_pins(cell, f"n{nets[False]}_")
+        edge = expression(required(cell, "clocked_on"), pins)
+        falling = any(f"n{net}_" in edge for net in self._inverted_clock) != ("~" in edge)
+        return _Flop(expression(required(cell, "next_state"), pins), nets[False], nets[True], falling)
 
     def _compile(self, gates: list[Instance]) -> Callable[[dict[int, int], int], None]:
         """All gates in order, and all latches after what opens and feeds them."""
@@ -87,10 +89,10 @@ class BitParallel:
                 text = expression(instance.cell.pins[pin].function, _pins(instance))
                 rows[net] = (text, set(instance.read.values()))
         for instance in self._latches:
-            state, pins = instance.cell.state, _pins(instance)
-            enable, data = expression(state["enable"], pins), expression(state["data_in"], pins)
+            cell, pins = instance.cell, _pins(instance)
+            enable, data = (expression(required(cell, key), pins) for key in ("enable", "data_in"))
             for pin, net in instance.driven.items():
-                inverse = instance.cell.pins[pin].function.strip("() ") == state["inverse"]
+                inverse = cell.inverted(pin)
                 held, taken = f"N[{net}]", f"~({data})" if inverse else f"({data})"
                 rows[net] = (f"({enable} & {taken}) | (~({enable}) & {held})", set(instance.read.values()))
         try:
@@ -249,5 +251,5 @@ def _pins(instance: Instance) -> dict[str, str]:
 
 def _indexed(text: str) -> str:
     """An expression over N, the nets' values, and M, all ones."""
-    text = re.sub(r"\bn(\d+)_", r"N[\1]", text).replace("1'b1", "M").replace("1'b0", "0")
+    text = re.sub(r"\bn(-?\d+)_", r"N[\1]", text).replace("1'b1", "M").replace("1'b0", "0")
     return re.sub(r"\bZ\b", "0", text)

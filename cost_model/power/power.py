@@ -39,13 +39,16 @@ class PowerParameters:
 
 @dataclass(frozen=True)
 class Power:
-    """Energy per cycle by cause, in J, and leakage in W; of a library without energies, a switched capacitance in NAND2
-    inputs per cycle and no leakage. `by_instance` is each cell's share of the energy, by instance name."""
+    """Energy per cycle by cause, in J, and leakage in W, which is None if the library does not give it.
+
+    Of a library without energies, a switched capacitance in NAND2 inputs per cycle. `by_instance` is each cell's share
+    of the energy, by instance name.
+    """
 
     logic: float
     registers: float
     clock: float
-    leakage_w: float
+    leakage_w: float | None
     physical: bool
     by_instance: dict[str, float]
     source: dict[str, Any]
@@ -55,11 +58,18 @@ class Power:
         """Per cycle: J, or NAND2 inputs."""
         return self.logic + self.registers + self.clock
 
+    @property
+    def leakage_note(self) -> str:
+        """Whether `watts` has leakage in it, for people."""
+        return (
+            "leakage included" if self.leakage_w is not None else "leakage not included: the library does not give it"
+        )
+
     def watts(self, clock_hz: float) -> float:
-        """Power at that clock. Raises `InputError` where the library gives no energies."""
+        """Power at that clock, without leakage if that is not known. Raises `InputError` if there are no energies."""
         if not self.physical:
             raise InputError("a library without energies gives a switching proxy, not watts")
-        return self.energy * clock_hz + self.leakage_w
+        return self.energy * clock_hz + (self.leakage_w or 0.0)
 
 
 def power(netlist: Netlist, activity: Activity, verified: Verified, parameters: PowerParameters | None = None) -> Power:
@@ -77,10 +87,6 @@ def power(netlist: Netlist, activity: Activity, verified: Verified, parameters: 
     if isinstance(clock, int):
         rates[clock] = 2.0
 
-    def load(net: int) -> float:
-        pins = netlist.sinks.get(net, [])
-        return sum(i.cell.pins[pin].capacitance_f for i, pin in pins) + p.wire_load_f * len(pins)
-
     sums = {"logic": 0.0, "registers": 0.0, "clock": 0.0}
     shares: dict[str, float] = {}
     for instance in netlist.instances:
@@ -88,7 +94,7 @@ def power(netlist: Netlist, activity: Activity, verified: Verified, parameters: 
         glitches = 1.0 if sequential else p.glitches
         share = 0.0
         for pin, net in instance.driven.items():
-            energy = instance.cell.pins[pin].energy + library.charging(load(net))
+            energy = instance.cell.pins[pin].energy + library.charging(netlist.load_f(net, p.wire_load_f))
             share += rates.get(net, 0.0) * glitches * energy
         sums["registers" if sequential else "logic"] += share
         for pin, net in instance.read.items():
@@ -101,7 +107,9 @@ def power(netlist: Netlist, activity: Activity, verified: Verified, parameters: 
     for direction, bits in netlist.ports.values():
         if direction == "input":
             inputs = [bit for bit in bits if isinstance(bit, int) and bit != clock]
-            sums["logic"] += sum(rates.get(bit, 0.0) * library.charging(load(bit)) for bit in inputs)
+            sums["logic"] += sum(
+                rates.get(bit, 0.0) * library.charging(netlist.load_f(bit, p.wire_load_f)) for bit in inputs
+            )
     source = {
         "toggles": activity.simulator,
         "vectors": activity.vectors,

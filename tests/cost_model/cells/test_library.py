@@ -89,3 +89,61 @@ def test_functions_in_verilog(function, verilog):
 def test_a_function_that_is_none_is_refused(function):
     with pytest.raises(InputError, match="is not one of Liberty"):
         expression(function, {"A": "a", "B": "b"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("area : 1.00", "area : -1", "cell BUF: area must be a number from 0 on, not '-1'"),
+        ("area : 1.00", "area : nan", "cell BUF: area must be"),
+        ("nom_voltage : 0", "nom_voltage : high", "nom_voltage must be a number, not 'high'"),
+        ("nom_voltage : 0", "nom_voltage : 1e999", "nom_voltage must be a number"),
+        ("(1, f)", "(1)", "capacitive_load_unit must be like"),
+        ("(1, f)", "(x, pf)", "capacitive_load_unit must be a number, not 'x'"),
+        ('time_unit : "1ns"', 'time_unit : "1.2.3ns"', "a unit must be like 1ns"),
+        ("capacitance : 1;", "capacitance : inf;", "cell INV: pin A: capacitance must be a number"),
+        ('values ("1")', 'values ("1, x")', "pin Y: power: values must be a number, not 'x'"),
+        ('values ("1")', 'values ("1, 2")', "pin Y: power: must have 1 values for its indices, not 2"),
+        ('values ("1")', 'number ("1")', "pin Y: power: must have 1 values for its indices, not 0"),
+        ("latch (IQ, IQN)", "latch ()", "cell DLATCH: latch must name its state variable"),
+        ("cell (TIE1)", "cell (TIE0)", "cell TIE0 is there twice"),
+    ],
+)
+def test_a_wrong_number_or_size_is_one_line_with_its_place(tmp_path, old, new, message):
+    text = library.GATE_EQUIVALENTS.read_text()
+    assert old in text
+    path = tmp_path / "bad.lib"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=message) as raised:
+        library.load(path)
+    assert str(raised.value).startswith(str(path)) and "\n" not in str(raised.value)
+
+
+def test_tables_with_falling_indices_are_refused(tmp_path):
+    template = 'power_lut_template (two) { variable_1 : total_output_net_capacitance; index_1 ("2, 1"); }\n  cell (INV)'
+    text = library.GATE_EQUIVALENTS.read_text().replace("cell (INV)", template, 1)
+    path = tmp_path / "bad.lib"
+    path.write_text(text.replace('power (scalar) { values ("1"); }', 'power (two) { values ("1, 2"); }', 1))
+    with pytest.raises(InputError, match="index_1 must rise"):
+        library.load(path)
+
+
+def test_a_damaged_gzip_file_and_a_folder_are_one_line(tmp_path):
+    (tmp_path / "bad.lib.gz").write_bytes(b"\x1f\x8b\x08\x00damaged")
+    with pytest.raises(InputError, match="damaged gzip file"):
+        library.load(tmp_path / "bad.lib.gz")
+    with pytest.raises(InputError, match="must be a regular file"):
+        library.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"), [("A & C", "reads C, which is not connected"), ("A $ B", "is not one of")]
+)
+def test_a_function_of_what_is_not_there_does_not_read_0(function, said):
+    with pytest.raises(InputError, match=said):
+        expression(function, {"A": "a", "B": "b"})
+
+
+def test_a_nested_function_is_bounded():
+    with pytest.raises(InputError, match="is not one of Liberty"):
+        expression("(" * 10_000 + "A", {"A": "a"})

@@ -103,7 +103,9 @@ def test_power_in_watts_follows_from_toggles_by_hand(cache):
         for i in flops for pin, net in i.driven.items()
     ) + sum(work.toggles.get(i.read["D"], 0) / work.cycles * i.cell.pins["D"].energy for i in flops)  # fmt: skip
     assert found.registers == pytest.approx(by_hand, rel=0.01)
-    assert found.watts(125e6) == pytest.approx(found.energy * 125e6 + sum(i.cell.leakage_w for i in netlist.instances))
+    assert found.watts(125e6) == pytest.approx(
+        found.energy * 125e6 + sum(i.cell.leakage_w or 0 for i in netlist.instances)
+    )
     assert measured(netlist, SMALL, cache, wire_load_f=5e-15).energy > found.energy
 
 
