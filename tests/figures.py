@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cost_model.commands import calibrate, floating
+from cost_model.commands import floating
+from cost_model.commands.calibrate import error_record
 from ga_search.paper import released_mse
 from ga_search.report import table_text
 from rtl.array.config import ArrayConfig
@@ -46,8 +47,7 @@ def results() -> dict[str, Any]:
     held_out, fitted = (
         json.loads((DATA / f"{name}.json").read_text())["libraries"] for name in ("held_out", "coefficients")
     )
-    error = getattr(calibrate, "error_record", None) or calibrate.error_row
-    found["analytical errors"] = [error(name, rows, fitted[name]) for name, rows in held_out.items()]
+    found["analytical errors"] = [error_record(name, rows, fitted[name]) for name, rows in held_out.items()]
     return found | schedules()
 
 

