@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ga_search.config import METHODS, OBJECTIVES, FitConfig
-from ga_search.functions import CATALOGUE, PAPER
+from ga_search.functions import FUNCTIONS, PAPER
 from sim.common.command import Parser, print_json, run
 from sim.reference import InputError, PwlTable
 from sim.reference.pwl import WIDTH_RANGE, require_range
@@ -46,7 +46,7 @@ def _fit(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("functions", nargs="*", metavar="FUNCTION", help="catalogue names or package.module:callable")
+    add("functions", nargs="*", metavar="FUNCTION", help="names of functions or package.module:callable")
     add("--entries", type=int, nargs="+", default=[8, 16], help="table sizes, 2..64 (default: 8 16)")
     add("--method", nargs="+", default=["genetic"], choices=METHODS, help="default: genetic")
     add("--scales", type=int, nargs=2, metavar=("FIRST", "LAST"), help="inclusive range of scale exponents")
@@ -129,10 +129,11 @@ def _export(argv: Sequence[str]) -> int:
     parser.add_argument("--format", required=True, choices=tuple(EXPORTS))
     parser.add_argument("--scale", type=int, nargs="+", help="scale exponents (default: the table's)")
     parser.add_argument("--output-scale", type=int, help="output is in units of 2^-OUTPUT_SCALE (default: the fit's)")
+    _add_function(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: beside the table")
     options = parser.parse_args(argv)
     scales = tuple(options.scale) if options.scale else None
-    for path in export(options.table, options.format, scales, options.output_scale, options.output):
+    for path in export(options.table, options.format, scales, options.output_scale, options.output, options.function):
         print(path)
     return 0
 
@@ -143,6 +144,7 @@ def _import(argv: Sequence[str]) -> int:
     parser = Parser(prog="python -m ga_search import", description="Read tables in the released GQA-LUT layout.")
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--in-bits", type=int, default=8)
+    parser.add_argument("--coef-bits", type=int, help="round to coefficients of so many bits (default: exact)")
     parser.add_argument("--in-unsigned", action="store_true", help="input codes are unsigned")
     parser.add_argument("--domain", type=float, nargs=2, metavar=("LO", "HI"), help="default: the function's own")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: beside the file")
@@ -150,7 +152,7 @@ def _import(argv: Sequence[str]) -> int:
     folder = options.output or options.file.parent
     require_range("in_bits", options.in_bits, *WIDTH_RANGE)
     domain = tuple(options.domain) if options.domain else None
-    tables = import_gqa_lut(options.file, options.in_bits, not options.in_unsigned, domain)
+    tables = import_gqa_lut(options.file, options.in_bits, not options.in_unsigned, domain, options.coef_bits)
     for name, table in tables.items():
         path = folder / f"{name}.json"
         if path.resolve() == options.file.resolve():
@@ -168,7 +170,7 @@ def _add_function(parser: argparse.ArgumentParser) -> None:
 
 def _lint(argv: Sequence[str]) -> int:
     from ga_search.exchange import function_of, table_output_scale
-    from sim.reference.lint import lint_structure, lint_values
+    from sim.reference.lint import lint_structure, lint_values, unreachable
 
     parser = Parser(
         prog="python -m ga_search lint",
@@ -182,14 +184,14 @@ def _lint(argv: Sequence[str]) -> int:
     findings = lint_structure(table)
     if table.in_bits > 16:
         print("only the structure is linted above 16 input bits", file=sys.stderr)
-    elif options.function is None and table.function not in CATALOGUE:
-        print(
-            f"only the structure is linted: {table.function!r} is not in the catalogue, see --function", file=sys.stderr
-        )
+    elif options.function is None and table.function not in FUNCTIONS:
+        print(f"only the structure is linted: {table.function!r} is not known, see --function", file=sys.stderr)
     else:
         function = function_of(table, options.function)
         scale_out = table_output_scale(table, function)
         findings += lint_values(table, function.evaluate, scale_out, function.defined, function.monotone)
+        if skipped := unreachable(table, scale_out):
+            print(f"not linted, since the output scale {scale_out} is out of reach: scales {skipped}", file=sys.stderr)
     if options.json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ga_search.exchange import function_of, table_output_scale
 from ga_search.grid import Codes
-from ga_search.metrics import measure
+from ga_search.metrics import table_errors
 from sim.reference import InputError, PwlTable
 
 
@@ -29,7 +29,7 @@ def compare(paths: list[Path], own: str | None = None) -> list[dict[str, Any]]:
     scale_out = table_output_scale(first, function)
     rows = []
     for path, table in zip(paths, tables, strict=True):
-        errors = measure(table, function, codes, "full")
+        errors = table_errors(table, function, codes, "full")
         rows.append(
             {
                 "table": str(path),

@@ -1,4 +1,4 @@
-"""What a fit is asked for, checked as soon as it is said."""
+"""Configuration of one fit, validated on construction."""
 
 import hashlib
 from dataclasses import asdict, dataclass, fields
@@ -15,7 +15,27 @@ OPTIMAL_BITS = 8  # the dynamic programme's limit, for input and coefficients al
 
 @dataclass(frozen=True)
 class FitConfig:
-    """A fit's every input. None for `domain` and `scales` means the function's own; raises `InputError` early."""
+    """Configuration of one fit.
+
+    Parameters
+    ----------
+    function : a key of `FUNCTIONS`, or `package.module:callable`
+    entries : number of segments, 2..64
+    method : one of `METHODS`
+    domain, scales : where the fit is to be good, and the scale exponents it serves; None: the function's own
+    in_bits, in_signed, coef_bits, out_bits, out_signed : widths, 4..32 bits
+    objective : the codes that count: all (`full`), those in the domain (`inside`), or by `weights`
+    weights : path of an .npz with the array `histogram`
+    slope_frac_bits, intercept_frac_bits : fixed λ and μ, given together; None: chosen by the fit
+    restarts : networks that `nn-lut` trains
+    seed : of every random choice
+    certificate : whether the proven optimum is computed beside the fit
+
+    Raises
+    ------
+    InputError
+        If a field is out of its range, or fields contradict each other.
+    """
 
     function: str
     entries: int = 8
@@ -84,8 +104,8 @@ class FitConfig:
     def name(self) -> str:
         """The stem of the fit's files: function, entries, method, and whatever makes another table of the same fit."""
         parts = [self.function.replace(":", "-")]
-        if self.domain is not None and ":" not in self.function:
-            parts[0] += f"-{self.domain[0]:g}to{self.domain[1]:g}"
+        if self.domain is not None:
+            parts[0] += f"-{_number(self.domain[0])}to{_number(self.domain[1])}"
         parts += [str(self.entries), self.method]
         widths = {self.in_bits, self.coef_bits, self.out_bits}
         if len(widths) > 1:
@@ -95,6 +115,8 @@ class FitConfig:
         parts += ["unsigned"] * (not self.in_signed) + ["positive"] * (not self.out_signed)
         if self.scales is not None:
             parts.append(f"s{self.scales[0]}to{self.scales[-1]}")
+        if self.pair is not None:
+            parts.append(f"l{self.pair[0]}m{self.pair[1]}")
         if self.objective != "full":
             parts.append(self.objective)
         return "-".join(parts)
@@ -112,3 +134,9 @@ class FitConfig:
         names = {f.name for f in fields(cls)}
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in names}
         return cls(**values)
+
+
+def _number(value: float) -> str:
+    """The shortest text that reads back as `value`."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))

@@ -1,19 +1,21 @@
 """Tables in and out: lowered layouts for hardware and software, and the layout of the released GQA-LUT tables."""
 
 import json
-import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ga_search.functions import CATALOGUE, Function, resolve
+import numpy as np
+
+from ga_search.functions import FUNCTIONS, Function, resolve
 from ga_search.grid import Codes, measured_where_finite
 from ga_search.metrics import output_scale
+from ga_search.real_table import finest_fit, nearest
 from sim.common.files import read_json, write_whole
 from sim.reference import InputError, PwlTable
 from sim.reference.arithmetic import code_range
 from sim.reference.layouts import to_c, to_hex, to_npz
-from sim.reference.pwl import WIDTH_RANGE, frac_bits_range
+from sim.reference.pwl import WIDTH_RANGE, frac_bits_range, require_range
 
 EXPORTS = {"hex": ".hex", "npz": ".npz", "c": ".h", "gqa-lut": ".gqa-lut.json"}
 # the released files' names for functions and lists, beside ours
@@ -32,7 +34,7 @@ def function_of(table: PwlTable, own: str | None = None) -> Function:
     A table is data: a `module:callable` that it names is never imported, unless the caller gives the same as `own`.
     Raises `InputError` where the function is neither in the catalogue nor given.
     """
-    if own is None and table.function not in CATALOGUE:
+    if own is None and table.function not in FUNCTIONS:
         raise InputError(f"the table's function {table.function!r} must be given with --function to be called")
     function = resolve(own or table.function, table.domain)
     return measured_where_finite(function, table_codes(table)) if ":" in function.name else function
@@ -44,9 +46,19 @@ def table_output_scale(table: PwlTable, function: Function) -> int:
 
 
 def export(
-    path: Path, layout: str, scales: tuple[int, ...] | None, scale_out: int | None, folder: Path | None
+    path: Path,
+    layout: str,
+    scales: tuple[int, ...] | None = None,
+    scale_out: int | None = None,
+    folder: Path | None = None,
+    own: str | None = None,
 ) -> list[Path]:
-    """Write `path`'s table in `layout`; returns the files: one a scale (`NAME.s3.hex`), for gqa-lut one for all."""
+    """Write `path`'s table in `layout`; returns the files: one a scale (`NAME.s3.hex`), for gqa-lut one for all.
+
+    Without `scale_out` the output scale is computed from the function (`own`: the user's, which is called), since the
+    one in `provenance` is not part of the table's hash. Raises InputError if it can be neither computed nor is given,
+    if it differs from the one in `provenance`, or if a scale cannot reach it.
+    """
     table = PwlTable.load(path)
     folder = path.parent if folder is None else folder
     stem = path.name.removesuffix(".json")
@@ -56,8 +68,7 @@ def export(
     if layout == "gqa-lut":
         return [write_whole(folder / f"{stem}{EXPORTS[layout]}", to_gqa_lut(table, scales))]
     if scale_out is None:
-        noted = table.provenance.get("output_scale")
-        scale_out = noted if type(noted) is int else table_output_scale(table, function_of(table))
+        scale_out = _export_scale(path, table, own)
     lowered = [table.lower(scale, scale_out) for scale in scales]  # every refusal comes before the first file
     files = []
     for low in lowered:
@@ -65,6 +76,21 @@ def export(
         data = {"hex": to_hex, "npz": to_npz, "c": lambda t, name=name: to_c(t, name)}[layout](low)
         files.append(write_whole(folder / f"{name}{EXPORTS[layout]}", data))
     return files
+
+
+def _export_scale(path: Path, table: PwlTable, own: str | None) -> int:
+    """The output scale of the function; what `provenance` notes must agree, since no hash covers it."""
+    noted = table.provenance.get("output_scale")
+    if own is None and table.function not in FUNCTIONS:
+        known = f" (its provenance notes {noted})" if type(noted) is int else ""
+        raise InputError(f"{path}: give --output-scale{known}, or --function {table.function} to compute it")
+    scale = table_output_scale(table, function_of(table, own))
+    if noted is not None and noted != scale:
+        raise InputError(
+            f"{path}: provenance.output_scale must be {scale}, as {table.function} on its domain gives, not {noted!r}; "
+            "--output-scale exports another"
+        )
+    return scale
 
 
 def to_gqa_lut(table: PwlTable, scales: tuple[int, ...]) -> str:
@@ -81,9 +107,13 @@ def to_gqa_lut(table: PwlTable, scales: tuple[int, ...]) -> str:
 
 
 def import_gqa_lut(
-    path: Path, in_bits: int = 8, in_signed: bool = True, domain: tuple[float, float] | None = None
+    path: Path,
+    in_bits: int = 8,
+    in_signed: bool = True,
+    domain: tuple[float, float] | None = None,
+    coef_bits: int | None = None,
 ) -> dict[str, PwlTable]:
-    """Tables by file stem from a file in the released layout, exactly: nothing is rounded.
+    """Tables by file stem from a file in the released layout, exactly, unless `coef_bits` says how wide to round.
 
     The layout knows no widths and no domain: they are the arguments', the domain the paper's unless given.
 
@@ -96,13 +126,21 @@ def import_gqa_lut(
         raise InputError(f'{path}: must be one object {{"FUNCTION": {{"SCALE": {{...}}}}}}')
     name, by_scale = next(iter(content.items()))
     function = RELEASED_NAMES.get(str(name), str(name))
-    if function not in CATALOGUE:
+    if function in FUNCTIONS:
+        target = resolve(function, domain)
+    elif ":" not in function:
         raise InputError(f"{path}: unknown function {name!r}")
-    target = resolve(function, domain)
+    elif domain is None:
+        raise InputError(f"{path}: --domain must be given for a function of your own ({name})")
+    else:
+        target = Function(function, np.asarray, domain)  # a name; it is not called here
     parts = {_scale(path, key, in_bits): _lists(path, key, value) for key, value in by_scale.items()}
     if not parts:
         raise InputError(f"{path}: {name} must have at least one scale")
     stem = path.name.removesuffix(".json").removesuffix(".gqa-lut")
+    if coef_bits is not None:
+        require_range("coef_bits", coef_bits, *WIDTH_RANGE)
+        parts = {scale: _rounded(lists, scale, in_bits, coef_bits) for scale, lists in parts.items()}
     whole = _build(path, target, parts, in_bits, in_signed)
     coefficients = next(iter(parts.values()))[1:]
     agrees = all(
@@ -128,7 +166,7 @@ def _build(
         if low <= min(integers) and max(integers) <= high and slope_bits <= frac_bits_range(in_bits, coef_bits)[1]:
             break
     else:
-        raise InputError(f"{path}: coefficients must be exact in 32 bits; round them to a power of two first")
+        raise InputError(f"{path}: coefficients must be exact in 32 bits; --coef-bits 8 rounds them")
     try:
         return PwlTable(
             function=function.name,
@@ -150,6 +188,19 @@ def _build(
         raise InputError(f"{path}: {error}") from None
 
 
+def _rounded(lists: tuple[list[Fraction], ...], scale: int, in_bits: int, coef_bits: int) -> tuple[list, ...]:
+    """Breakpoints on the grid of the scale's codes, coefficients on the finest grid of `coef_bits` integers."""
+    points, *coefficients = (np.array([float(v) for v in values]) for values in lists)
+    parts = [[Fraction(int(v), 2**scale) for v in np.floor(points * 2.0**scale + 0.5)]]
+    most = 64  # λ; μ is at most λ
+    for values in coefficients:
+        if not values.size:
+            return lists  # refused later, with the number of entries
+        most = finest_fit(values, in_bits, coef_bits, most)
+        parts.append([Fraction(int(v)) / Fraction(2) ** most for v in nearest(values, most, coef_bits)])
+    return tuple(parts)
+
+
 def _scale(path: Path, key: str, in_bits: int) -> int:
     if not key.isdecimal() or int(key) >= in_bits:
         raise InputError(f"{path}: scale must be in 0..{in_bits - 1}, not {key!r}")
@@ -163,9 +214,9 @@ def _lists(path: Path, scale: str, value: Any) -> tuple[list[Fraction], ...]:
         if key is None:
             raise InputError(f"{path}: scale {scale}: missing key {names[0]!r}")
         numbers = value[key]
-        good = isinstance(numbers, list) and all(type(v) in (int, float) and math.isfinite(v) for v in numbers)
+        good = isinstance(numbers, list) and all(type(v) in (int, float) and -(2**64) < v < 2**64 for v in numbers)
         if not good:
-            raise InputError(f"{path}: scale {scale}: {key} must be a list of finite numbers")
+            raise InputError(f"{path}: scale {scale}: {key} must be a list of finite numbers below 2^64")
         lists.append([Fraction(v) for v in numbers])
     return tuple(lists)
 

@@ -5,23 +5,54 @@ from typing import Any
 
 import numpy as np
 
+from ga_search.config import FitConfig
 from ga_search.grid import Codes, code_weights
 from ga_search.methods.genetic import GeneticSearch
 from ga_search.methods.gqa_lut import COEFFICIENT_BITS, gqa_lut
 from ga_search.methods.nn_lut import nn_lut
-from ga_search.methods.optimal import OptimalSearch
+from ga_search.methods.optimal import CERTIFICATE_WORK, OptimalSearch, TooMuchWork
 from ga_search.methods.uniform import uniform
-from ga_search.metrics import measure, output_scale, squared_errors, weighted_mean
-from ga_search.problem import MAX_PLACES, Problem
+from ga_search.metrics import Errors, output_scale, squared_errors, table_errors, weighted_mean
+from ga_search.problem import MAX_PLACES, Problem, prepare
 from ga_search.real_table import RealTable, finest_fit, nearest, nearest_breakpoints
 from ga_search.solution import Solution, breakpoints, filled
 from sim.reference import InputError, PwlTable
-from sim.reference.lint import lint_structure, lint_values
-from sim.reference.pwl import frac_bits_pairs
+from sim.reference.arithmetic import code_range
+from sim.reference.lint import lint_structure, lint_values, unreachable
+from sim.reference.pwl import frac_bits_pairs, frac_bits_range
 
 GAP_PROMISED = 1.05  # what a genetic fit keeps to; more is said
 DEFAULT_INTERCEPT_SHIFT = 7  # of a hardware unit, unless it is made for more
+NARROW_STEPS = 2.0  # output steps that a function should span at least
+POOR_SHARE = 0.05  # of a function's variance in the domain that a fit should leave at most
 PROOF_NOISE = 1e-12  # two sums of the same squares may differ by this share
+
+
+def fit_table(function: str, entries: int = 8, method: str = "genetic", **options: Any) -> PwlTable:
+    """The table of one fit; the same arguments give the same table.
+
+    Parameters
+    ----------
+    function : a key of `ga_search.FUNCTIONS`, or `package.module:callable` on float64 arrays (with `domain`)
+    entries : number of segments, 2..64
+    method : one of `ga_search.METHODS`
+    **options : further fields of `ga_search.FitConfig`: domain, scales, widths, objective, seed, ...
+
+    Returns
+    -------
+    PwlTable, with slopes and intercepts of shape (entries,)
+
+    Raises
+    ------
+    InputError
+        If an option is out of range, the function is unknown, or it is not finite on its domain.
+
+    Examples
+    --------
+    >>> fit_table("gelu", 8, "optimal", scales=(4, 5)).entries
+    8
+    """
+    return fit(prepare(FitConfig(function, entries, method, **{"certificate": False, **options})))[0]
 
 
 def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
@@ -42,6 +73,8 @@ def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
         solution = _search(problem)
         slopes, intercepts = filled(solution)
         pair = solution.slope_frac_bits, solution.intercept_frac_bits
+        if config.pair is None:
+            pair, slopes, intercepts = _finer(problem, pair, slopes, intercepts)
         table = _table(problem, pair, slopes, intercepts, breakpoints(problem.grid, solution.boundaries))
     seconds = time.perf_counter() - started
     row = _row(problem, table, seconds)
@@ -51,7 +84,10 @@ def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
         row.update(optimum=row["mse"], gap=1.0)
     elif config.certificate and config.can_certify:
         started = time.perf_counter()
-        row.update(_certificate(problem, row["mse"], solution))
+        try:
+            row.update(_certificate(problem, row["mse"], solution))
+        except TooMuchWork as error:
+            row["notes"].append(f"no gap: {error}")
         row["certificate_seconds"] = time.perf_counter() - started
     if config.method == "genetic" and config.pair is None and row["gap"] is not None and row["gap"] > GAP_PROMISED:
         row["notes"].append(f"the search stopped {row['gap']:.3f} times above the optimum; --method optimal reaches it")
@@ -79,15 +115,38 @@ def _search(problem: Problem) -> Solution:
     )
 
 
+def _finer(
+    problem: Problem, pair: tuple[int, int], slopes: np.ndarray, intercepts: np.ndarray
+) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+    """The same real coefficients with the most fraction bits, if some scale could not reach the output scale.
+
+    The function of the table is the same: among ties, the finest (λ, μ) lowers at the most scales.
+    """
+    config = problem.config
+    scale_out = output_scale(problem.function, (config.out_bits, config.out_signed), problem.codes)
+    if pair[0] + min(problem.codes.scales) >= scale_out:
+        return pair, slopes, intercepts
+    low, high = code_range(config.coef_bits, True)
+    fractions, integers = [], []
+    most = frac_bits_range(config.in_bits, config.coef_bits)[1]
+    for bits, values in zip(pair, (slopes, intercepts), strict=True):
+        while bits < most and low <= 2 * values.min() and 2 * values.max() <= high:
+            bits, values = bits + 1, 2 * values
+        fractions.append(bits)
+        integers.append(values)
+        most = bits  # μ is at most λ
+    return (fractions[0], fractions[1]), integers[0], integers[1]
+
+
 def _certificate(problem: Problem, mse: float, known: Solution | None) -> dict[str, float | None]:
     """The proven optimum for the same objective over all (λ, μ), and how far above it `mse` lies."""
     config = problem.config
-    search = OptimalSearch(problem.grid, config.entries, config.in_bits, config.coef_bits)
+    search = OptimalSearch(problem.grid, config.entries, config.in_bits, config.coef_bits, CERTIFICATE_WORK)
     best = search.best(known)
     slopes, intercepts = filled(best)
     pair = best.slope_frac_bits, best.intercept_frac_bits
     table = _table(problem, pair, slopes, intercepts, breakpoints(problem.grid, best.boundaries))
-    optimum = measure(table, problem.function, problem.codes, config.objective, problem.histogram).mse
+    optimum = table_errors(table, problem.function, problem.codes, config.objective, problem.histogram).mse
     if mse <= optimum:  # another table of the same error, or the proof is wrong
         noise = PROOF_NOISE * (optimum + float(problem.grid.weight @ problem.grid.value**2))
         assert optimum - mse <= noise, f"the optimum {optimum} is disproved by {mse}"
@@ -167,9 +226,31 @@ def _nearest_lowering(problem: Problem, table: PwlTable, real: RealTable) -> flo
     return weighted_mean(code_weights(problem.function, problem.codes, "full", None), np.array(errors))
 
 
+def _warnings(problem: Problem, table: PwlTable, errors: Errors) -> list[str]:
+    """What makes the figures of a fit mislead, with the option that helps."""
+    config, function, scale_out, notes = problem.config, problem.function, errors.output_scale, []
+    if skipped := unreachable(table, scale_out):
+        notes.append(
+            f"scales {skipped} cannot reach the output scale {scale_out} (λ + s is lower); max ULP, correct and lint "
+            "leave them out, and an export needs a lower --output-scale there"
+        )
+    x = np.unique(np.concatenate([problem.codes.x(scale) for scale in problem.codes.scales]))
+    inside = function.inside(x)
+    with np.errstate(all="ignore"):
+        value = function.evaluate(x[inside])
+        outside = np.abs(function.evaluate(x[~inside & function.defined(x)])).max(initial=0.0)
+    steps = float(np.ptp(value)) * 2.0**scale_out
+    if steps <= NARROW_STEPS and np.ptp(value) > 0:
+        notes.append(f"the function spans only {steps:.3g} output steps of 2^{-scale_out}; give a narrower --domain")
+    poor = errors.mse_inside > POOR_SHARE * float(np.var(value))
+    if config.objective == "full" and poor and outside > np.abs(value).max():
+        notes.append("codes outside the domain dominate the fit; --objective inside fits the domain alone")
+    return notes
+
+
 def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
     config, function = problem.config, problem.function
-    errors = measure(table, function, problem.codes, config.objective, problem.histogram)
+    errors = table_errors(table, function, problem.codes, config.objective, problem.histogram)
     findings = lint_structure(table)
     if config.in_bits <= 16:
         findings += lint_values(table, function.evaluate, errors.output_scale, function.defined, function.monotone)
@@ -177,6 +258,7 @@ def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
     shift = max(problem.codes.scales) + table.slope_frac_bits - table.intercept_frac_bits
     if shift > max(DEFAULT_INTERCEPT_SHIFT, config.in_bits - 1):
         notes.append(f"the table needs an intercept shift of up to {shift}, more than a unit has by default")
+    notes += _warnings(problem, table, errors)
     return {
         "function": config.function,
         "entries": config.entries,

@@ -1,10 +1,13 @@
-"""The functions that can be fitted: the catalogue and a user's own `package.module:callable`."""
+"""The functions that can be fitted: ours, by name, and a user's own `package.module:callable`."""
 
+import contextlib
 import difflib
 import importlib
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,7 +76,21 @@ def _elementwise(function: Callable[[float], float]) -> Callable[[Real], Real]:
 _erf, _erfc = _elementwise(math.erf), _elementwise(math.erfc)
 
 
-def _gelu(x: Real) -> Real:
+def gelu(x: Real) -> Real:
+    """GELU(x) = x * Phi(x), Phi the normal distribution; the project's one definition in numpy.
+
+    Parameters
+    ----------
+    x : float64 array of any shape
+
+    Returns
+    -------
+    float64 array of the same shape
+
+    References
+    ----------
+    Hendrycks and Gimpel, "Gaussian Error Linear Units", arXiv:1606.08415.
+    """
     return 0.5 * x * _erfc(-x / math.sqrt(2.0))  # erfc keeps the digits of the left tail that 1 + erf loses
 
 
@@ -91,7 +108,7 @@ def _softplus(x: Real) -> Real:
 
 
 _ALL = (
-    Function("gelu", _gelu),
+    Function("gelu", gelu),
     Function("gelu-tanh", _gelu_tanh),
     Function("hswish", lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0),
     Function("silu", lambda x: x * _sigmoid(x)),
@@ -111,12 +128,14 @@ _ALL = (
         "sqrt", np.sqrt, (0.25, 4.0), half_open=True, normalised=True, even_step=True, monotone=1, measured_inside=True
     ),
 )  # fmt: skip
-CATALOGUE = {function.name: function for function in _ALL}
+FUNCTIONS = {function.name: function for function in _ALL}
+# where a network's normaliser uses a table: the highest octave, two for the root; other functions take their own
+NETWORK_DOMAINS = {"div": (2.0, 4.0), "rsqrt": (1.0, 4.0)}
 PAPER = ("gelu", "hswish", "exp", "div", "rsqrt")  # the five of GQA-LUT, and our default
 
 
 def resolve(name: str, domain: tuple[float, float] | None = None) -> Function:
-    """The function called `name`, from the catalogue or as `package.module:callable`, on `domain` if one is given.
+    """The function called `name`, from `FUNCTIONS` or as `package.module:callable`, on `domain` if one is given.
 
     Raises `InputError` for an unknown name (with the nearest ones), a callable that cannot be imported or does not
     map finite float64 arrays to arrays of the same shape, and a domain that is empty or that the function has not.
@@ -125,11 +144,11 @@ def resolve(name: str, domain: tuple[float, float] | None = None) -> Function:
         if domain is None:
             raise InputError(f"--domain must be given for a function of your own ({name})")
         function = Function(name, _users_callable(name), domain)
-    elif name in CATALOGUE:
-        function = replace(CATALOGUE[name], domain=domain) if domain else CATALOGUE[name]
+    elif name in FUNCTIONS:
+        function = replace(FUNCTIONS[name], domain=domain) if domain else FUNCTIONS[name]
     else:
-        near = difflib.get_close_matches(name, CATALOGUE, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(CATALOGUE)}"
+        near = difflib.get_close_matches(name, FUNCTIONS, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(FUNCTIONS)}"
         raise InputError(f"unknown function {name!r}; {hint} (or package.module:callable)")
     low, high = function.domain
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -146,10 +165,22 @@ def resolve(name: str, domain: tuple[float, float] | None = None) -> Function:
     return function
 
 
+@contextlib.contextmanager
+def _current_folder() -> Iterator[None]:
+    """The current folder on the module path, last, for the import of a user's module alone."""
+    folder = str(Path.cwd())
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
 def _users_callable(name: str) -> Callable[[Real], Real]:
     module_name, _, attribute = name.partition(":")
     try:
-        target: Any = importlib.import_module(module_name)
+        with _current_folder():
+            target: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             target = getattr(target, part)
     except (Exception, SystemExit) as error:  # whatever a user's module raises on import is the user's to hear

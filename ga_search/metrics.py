@@ -65,7 +65,7 @@ def weighted_mean(weights: np.ndarray, errors: np.ndarray) -> float:
     return float((weights * np.where(weights > 0, errors, 0.0)).sum())
 
 
-def measure(
+def table_errors(
     table: PwlTable, function: Function, codes: Codes, objective: str, histogram: np.ndarray | None = None
 ) -> Errors:
     """Every figure of `table` that a fit reports; `mse` is the mean under the objective's own weights."""

@@ -6,7 +6,7 @@ from ga_search.paper import released_mse
 
 COLUMNS = (
     "function", "N", "method", "λ", "μ", "MSE full", "released", "MSE inside", "released",
-    "gap", "max ULP", "correct", "seconds",
+    "gap", "max ULP·step", "correct", "seconds",
 )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         _figure(row["mse_inside"], ".2e"),
         _figure(released[1], ".2e"),
         _figure(row["gap"], ".4f"),
-        _figure(row["max_ulp"], ".2f"),
+        _figure(row["max_ulp"], ".2f") + f"·2^{-row['output_scale']}",
         _figure(row["correctly_rounded"], ".1%"),
         _figure(row["seconds"], ".2f"),
     )

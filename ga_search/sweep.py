@@ -23,8 +23,8 @@ from ga_search.config import FitConfig
 from ga_search.fit import fit
 from ga_search.plot import picture
 from ga_search.problem import prepare
-from sim.common.files import locked, write_whole
-from sim.reference import InputError, PwlTable
+from sim.common.files import description_sha256, locked, write_whole
+from sim.reference import InputError
 
 
 @dataclass(frozen=True)
@@ -77,27 +77,36 @@ class Sweep:
 
         Raises `InputError` with the first key where it was made by another plan.
         """
-        try:
-            mark = json.loads(_path(self.folder, config, "row.json").read_text())
-            old, row, digest = mark["plan"], mark["row"], mark["picture_sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+        path = _path(self.folder, config, "row.json")
+        if not path.exists():
             return None
+        try:
+            mark = json.loads(path.read_text(encoding="utf-8"))
+            if mark["sha256"] != description_sha256(mark):
+                return _again(path)
+            old, row, files = mark["plan"], mark["row"], mark["files"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return _again(path)
         for key, value in plan.items():
             if not isinstance(old, dict) or old.get(key) != value:
                 was = old.get(key) if isinstance(old, dict) else None
                 raise InputError(f"{self.folder}: cannot resume, {key} of {config.name} was {was}, not {value}")
-        try:
-            table = PwlTable.load(_path(self.folder, config, "json"))
-            shown = hashlib.sha256(_path(self.folder, config, "png").read_bytes()).hexdigest() if self.plots else digest
-        except (InputError, OSError):
-            return None
-        return row if table.digest == row.get("sha256") and shown == digest else None
+        for end in ("json", "png") if self.plots else ("json",):
+            file = _path(self.folder, config, end)
+            if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != files.get(end):
+                return _again(file)
+        return row
 
 
 def _plan(config: FitConfig) -> dict[str, Any]:
     """The configuration with a hash of the values it is fitted to, since a user's function may change its meaning."""
     digest = prepare(config).values_digest()  # first, since it is here that a user's mistakes show
     return config.to_dict() | {"values_sha256": digest}
+
+
+def _again(path: Path) -> None:
+    """Say that a file of an earlier run cannot be reused."""
+    print(f"warning: {path} is missing or not as it was written; fitted again", file=sys.stderr)
 
 
 def _path(folder: Path, config: FitConfig, end: str) -> Path:
@@ -110,12 +119,13 @@ def _fit_into(plan: dict[str, Any], folder: str, plots: bool) -> str:
     table, row = fit(problem)
     place = Path(folder)
     row["table"] = str(table.save(_path(place, problem.config, "json")))
-    digest = None
+    files = {"json": hashlib.sha256(table.to_json().encode()).hexdigest()}
     if plots:
         data = picture(table, problem.function, row)
-        digest = hashlib.sha256(data).hexdigest()
+        files["png"] = hashlib.sha256(data).hexdigest()
         write_whole(_path(place, problem.config, "png"), data)
-    mark = {"plan": plan, "picture_sha256": digest, "row": row}
+    mark = {"plan": plan, "files": files, "row": row}
+    mark["sha256"] = description_sha256(mark)
     write_whole(_path(place, problem.config, "row.json"), json.dumps(mark, indent=1, allow_nan=False) + "\n")
     return problem.config.name
 

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from math import erf, floor, sqrt
+from math import floor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cost_model.netlist.memories import Memory, found
+from ga_search import fit_table, gelu
 from rtl.blocks.multiplication import as_operator
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
 from rtl.pwl import Pwl, PwlConfig
@@ -209,16 +210,11 @@ def gelu_table(entries: int, in_bits: int, coef_bits: int, out_bits: int, scale:
     """
     if in_bits > FITTED_BITS:
         return _wide_table(entries, in_bits, coef_bits, out_bits, scale)
-    from ga_search.config import FitConfig
-    from ga_search.fit import fit
-    from ga_search.problem import prepare
-
     fraction = coef_bits - 2  # slopes of GELU reach 1.13
-    config = FitConfig(
+    return fit_table(
         "gelu", entries, scales=(scale,), in_bits=in_bits, coef_bits=coef_bits, out_bits=out_bits,
-        slope_frac_bits=fraction, intercept_frac_bits=fraction, certificate=False,
+        slope_frac_bits=fraction, intercept_frac_bits=fraction,
     )  # fmt: skip
-    return fit(prepare(config))[0]
 
 
 def _wide_table(entries: int, in_bits: int, coef_bits: int, out_bits: int, scale: int) -> PwlTable:
@@ -227,8 +223,7 @@ def _wide_table(entries: int, in_bits: int, coef_bits: int, out_bits: int, scale
     lines = [(0.0, 0.0)]
     for low, high in pairwise(ends):
         x = np.linspace(low, high, 1001)
-        gelu = 0.5 * x * (1 + np.array([erf(v / sqrt(2)) for v in x]))
-        slope, intercept = np.polyfit(x, gelu, 1)
+        slope, intercept = np.polyfit(x, gelu(x), 1)
         lines.append((float(slope), float(intercept)))
     lines.append((1.0, 0.0))
     unit = 2.0 ** (coef_bits - 2)

@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from cost_model.designs.design import Design
+from ga_search import NETWORK_DOMAINS, fit_table
 from sim.reference import Normaliser, PwlTable
 from sim.vectors.normaliser import normaliser_set, top_scale
 
@@ -28,9 +29,4 @@ def normaliser_design(function: str = "div", entries: int = 8, input_bits: int =
 
 @lru_cache(maxsize=64)
 def _table(function: str, entries: int) -> PwlTable:
-    from ga_search.config import FitConfig
-    from ga_search.fit import fit
-    from ga_search.problem import prepare
-
-    domain = {"div": (2.0, 4.0), "rsqrt": (1.0, 4.0)}[function]
-    return fit(prepare(FitConfig(function, entries, domain=domain, certificate=False)))[0]
+    return fit_table(function, entries, domain=NETWORK_DOMAINS[function])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cost_model.designs.design import INPUTS, Design
+from ga_search import gelu
 from rtl.array.processing_element_stream import ElementConfig
 from rtl.floating.mac import MacConfig
 from rtl.requant import RequantConfig
@@ -105,7 +106,7 @@ def _requant_work(config: RequantConfig, value: np.ndarray, multiplier: np.ndarr
 def _values(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Activations, weights and sums as real numbers, the products' scale for the sums."""
     x = np.load(INPUTS).astype(np.float64)
-    activations = 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    activations = gelu(x)
     rng = np.random.default_rng(0)
     weights = rng.normal(0, 1, -(-len(x) // REUSE))
     return activations, weights, rng.normal(0, activations.std() * math.sqrt(rows / 2), len(x))

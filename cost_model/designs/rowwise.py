@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from cost_model.designs.design import INPUTS, Design
+from ga_search import NETWORK_DOMAINS, fit_table
 from rtl.rowwise.norm import NormConfig
 from rtl.rowwise.softmax import SoftmaxConfig
 from sim.cosim.check_rowwise import row_unit
@@ -34,7 +35,6 @@ from sim.vectors.rowwise import fitted_softmax, norm_set, random_norm, softmax_s
 UNITS = {"softmax": None, "layernorm": True, "rmsnorm": False}  # unit -> centring of a norm
 LENGTHS = {"softmax": 128, "layernorm": 384, "rmsnorm": 384}
 LIMITS = {"softmax": (1, MAX_ROW_LENGTH), "layernorm": (2, MAX_LENGTH), "rmsnorm": (2, MAX_LENGTH)}  # of a length
-DOMAINS = {"exp": None, "div": (2.0, 4.0), "rsqrt": (1.0, 4.0)}
 SCORE_SCALE, POWER_SCALE = 4, 7  # scale exponents of the scores and of EXP's output
 MAX_EPSILON = (1 << 32) - 1
 CHECK_ELEMENTS = 2500  # of each load of the checks, about
@@ -132,12 +132,7 @@ def norm_design(config: NormConfig, values: Mapping[str, Any] | None = None, mem
 @lru_cache(maxsize=8)
 def fitted(function: str, entries: int = 8) -> PwlTable:
     """The table of a network: a normaliser's highest octaves, EXP with the finer coefficients."""
-    from ga_search.config import FitConfig
-    from ga_search.fit import fit
-    from ga_search.problem import prepare
-
-    domain = DOMAINS[function]
-    return fit(prepare(FitConfig(function, entries, domain=domain, certificate=False)))[0]
+    return fit_table(function, entries, domain=NETWORK_DOMAINS.get(function))
 
 
 def _fields(config: SoftmaxConfig | NormConfig) -> dict[str, Any]:

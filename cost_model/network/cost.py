@@ -21,7 +21,7 @@ from cost_model.analytical.estimate import coefficients, estimate
 from cost_model.designs.design import FLOAT_FORMATS
 from cost_model.netlist import timing
 from cost_model.network.sites import Gemm, InRows, Pwl, Site, Uncounted
-from ga_search.methods.secants import chord_table
+from ga_search.methods.secants import secant_table
 from rtl.array.config import ArrayConfig
 from rtl.pwl import PwlConfig
 from rtl.requant import RequantConfig
@@ -346,8 +346,8 @@ def row_cycles(schedule: RowSchedule, rows: int, length: int) -> int:
 def schedule(kind: str) -> RowSchedule:
     """The cycles of a unit for rows at its default depth, which do not depend on tables and lengths."""
     if kind == "softmax":
-        return SoftmaxConfig(fitted_softmax(chord_table("exp"), chord_table("div"), 4, 7, 128)).schedule
-    rsqrt = Normaliser(chord_table("rsqrt"), 5, spread_bits_for(4, 1), 0, False)
+        return SoftmaxConfig(fitted_softmax(secant_table("exp"), secant_table("div"), 4, 7, 128)).schedule
+    rsqrt = Normaliser(secant_table("rsqrt"), 5, spread_bits_for(4, 1), 0, False)
     return NormConfig(Norm((1,) * 4, (0,) * 4, 0, 1, rsqrt)).schedule
 
 

@@ -10,7 +10,8 @@ Dynamic programming for piecewise-linear tables: NLI (2602.02988), HARA. The int
 free (λ, μ) are ours.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +25,7 @@ from sim.reference.pwl import frac_bits_pairs, frac_bits_range
 # bounds are compared with this slack, relative to the error and to f squared, so that rounding in float64 never
 # discards the optimum
 SLACK, SLACK_OF_SQUARE = 1e-9, 1e-14
+CERTIFICATE_WORK = 3e7  # prices of segments after which a certificate gives up; the defaults need up to 1e7
 
 
 @dataclass
@@ -51,6 +53,10 @@ class _Segments:
         return np.array(rows)
 
 
+class TooMuchWork(Exception):
+    """The search went over its bound on work."""
+
+
 class OptimalSearch:
     """The optimum for `grid` with `entries` segments and `coef_bits` coefficients, at any (λ, μ) or over all.
 
@@ -58,7 +64,8 @@ class OptimalSearch:
     a few thousand points, that is up to 8 input bits.
     """
 
-    def __init__(self, grid: Grid, entries: int, in_bits: int, coef_bits: int) -> None:
+    def __init__(self, grid: Grid, entries: int, in_bits: int, coef_bits: int, work: float = math.inf) -> None:
+        self._work_left = self._work = work
         self.grid, self.entries, self.coef_bits = grid, entries, coef_bits
         self.frac_bits = frac_bits_range(in_bits, coef_bits)
         self.pairs = frac_bits_pairs(in_bits, coef_bits)
@@ -102,6 +109,11 @@ class OptimalSearch:
             if bound <= self._limit(best.error):
                 best = self._solve(segments, pair, best, length) or best
         return best
+
+    def _spend(self, prices: int) -> None:
+        self._work_left -= prices
+        if self._work_left < 0:
+            raise TooMuchWork(f"the proof of the optimum needs more than {self._work:.0e} prices of segments")
 
     def _limit(self, error: float) -> float:
         return error * (1 + SLACK) + self._slack
@@ -164,10 +176,11 @@ class OptimalSearch:
         segments = segments.take(self._on_short_path(segments, bound, known.error))
         grid = CoefficientGrid(slope_bits, intercept_bits, self.coef_bits)
         # the best table from few slopes a segment tightens the limit before every slope is searched
+        self._spend(len(segments.start) * (self.entries + 4))
         error, _, _ = grid.best(segments.shape, 2)
         limit = min(known.error, segments.path_lengths(error, self.entries)[-1, -1])
         segments = segments.take(self._on_short_path(segments, self._slope_bound(segments, slope_bits), limit))
-        error, slopes, intercepts = _every_slope(grid, segments.shape)
+        error, slopes, intercepts = _every_slope(grid, segments.shape, self._spend)
         lengths = segments.path_lengths(error, self.entries)
         if lengths[-1, -1] > self._limit(known.error):
             return None
@@ -243,7 +256,9 @@ def _trace(lengths: np.ndarray, length: np.ndarray) -> np.ndarray:
     return np.array(path[::-1])
 
 
-def _every_slope(grid: CoefficientGrid, shape: Parabola) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _every_slope(
+    grid: CoefficientGrid, shape: Parabola, spend: Callable[[int], None]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(error, K, B) over every integer slope, stepping outward until the parabola alone exceeds the best found."""
     error, slopes, intercepts = grid.best(shape, 2)
     ideal = shape.slope / grid.slope_unit
@@ -259,6 +274,7 @@ def _every_slope(grid: CoefficientGrid, shape: Parabola) -> tuple[np.ndarray, np
             active = active[kept]
             if not active.size:
                 break
+            spend(active.size)
             k = slope[active]
             b, e = grid.at(shape.take(active), k)
             better = e < error[active]

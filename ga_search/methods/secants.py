@@ -1,35 +1,42 @@
-"""Tables without a fit: chords between breakpoints, rounded to the grid."""
+"""Tables without a fit: secants between breakpoints, rounded to the grid."""
 
 import math
-from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 
+from ga_search.functions import FUNCTIONS as CALLABLES
+from ga_search.functions import NETWORK_DOMAINS
 from sim.reference import PwlTable
 
-FUNCTIONS: dict[str, tuple[Callable[[float], float], tuple[float, float], int]] = {
-    "gelu": (lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))), (-4, 4), 6),
-    "exp": (math.exp, (-8, 0), 6),
-    "div": (lambda x: 1 / x, (2, 4), 8),
-    "rsqrt": (lambda x: 1 / math.sqrt(x), (1, 4), 7),
-}
+FUNCTIONS = {"gelu": 6, "exp": 6, "div": 8, "rsqrt": 7}  # with the fraction bits of their slopes
 STEPS = {"div": 1, "rsqrt": 2}
 
 
-def chord_table(function: str, entries: int = 8) -> PwlTable:
-    """A table of `function` (gelu, exp, div or rsqrt) that is good enough to run a network on."""
-    f, (low, high), frac = FUNCTIONS[function]
+def secant_table(function: str, entries: int = 8) -> PwlTable:
+    """A table of `function` (gelu, exp, div or rsqrt) that is good enough to run a network on.
+
+    Parameters
+    ----------
+    function : a key of `FUNCTIONS`
+    entries : number of segments
+
+    Returns
+    -------
+    PwlTable of 8 bits on the domain that a network uses
+    """
+    frac = FUNCTIONS[function]
+    low, high = NETWORK_DOMAINS.get(function, CALLABLES[function].domain)
     edges = np.linspace(low, high, entries + 1)
     if function == "exp":
         edges = -(np.linspace(math.sqrt(6), 0, entries + 1) ** 2)  # closer where it is steeper
     edges = np.round(edges * 64) / 64
-    slopes = [(f(b) - f(a)) / (b - a) for a, b in pairwise(edges)]
-    intercepts = [f(a) - s * a for a, s in zip(edges, slopes, strict=False)]
+    values = CALLABLES[function].evaluate(edges)
+    slopes = np.diff(values) / np.diff(edges)
+    intercepts = values[:-1] - slopes * edges[:-1]
     mu = min(frac, 6)
 
-    def grid(values: list[float], bits: int) -> tuple[int, ...]:
-        return tuple(int(v) for v in np.clip(np.round(np.array(values) * 2**bits), -128, 127))
+    def grid(values: np.ndarray, bits: int) -> tuple[int, ...]:
+        return tuple(int(v) for v in np.clip(np.round(values * 2**bits), -128, 127))
 
     return PwlTable(
         function=function,

@@ -15,7 +15,7 @@ from rtl.pwl import PwlConfig
 from sim.common.command import Parser, print_json, run
 from sim.reference import LoweredTable, PwlTable
 
-# chords of GELU at s = 4 with the output at 2^-5: an example with slopes of both signs and a clamped end
+# secants of GELU at s = 4 with the output at 2^-5: an example with slopes of both signs and a clamped end
 EXAMPLE = LoweredTable(
     thresholds=(-48, -26, -9, 0, 11, 25, 48),
     slopes=(0, -6, -2, 17, 46, 68, 71, 64),

@@ -19,7 +19,7 @@ NORMALISER_BITS, NORMALISER_FRAC_BITS = 8, 4
 
 
 def reciprocal() -> NormaliserConfig:
-    """1/x of 8-bit numbers through two chords on [2, 4)."""
+    """1/x of 8-bit numbers through two secants on [2, 4)."""
     content = {
         "format": "bitwright-pwl", "version": 1, "function": "div", "domain": [2, 4], "normaliser_step": 1,
         "scales": [4], "objective": "full", "in_bits": 8, "in_signed": True, "coef_bits": 8, "out_bits": 8,

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ga_search.config import FitConfig
-from ga_search.fit import fit
-from ga_search.problem import prepare
+from ga_search import fit_table
 from quant import Plan
 from quant.run_directory import versions
 from sim.common.command import Parser, print_json, run
@@ -74,7 +72,7 @@ def _main(argv: Sequence[str]) -> int:
 
 def pwl() -> dict[str, Any]:
     """The module on `CODES` random codes; it is checked on every code first."""
-    table, _ = fit(prepare(FitConfig("gelu", certificate=False)))
+    table = fit_table("gelu")
     lowered = table.lower(5, 5)
     module = Gather([lowered.output(lowered.codes())])
     every = torch.arange(-128, 128, dtype=torch.int8)

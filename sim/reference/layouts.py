@@ -28,10 +28,15 @@ def to_npz(lowered: LoweredTable) -> bytes:
     return buffer.getvalue()
 
 
+def identifier(name: str) -> str:
+    """`name` as an identifier of C and Verilog: every other character becomes `_`, a leading digit gets `table_`."""
+    text = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return text if text[:1].isalpha() else f"table_{text}"
+
+
 def to_c(lowered: LoweredTable, name: str) -> str:
     """A C99 header with the stored keys, each prefixed by `name` as an identifier."""
-    prefix = re.sub(r"\W", "_", name)
-    prefix = prefix if prefix[:1].isalpha() else f"table_{prefix}"
+    prefix = identifier(name)
     guard = f"{prefix.upper()}_H"
     widths = {"thresholds": (lowered.in_bits, lowered.in_signed)}
     lines = [f"#ifndef {guard}", f"#define {guard}", "#include <stdint.h>"]

@@ -23,6 +23,11 @@ class Finding:
         return f"{self.check}{'' if self.scale is None else f' at s={self.scale}'}: {self.message}"
 
 
+def unreachable(table: PwlTable, output_scale: int) -> list[int]:
+    """The table's scales s whose accumulator is coarser than 2**-output_scale, so that they have no output code."""
+    return [s for s in table.scales if table.slope_frac_bits + s < output_scale]
+
+
 def lint_structure(table: PwlTable) -> list[Finding]:
     """Duplicate breakpoints and wasted entries; needs the table alone.
 
@@ -60,9 +65,7 @@ def lint_values(
     `TAIL_TOLERANCE_ULP` before saturation, monotonicity on the output codes.
     """
     findings = []
-    for scale in table.scales:
-        if table.slope_frac_bits + scale < output_scale:
-            continue  # this scale cannot reach the output scale, so it has no output code
+    for scale in sorted(set(table.scales) - set(unreachable(table, output_scale))):
         lowered = table.lower(scale, output_scale)
         q = lowered.codes()
         q = q[natural(q * 2.0**-scale)]

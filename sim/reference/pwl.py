@@ -186,7 +186,7 @@ class PwlTable:
     def from_json(cls, text: str, source: str = "table") -> "PwlTable":
         """Read a table; every fault raises `InputError` with `source` and the key."""
         try:
-            content = json.loads(text, parse_constant=_no_constant)
+            content = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{source}: not valid JSON ({error.msg}, line {error.lineno} column {error.colno})"
@@ -343,6 +343,14 @@ def _check_list(name: str, values: tuple[int, ...], length: int, limits: tuple[i
         raise InputError(f"{name} must have {length} integers, not {len(values)}")
     for i, value in enumerate(values):
         require_range(f"{name}[{i}]", value, *limits)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
+    return content
 
 
 def _no_constant(name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ga_search.methods.secants import chord_table
+from ga_search.methods.secants import secant_table
 from rtl.pwl import table_lists
 from rtl.rowwise.norm import NormConfig, shorter
 from rtl.rowwise.softmax import SoftmaxConfig
@@ -184,8 +184,8 @@ def random_norm(
 
 
 def near_table(rng: np.random.Generator, function: str, wild: bool = False) -> PwlTable:
-    """The function's chords with coefficients that are a few units off; where `wild`, any table of its geometry."""
-    table = chord_table(function)
+    """The function's secants with coefficients that are a few units off; where `wild`, any table of its geometry."""
+    table = secant_table(function)
     if wild:
         kept = ("function", "domain", "normaliser_step", "slope_frac_bits", "intercept_frac_bits")
         return random_table(rng, table.entries, 0, **{key: getattr(table, key) for key in kept})

@@ -18,9 +18,7 @@ ROW_KEYS = {
 
 
 def command(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    code = (
-        f"import sys; sys.path[:0] = [{str(ROOT)!r}, '']; from ga_search.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
+    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from ga_search.cli import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
     )
@@ -52,7 +50,7 @@ def test_the_module_runs_and_prints_a_table_with_progress_apart(tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0].split()[:5] == ["function", "N", "method", "λ", "μ"]
     assert lines[2].split() == ["exp", "8", "genetic", "7", "7", "4.62e-06", "2.17e-05", "9.22e-06", "1.22e-04",
-                                "1.0000", "0.83", "83.8%", lines[2].split()[-1]]  # fmt: skip
+                                "1.0000", "0.83·2^-6", "83.8%", lines[2].split()[-1]]  # fmt: skip
     assert "fit" in done.stderr and "fit/s" not in done.stdout
 
 
@@ -66,12 +64,14 @@ def test_a_users_own_function_in_the_working_folder_is_found(tmp_path):
     done = command("mine:swish", "--domain", -6, 6, "--entries", 8, "--no-plots", "--json", "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["gap"] <= 1.02
-    path = "out/mine-swish-8-genetic.json"
+    path = "out/mine-swish--6to6-8-genetic.json"
     alone = command("lint", path, cwd=tmp_path)
     assert alone.returncode == 0 and "only the structure is linted" in alone.stderr  # a table never runs code
     assert command("lint", path, "--function", "mine:swish", cwd=tmp_path).returncode in (0, 1)
     assert command("compare", path, path, "--function", "mine:swish", "--json", cwd=tmp_path).returncode == 0
-    assert command("export", path, "--format", "hex", cwd=tmp_path).returncode == 0
+    unknown = command("export", path, "--format", "c", cwd=tmp_path)
+    assert unknown.returncode == 2 and "give --output-scale (its provenance notes " in unknown.stderr
+    assert command("export", path, "--format", "c", "--function", "mine:swish", cwd=tmp_path).returncode == 0
     refused = command("compare", path, path, cwd=tmp_path)
     assert refused.returncode == 2 and "must be given with --function" in refused.stderr
 

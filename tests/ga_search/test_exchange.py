@@ -122,3 +122,24 @@ def test_import_writes_tables_and_never_over_its_source(tmp_path, capsys):
     assert main(["import", str(path)]) == 2 and "would overwrite" in capsys.readouterr().err
     assert main(["import", str(path), "-o", str(tmp_path / "out")]) == 0
     assert PwlTable.load(capsys.readouterr().out.strip()).function == "div"
+
+
+def test_an_edited_output_scale_is_refused_since_no_hash_covers_it(table, tmp_path):
+    _, path = table
+    path.write_text(path.read_text().replace('"output_scale": 4', '"output_scale": 3'))
+    with pytest.raises(InputError, match=r"provenance.output_scale must be 4, .* not 3"):
+        export(path, "hex", folder=tmp_path / "out")
+
+
+def test_a_users_table_comes_back_and_real_slopes_are_rounded_where_that_is_wanted(tmp_path):
+    path = tmp_path / "a.json"
+    part = {"breakpoints": [0.0], "slopes": [0.4987, 1], "intercepts": [0, 0.1]}
+    path.write_text(json.dumps({"numpy:arctan": {"3": part}}))
+    with pytest.raises(InputError, match="--coef-bits 8 rounds them"):
+        import_gqa_lut(path, domain=(-3.0, 3.0))
+    [table] = import_gqa_lut(path, domain=(-3.0, 3.0), coef_bits=8).values()
+    assert table.function == "numpy:arctan" and table.coef_bits == 8
+    assert [k * 2.0**-table.slope_frac_bits for k in table.slopes] == [0.5, 1.0]
+    path.write_text(json.dumps({"gelu": {"3": part | {"slopes": [10**400, 1]}}}))
+    with pytest.raises(InputError, match="finite numbers below 2"):
+        import_gqa_lut(path)

@@ -8,9 +8,9 @@ import pytest
 
 from ga_search.config import FitConfig
 from ga_search.fit import fit
-from ga_search.functions import CATALOGUE, PAPER
+from ga_search.functions import FUNCTIONS, PAPER
 from ga_search.grid import Codes
-from ga_search.metrics import measure
+from ga_search.metrics import table_errors
 from ga_search.problem import load_histogram, prepare
 from sim.reference import InputError, Normaliser
 
@@ -54,7 +54,8 @@ def test_different_tables_of_one_function_have_different_names(tmp_path):
     changes: list[dict[str, Any]] = [
         {}, {"entries": 16}, {"method": "uniform"}, {"domain": (-2.0, 2.0)}, {"in_bits": 6}, {"coef_bits": 12},
         {"in_bits": 6, "coef_bits": 6, "out_bits": 6}, {"in_signed": False}, {"out_signed": False},
-        {"scales": (2, 3)}, {"objective": "inside"}, {"objective": "weights", "weights": str(tmp_path / "h.npz")},
+        {"scales": (2, 3)}, {"slope_frac_bits": 5, "intercept_frac_bits": 4},
+        {"objective": "inside"}, {"objective": "weights", "weights": str(tmp_path / "h.npz")},
     ]  # fmt: skip
     names = [FitConfig(**{"function": "silu", **change}).name for change in changes]
     assert len(set(names)) == len(names) and names[0] == "silu-8-genetic" and names[6] == "silu-8-genetic-6bit"
@@ -143,7 +144,7 @@ def test_the_networks_tables_are_far_better_and_feed_the_normaliser(function, do
     v = np.arange(1, 1 << 15)
     acc, exponent = unit.evaluate(v)
     got = acc * 2.0 ** (exponent - table.slope_frac_bits - 5)
-    exact = CATALOGUE[function].evaluate(v / 256)
+    exact = FUNCTIONS[function].evaluate(v / 256)
     assert np.abs(got / exact - 1).max() < 0.02
 
 
@@ -162,7 +163,7 @@ def test_weights_pull_the_fit_to_where_the_activations_are(tmp_path):
     weighted, row = fit(prepare(FitConfig(**config, objective="weights", weights=str(path))))
     plain, _ = fit(prepare(FitConfig(**config)))
     problem = prepare(FitConfig(**config, objective="weights", weights=str(path)))
-    plain_error = measure(plain, problem.function, problem.codes, "weights", problem.histogram).mse
+    plain_error = table_errors(plain, problem.function, problem.codes, "weights", problem.histogram).mse
     assert row["mse"] < 0.5 * plain_error and row["gap"] <= 1.02
     assert weighted.provenance["weights_sha256"] and weighted.objective == "weights"
 
@@ -223,3 +224,25 @@ def test_one_entry_configurations_and_ranges_are_refused_early():
         assert str(error.value).startswith(message)
     with pytest.raises(InputError, match=r"no code at scales 7\.\.7"):
         prepare(FitConfig("gelu", domain=(2.0, 3.0), scales=(7,), objective="inside"))
+
+
+@pytest.mark.parametrize("method", ["optimal", "genetic"])
+def test_an_exact_table_lowers_at_every_scale(method):
+    table, row = fit(prepare(FitConfig("numpy:abs", 4, method, domain=(-4.0, 4.0), certificate=False)))
+    assert row["mse"] == 0.0
+    assert all(table.lower(scale, row["output_scale"]) for scale in table.scales)
+
+
+def test_figures_that_mislead_are_noted():
+    notes = [
+        fit(prepare(FitConfig(*case, domain=domain, certificate=False)))[1]["notes"]
+        for case, domain in ((("numpy:square", 8), (-4.0, 4.0)), (("gelu", 8), (-1e300, 1e300)))
+    ]
+    assert any("--objective inside" in note for note in notes[0])
+    assert any("spans only" in note for note in notes[1])
+
+
+def test_a_proof_beyond_its_bound_leaves_the_gap_open(monkeypatch):
+    monkeypatch.setattr("ga_search.fit.CERTIFICATE_WORK", 10)
+    _, row = fit(prepare(FitConfig("gelu", 4, in_bits=6)))
+    assert row["gap"] is None and any("no gap: the proof" in note for note in row["notes"])

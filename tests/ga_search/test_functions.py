@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ga_search.functions import CATALOGUE, resolve
+from ga_search.functions import FUNCTIONS, resolve
 from sim.reference import InputError
 
 X = np.linspace(-30, 30, 2001)
@@ -33,16 +33,16 @@ def scalar(name: str, x: float) -> float:
     }[name]()
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_each_function_is_what_its_name_says(name):
     x = POSITIVE if name in ("div", "rsqrt", "log", "sqrt") else X
     expected = [scalar(name, v) for v in x.tolist()]
-    np.testing.assert_allclose(CATALOGUE[name].evaluate(x), expected, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(FUNCTIONS[name].evaluate(x), expected, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_called_monotone_are(name):
-    function = CATALOGUE[name]
+    function = FUNCTIONS[name]
     y = function.evaluate(np.linspace(*function.domain, 4001))
     if function.monotone:
         assert (np.diff(y) * function.monotone > 0).all()
@@ -64,8 +64,8 @@ def test_normalised_functions_know_their_step_and_scale(name, domain, step, scal
 
 
 def test_half_open_domains_leave_their_end_out():
-    assert CATALOGUE["div"].inside(np.array([0.25, 0.5, 3.99, 4.0])).tolist() == [False, True, True, False]
-    assert CATALOGUE["gelu"].inside(np.array([-4.0, 4.0, 4.01])).tolist() == [True, True, False]
+    assert FUNCTIONS["div"].inside(np.array([0.25, 0.5, 3.99, 4.0])).tolist() == [False, True, True, False]
+    assert FUNCTIONS["gelu"].inside(np.array([-4.0, 4.0, 4.01])).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize(

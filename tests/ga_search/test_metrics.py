@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ga_search.functions import CATALOGUE, Function, resolve
+from ga_search.functions import FUNCTIONS, Function, resolve
 from ga_search.grid import Codes, build_grid, code_weights
 from ga_search.metrics import output_scale
 from sim.reference import InputError
@@ -25,7 +25,7 @@ CODES = Codes(8, True, tuple(range(7)))
     ],
 )
 def test_the_output_scale_is_the_largest_that_does_not_saturate(name, bits, signed, scale):
-    assert output_scale(CATALOGUE[name], (bits, signed), CODES) == scale
+    assert output_scale(FUNCTIONS[name], (bits, signed), CODES) == scale
 
 
 def test_a_value_that_is_exactly_the_top_code_fits():
@@ -34,10 +34,10 @@ def test_a_value_that_is_exactly_the_top_code_fits():
 
 
 def test_each_scale_weighs_the_same_and_exp_counts_only_codes_up_to_0():
-    weights = code_weights(CATALOGUE["exp"], CODES, "full", None)
+    weights = code_weights(FUNCTIONS["exp"], CODES, "full", None)
     np.testing.assert_allclose(weights.sum(axis=1), 1 / 7)
     assert (weights[:, :129] > 0).all() and (weights[:, 129:] == 0).all()
-    inside = code_weights(CATALOGUE["exp"], CODES, "inside", None)
+    inside = code_weights(FUNCTIONS["exp"], CODES, "inside", None)
     assert [int((row > 0).sum()) for row in inside] == [9, 17, 33, 65, 129, 129, 129]
 
 
@@ -51,7 +51,7 @@ def test_half_open_domains_and_unmeasured_scales():
 
 
 def test_the_grid_merges_equal_points_and_keeps_the_total_weight():
-    grid = build_grid(CATALOGUE["gelu"], CODES)
+    grid = build_grid(FUNCTIONS["gelu"], CODES)
     assert grid.points == 256 + 6 * 128 and grid.weight.sum() == pytest.approx(1.0)
     assert (np.diff(grid.position) > 0).all() and (grid.x == grid.position / 64).all()
     start, stop = np.array([0, 3, 500]), np.array([1024, 9, 500])

@@ -90,7 +90,7 @@ def test_a_changed_function_under_the_same_name_is_another_plan(tmp_path, monkey
     config = FitConfig("numpy:arctan", 4, domain=(-3.0, 3.0), certificate=False)
     Sweep((config,), tmp_path, plots=False).run(1, False)
     monkeypatch.setattr(np, "arctan", np.sin)
-    with pytest.raises(InputError, match="cannot resume, values_sha256 of numpy-arctan-4-genetic"):
+    with pytest.raises(InputError, match="cannot resume, values_sha256 of numpy-arctan--3to3-4-genetic"):
         Sweep((config,), tmp_path, plots=False).run(1, True)
 
 
@@ -128,3 +128,12 @@ def test_a_mistake_in_the_last_fit_writes_nothing(tmp_path):
     with pytest.raises(InputError):
         Sweep((CONFIGS[0], FitConfig("gelo", 8)), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda t: t.replace('"mse": ', '"mse": 1'), lambda t: "[" * 100_000])
+def test_an_altered_row_is_fitted_again(damage, tmp_path, capsys):
+    [row] = Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, False)
+    path = tmp_path / "gelu-4-genetic-6x8x8bit.row.json"
+    path.write_text(damage(path.read_text()))
+    [again] = Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, True)
+    assert steady([again]) == steady([row]) and "fitted again" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from sim.reference import PwlTable
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FP16
 from tests.rtl.bench import icarus
-from tests.rtl.test_normaliser import chord_table
+from tests.rtl.test_normaliser import secant_table
 from tests.sim import tables
 
 GELU = PwlTable(
@@ -102,9 +102,9 @@ NORM = {"gain": [300, -2, 32767], "bias": [-(1 << 31), 0, 9], "epsilon": 7, "shi
 @pytest.mark.parametrize("arguments", UNITS, ids=" ".join)
 def test_the_description_matches_the_verilog_and_its_template_compiles(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    chord_table("div", 2, 1).save("div.json")
-    chord_table("rsqrt", 1, 2).save("rsqrt.json")
-    tables.chord_table("exp").save("exp.json")
+    secant_table("div", 2, 1).save("div.json")
+    secant_table("rsqrt", 1, 2).save("rsqrt.json")
+    tables.secant_table("exp").save("exp.json")
     Path("norm.json").write_text(json.dumps(NORM))
     assert main([*arguments, "--json", "-o", "unit.v"]) == 0
     out, err = capsys.readouterr()
@@ -250,8 +250,8 @@ MISTAKES = [
 @pytest.mark.parametrize("line, message", MISTAKES, ids=[line for line, _ in MISTAKES])
 def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(line, message, table, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    chord_table("div", 2, 1).save("div.json")
-    chord_table("rsqrt", 1, 2).save("rsqrt.json")
+    secant_table("div", 2, 1).save("div.json")
+    secant_table("rsqrt", 1, 2).save("rsqrt.json")
     dataclasses.replace(GELU, function="exp").save("exp.json")
     Path("broken.json").write_text("nonsense")
     Path("norm.json").write_text(json.dumps(NORM))
@@ -282,7 +282,7 @@ def test_where_one_file_cannot_be_written_neither_is(blocked, tmp_path, capsys):
 
 
 def test_the_description_of_a_normaliser_tells_its_function_domain_and_what_its_numbers_mean(tmp_path):
-    chord_table("div", 2, 1).save(tmp_path / "div.json")
+    secant_table("div", 2, 1).save(tmp_path / "div.json")
     arguments = ["normaliser", "--table", f"{tmp_path}/div.json", "--input-frac-bits", "8", "-o", f"{tmp_path}/u.v"]
     assert main([*arguments, "--output-scale", "7"]) == 0
     about = json.loads((tmp_path / "u.rtl.json").read_text())
@@ -326,7 +326,7 @@ def test_the_description_of_a_requantiser_tells_how_far_its_shift_goes(tmp_path)
 
 
 def test_the_printed_latency_of_a_unit_for_rows_names_the_row(tmp_path, capsys):
-    chord_table("rsqrt", 1, 2).save(tmp_path / "rsqrt.json")
+    secant_table("rsqrt", 1, 2).save(tmp_path / "rsqrt.json")
     assert main(["layernorm", "--rsqrt", f"{tmp_path}/rsqrt.json", "--length", "8", "-o", f"{tmp_path}/n.v"]) == 0
     assert capsys.readouterr().err == f"{tmp_path}/n.v: layernorm, latency 14 + 1 * row\n"
 

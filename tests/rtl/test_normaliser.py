@@ -14,8 +14,8 @@ DOMAINS = {"div": [(2, 1), (0.5, 3)], "rsqrt": [(1, 2), (0.25, 4)]}  # bottom an
 CASES = [(function, *case) for function, cases in DOMAINS.items() for case in cases]
 
 
-def chord_table(function: str, bottom: float, step: int, entries: int = 6) -> PwlTable:
-    """The function's chords on an even grid, rounded to 2**-6 and 2**-5: no good fit, but the right shape."""
+def secant_table(function: str, bottom: float, step: int, entries: int = 6) -> PwlTable:
+    """The function's secants on an even grid, rounded to 2**-6 and 2**-5: no good fit, but the right shape."""
     edges = np.linspace(bottom, bottom * 2**step, entries + 1)
     values = 1 / edges if function == "div" else edges**-0.5
     slopes = np.diff(values) / np.diff(edges)
@@ -35,7 +35,7 @@ def chord_table(function: str, bottom: float, step: int, entries: int = 6) -> Pw
 
 
 def config_of(case: tuple[str, float, int], bits: int, frac: int, signed: bool = True, **fields) -> NormaliserConfig:
-    return NormaliserConfig(Normaliser(chord_table(*case), 5, bits, frac, signed), **fields)
+    return NormaliserConfig(Normaliser(secant_table(*case), 5, bits, frac, signed), **fields)
 
 
 def expected(config: NormaliserConfig, v: np.ndarray) -> list:

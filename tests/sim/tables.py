@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ga_search.methods.secants import FUNCTIONS, chord_table
+from ga_search.methods.secants import FUNCTIONS, secant_table
 from sim.reference import LoweredTable
 from sim.vectors.pwl import pwl_set
 from sim.vectors.vector_set import VectorSet
 
-__all__ = ["FUNCTIONS", "chord_table", "wide_set"]
+__all__ = ["FUNCTIONS", "secant_table", "wide_set"]
 
 
 def wide_set() -> VectorSet:

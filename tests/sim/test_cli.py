@@ -15,7 +15,7 @@ from sim.cosim import simulators
 from sim.vectors.pwl import random_set
 from sim.vectors.requant import requant_set
 from sim.vectors.vector_set import VectorSet, load_folder
-from tests.sim.tables import FUNCTIONS, chord_table
+from tests.sim.tables import FUNCTIONS, secant_table
 
 ROW = {
     "unit", "set", "configuration", "simulator", "bench", "vectors", "of", "rows", "mismatches", "cycles",
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_cycles_and_another_seed_others(small, tmp_
 def test_vectors_writes_files_that_regress_accepts_and_the_same_seed_the_same_bytes(tmp_path, capsys):
     tables = tmp_path / "tables"
     for function in FUNCTIONS:
-        chord_table(function).save(tables / f"{function}-8.json")
+        secant_table(function).save(tables / f"{function}-8.json")
     for name in ("a", "b"):
         arguments = ["vectors", "--quick", "--seed", "4", "--tables", str(tables), "--json", "-o", str(tmp_path / name)]
         assert cli.main(arguments) == 0
@@ -89,7 +89,7 @@ def test_vectors_writes_files_that_regress_accepts_and_the_same_seed_the_same_by
 
 
 def test_fitted_tables_alone_can_be_written(tmp_path):
-    chord_table("gelu").save(tmp_path / "t/gelu-8.json")
+    secant_table("gelu").save(tmp_path / "t/gelu-8.json")
     arguments = ["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "v")]
     assert cli.main(arguments) == 0
     names = ["fitted-fp-pwl-fp16-gelu-8", "fitted-fp-pwl-fp32-gelu-8", "fitted-gelu-8"]
@@ -100,7 +100,7 @@ def test_fitted_tables_alone_can_be_written(tmp_path):
 
 
 def test_sets_that_were_in_the_folder_before_are_named(small, tmp_path, capsys):
-    chord_table("gelu").save(tmp_path / "t/gelu-8.json")
+    secant_table("gelu").save(tmp_path / "t/gelu-8.json")
     for _ in range(2):
         assert cli.main(["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "v")]) == 0
         lines = capsys.readouterr().err.splitlines()
@@ -154,7 +154,7 @@ def test_a_missing_simulator_is_one_line_and_exit_2(small, tmp_path, capsys, mon
 def test_bad_arguments_are_one_line_and_exit_2(small, tmp_path, capsys):
     assert "--jobs must be at least 1, not 0" in one_line(["regress", "--jobs", "0"], capsys)
     assert "--seed must be in 0..2147483647, not -1" in one_line(["regress", "--seed", "-1"], capsys)
-    chord_table("gelu").save(tmp_path / "t/gelu-8.json")
+    secant_table("gelu").save(tmp_path / "t/gelu-8.json")
     arguments = ["vectors", "--no-random", "--tables", str(tmp_path / "t"), "-o", str(tmp_path / "d")]
     assert "t: none of its tables is for softmax, fp-mac" in one_line(
         [*arguments, "--unit", "softmax", "fp-mac"], capsys

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ga_search.functions import resolve
+from ga_search import NETWORK_DOMAINS, resolve
 from sim.network.operators.arithmetic import BLOCK, half, saturate_, spread
 from sim.reference import InputError, LoweredTable, Normaliser, PwlTable
 from sim.reference.arithmetic import saturate as saturate_array
@@ -74,8 +74,8 @@ class ValueNormaliser(Normaliser):
 # the formats of the control, those of the tables fitted by default: function -> (domain, step, λ, μ, scales)
 _FORMATS = {
     "exp": ((-8.0, 0.0), None, 7, 7, tuple(range(7))),
-    "div": ((2.0, 4.0), 1, 9, 7, (5,)),
-    "rsqrt": ((1.0, 4.0), 2, 8, 7, (5,)),
+    "div": (NETWORK_DOMAINS["div"], 1, 9, 7, (5,)),
+    "rsqrt": (NETWORK_DOMAINS["rsqrt"], 2, 8, 7, (5,)),
 }
 
 

@@ -13,7 +13,7 @@ from cost_model.netlist.synthesis import Flow
 from sim.cosim.dut import lowered
 from sim.reference import floating
 from sim.reference.floating import FP16, FP32, FloatFormat
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
 
 @pytest.mark.parametrize("number", FORMATS)
@@ -54,7 +54,7 @@ WIRED = ["--scale", "3", "--output-scale", "4", "--storage", "constants"]
 
 @pytest.mark.parametrize("options", [[], FIXED, WIRED], ids=["any scale", "shift fixed", "wired"])
 def test_the_unit_in_a_file_is_a_design_whose_vectors_fit_it(options, tmp_path):
-    table = chord_table("gelu")
+    table = secant_table("gelu")
     table.save(tmp_path / "gelu.json")
     file = tmp_path / "unit.v"
     assert rtl.cli.main(["pwl", "--table", str(tmp_path / "gelu.json"), *options, "-o", str(file)]) == 0

@@ -19,7 +19,7 @@ from cost_model.netlist.rowwise_breakdown import components, row_parts
 from cost_model.netlist.synthesis import Flow, synthesise
 from cost_model.network.cost import ROW_UNITS
 from cost_model.power.gate_level import GateLevel, GateLevelError
-from ga_search.methods.secants import chord_table
+from ga_search.methods.secants import secant_table
 from rtl.rowwise.softmax import SoftmaxConfig
 from sim.common.results import read_results
 from sim.reference import InputError
@@ -44,8 +44,8 @@ def cache(tmp_path_factory):
 
 
 def softmax(inside: bool = False):
-    exp = chord_table("exp", 2)
-    reference = fitted_softmax(exp, chord_table("div", 2), 4, 7, LENGTH, score_bits=8)
+    exp = secant_table("exp", 2)
+    reference = fitted_softmax(exp, secant_table("div", 2), 4, 7, LENGTH, score_bits=8)
     return softmax_design(SoftmaxConfig(reference, stages=(2, 3, 1), rows=2), exp, inside)
 
 
@@ -124,7 +124,7 @@ def files(tmp_path_factory):
     """Tables, parameters, and a unit of each kind as `python -m rtl` writes it."""
     folder = tmp_path_factory.mktemp("files")
     for name in ("exp", "div", "rsqrt"):
-        chord_table(name, 2).save(folder / f"{name}.json")
+        secant_table(name, 2).save(folder / f"{name}.json")
     (folder / "norm.json").write_text(json.dumps(PARAMETERS))
     exp, div, rsqrt = (str(folder / f"{name}.json") for name in ("exp", "div", "rsqrt"))
     narrow = ["--in-width", "4", "--out-width", "4", "--stages", "3", "2"]
@@ -174,7 +174,7 @@ def test_a_mistake_is_one_line_that_names_it(files, cache, capsys, tmp_path):
 
     softmax, exp = str(files / "softmax.v"), str(files / "exp.json")
     assert "needs a table of exp and one of div, not of exp" in failure("unit", softmax, "--table", exp)
-    other = chord_table("div", 6).save(tmp_path / "other.json")
+    other = secant_table("div", 6).save(tmp_path / "other.json")
     given = ["unit", softmax, "--table", exp, "--table", str(other)]
     assert "was made for another table of div" in failure(*given)
     assert "--simulator must be" in failure(*command(files, cache, "softmax")[:-4], "--simulator", "bit-parallel")

@@ -4,8 +4,8 @@ import numpy as np
 
 from ga_search.config import FitConfig
 from ga_search.fit import fit
-from ga_search.functions import CATALOGUE
-from ga_search.methods.gqa_lut import chords
+from ga_search.functions import FUNCTIONS
+from ga_search.methods.gqa_lut import secants
 from ga_search.paper import RELEASED_MSE
 from ga_search.problem import prepare
 
@@ -18,8 +18,8 @@ def test_gelu_8_over_ten_seeds_is_within_a_factor_of_two_of_the_released_table()
 
 
 def test_chords_pass_through_the_function_at_breakpoints_and_ends():
-    function, points = CATALOGUE["exp"], np.array([-6.0, -3.0, -1.0])
-    table = chords(function, (-8.0, 0.0), points)
+    function, points = FUNCTIONS["exp"], np.array([-6.0, -3.0, -1.0])
+    table = secants(function, (-8.0, 0.0), points)
     x = np.array([-8.0, -6.0, -3.0, -1.0, 0.0])
     for i in range(4):
         ends = x[i : i + 2]

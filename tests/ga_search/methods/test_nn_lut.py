@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ga_search.functions import CATALOGUE
+from ga_search.functions import FUNCTIONS
 from ga_search.methods import nn_lut as module
 from ga_search.methods.nn_lut import _convert, nn_lut
 from sim.reference import InputError
@@ -26,13 +26,13 @@ def test_the_converted_table_is_the_network():
 
 
 def test_the_error_falls_with_entries():
-    function = CATALOGUE["gelu"]
+    function = FUNCTIONS["gelu"]
     errors = [real_error(nn_lut(function, entries, 0, 4, steps=800), function) for entries in (4, 8, 16)]
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
 def test_the_error_falls_with_restarts():
-    function = CATALOGUE["exp"]
+    function = FUNCTIONS["exp"]
     few, many = (
         [real_error(nn_lut(function, 8, seed, restarts, steps=400), function) for seed in range(3)]
         for restarts in (1, 8)
@@ -41,11 +41,11 @@ def test_the_error_falls_with_restarts():
 
 
 def test_the_same_seed_gives_the_same_network():
-    one, two = (nn_lut(CATALOGUE["silu"], 6, 5, 2, steps=50) for _ in range(2))
+    one, two = (nn_lut(FUNCTIONS["silu"], 6, 5, 2, steps=50) for _ in range(2))
     assert (one.slopes == two.slopes).all() and (one.breakpoints == two.breakpoints).all()
 
 
 def test_without_torch_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="nn-lut needs PyTorch, please install it"):
-        nn_lut(CATALOGUE["gelu"], 8, 0, 1)
+        nn_lut(FUNCTIONS["gelu"], 8, 0, 1)

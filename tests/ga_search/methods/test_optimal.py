@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ga_search.coefficients import CoefficientGrid
 from ga_search.config import FitConfig
 from ga_search.fit import fit
-from ga_search.functions import CATALOGUE, Function
+from ga_search.functions import FUNCTIONS, Function
 from ga_search.grid import Codes, build_grid
 from ga_search.methods.optimal import OptimalSearch
 from ga_search.problem import prepare
@@ -89,7 +89,7 @@ def test_functions_that_a_table_holds_exactly_have_error_0(function):
 
 
 def test_two_calls_at_the_optimum_agree():
-    grid = build_grid(CATALOGUE["gelu"], Codes(6, True, (0, 1, 2)))
+    grid = build_grid(FUNCTIONS["gelu"], Codes(6, True, (0, 1, 2)))
     search = OptimalSearch(grid, 5, 6, 6)
     best = search.best()
     assert search.best(best).error == best.error
@@ -106,7 +106,7 @@ def test_the_best_over_all_fraction_bits_equals_the_best_of_each(values, entries
 
 
 def test_the_brute_force_check_can_fail(monkeypatch):
-    grid = build_grid(CATALOGUE["gelu"], Codes(4, True, (1,)))
+    grid = build_grid(FUNCTIONS["gelu"], Codes(4, True, (1,)))
     expected = pytest.approx(brute_force(grid, 2, 4, (2, 2)), rel=1e-9)
     assert OptimalSearch(grid, 2, 4, 4).at(2, 2).error == expected
 

@@ -14,9 +14,9 @@ from sim.reference import InputError, Normaliser, floating
 from sim.reference.floating import FORMATS
 from sim.vectors.vector_set import VectorSet
 from sim.workloads.digits_vectors import DIV_SCALE, choose_tables, digits_sets
-from tests.sim.tables import FUNCTIONS, chord_table
+from tests.sim.tables import FUNCTIONS, secant_table
 
-TABLES = Tables(*(chord_table(name) for name in ("gelu", "exp", "div")))
+TABLES = Tables(*(secant_table(name) for name in ("gelu", "exp", "div")))
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +90,9 @@ def test_the_quantised_softmax_is_the_integer_algorithm():
 
 
 def test_the_smallest_fitting_tables_are_chosen_and_a_missing_one_is_named():
-    tables = [chord_table(name, entries) for name in FUNCTIONS for entries in (16, 8)]
+    tables = [secant_table(name, entries) for name in FUNCTIONS for entries in (16, 8)]
     assert choose_tables(tables) == TABLES
     with pytest.raises(InputError, match="tables must hold an 8-bit table of div"):
         choose_tables([t for t in tables if t.function != "div"])
     with pytest.raises(InputError, match="gelu must be a table of gelu, not of 'exp'"):
-        Tables(chord_table("exp"), chord_table("exp"), chord_table("div"))
+        Tables(secant_table("exp"), secant_table("exp"), secant_table("div"))

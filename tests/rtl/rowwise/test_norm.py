@@ -10,9 +10,9 @@ from rtl.rowwise.norm import NormConfig, NormUnit, shorter
 from sim.reference import InputError, Norm, Normaliser
 from sim.reference.norm import spread_bits_for
 from tests.rtl.rowwise.bench import lengths, run_rows
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
-RSQRT = chord_table("rsqrt")
+RSQRT = secant_table("rsqrt")
 LONGEST = 11
 
 

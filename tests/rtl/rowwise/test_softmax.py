@@ -10,9 +10,9 @@ from rtl.rowwise.softmax import SoftmaxConfig, SoftmaxUnit
 from sim.reference import InputError, Normaliser, Softmax
 from sim.reference.softmax import total_bits_for
 from tests.rtl.rowwise.bench import lengths, run_rows
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
-EXP, DIV = chord_table("exp"), chord_table("div")
+EXP, DIV = secant_table("exp"), secant_table("div")
 LONGEST = 11
 
 
@@ -153,4 +153,4 @@ def test_a_table_of_another_geometry_is_not_loaded():
     with pytest.raises(InputError, match="row_length of the softmax must be the unit's 11, not 12"):
         config.words(reference(12))
     with pytest.raises(InputError, match="entries of the table must be at most the unit's 8, not 9"):
-        config.words(replace(reference(), exp=chord_table("exp", 9).lower(4, 7)))
+        config.words(replace(reference(), exp=secant_table("exp", 9).lower(4, 7)))

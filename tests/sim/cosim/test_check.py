@@ -15,12 +15,12 @@ from sim.cosim import run as runner
 from sim.cosim.check import check_set
 from sim.cosim.options import BenchOptions
 from sim.reference import PwlTable
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
 
 @pytest.fixture
 def emitted(tmp_path) -> tuple[Path, Path]:
-    table = chord_table("gelu").save(tmp_path / "gelu.json")
+    table = secant_table("gelu").save(tmp_path / "gelu.json")
     file = tmp_path / "gelu8.v"
     assert rtl.cli.main(["pwl", "--table", str(table), "-o", str(file)]) == 0
     return file, table
@@ -39,13 +39,13 @@ def test_an_emitted_unit_passes_on_every_code_at_every_scale_of_its_table(emitte
 
 @pytest.mark.parametrize("name", ["bulk.v", "unit.v", "a b/step.v"])
 def test_a_unit_of_any_name_in_a_folder_of_any_name_passes(name, tmp_path):
-    table = chord_table("gelu").save(tmp_path / "gelu.json")
+    table = secant_table("gelu").save(tmp_path / "gelu.json")
     assert rtl.cli.main(["pwl", "--table", str(table), "-o", str(tmp_path / name)]) == 0
     assert check(tmp_path / name, table) == 0
 
 
 def test_a_table_with_finer_slopes_than_intercepts_passes_on_the_unit_made_for_it(tmp_path):
-    table = dataclasses.replace(chord_table("gelu"), slope_frac_bits=8).save(tmp_path / "fine.json")
+    table = dataclasses.replace(secant_table("gelu"), slope_frac_bits=8).save(tmp_path / "fine.json")
     assert rtl.cli.main(["pwl", "--table", str(table), "-o", str(tmp_path / "fine.v")]) == 0
     assert check(tmp_path / "fine.v", table) == 0
 
@@ -64,12 +64,12 @@ SHAPES = {
 
 @pytest.mark.parametrize("options, scales", SHAPES.values(), ids=SHAPES.keys())
 def test_every_shape_that_holds_the_table_is_checked_and_another_table_is_found(options, scales, tmp_path, capsys):
-    table = chord_table("gelu").save(tmp_path / "gelu.json")
+    table = secant_table("gelu").save(tmp_path / "gelu.json")
     file = tmp_path / "shaped.v"
     assert rtl.cli.main(["pwl", "--table", str(table), *options, "-o", str(file)]) == 0
     unit, vectors = check_set(file, PwlTable.load(table))
     assert vectors.size == 256 * scales and runner.run_bulk(vectors, BenchOptions("icarus", dut=unit)).passed
-    other = dataclasses.replace(chord_table("gelu"), intercepts=tuple(9 - v for v in chord_table("gelu").intercepts))
+    other = dataclasses.replace(secant_table("gelu"), intercepts=tuple(9 - v for v in secant_table("gelu").intercepts))
     if unit.table is None:  # another table is another unit
         outcome = runner.run_bulk(check_set(file, other)[1], BenchOptions("icarus", dut=unit))
         assert outcome.mismatches and not outcome.passed

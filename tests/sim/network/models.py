@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from quant import Plan
 from sim.reference import PwlTable
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
 Batch = dict[str, Tensor]
 EXACT: dict[str, PwlTable | str] = dict.fromkeys(
     ("gelu", "gelu-tanh", "silu", "hswish", "exp", "div", "rsqrt"), "exact"
 )
-TABLES: dict[str, PwlTable | str] = EXACT | {f: chord_table(f) for f in ("gelu", "exp", "div", "rsqrt")}
+TABLES: dict[str, PwlTable | str] = EXACT | {f: secant_table(f) for f in ("gelu", "exp", "div", "rsqrt")}
 
 
 def plan(tables: dict[str, PwlTable | str] = TABLES, **settings: Any) -> Plan:

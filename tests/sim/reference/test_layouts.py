@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sim.reference import InputError
-from sim.reference.layouts import to_c, to_hex, to_npz
+from sim.reference.layouts import identifier, to_c, to_hex, to_npz
 
 from .test_pwl import random_table
 
@@ -65,3 +65,8 @@ def test_a_layout_without_output_shift_is_refused():
     table = random_table(np.random.default_rng(1))
     with pytest.raises(InputError, match="output_scale must be given"):
         to_npz(table.lower(0))
+
+
+@pytest.mark.parametrize("name", ["*/ x", "a\nb", 'a"b', "../x", "/tmp/x", "8é", "a;b", ""])
+def test_any_name_becomes_an_identifier(name):
+    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", identifier(name))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from sim.reference import InputError, Norm, Normaliser
 from sim.reference.norm import spread_bits_for
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
-RSQRT = chord_table("rsqrt")
+RSQRT = secant_table("rsqrt")
 
 
 def unit(length: int, gain: int = 8192, bias: int = 0, shift: int = 13, epsilon: int = 1, **changes) -> Norm:
@@ -69,7 +69,7 @@ def test_it_is_a_norm(centring):
     norm = unit(384, gain=8192, shift=13, centring=centring)  # output in units of 2**-normal_frac_bits
     exact = (x - x.mean(-1, keepdims=True) * centring).astype(float)
     exact /= np.sqrt((exact**2).mean(-1, keepdims=True))
-    assert np.abs(norm.compute(x) / 2**norm.normal_frac_bits - exact).max() < 0.1  # a chord table with 8 entries
+    assert np.abs(norm.compute(x) / 2**norm.normal_frac_bits - exact).max() < 0.1  # a secant table with 8 entries
 
 
 @pytest.mark.parametrize("length", [2, 3, 384, 768, 8192])
@@ -131,7 +131,7 @@ def test_the_widths_are_reached():
             "rsqrt must take unsigned integers of 37 bits, not signed ones of 32 bits with 0 fraction bits",
         ),
         (
-            {"rsqrt": Normaliser(chord_table("div"), 5, 37, 0, False)},
+            {"rsqrt": Normaliser(secant_table("div"), 5, 37, 0, False)},
             "rsqrt must be a normaliser of rsqrt, not of 'div'",
         ),
     ],

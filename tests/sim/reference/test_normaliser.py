@@ -63,7 +63,7 @@ def test_the_result_approximates_the_function_over_the_whole_range():
     v = np.arange(1, 1 << 15)
     acc, exponent = unit.evaluate(v)
     got = acc * 2.0 ** (exponent - 10)
-    assert np.abs(got * v / 256 - 1).max() < 0.15  # a table of chords: coarse, but nowhere a wrong octave
+    assert np.abs(got * v / 256 - 1).max() < 0.15  # a table of secants: coarse, but nowhere a wrong octave
 
 
 @pytest.mark.parametrize(

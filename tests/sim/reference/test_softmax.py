@@ -14,10 +14,10 @@ from ga_search.fit import fit
 from ga_search.problem import prepare
 from sim.reference import InputError, Normaliser, Softmax
 from sim.reference.softmax import total_bits_for
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
-EXP = chord_table("exp").lower(4, 6)
-DIV = chord_table("div")
+EXP = secant_table("exp").lower(4, 6)
+DIV = secant_table("div")
 
 
 def unit(row_length: int, **changes) -> Softmax:
@@ -73,7 +73,7 @@ def test_it_is_a_softmax():
     scores = rng.normal(0, 40, (200, 30)).astype(np.int64)
     exact = np.exp((scores - scores.max(-1, keepdims=True)) / 16)
     exact /= exact.sum(-1, keepdims=True)
-    exp, _ = fit(prepare(FitConfig("exp", certificate=False)))  # the chords' left tail is a whole code too high
+    exp, _ = fit(prepare(FitConfig("exp", certificate=False)))  # the secants' left tail is a whole code too high
     div, _ = fit(prepare(FitConfig("div", domain=(2, 4), certificate=False)))
     lowered = exp.lower(4, 7)
     softmax = Softmax(lowered, 7, Normaliser(div, 5, total_bits_for(lowered, 30), 7, False), 30)
@@ -107,11 +107,14 @@ def test_every_intermediate_keeps_to_its_width_and_the_total_needs_all_of_it(row
     [
         ({"row_length": 0}, "row_length must be in 1..65536, not 0"),
         ({"row_length": 500}, "div must take unsigned totals of 16 bits, not unsigned ones of 10"),
-        ({"exp": chord_table("exp").lower(4)}, "exp must be lowered with an output scale, for signed codes"),
+        ({"exp": secant_table("exp").lower(4)}, "exp must be lowered with an output scale, for signed codes"),
         ({"exp_scale": 5}, "div must take 5 fraction bits, not 6"),
         ({"probability_scale": 8}, "probability_scale must be in 0..7, not 8"),
         ({"inverse_scale": 0}, "probability_scale must be at most exp_scale + inverse_scale = 6, not 7"),
-        ({"div": Normaliser(chord_table("rsqrt"), 5, 10, 6, False)}, "div must be a normaliser of div, not of 'rsqrt'"),
+        (
+            {"div": Normaliser(secant_table("rsqrt"), 5, 10, 6, False)},
+            "div must be a normaliser of div, not of 'rsqrt'",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, message):

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from ga_search.methods.secants import chord_table
+from ga_search.methods.secants import secant_table
 from rtl.rowwise import norm, passes, softmax
 from sim.cosim import run as runner
 from sim.cosim import wrapper as harness
@@ -204,7 +204,7 @@ def test_the_full_suite_has_a_hundred_thousand_rows_of_each_unit():
 
 
 def test_fitted_tables_serve_every_unit():
-    tables = {name: chord_table(name) for name in ("gelu", "exp", "div", "rsqrt")}
+    tables = {name: secant_table(name) for name in ("gelu", "exp", "div", "rsqrt")}
     sets = {vectors.unit: vectors for vectors in fitted_row_suite(tables, UNITS)}
     assert set(sets) == set(UNITS) and all(len(vectors.counts) == 4 for vectors in sets.values())
     assert runner.run_bulk(sets["softmax"].head(2_000), BenchOptions("icarus")).passed

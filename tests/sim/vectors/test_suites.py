@@ -18,7 +18,7 @@ from sim.vectors.normaliser import config_of
 from sim.vectors.pwl import random_set
 from sim.vectors.suites import EIGHT_BIT, OTHER_WIDTHS, fitted_suite, random_suite
 from sim.vectors.vector_set import UNITS
-from tests.sim.tables import FUNCTIONS, chord_table
+from tests.sim.tables import FUNCTIONS, secant_table
 
 QUICK = {vectors.name: vectors for vectors in random_suite(seed=1, quick=True)}
 
@@ -143,8 +143,8 @@ def test_a_parameter_of_another_type_is_one_line(value):
 
 def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a_normaliser(tmp_path):
     for function in FUNCTIONS:
-        chord_table(function).save(tmp_path / f"{function}-8.json")
-    chord_table("div", 16).save(tmp_path / "network/div-16.json")
+        secant_table(function).save(tmp_path / f"{function}-8.json")
+    secant_table("div", 16).save(tmp_path / "network/div-16.json")
     (tmp_path / "run.json").write_text("{}")
     (tmp_path / "gelu-8.row.json").write_text("{}")
     sets = {v.name: v for v in fitted_suite(tmp_path, ("pwl", "normaliser"))}
@@ -162,8 +162,8 @@ def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a
 
 
 def test_a_folder_of_tables_gives_the_floating_point_unit_every_code_of_every_scale_as_a_number(tmp_path):
-    chord_table("gelu").save(tmp_path / "gelu-8.json")
-    chord_table("rsqrt").save(tmp_path / "rsqrt-8.json")
+    secant_table("gelu").save(tmp_path / "gelu-8.json")
+    secant_table("rsqrt").save(tmp_path / "rsqrt-8.json")
     sets = {v.name: v for v in fitted_suite(tmp_path, ("fp-pwl",))}
     assert set(sets) == {f"fitted-fp-pwl-{n}-{f}-8" for n in FORMATS for f in ("gelu", "rsqrt")}
     numbers = {code * 2.0**-scale for code in range(-128, 128) for scale in range(8)}

@@ -14,9 +14,9 @@ from sim.reference import InputError
 from sim.vectors.array import ArraySet
 from sim.vectors.array_suite import array_suite
 from sim.workloads import array_layers as layers
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
-GELU = chord_table("gelu")
+GELU = secant_table("gelu")
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from sim.reference import token
 from sim.reference.requant import requantise
 from sim.reference.residual import add_scaled
 from sim.reference.token import TokenLinear
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
-TABLES = {name: chord_table(name) for name in ("gelu", "exp", "div", "rsqrt")}
+TABLES = {name: secant_table(name) for name in ("gelu", "exp", "div", "rsqrt")}
 
 
 def grid(bits: int, scale: float | list[float]) -> Grid:
@@ -242,7 +242,7 @@ def test_relu_needs_no_table():
 
 
 @pytest.mark.parametrize("function, bits", [("div", 16), ("rsqrt", 48), ("rsqrt", 62)])
-@pytest.mark.parametrize("table", ["exact", "chords"])
+@pytest.mark.parametrize("table", ["exact", "secants"])
 def test_the_normaliser_equals_the_specification_around_every_power_of_two(function, bits, table):
     spec = normaliser(function, table if table == "exact" else TABLES[function], bits, 7 if function == "div" else 0)
     unit = TensorNormaliser(spec)
