@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from quant.methods.post_training import quantize
     from quant.plan import Plan, Rule, Settings
     from quant.pretrained import from_pretrained, save_pretrained
+    from quant.primitives.linear import QuantisedLinear
+    from quant.primitives.quantisers import QuantisedWeight
 
 __all__ = [
     "CalibrationData",
     "PackedModel",
     "Plan",
+    "QuantisedLinear",
+    "QuantisedWeight",
     "Rule",
     "Sampling",
     "Settings",
@@ -33,6 +37,8 @@ _HOMES = {
     "CalibrationData": "quant.calibration",
     "PackedModel": "quant.formats.packed",
     "Plan": "quant.plan",
+    "QuantisedLinear": "quant.primitives.linear",
+    "QuantisedWeight": "quant.primitives.quantisers",
     "Rule": "quant.plan",
     "Sampling": "quant.calibration",
     "Settings": "quant.plan",

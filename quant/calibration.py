@@ -88,16 +88,19 @@ def load(source: Any, sampling: Sampling | None = None, tokeniser: Tokeniser | N
     model's arguments ("input_ids"). npz: arrays under those names, a sample along the first axis. A folder: its files
     of these kinds, in the order of their names. The seed picks `samples` of them; sequences are cut to
     `sequence_length`, padded with zeros to the longest of their batch, and the padding is in `attention_mask`. An
-    iterable's batches are taken as they are, until they hold `samples`.
+    iterable's batches are all taken as they are; only an explicit `sampling` ends them, once their first axes add up
+    to its `samples`.
 
-    Raises:
-        InputError: nothing to read, an empty data set, a field at fault, text without a tokeniser.
+    Raises
+    ------
+    InputError
+        If there is nothing to read, the data set is empty, a field is wrong, or text has no tokeniser.
     """
-    sampling = sampling or Sampling()
     if isinstance(source, CalibrationData):
         return source
     if not isinstance(source, (str, Path)):
         return _from_iterable(source, sampling)
+    sampling = sampling or Sampling()
     path = Path(source)
     lazy = [sample for file in _files(path) for sample in _read(file, sampling, tokeniser)]
     if not lazy:
@@ -142,7 +145,7 @@ def tokeniser_of(folder: str | Path, sequence_length: int | None = None) -> Toke
     except ModuleNotFoundError:
         raise InputError('text needs a tokeniser: pip install "bitwright[transformers]"') from None
     try:
-        tokeniser = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokeniser = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a folder at fault raises many kinds
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{folder}: has no tokeniser that can be read ({line})") from None
@@ -150,7 +153,7 @@ def tokeniser_of(folder: str | Path, sequence_length: int | None = None) -> Toke
     return lambda text: tokeniser(text, verbose=False, **limits)["input_ids"]
 
 
-def _from_iterable(source: Any, sampling: Sampling) -> CalibrationData:
+def _from_iterable(source: Any, sampling: Sampling | None) -> CalibrationData:
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise InputError(f"data must be a path or an iterable of keyword arguments, not {type(source).__name__}")
     batches: list[Mapping[str, Any]] = []
@@ -158,13 +161,17 @@ def _from_iterable(source: Any, sampling: Sampling) -> CalibrationData:
     for batch in source:
         if not isinstance(batch, Mapping):
             raise InputError(f"data[{len(batches)}] must be a mapping of keyword arguments, not {type(batch).__name__}")
-        batches.append(dict(batch))
-        total += _rows(batch)
-        if total >= sampling.samples:
+        made = {key: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) and v.dtype.kind in "iufb" else v
+                for key, v in batch.items()}  # fmt: skip
+        rows = _rows(made)
+        if rows:  # an empty batch shows nothing
+            batches.append(made)
+        total += rows
+        if sampling is not None and total >= sampling.samples:
             break
     if not total:
         raise InputError("data: the data set is empty")
-    return CalibrationData(tuple(batches), sampling)
+    return CalibrationData(tuple(batches), sampling or Sampling())
 
 
 def _rows(batch: Mapping[str, Any]) -> int:
@@ -181,6 +188,10 @@ def _files(path: Path) -> list[Path]:
         return files
     if not path.exists():
         raise InputError(f"{path}: cannot be read: there is no such file or folder")
+    if not path.is_file():
+        raise InputError(f"{path}: must be a regular file or a folder")
+    if path.suffix not in ("", *SUFFIXES):
+        raise InputError(f"{path}: calibration data must end in {', '.join(SUFFIXES)}, not {path.suffix}")
     return [path]
 
 
@@ -189,7 +200,9 @@ def _read(file: Path, sampling: Sampling, tokeniser: Tokeniser | None) -> Iterat
     if file.suffix == ".npz":
         yield from _npz(file, sampling)
         return
-    for number, line in enumerate(read_text(file).splitlines(), 1):
+    text = read_text(file)
+    # a line of JSON ends at a line feed alone: its strings may hold U+2028 and the like
+    for number, line in enumerate(text.split("\n") if file.suffix == ".jsonl" else text.splitlines(), 1):
         if not line.strip():
             continue
         if file.suffix == ".jsonl":

@@ -28,7 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
-    return arguments.do(arguments)
+    try:
+        return arguments.do(arguments)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "safetensors", "tqdm"):
+            raise
+        raise InputError(f'{error.name} is not installed: pip install "bitwright[quant]"') from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ from quant.formats.gptq_layout import FORMATS, TENSORS, config_of, export_weight
 from quant.formats.packed import PackedModel
 from quant.plan import Plan, Rule
 from quant.pretrained import BOUNDARY, COMPANIONS, MAKER
-from sim.common.files import read_json, write_whole
+from sim.common.files import locked, read_json, write_whole
 from sim.reference import InputError
 
 
@@ -32,15 +32,17 @@ def export_gptq(
         InputError: layers that differ in bits or group size, or that the layout cannot hold.
     """
     folder, target = Path(folder), Path(target)
+    _require_other(folder, target)
     packed = PackedModel.load(folder)
     if not packed.weights:
         raise InputError(f"{folder}: holds no quantised weight")
-    first = next(iter(packed.weights))
+    first = next((n for n, w in packed.weights.items() if w.group_size < w.codes.shape[1]), next(iter(packed.weights)))
     kind = _kind(packed, first)
     tensors: dict[str, Tensor] = {}
     rows = []
     for name, weight in packed.weights.items():
-        if _kind(packed, name) != kind:
+        fits = weight.group_size >= weight.codes.shape[1] <= kind[1]  # one group, no longer than the others'
+        if _kind(packed, name) not in (kind, (kind[0], -1, kind[2]) if fits else kind):
             raise InputError(
                 f"{name}: must have the bits, group size and symmetry of {first}, {kind}, not {_kind(packed, name)}"
             )
@@ -53,13 +55,21 @@ def export_gptq(
     tensors |= {
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in packed.tensors.items()
     }
+    for name, tensor in tensors.items():
+        _require_finite(f"{name} in {str(dtype).removeprefix('torch.')}", tensor)
     config = config_of(*kind, checkpoint_format)
-    write_whole(target / "model.safetensors", safetensors.save(tensors, {"format": "pt"}))
-    write_whole(target / "quantize_config.json", json.dumps(config, indent=2) + "\n")
-    if (folder / "config.json").exists():
-        content = read_json(folder / "config.json")
-        write_whole(target / "config.json", json.dumps(content | {"quantization_config": config}, indent=2) + "\n")
-    copy_companions(folder, target)
+    config["lm_head"] = any(row["module"].rpartition(".")[2] == "lm_head" for row in rows)
+    if skipped := packed.details.get("coverage", {}).get("skipped_layers"):
+        config["dynamic"] = {f"-:^{re.escape(layer)}$": {} for layer in skipped}  # as GPTQModel and vLLM read it
+    data = safetensors.save(tensors, {"format": "pt"})
+    with locked(target):
+        write_whole(target / "model.safetensors", data)
+        write_whole(target / "quantize_config.json", json.dumps(config, indent=2) + "\n")
+        if (folder / "config.json").exists():
+            content = read_json(folder / "config.json") | {"quantization_config": config}
+            content["dtype" if "dtype" in content else "torch_dtype"] = str(dtype).removeprefix("torch.")
+            write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
+        copy_companions(folder, target)
     return rows
 
 
@@ -70,8 +80,9 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
         InputError: no GPTQ configuration, or a layer that is incomplete or has groups out of order.
     """
     folder, target = Path(folder), Path(target)
+    _require_other(folder, target)
     config = _gptq_config(folder)
-    bits, version = config["bits"], config.get("checkpoint_format") or "gptq"
+    bits, version = config["bits"], _version(config)
     tensors = dict(Checkpoint.open(folder).tensors())
     layers = [name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")]
     if not layers:
@@ -79,11 +90,18 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     weights, rows, details = {}, [], {}
     for layer in layers:
         parts = {key: tensors.pop(f"{layer}.{key}") for key in TENSORS if f"{layer}.{key}" in tensors}
-        made = import_weight(parts, bits, layer, version)
+        made = import_weight(
+            parts, bits, layer, version, symmetric=config.get("sym") is True, group_size=config.get("group_size")
+        )
         weights[f"{layer}.weight"] = made.weight
         details[layer] = {"activation": None}
         size = made.weight.group_size
         rows.append({"module": layer, "bits": bits, "group_size": size, "scale_change": made.scale_error})
+    for name, tensor in tensors.items():
+        layer, _, key = name.rpartition(".")
+        if key in ("qzeros", "g_idx"):
+            raise InputError(f"{folder}: {layer}.qweight is missing")
+        _require_finite(f"{folder}: {name}", tensor)
     packed = PackedModel(
         plan=Plan((Rule("|".join(map(re.escape, layers)), weight_bits=bits, activation_bits=None),)),
         weights=weights,
@@ -91,13 +109,31 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
         boundary=BOUNDARY,
         details={"maker": MAKER, "layers": details, "rows": rows, "tied": {}, "source": version},
     )
-    if (folder / "config.json").exists():
-        content = read_json(folder / "config.json")
-        content.pop("quantization_config", None)
-        write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
-    packed.save(target)
-    copy_companions(folder, target)
+    with locked(target):
+        if (folder / "config.json").exists():
+            content = read_json(folder / "config.json")
+            content.pop("quantization_config", None)
+            write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
+        packed.save(target)
+        copy_companions(folder, target)
     return rows
+
+
+def _require_other(folder: Path, target: Path) -> None:
+    if folder.resolve() == target.resolve():
+        raise InputError(f"{target}: the output must be another folder than the input")
+
+
+def _require_finite(name: str, tensor: Tensor) -> None:
+    if tensor.is_complex():
+        raise InputError(f"{name}: must be real, not {tensor.dtype}")
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise InputError(f"{name}: holds NaN or infinite values")
+
+
+def _version(config: Mapping[str, Any]) -> str:
+    """The checkpoint's format: GPTQModel says `checkpoint_format`, others say `format`."""
+    return config.get("checkpoint_format") or config.get("format") or "gptq"
 
 
 def copy_companions(source: str | Path, target: str | Path) -> None:
@@ -125,10 +161,13 @@ def _gptq_config(folder: Path) -> Mapping[str, Any]:
         if isinstance(content, dict):
             if type(content.get("bits")) is not int:
                 raise InputError(f"{folder / name}: bits must be an integer, not {content.get('bits')!r}")
-            version = content.get("checkpoint_format") or "gptq"
+            version = _version(content)
             if version not in FORMATS:
                 raise InputError(
                     f"{folder / name}: checkpoint_format must be one of {', '.join(FORMATS)}, not {version!r}"
                 )
+            size = content.get("group_size")
+            if size is not None and (type(size) is not int or not (size == -1 or size > 0)):
+                raise InputError(f"{folder / name}: group_size must be -1 or a positive integer, not {size!r}")
             return content
     raise InputError(f"{folder}: has no quantize_config.json, nor a quantization_config in config.json")

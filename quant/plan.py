@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from quant.expressions import require_quick
 from sim.common.files import read_text, write_whole
 from sim.reference import InputError, PwlTable
 from sim.reference.pwl import require_range
@@ -79,8 +80,9 @@ class Rule:
             raise InputError(f"modules must be a regular expression, not {modules!r}")
         try:
             re.compile(modules)
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise InputError(f"modules must be a regular expression, not {modules!r} ({error})") from None
+        require_quick(modules)
         names = [item.name for item in fields(Settings)]
         for name in settings:
             if name not in names:

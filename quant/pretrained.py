@@ -60,6 +60,7 @@ def pack_model(model: nn.Module) -> PackedModel:
         },
         "rows": [dict(row) for row in done.rows],
         "tied": tied,
+        "coverage": dict(done.coverage),
     }
     return PackedModel(
         plan=done.plan,
@@ -125,7 +126,13 @@ def from_pretrained(
         replacements[id(linear)] = QuantisedLinear(weight, bias, activation, name)
     replace(model, replacements)
     _load(model, packed, path)
-    setattr(model, ATTRIBUTE, Quantisation(packed.plan, packed.data_sha256, tuple(packed.details["rows"])))
+    setattr(
+        model,
+        ATTRIBUTE,
+        Quantisation(
+            packed.plan, packed.data_sha256, tuple(packed.details["rows"]), packed.details.get("coverage", {})
+        ),
+    )
     return model.to(device=device).eval()
 
 

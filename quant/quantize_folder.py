@@ -1,5 +1,6 @@
 """A checkpoint folder to a packed folder: the long job behind `python -m quant quantize`, in a run directory."""
 
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,14 @@ from tqdm import tqdm
 from quant import calibration
 from quant.exchange import copy_companions
 from quant.formats.checkpoint import load_model
-from quant.methods.post_training import CALIBRATION, quantisable, quantisation_of, quantize
+from quant.methods.post_training import CALIBRATION, coverage_line, quantisable, quantisation_of, quantize
 from quant.plan import Plan
 from quant.pretrained import save_pretrained
 from quant.run_directory import RunDirectory
+from sim.common.files import locked
 from sim.reference import InputError
 
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 RUN = "run"  # the run directory in the packed folder
 
 
@@ -60,7 +63,27 @@ def quantize_folder(
         "device": target.type,
         "checkpoint_sha256": calibration.digest([model.state_dict()]),
     }
-    with RunDirectory.open(output / RUN, configuration, resume) as run:
+    existed = output.exists()
+    try:
+        rows = _run(model, output, plan, loaded, configuration, resume)
+        copy_companions(checkpoint, output)
+    except InputError:
+        if not existed:
+            shutil.rmtree(output, ignore_errors=True)
+        raise
+    return rows
+
+
+def _run(
+    model: torch.nn.Module,
+    output: Path,
+    plan: Plan,
+    loaded: calibration.CalibrationData | None,
+    configuration: Mapping[str, Any],
+    resume: bool,
+) -> list[Mapping[str, Any]]:
+    """Quantise and save `model` in the run directory of `output`."""
+    with locked(output), RunDirectory.open(output / RUN, configuration, resume) as run:
         units = len(quantisable(model)) + (0 if loaded is None else len(loaded))
         with tqdm(total=units, unit="unit", file=sys.stderr, disable=None) as bar:
 
@@ -70,8 +93,8 @@ def quantize_folder(
 
             made = quantize(model, plan, loaded, inplace=True, run=run, progress=progress)
         save_pretrained(made, output)
-        copy_companions(checkpoint, output)
         run.clear()
+    print(coverage_line(quantisation_of(made).coverage), file=sys.stderr)
     return list(quantisation_of(made).rows)
 
 
@@ -79,10 +102,14 @@ def _require_fitting(model: torch.nn.Module, data: calibration.CalibrationData, 
     """Raise `InputError` for token codes or lengths that a transformers model's configuration has no room for."""
     config = getattr(model, "config", None)
     vocabulary, positions = (getattr(config, key, None) for key in ("vocab_size", "max_position_embeddings"))
+    if positions is not None and getattr(config, "model_type", "") in _OFFSET_POSITIONS:
+        positions -= (getattr(config, "pad_token_id", None) or 0) + 1  # they count from behind the padding's
     for batch in data:
         ids = batch.get("input_ids")
-        if not isinstance(ids, torch.Tensor) or not ids.numel():
+        if not isinstance(ids, torch.Tensor) or not ids.numel() or ids.ndim != 2:
             continue
+        if ids.is_floating_point():
+            raise InputError(f"{source}: input_ids must be integers, not {ids.dtype}")
         if vocabulary is not None and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
             raise InputError(
                 f"{source}: input_ids must be in 0..{vocabulary - 1}, not {int(ids.min())}..{int(ids.max())}"

@@ -1,7 +1,7 @@
 """A run directory serves a long job: what it was asked, with which versions, and which of its units are done.
 
 `run.json` holds the configuration, versions and thread count; `.lock` is held while the run is on; a unit of work
-leaves `UNIT.safetensors` and, written last, `UNIT.json`, its done-marker with the hash of the first and a row. The
+leaves `UNIT.safetensors` and, written last, `UNIT.json`, its done-marker: a row, and a hash of both. The
 state of the random generators after a unit is kept with it, so that a resumed run goes on as the first would have.
 """
 
@@ -52,17 +52,20 @@ class RunDirectory:
             yield run
 
     def done(self, unit: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors and the row of a finished unit, None where it is not, or is damaged.
+        """The tensors and the row of a finished unit; None if it is not finished, or is damaged, which is said.
 
         The random generators are then in the state in which the unit left them.
         """
         try:
             mark = json.loads(self._path(unit, "json").read_text())
             data = self._path(unit, "safetensors").read_bytes()
-            if mark["sha256"] != hashlib.sha256(data).hexdigest():
-                return None
+            if mark["sha256"] != _unit_sha256(unit, data, mark["row"]):
+                raise ValueError("its SHA-256 is not the one in its marker")
             row = mark["row"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            print(f"{self.folder}: unit {unit!r} is damaged and is made anew", file=sys.stderr)
             return None
         tensors = safetensors.load(data)
         _set_random_state({key: tensors.pop(key) for key in list(tensors) if key.startswith(_STATE)})
@@ -73,7 +76,7 @@ class RunDirectory:
         state = _random_state()
         data = safetensors.save({key: t.detach().cpu().contiguous() for key, t in {**tensors, **state}.items()})
         write_whole(self._path(unit, "safetensors"), data)
-        mark = {"unit": unit, "sha256": hashlib.sha256(data).hexdigest(), "row": dict(row)}
+        mark = {"unit": unit, "sha256": _unit_sha256(unit, data, row), "row": dict(row)}
         write_whole(self._path(unit, "json"), json.dumps(mark, allow_nan=False) + "\n")
 
     def clear(self) -> None:
@@ -127,6 +130,12 @@ def difference(old: Any, new: Any, key: str = "") -> tuple[str, str, str] | None
                 return found
         return None
     return None if old == new else (key or "it", json.dumps(old)[:60], json.dumps(new)[:60])
+
+
+def _unit_sha256(unit: str, data: bytes, row: Mapping[str, Any]) -> str:
+    """SHA-256 over a unit's name, its row and its file."""
+    text = json.dumps([unit, dict(row)], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode() + b"\n" + data).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any] | None:

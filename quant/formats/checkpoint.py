@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from quant.formats.packed_index import plain_file
 from sim.common.files import read_json
 from sim.reference import InputError
 
@@ -75,6 +76,7 @@ class Checkpoint:
             for stored, tensor in self.tensors():
                 target = names[stored]
                 if target is not None:
+                    _require_numbers(tensor, targets[target], f"{self.files[stored]}: {stored}")
                     targets[target].copy_(tensor)
         return sorted(stored for stored, target in names.items() if target is None)
 
@@ -95,10 +97,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return content
 
 
-def build_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> nn.Module:
+def build_model(folder: str | Path, dtype: torch.dtype = torch.float32, base: bool = False) -> nn.Module:
     """The architecture of a folder's config.json through transformers, its parameters not yet loaded.
 
-    The class is the first of "architectures" where transformers has it, else the bare model.
+    The class is the first of "architectures" if transformers has it, else, and with `base`, the bare model.
     Raises `InputError` without transformers, or for an architecture or a configuration that it does not know.
     """
     config = read_config(folder)
@@ -107,8 +109,9 @@ def build_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> nn.Mo
     except ModuleNotFoundError:
         raise InputError('a checkpoint folder needs transformers: pip install "bitwright[transformers]"') from None
     try:
-        made = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
-        names = config.get("architectures") or []
+        # a folder's own Python never runs
+        made = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        names = [] if base else config.get("architectures") or []
         kind = getattr(transformers, names[0], None) if names else None
         made.dtype = dtype
         with _quiet(transformers):
@@ -122,15 +125,22 @@ def build_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> nn.Mo
 
 
 def load_model(
-    folder: str | Path, dtype: str = "float32", device: str | torch.device = "cpu"
+    folder: str | Path, dtype: str = "float32", device: str | torch.device = "cpu", base: bool = False
 ) -> tuple[nn.Module, list[str]]:
     """A checkpoint folder as a model in evaluation mode, and the names in its files that the model has no use for.
 
-    `dtype` is float32, bfloat16, float16, or auto: that of most of the files' numbers.
-    Raises `InputError`, one line, for every fault of the folder.
+    `dtype` is float32, bfloat16, float16, or auto: that of most of the files' numbers. With `base` the model is the one
+    inside a head (`BertModel` for a folder of `BertForMaskedLM`), without a pooler if the files have none.
+    Raises `InputError`, one line, for every fault of the folder, also one that is quantised already.
     """
     checkpoint = Checkpoint.open(folder)
-    model = build_model(folder, DTYPES[dtype] if dtype != "auto" else _usual_dtype(checkpoint))
+    if (Path(folder) / "config.json").is_file() and read_config(folder).get("quantization_config"):
+        raise InputError(
+            f"{Path(folder) / 'config.json'}: quantization_config: it is quantised already; give the original"
+        )
+    model = build_model(folder, DTYPES[dtype] if dtype != "auto" else _usual_dtype(checkpoint), base)
+    if base and getattr(model, "pooler", None) is not None and not any("pooler." in n for n in checkpoint.files):
+        model.register_module("pooler", None)
     unused = checkpoint.load_into(model)
     return model.to(device), unused
 
@@ -141,6 +151,12 @@ def _usual_dtype(checkpoint: Checkpoint) -> torch.dtype:
         if tensor.is_floating_point():
             count[tensor.dtype] = count.get(tensor.dtype, 0) + tensor.numel()
     return max(count, key=lambda d: count[d]) if count else torch.float32
+
+
+def _require_numbers(tensor: Tensor, target: Tensor, name: str) -> None:
+    """Raise `InputError` for real numbers that are stored as something else."""
+    if target.is_floating_point() and tensor.dtype not in (*DTYPES.values(), torch.float64):
+        raise InputError(f"{name} must be floating point of 16 to 64 bits, not {tensor.dtype}: quantised already?")
 
 
 def _target(stored: str, targets: Mapping[str, Tensor], prefix: str) -> str | None:
@@ -158,7 +174,7 @@ def _target(stored: str, targets: Mapping[str, Tensor], prefix: str) -> str | No
 def _sharded(index: Path) -> dict[str, Path]:
     try:
         entries = read_json(index)["weight_map"]
-        files = {str(name): index.parent / str(file) for name, file in entries.items()}
+        files = {str(name): plain_file(index.parent, file, index.name) for name, file in entries.items()}
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{index}: must be JSON with a weight_map of names to files") from None
     for file in dict.fromkeys(files.values()):

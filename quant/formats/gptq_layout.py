@@ -56,16 +56,41 @@ def export_weight(
 
 
 def import_weight(
-    tensors: Mapping[str, Tensor], bits: int, name: str, checkpoint_format: str = "gptq"
+    tensors: Mapping[str, Tensor],
+    bits: int,
+    name: str,
+    checkpoint_format: str = "gptq",
+    *,
+    symmetric: bool = False,
+    group_size: int | None = None,
 ) -> "ImportedWeight":
-    """A layer's weight from its four tensors; `g_idx` may be missing where groups are consecutive.
+    """A layer's weight from its four tensors; `g_idx` may be missing if groups are consecutive.
 
     Codes and zero points are taken as they are. Where every zero point is 2**(bits-1) the weight becomes a signed one.
-    A channel's scales become S times integer multipliers of up to 16 bits: exact where the channel's scales span at
-    most 5 octaves of float16, else rounded, and `scale_error` says by how much.
+    A channel's scales become S times integer multipliers of up to 16 bits: exact for scales that `export_weight` wrote
+    in float32, and if the channel's scales span at most 5 octaves of float16; else rounded, and `scale_error` says by
+    how much.
 
-    Raises:
-        InputError: tensors missing or misshapen, groups out of order, a scale that is not positive; named by `name`.
+    Parameters
+    ----------
+    tensors : Mapping
+        The layer's tensors under the names `qweight`, `qzeros`, `scales` and `g_idx`.
+    bits : int
+        Width of a code: 2, 3, 4 or 8.
+    name : str
+        The layer's name, for errors.
+    checkpoint_format : str
+        "gptq" (v1: zero points less one) or "gptq_v2".
+    symmetric : bool
+        Whether the configuration says that every zero point is 2**(bits-1).
+    group_size : int, optional
+        That of the configuration, -1: one group; used if there is no `g_idx`.
+
+    Raises
+    ------
+    InputError
+        If a tensor is missing, of a wrong type or shape, groups are out of order, a scale is not positive, or the zero
+        points are those of the other format.
     """
     if bits not in BITS:
         raise InputError(f"{name}: bits must be one of {', '.join(map(str, BITS))}, not {bits}")
@@ -73,6 +98,8 @@ def import_weight(
         if key not in tensors:
             raise InputError(f"{name}.{key} is missing")
     qweight, qzeros, scales = (tensors[key].cpu() for key in TENSORS[:3])
+    for key in TENSORS:
+        _require_type(tensors.get(key), f"{name}.{key}", key)
     inputs, outputs = qweight.shape[0] * 32 // bits, qweight.shape[1]
     groups = scales.shape[0]
     shapes = {"qweight": (inputs * bits // 32, outputs), "qzeros": (groups, outputs * bits // 32),
@@ -80,13 +107,19 @@ def import_weight(
     for key, shape in shapes.items():
         if tuple(tensors[key].shape) != shape:
             raise InputError(f"{name}.{key} must be of shape {shape}, not {tuple(tensors[key].shape)}")
-    size = _group_size(tensors.get("g_idx"), inputs, groups, name)
+    if not min(inputs, outputs, groups):
+        raise InputError(f"{name}.qweight must not be empty")
+    size = _group_size(tensors.get("g_idx"), inputs, groups, group_size, name)
     codes = unpack(_bytes(qweight.t().contiguous()), inputs, bits, False)
     zero = unpack(_bytes(qzeros), outputs, bits, False).t().int() + _offset(checkpoint_format)
     top = (1 << bits) - 1
     zero = torch.where(zero > top, 0, zero)  # v1: z = 0 is stored as the top code, z - 1 in `bits` bits
     half = 1 << (bits - 1)
     signed = bool((zero == half).all())
+    other = 1 - 2 * _offset(checkpoint_format)  # what the other format would add
+    if symmetric and not signed and bool((zero + other == half).all()):
+        found = next(known for known in FORMATS if known != checkpoint_format)
+        raise InputError(f'{name}.qzeros are those of "{found}", but checkpoint_format says "{checkpoint_format}"')
     if signed:
         codes, zero = (codes.int() - half).to(torch.int8), torch.zeros_like(zero)
     scale, multiplier, error = _integers(scales.t().double(), f"{name}.scales")
@@ -119,16 +152,48 @@ def _integers(real: Tensor, name: str) -> tuple[Scale, Tensor, float]:
     odd = torch.ldexp(mantissa, torch.tensor(53)).long()
     unit = (exponent.long() - 53 + torch.log2((odd & -odd).double()).long()).amin(1)
     multiplier = torch.ldexp(real, -unit[:, None])
-    exact = (multiplier.amax(1) < 1 << 16) & (unit >= -47) & (unit <= 15)
+    # then the largest integer: the scales of an own export are products of 16 bits and a group multiplier
+    counts = torch.where(multiplier < 2.0**53, multiplier, 0.0).long().numpy()
+    common = torch.tensor([_below_16_bits(int(g)) for g in np.gcd.reduce(counts, axis=1)], dtype=torch.float64)
+    shared = (multiplier.amax(1) >= 1 << 16) & (multiplier.amax(1) < 2.0**53) & (common < 1 << 16)
+    common = torch.where(shared, common, 1.0)
+    multiplier = multiplier / common[:, None]
+    exact = (multiplier.amax(1) < 1 << 16) & (unit >= -47) & (torch.log2(common) + unit < 16)
     rounded = Scale.above(real.amax(1) / ((1 << 16) - 1), name)
-    scale = Scale.nearest(torch.where(exact, torch.ldexp(torch.ones_like(unit).double(), unit), rounded.value), name)
+    scale = Scale.nearest(torch.where(exact, torch.ldexp(common, unit), rounded.value), name)
     multiplier = torch.where(exact[:, None], multiplier, torch.floor(real / scale.value[:, None] + 0.5).clamp(min=1))
     error = float(((multiplier * scale.value[:, None] - real).abs() / real).max())
     return scale, multiplier, error
 
 
-def _group_size(g_idx: Tensor | None, inputs: int, groups: int, name: str) -> int:
+def _below_16_bits(number: int) -> int:
+    """The largest divisor below 2**16; 1 for 0, and for numbers without one that leaves a quotient below 2**16."""
+    if 0 < number < 1 << 16:
+        return number
+    if not 0 < number < 1 << 32:
+        return 1
+    quotients = np.arange(1, 1 << 16)
+    found = quotients[(number % quotients == 0) & (number // quotients < 1 << 16)].tolist()
+    return number // found[0] if found else 1
+
+
+def _require_type(tensor: Tensor | None, name: str, key: str) -> None:
+    """Raise `InputError` unless a tensor has the type and rank that the layout gives it."""
+    if tensor is None:
+        return
+    rank = 1 if key == "g_idx" else 2
+    good = tensor.is_floating_point() if key == "scales" else tensor.dtype in (torch.int32, torch.int64)
+    if not good or (key in ("qweight", "qzeros") and tensor.dtype != torch.int32) or tensor.ndim != rank:
+        kind = {"scales": "floating point", "g_idx": "integers"}.get(key, "int32")
+        raise InputError(f"{name} must be {kind} with {rank} axes, not {tensor.dtype} with {tensor.ndim}")
+
+
+def _group_size(g_idx: Tensor | None, inputs: int, groups: int, given: int | None, name: str) -> int:
     size = -(-inputs // groups)
+    if g_idx is None and given is not None:
+        size = inputs if given == -1 else min(given, inputs)
+        if size < 1 or -(-inputs // size) != groups:
+            raise InputError(f"{name}.scales must have a row for each group of {given} inputs, not {groups} rows")
     if g_idx is not None:
         if tuple(g_idx.shape) != (inputs,):
             raise InputError(f"{name}.g_idx must be of shape {(inputs,)}, not {tuple(g_idx.shape)}")

@@ -75,8 +75,10 @@ def content_sha256(content: Mapping[str, Any]) -> str:
 def read_files(folder: str | Path, content: Mapping[str, Any]) -> dict[str, bytes]:
     """The bytes of each file that the description names, whose hashes must be those it gives; `InputError` if not."""
     found: dict[str, bytes] = {}
+    if not isinstance(content["files"], dict) or not isinstance(content["tensors"], dict):
+        raise InputError(f"{Path(folder) / DESCRIPTION}: files and tensors must be objects")
     for name, digest in content["files"].items():
-        path = Path(folder) / name
+        path = plain_file(Path(folder), name, DESCRIPTION)
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -85,6 +87,22 @@ def read_files(folder: str | Path, content: Mapping[str, Any]) -> dict[str, byte
             raise InputError(f"{path}: truncated or altered: its SHA-256 is not the one in {DESCRIPTION}")
         found[name] = data
     return found
+
+
+def plain_file(folder: Path, name: object, source: str) -> Path:
+    """The file `name` of a folder, as `source` lists it.
+
+    Raises
+    ------
+    InputError
+        If the name is not a plain file name, or names something other than a regular file.
+    """
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise InputError(f"{folder / source}: files must have plain names, not {name!r}")
+    path = folder / name
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: must be a regular file")
+    return path
 
 
 def require_tensors(folder: str | Path, content: Mapping[str, Any], stored: Mapping[str, Any]) -> None:

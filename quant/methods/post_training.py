@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,6 +31,40 @@ class Quantisation:
     plan: Plan
     data_sha256: str | None
     rows: tuple[Mapping[str, Any], ...]
+    coverage: Mapping[str, Any] = field(default_factory=dict)
+
+
+def coverage_of(model: nn.Module) -> dict[str, Any]:
+    """How much of a quantised model is in integers, and what is not.
+
+    Returns
+    -------
+    dict
+        `integer_parameters`, `parameters` and their ratio `share`; `skipped`: the class of each module that keeps a
+        matrix in floating point, by name; `skipped_layers`: the names of the linear layers among them.
+    """
+    layers = [module for module in model.modules() if isinstance(module, QuantisedLinear)]
+    integer = sum(layer.get_buffer("codes").numel() for layer in layers)
+    total = integer + sum(parameter.numel() for parameter in model.parameters())
+    skipped = {
+        name: type(module).__name__
+        for name, module in model.named_modules()
+        if any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
+    }
+    return {
+        "integer_parameters": integer,
+        "parameters": total,
+        "share": integer / total,
+        "skipped": skipped,
+        "skipped_layers": [name for name in quantisable(model) if name in skipped],
+    }
+
+
+def coverage_line(coverage: Mapping[str, Any]) -> str:
+    """The coverage in one line for people."""
+    skipped = [f"{name} ({kind})" for name, kind in coverage["skipped"].items()]
+    kept = f"; in floating point: {', '.join(skipped)}" if skipped else ""
+    return f"{100 * coverage['share']:.1f} % of {coverage['parameters']} parameters are integers{kept}"
 
 
 def matrix_of(module: nn.Module | None) -> Tensor | None:
@@ -68,18 +102,21 @@ def quantize(
     nearest; a layer that no rule matches, or that one skips, stays as it is. `run` keeps what is done, layer by layer,
     and `progress` is called with each unit's name. The result's `quantisation` says what was done.
 
-    Raises:
-        InputError: a rule that matches nothing, no data where it is needed or an empty set, NaN or infinity in a weight
-            or in calibration; one line that names the rule or module.
+    Raises
+    ------
+    InputError
+        If a rule matches nothing, data are needed and missing or empty, or a parameter or a calibration value is
+        complex, NaN or infinite; one line that names the rule or module.
     """
     layers = quantisable(model)
     settings = {name: s for name, s in plan.resolve(layers).items() if not s.skip}
     if not settings:
         raise InputError("plan: every layer is skipped; nothing is left to quantise")
-    for name in settings:
-        for key, parameter in layers[name].named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise InputError(f"{name}.{key}: holds NaN or infinite values")
+    for name, parameter in model.named_parameters():
+        if parameter.is_complex():
+            raise InputError(f"{name}: must be real, not {parameter.dtype}")
+        if not bool(torch.isfinite(parameter).all()):
+            raise InputError(f"{name}: holds NaN or infinite values")
     static = [name for name, s in settings.items() if s.activation_bits and s.activation_granularity == "tensor"]
     loaded = None
     if data is not None:
@@ -108,7 +145,11 @@ def quantize(
         rows.append(_row(name, matrix, layer))
         progress(name)
     replace(result, replacements)
-    setattr(result, ATTRIBUTE, Quantisation(plan, None if loaded is None else loaded.digest, tuple(rows)))
+    setattr(
+        result,
+        ATTRIBUTE,
+        Quantisation(plan, None if loaded is None else loaded.digest, tuple(rows), coverage_of(result)),
+    )
     return result
 
 
@@ -183,7 +224,10 @@ def _weight(name: str, matrix: Tensor, settings: Settings, run: RunDirectory | N
     if found is not None:
         tensors, row = found
         return read_weight("weight", row, tensors).to(matrix.device)
-    weight = quantise_weight(matrix, settings)
+    try:
+        weight = quantise_weight(matrix, settings)
+    except InputError as error:
+        raise InputError(f"{name}.weight: {error}") from None
     if run is not None:
         stored = {f"weight.{key}": tensor for key, tensor in weight_tensors(weight).items()}
         run.finish(name, stored, weight_row(weight))

@@ -1,5 +1,7 @@
 """Linear layers on integer codes: the quantised layer, and the same layer while its weights are still trained."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,15 +11,36 @@ from quant.primitives.scales import Scale
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 
+_ACTIVATION = ("activation_multiplier", "activation_shift", "activation_zero_point")
 EXACT_BITS = 53  # integers that float64 carries without rounding
 
 
 class QuantisedLinear(nn.Module):
     """y = S_a * S_w * Σ (w - z_w) * m_g * (a - z_a) + bias; the sum is exact, only what follows it is floating point.
 
-    Without `activation` the inputs stay floating point and the weights are those that the codes stand for.
-    Raises `InputError`, named by `name`, where an accumulator could pass 53 bits.
+    Without `activation` the inputs stay floating point and the weights are those that the codes stand for. Codes and
+    scales, also the static scale of the activations, are buffers: `state_dict` holds all that decides the outputs.
+
+    Parameters
+    ----------
+    weight : QuantisedWeight
+        The weight matrix (out, in) in integers.
+    bias : Tensor or None
+        Real bias (out,), added after the sum.
+    activation : ActivationQuantiser or None
+        How the inputs become codes; None leaves them floating point.
+    name : str
+        The name that errors give.
+
+    Raises
+    ------
+    InputError
+        If an accumulator could need more than 54 bits.
     """
+
+    activation_multiplier: Tensor | None
+    activation_shift: Tensor | None
+    activation_zero_point: Tensor | None
 
     def __init__(
         self, weight: QuantisedWeight, bias: Tensor | None, activation: ActivationQuantiser | None, name: str = "linear"
@@ -25,6 +48,7 @@ class QuantisedLinear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = weight.codes.shape
         self.bits, self.signed, self.group_size = weight.bits, weight.signed, weight.group_size
+        self.name = name
         self.activation = activation
         for key, tensor in (
             ("codes", weight.codes), ("zero_point", weight.zero_point), ("group_multiplier", weight.group_multiplier),
@@ -32,8 +56,32 @@ class QuantisedLinear(nn.Module):
         ):  # fmt: skip
             self.register_buffer(key, tensor)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
-        self.bound = require_exact(weight, activation, name)
-        self._ready: tuple[torch.device, torch.dtype, Tensor] | None = None
+        require_exact(weight, activation, name)
+
+    @property
+    def activation(self) -> ActivationQuantiser | None:
+        """How the inputs become codes, with the static scale that the buffers hold now; None: they stay real."""
+        kind = self._activation
+        if kind is None or self.activation_multiplier is None:
+            return kind
+        multiplier, shift, zero = (self.get_buffer(key) for key in _ACTIVATION)
+        return replace(kind, scale=Scale(multiplier, shift), zero_point=int(zero))
+
+    @activation.setter
+    def activation(self, quantiser: ActivationQuantiser | None) -> None:
+        self._activation = quantiser
+        self._ready: tuple[torch.device, torch.dtype, tuple[Tensor, ...], Tensor] | None = None
+        scale = None if quantiser is None else quantiser.scale
+        held = (None,) * 3
+        if quantiser is not None and scale is not None:
+            held = (scale.multiplier.clone(), scale.shift.clone(), torch.tensor(quantiser.zero_point))
+        for key, tensor in zip(_ACTIVATION, held, strict=True):
+            self.register_buffer(key, tensor)
+
+    @property
+    def bound(self) -> int | None:
+        """The largest magnitude that an accumulator can reach; None if the inputs are real. See `require_exact`."""
+        return require_exact(self.weight, self.activation, self.name)
 
     @property
     def weight(self) -> QuantisedWeight:
@@ -46,11 +94,12 @@ class QuantisedLinear(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """(..., in) to (..., out), in the type of `values`."""
-        if self.activation is None:
+        activation = self.activation
+        if activation is None:
             weight = self._operand(values.device, values.dtype)
             return functional.linear(values, weight, None if self.bias is None else self.bias.to(values.dtype))
-        scale, zero = self.activation.parameters(values)
-        codes = codes_ste(values.double(), scale, zero, self.activation.bits, self.activation.signed)
+        scale, zero = activation.parameters(values)
+        codes = codes_ste(values.double(), scale, zero, activation.bits, activation.signed)
         total = functional.linear(codes, self._operand(values.device, torch.float64))
         return _scaled(total, scale, self.get_buffer("multiplier"), self.get_buffer("shift"), self.bias, values.dtype)
 
@@ -59,12 +108,19 @@ class QuantisedLinear(nn.Module):
         return codes.cpu().long() @ self.weight.integers().cpu().long().t()
 
     def _operand(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """The weight matrix in floating point, kept: integers, or real where the inputs are not quantised."""
-        if self._ready is None or self._ready[:2] != (device, dtype):
-            weight = self.weight
+        """The weight matrix in floating point: integers, or real if the inputs are not quantised.
+
+        It is kept with a copy of the integers that it was made from, and made anew when they are others: writes
+        through `.data` leave no other trace.
+        """
+        weight = self.weight
+        source = weight.tensors()
+        ready = self._ready
+        if ready is None or ready[:2] != (device, dtype) or not all(map(torch.equal, ready[2], source)):
             matrix = weight.dequantise(dtype) if self.activation is None else weight.integers().to(dtype)
-            self._ready = device, dtype, matrix
-        return self._ready[2]
+            ready = device, dtype, tuple(tensor.clone() for tensor in source), matrix
+            self._ready = ready
+        return ready[3]
 
     def extra_repr(self) -> str:
         inputs = "float" if self.activation is None else f"{self.activation.bits} bits"
@@ -83,7 +139,7 @@ class FakeQuantLinear(nn.Module):
         self, weight: Tensor, bias: Tensor | None, like: QuantisedWeight, activation: ActivationQuantiser | None
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.detach().clone())
+        self.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
         self.like, self.activation = like, activation
         require_exact(like, activation, "linear")
@@ -92,7 +148,8 @@ class FakeQuantLinear(nn.Module):
         """(..., in) to (..., out), in the type of `values`."""
         like = self.like
         step = like.spread(like.group_multiplier.double() * like.scale.value[:, None])
-        codes = codes_ste(self.weight.double(), step, like.spread(like.zero_point), like.bits, like.signed)
+        # the order of a floating-point sum depends on how the matrix lies in memory: as in `convert`
+        codes = codes_ste(self.weight.double().contiguous(), step, like.spread(like.zero_point), like.bits, like.signed)
         integers = codes * like.spread(like.group_multiplier)
         if self.activation is None:
             weight = (integers * like.scale.value[:, None]).to(values.dtype)

@@ -193,12 +193,35 @@ def observe(
         for name, observer in observers.items():
             module = model.get_submodule(name)
             stack.callback(module.register_forward_pre_hook(watch(observer), with_kwargs=True).remove)
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Embedding):
+                stack.callback(module.register_forward_pre_hook(_ids_checked(name), with_kwargs=True).remove)
         for batch in data:
             batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             mask = token_mask(batch)
             _require_arguments(model, batch)
-            model(**batch)
+            try:
+                model(**batch)
+            except InputError:
+                raise
+            except ValueError as error:  # arguments that the model itself refuses
+                raise InputError(f"data: {type(model).__name__}: {' '.join(str(error).split())[:200]}") from None
             progress()
+
+
+def _ids_checked(name: str) -> Callable[..., None]:
+    """A hook for an embedding that refuses what is no index of its table."""
+
+    def hook(module: nn.Embedding, arguments: tuple, keywords: dict[str, Any]) -> None:
+        ids = arguments[0] if arguments else next(iter(keywords.values()))
+        if ids.dtype not in (torch.int32, torch.int64):
+            raise InputError(f"data: {name} takes integers, not {ids.dtype}")
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < module.num_embeddings:
+            raise InputError(
+                f"data: {name} takes 0..{module.num_embeddings - 1}, not {int(ids.min())}..{int(ids.max())}"
+            )
+
+    return hook
 
 
 def _require_arguments(model: nn.Module, batch: Mapping[str, Any]) -> None:
@@ -212,11 +235,20 @@ def _require_arguments(model: nn.Module, batch: Mapping[str, Any]) -> None:
 
 
 def token_mask(batch: Mapping[str, Any]) -> Tensor | None:
-    """True where a token counts: `attention_mask` (1 is kept) or PyTorch's key padding masks (True is padding)."""
+    """True where a token counts: `attention_mask` (1 is kept) or PyTorch's key padding masks (True is padding).
+
+    An `attention_mask` of shape (batch, heads, queries, keys), boolean or added to the scores, keeps a key that any
+    query sees.
+    """
     for key in ("attention_mask", "src_key_padding_mask", "key_padding_mask"):
         mask = batch.get(key)
         if isinstance(mask, Tensor) and mask.ndim == 2:
             return mask != 0 if key == "attention_mask" else ~mask.bool()
+        if isinstance(mask, Tensor) and mask.ndim == 4 and key == "attention_mask":
+            kept = mask > -1e3 if mask.is_floating_point() and bool((mask < 0).any()) else mask != 0
+            if mask.is_floating_point() and not bool(mask.any()):
+                kept = torch.ones_like(mask, dtype=torch.bool)  # nothing is taken off any score
+            return kept.flatten(1, 2).any(1)
     return None
 
 

@@ -80,6 +80,10 @@ class QuantisedWeight:
     signed: bool
     group_size: int
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The five tensors: codes, zero points, group multipliers, and the scales' multipliers and shifts."""
+        return self.codes, self.zero_point, self.group_multiplier, self.scale.multiplier, self.scale.shift
+
     def integers(self) -> Tensor:
         """(codes - zero_point) * group_multiplier, int32, (out, in): what the accumulators see, at most 24 bits."""
         return (self.codes.int() - self.spread(self.zero_point)) * self.spread(self.group_multiplier)
@@ -177,7 +181,9 @@ def _cover(low: Tensor, high: Tensor, bits: int, signed: bool) -> tuple[Tensor, 
 def _integer_scales(real: Tensor, settings: Settings) -> tuple[Scale, Tensor]:
     """S per channel and the group multipliers (out, groups) for real scales (out, groups)."""
     widest = real.amax(1)
-    widest = torch.where(widest > 0, widest, 1.0)  # a channel of zeros: any scale serves
+    # a channel of zeros takes the largest scale of the others: its bias may be rounded to steps of that scale
+    other = widest.amax() if bool((widest > 0).any()) else 1.0
+    widest = torch.where(widest > 0, widest, other)
     if settings.weight_granularity != "group":
         return Scale.nearest(widest), torch.ones_like(real)
     top = (1 << settings.multiplier_bits) - 1

@@ -147,3 +147,27 @@ def test_only_the_samples_that_are_taken_are_tokenised(tmp_path):
     calls = []
     load(tmp_path / "a.txt", Sampling(samples=3), lambda text: (calls.append(text), letters(text))[1])
     assert len(calls) == 3
+
+
+def test_all_batches_of_a_caller_are_used_whatever_their_first_axis():
+    batches = [{"src": torch.ones(128, 2)}] * 8
+    assert len(load(batches)) == 8 and len(load([{"src": torch.ones(8, 2)}] * 200)) == 200
+
+
+def test_a_line_separator_inside_json_text_is_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "the cat\u2028sat"}\r\n{"text": "b"}\n', newline="")
+    assert sorted(rows(load(tmp_path / "a.jsonl", tokeniser=letters))) == sorted(
+        [letters("the cat\u2028sat"), letters("b")]
+    )
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv", "a.TXT"])
+def test_a_file_of_another_kind_is_refused_by_its_ending(name, tmp_path):
+    (tmp_path / name).write_text("[1]")
+    with pytest.raises(InputError, match=rf"{name}: calibration data must end in \.txt.*, not \.{name[2:]}$"):
+        load(tmp_path / name, tokeniser=letters)
+
+
+def test_numpy_arrays_are_taken_and_empty_batches_left_out():
+    data = load([{"input_ids": np.zeros((0, 3), dtype=np.int64)}, {"input_ids": np.array([[1, 2, 3]])}])
+    assert len(data) == 1 and isinstance(data.batches[0]["input_ids"], torch.Tensor) and data.samples == 1

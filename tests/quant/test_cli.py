@@ -1,6 +1,7 @@
 """The command from a checkpoint folder to packed and GPTQ folders; every mistake is one line and exit code 2."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from quant.methods import post_training
 from quant.plan import Plan
 from quant.primitives.linear import QuantisedLinear
 from quant.run_directory import RunDirectory
+from sim.reference import InputError
 from tests.quant.formats.test_gptq_layout import unpacked
 from tests.quant.models import bert_folder, llama_folder
 
@@ -213,7 +215,7 @@ def test_faults_of_the_model_are_one_line_with_the_key(bert, tmp_path, capsys):
     assert f"{key}: holds NaN" in run(lambda s: s.update({key: s[key] * float("nan")}))
     norm = "encoder.layer.0.output.LayerNorm.weight"
     line = run(lambda s: s.update({norm: s[norm] * float("inf")}))
-    assert "error: encoder.layer.1.attention.self.query: " in line and "NaN or infinite" in line
+    assert line == f"error: {norm}: holds NaN or infinite values" and not (tmp_path / "out").exists()
 
 
 def test_a_truncated_packed_file_is_one_line(bert, tmp_path, capsys):
@@ -232,3 +234,19 @@ def test_layers_that_differ_do_not_fit_one_gptq_checkpoint(bert, tmp_path, capsy
     assert output(capsys, "quantize", bert, "--plan", tmp_path / "plan.json", "-o", tmp_path)[0] == 0
     code, _, err = output(capsys, "export", tmp_path, "-o", tmp_path / "gptq")
     assert code == 2 and "error: pooler.dense.weight: must have the bits" in err and not (tmp_path / "gptq").exists()
+
+
+def test_without_torch_the_extra_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "quant.exchange", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, _, err = output(capsys, "export", tmp_path, "-o", tmp_path / "x")
+    assert code == 2 and err == 'error: torch is not installed: pip install "bitwright[quant]"\n'
+
+
+def test_a_run_that_fails_late_leaves_no_folder(bert, tmp_path, capsys, monkeypatch):
+    def late(*_):
+        raise InputError("late")
+
+    monkeypatch.setattr(post_training, "quantise_weight", late)
+    code, _, err = output(capsys, "quantize", bert, "--no-activations", "-o", tmp_path / "out")
+    assert code == 2 and err.splitlines()[-1].endswith(".weight: late") and not (tmp_path / "out").exists()

@@ -104,3 +104,12 @@ def test_difference_names_the_first_key():
     assert difference({"a": 1, "b": 2}, {"a": 1}) == ("b", "2", "null")
     assert difference({"a": [1]}, {"a": [1, 2]}) == ("a", "[1]", "[1, 2]")
     assert difference(PLAN, json.loads(json.dumps(PLAN))) is None
+
+
+def test_a_changed_row_is_made_anew_with_a_warning(tmp_path, capsys):
+    with RunDirectory.open(tmp_path, PLAN) as run:
+        run.finish("layer", {"w": torch.ones(3)}, {"multiplier": 40000})
+        (path,) = (tmp_path / "units").glob("*.json")
+        path.write_text(path.read_text().replace("40000", "40001"))
+        assert run.done("layer") is None
+    assert "unit 'layer' is damaged and is made anew" in capsys.readouterr().err

@@ -163,3 +163,48 @@ def test_a_configuration_at_fault_is_one_line(tmp_path, content, message):
     with pytest.raises(InputError) as error:
         build_model(tmp_path)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_checkpoint_that_is_quantised_already_is_refused(tmp_path):
+    bert_folder(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    state = load_file(tmp_path / "model.safetensors")
+    key = "encoder.layer.0.output.dense.weight"
+    for dtype in (torch.int8, torch.float8_e4m3fn):
+        save_file(state | {key: state[key].to(dtype)}, tmp_path / "model.safetensors")
+        with pytest.raises(InputError, match=rf"{key} must be floating point of 16 to 64 bits, not {dtype}"):
+            load_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": {"load_in_8bit": True}}))
+    with pytest.raises(InputError, match=r"config\.json: quantization_config: it is quantised already"):
+        load_model(tmp_path)
+
+
+def test_the_base_of_a_model_with_a_head_is_loaded_without_its_pooler(tmp_path):
+    import transformers
+
+    original = bert_folder(tmp_path / "base")
+    masked = transformers.BertForMaskedLM(original.config).eval()
+    masked.save_pretrained(tmp_path / "masked")
+    model, unused = load_model(tmp_path / "masked", base=True)
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        assert torch.equal(model(ids).last_hidden_state, masked.bert(ids).last_hidden_state)
+    assert type(model) is transformers.BertModel and all(name.startswith("cls.") for name in unused)
+
+
+def test_a_folders_own_python_never_runs(tmp_path):
+    bert_folder(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(InputError, match=r"config\.json: transformers cannot build it"):
+        load_model(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/dev/zero", "", 3])
+def test_shards_have_plain_names(name, tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(InputError, match="files must have plain names"):
+        Checkpoint.open(tmp_path)

@@ -1,5 +1,6 @@
 """The index reads, without torch, what `quant.formats.packed` wrote: the same tensors, and the same refusals."""
 
+import os
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors import torch as safetensors
 
-from quant.formats.packed_index import PackedIndex
+from quant.formats.packed_index import PackedIndex, read_files
 from sim.reference import InputError
 from tests.quant.formats.test_packed import model
 
@@ -33,3 +34,15 @@ def test_no_torch_is_imported(tmp_path):
     code += "; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/dev/zero", "a/b", ".", ""])
+def test_files_outside_the_folder_are_not_opened(name, tmp_path):
+    with pytest.raises(InputError, match="files must have plain names"):
+        read_files(tmp_path, {"files": {name: "0"}, "tensors": {}})
+
+
+def test_a_named_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(InputError, match="x: must be a regular file"):
+        read_files(tmp_path, {"files": {"x": "0"}, "tensors": {}})

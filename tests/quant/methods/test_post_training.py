@@ -196,7 +196,7 @@ def test_mistakes_are_one_line_with_the_module_or_rule():
         quant.quantize(model, plan, [batches()[0] | {"ids": torch.ones(1, 2)}])
     poisoned = encoder()
     with torch.no_grad():
-        poisoned.norm.weight[0] = float("nan")
+        poisoned.norm.weight[0] = poisoned.norm.bias[0] = 3e38
     with pytest.raises(InputError, match=r"^head: \d+ of \d+ calibration values are NaN or infinite$"):
         quant.quantize(poisoned, plan, batches())
     with torch.no_grad():
@@ -237,3 +237,33 @@ def test_an_interrupted_run_resumes_and_gives_the_same_bytes(tmp_path, monkeypat
     assert {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()} == {
         p.name: p.read_bytes() for p in (tmp_path / "resumed").iterdir()
     }
+
+
+def test_the_coverage_names_what_stays_in_floating_point(tmp_path):
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 1).eval()
+    made = quant.quantize(model, Plan.uniform(skip="layers.0.linear2", activation_bits=None))
+    coverage = quantisation_of(made).coverage
+    assert coverage["skipped"] == {
+        "layers.0.self_attn": "MultiheadAttention",
+        "layers.0.self_attn.out_proj": "NonDynamicallyQuantizableLinear",
+        "layers.0.linear2": "Linear",
+    }
+    assert coverage["skipped_layers"] == ["layers.0.linear2"] and coverage["integer_parameters"] == 16 * 32
+    assert coverage["parameters"] == sum(p.numel() for p in model.parameters())
+    assert coverage["share"] == pytest.approx(coverage["integer_parameters"] / coverage["parameters"])
+    quant.save_pretrained(made, tmp_path)
+    assert json.loads((tmp_path / "packed.json").read_text())["details"]["coverage"] == coverage
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda m: m.norm.weight.data.fill_(float("nan")), r"^norm\.weight: holds NaN or infinite values$"),
+    (lambda m: setattr(m.first, "bias", nn.Parameter(torch.ones(32, dtype=torch.complex64))),
+     r"^first\.bias: must be real, not torch\.complex64$"),
+    (lambda m: m.second.weight.data.fill_(1e30), r"^second\.weight: scale must be below 65536"),
+])  # fmt: skip
+def test_numbers_that_cannot_be_quantised_are_refused_without_calibration(change, message):
+    model = encoder()
+    change(model)
+    with pytest.raises(InputError, match=message):
+        quant.quantize(model, Plan.uniform(activation_bits=None))

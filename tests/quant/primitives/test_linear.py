@@ -142,3 +142,34 @@ def test_a_step_of_training_lowers_the_loss_of_the_converted_layer():
         (layer(values) - target).square().mean().backward()
         optimiser.step()
     assert loss() < 0.7 * before
+
+
+@pytest.mark.parametrize("activation", ["static", "asymmetric", "none"])
+def test_a_loaded_state_decides_the_outputs_also_after_a_first_call(activation):
+    def layer(seed: int) -> QuantisedLinear:
+        quantiser = ACTIVATIONS[activation]
+        if quantiser is not None:
+            quantiser = ActivationQuantiser.covering(-3 - seed, 2, 8, quantiser.signed)
+        return QuantisedLinear(quantised(Settings(weight_bits=4), seed), torch.full((32,), float(seed)), quantiser)
+
+    a, b = layer(0), layer(1)
+    assert not torch.equal(a(inputs()), b(inputs()))
+    a.load_state_dict(b.state_dict())
+    assert torch.equal(a(inputs()), b(inputs())) and a.bound == b.bound
+
+
+def test_a_write_through_data_changes_the_outputs():
+    layer = QuantisedLinear(quantised(Settings(weight_bits=4)), None, ACTIVATIONS["static"])
+    before = layer(inputs())
+    layer.get_buffer("codes").data.mul_(-1)
+    assert torch.equal(layer(inputs()), -before)
+
+
+@pytest.mark.parametrize("activation", ["none", "static"])
+def test_a_transposed_weight_trains_as_it_converts(activation):
+    torch.manual_seed(0)
+    weight, values = torch.randn(55, 3).t(), torch.randn(7, 55)
+    training = FakeQuantLinear(weight, None, quantise_weight(weight, Settings()), ACTIVATIONS[activation])
+    assert torch.equal(training(values), training.convert()(values))
+    training.weight = nn.Parameter(weight)
+    assert torch.equal(training(values), training.convert()(values))

@@ -13,12 +13,15 @@ from quant.primitives.observers import (
     HistogramObserver,
     MinMaxObserver,
     MseObserver,
+    Observer,
     PercentileObserver,
     observe,
     observer_for,
+    token_mask,
 )
 from quant.primitives.quantisers import ActivationQuantiser
 from sim.reference import InputError
+from tests.quant.models import encoder
 
 KINDS = [MinMaxObserver, PercentileObserver, MseObserver, ExponentObserver]
 
@@ -139,3 +142,22 @@ def test_nan_in_the_model_is_one_line_with_the_module_that_first_sees_it():
     with pytest.raises(InputError, match=r"^second: \d+ of \d+ calibration values are NaN"):
         observe(model, observers, [{"input_ids": torch.tensor([[1, 2]])}])
     assert not model.first._forward_pre_hooks
+
+
+@pytest.mark.parametrize("mask", [
+    torch.tensor([1, 1, 0]).bool()[None, None, None], torch.tensor([0.0, 0.0, -torch.inf])[None, None, None],
+    torch.tensor([0.0, 0.0, torch.finfo(torch.float32).min]).expand(1, 2, 3, 3), torch.tensor([[1, 1, 0]]),
+])  # fmt: skip
+def test_masks_of_any_form_keep_the_same_tokens(mask):
+    kept = token_mask({"attention_mask": mask})
+    assert kept is not None and kept.tolist() == [[True, True, False]]
+
+
+@pytest.mark.parametrize("ids, message", [
+    (torch.tensor([[1, 20]]), r"^data: embedding takes 0\.\.19, not 1\.\.20$"),
+    (torch.tensor([[-1, 2]]), r"^data: embedding takes 0\.\.19, not -1\.\.2$"),
+    (torch.tensor([[1.0, 2.0]]), r"^data: embedding takes integers, not torch\.float32$"),
+])  # fmt: skip
+def test_ids_that_are_no_rows_of_the_embedding_are_one_line(ids, message):
+    with pytest.raises(InputError, match=message):
+        observe(encoder(), {"first": Observer("first")}, [{"input_ids": ids}])

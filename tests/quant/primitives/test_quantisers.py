@@ -189,3 +189,13 @@ def test_a_code_is_that_of_the_integer_scale():
     values = torch.tensor([0.05, 0.15, 12.65, -12.85], dtype=torch.float64)
     expected = [(Fraction(v) / Fraction(scale.value.item()) + Fraction(1, 2)).__floor__() for v in values.tolist()]
     assert quantise(values, scale.value, 0, 16, True).tolist() == expected
+
+
+@pytest.mark.parametrize("size", [None, 4])
+def test_a_row_of_zeros_takes_the_largest_scale_of_the_others(size):
+    weight = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)) * 0.01
+    weight[1] = 0
+    settings = Settings(group_size=size, weight_granularity="group" if size else "channel")
+    scale = quantise_weight(weight, settings).scale.value
+    assert float(scale[1]) == float(scale[[0, 2, 3]].max()) < 0.01
+    assert bool((quantise_weight(torch.zeros(2, 8), settings).scale.value > 0).all())

@@ -1,0 +1,131 @@
+"""GPTQ folders: what own exports hold comes back exactly, and what is not what it says is refused by its key."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import quant
+from quant.exchange import export_gptq, import_gptq
+from quant.formats.packed import PackedModel
+from quant.plan import Plan, Rule
+from sim.reference import InputError
+from tests.quant.models import same
+
+
+class Net(nn.Module):
+    """Two layers of 192 and 32 inputs and one that is skipped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.lm_head, self.last = nn.Linear(192, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+        self.embedding = nn.Embedding(4, 3)
+
+
+def packed(folder: Path, change=lambda model: None, **settings) -> Path:
+    model = Net()
+    change(model)
+    settings = {"weight_bits": 4, "group_size": 32, "activation_bits": None} | settings
+    quant.save_pretrained(quant.quantize(model, Plan((Rule("first|lm_head", **settings),))), folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "dtype": "float32"}))
+    return folder
+
+
+def edited(folder: Path, change) -> Path:
+    """The checkpoint with its tensors changed."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def configured(folder: Path, **changes) -> Path:
+    content = json.loads((folder / "quantize_config.json").read_text()) | changes
+    (folder / "quantize_config.json").write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+    return folder
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight_symmetric": False}, {"multiplier_bits": 5, "weight_bits": 8}])
+def test_an_own_float32_export_comes_back_exactly(settings, tmp_path):
+    export_gptq(packed(tmp_path / "a", **settings), tmp_path / "b", dtype=torch.float32)
+    rows = import_gptq(tmp_path / "b", tmp_path / "c")
+    assert all(row["scale_change"] == 0 for row in rows)
+    a, c = (PackedModel.load(tmp_path / name).weights for name in ("a", "c"))
+    for name in a:
+        assert torch.equal(a[name].codes, c[name].codes)
+        assert torch.equal(a[name].dequantise(torch.float64), c[name].dequantise(torch.float64))
+
+
+def test_the_configuration_says_which_layers_are_quantised_and_in_which_type(tmp_path):
+    export_gptq(packed(tmp_path / "a"), tmp_path / "b")
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    inner = config["quantization_config"]
+    assert inner["lm_head"] is True and inner["dynamic"] == {"-:^last$": {}} and inner["group_size"] == 32
+    assert config["dtype"] == "float16"
+
+
+def test_a_number_beyond_float16_is_refused_by_name_and_nothing_is_written(tmp_path):
+    def large(model: Net) -> None:
+        model.embedding.weight.data[0, 0] = 1e5
+
+    packed(tmp_path / "a", large)
+    with pytest.raises(InputError, match=r"^embedding\.weight in float16: holds NaN or infinite values$"):
+        export_gptq(tmp_path / "a", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    export_gptq(tmp_path / "a", tmp_path / "b", dtype=torch.float32)
+
+
+@pytest.mark.parametrize("made, said", [("gptq", "gptq_v2"), ("gptq_v2", "gptq")])
+def test_zero_points_of_the_other_format_are_refused(made, said, tmp_path):
+    export_gptq(packed(tmp_path / "a"), tmp_path / "b", made)
+    configured(tmp_path / "b", checkpoint_format=said)
+    with pytest.raises(InputError, match=f'qzeros are those of "{made}", but checkpoint_format says "{said}"'):
+        import_gptq(tmp_path / "b", tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_key_format_alone_is_read(tmp_path):
+    export_gptq(packed(tmp_path / "a"), tmp_path / "b", "gptq_v2", torch.float32)
+    configured(tmp_path / "b", checkpoint_format=None, format="gptq_v2")
+    import_gptq(tmp_path / "b", tmp_path / "c")
+    a, c = (PackedModel.load(tmp_path / name).weights for name in ("a", "c"))
+    assert torch.equal(a["first.weight"].zero_point, c["first.weight"].zero_point)
+
+
+def test_without_g_idx_the_groups_are_those_of_the_configuration(tmp_path):
+    export_gptq(packed(tmp_path / "a", group_size=128), tmp_path / "b", dtype=torch.float32)
+    edited(tmp_path / "b", lambda t: [t.pop(key) for key in list(t) if key.endswith("g_idx")])
+    import_gptq(tmp_path / "b", tmp_path / "c")
+    first = PackedModel.load(tmp_path / "c").weights["first.weight"]
+    assert first.group_size == 128
+    with_index = PackedModel.load(tmp_path / "a").weights["first.weight"]
+    assert same(first, with_index) or torch.equal(first.dequantise(), with_index.dequantise())
+    configured(tmp_path / "b", group_size=64)
+    with pytest.raises(InputError, match=r"^first\.scales must have a row for each group of 64 inputs, not 2 rows$"):
+        import_gptq(tmp_path / "b", tmp_path / "d")
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda t: t.pop("first.qweight"), "first.qweight is missing"),
+    (lambda t: t.update({"first.qweight": t["first.qweight"].float()}), "first.qweight must be int32 with 2 axes"),
+    (lambda t: t.update({"first.qzeros": t["first.qzeros"].bool()}), "first.qzeros must be int32 with 2 axes"),
+    (lambda t: t.update({"first.qweight": t["first.qweight"][0]}), "first.qweight must be int32 with 2 axes"),
+    (lambda t: t.update({"last.weight": t["last.weight"] * float("nan")}), "last.weight: holds NaN or infinite"),
+    (lambda t: t.update({"last.bias": t["last.bias"].to(torch.complex64)}), "last.bias: must be real"),
+])  # fmt: skip
+def test_tensors_that_are_not_the_layouts_are_refused_by_name(change, message, tmp_path):
+    export_gptq(packed(tmp_path / "a"), tmp_path / "b")
+    edited(tmp_path / "b", change)
+    with pytest.raises(InputError) as error:
+        import_gptq(tmp_path / "b", tmp_path / "c")
+    assert message in str(error.value) and "\n" not in str(error.value) and not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("command", [export_gptq, import_gptq])
+def test_the_output_is_never_the_input(command, tmp_path):
+    with pytest.raises(InputError, match="the output must be another folder than the input"):
+        command(tmp_path, tmp_path / "x" / "..")
