@@ -19,7 +19,7 @@ from cost_model.commands import options
 from cost_model.measure import BIT_PARALLEL
 from cost_model.netlist.synthesis import Flow
 from sim.common.command import print_json
-from sim.common.files import read_text, write_whole
+from sim.common.files import read_json, write_whole
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
@@ -50,6 +50,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     flows = [Flow(library.GATE_EQUIVALENTS)]
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
+    known = _fitted(arguments.folder, flows) if arguments.held_out else {}
     points = drawn(count, seed, _seen(arguments.folder) if arguments.held_out else ())
     measured = {flow.library.name: measured_records(points, flow, arguments.cache) for flow in flows}
     name = "held_out.json" if arguments.held_out else "dataset.json"
@@ -62,7 +63,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     }
     write_whole(arguments.folder / name, _lines({"about": about, "libraries": measured}))
     if arguments.held_out:
-        fitted = json.loads(read_text(arguments.folder / COEFFICIENTS.name))["libraries"]
+        fitted = known
     else:
         fitted = {flow.library.name: fit(measured[flow.library.name], flow.library) for flow in flows}
         content = {"about": {**about, "units": list(SPACES)}, "libraries": fitted}
@@ -85,6 +86,26 @@ def _seen(folder: Path) -> list[Point]:
     """The points of the calibration in `folder`."""
     libraries = read_dataset(folder / "dataset.json").values()
     return [record["point"] for records in libraries for record in records]
+
+
+def _fitted(folder: Path, flows: Sequence[Flow]) -> dict[str, Any]:
+    """The coefficients in `folder`. Raises `InputError` if they are damaged, or not for a library of `flows`."""
+    path = folder / COEFFICIENTS.name
+    content = read_json(path)
+    libraries = content.get("libraries") if isinstance(content, dict) else None
+    if not isinstance(libraries, dict):
+        raise InputError(f"{path}: libraries must be an object")
+    for flow in flows:
+        fitted = libraries.get(flow.library.name)
+        if not isinstance(fitted, dict):
+            raise InputError(f"{path}: libraries must have {flow.library.name}: run calibrate with it first")
+        for key in ("area", "energy", "activity"):
+            values = fitted.get(key)
+            if not isinstance(values, dict) or not all(type(value) in (int, float) for value in values.values()):
+                raise InputError(f"{path}: libraries.{flow.library.name}.{key} must be an object of numbers")
+        if missing := sorted(set(SPACES) - set(fitted["activity"])):
+            raise InputError(f"{path}: libraries.{flow.library.name}.activity must have {missing[0]}")
+    return libraries
 
 
 def error_record(name: str, records: Sequence[dict[str, Any]], fitted: dict[str, Any]) -> dict[str, Any]:

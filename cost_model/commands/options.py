@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from cost_model.cells import library
 from cost_model.designs.design import Design
 from cost_model.measure import ENGINES
 from cost_model.netlist.synthesis import MULTIPLIERS, Flow
+from cost_model.power.gate_level import GLITCHES
 from cost_model.power.power import PowerParameters
 from sim.common.command import print_json
 from sim.common.files import write_whole
@@ -34,7 +36,10 @@ def add_flow(parser: argparse.ArgumentParser) -> None:
 def add_power(parser: argparse.ArgumentParser) -> None:
     """What power depends on beside the netlist."""
     parser.add_argument("--wire-load", type=float, default=0.0, metavar="FF", help="wire per driven pin in fF (0)")
-    parser.add_argument("--glitches", type=float, default=1.0, metavar="X", help="toggles per settled toggle (1)")
+    parser.add_argument(
+        "--glitches", action="store_true", help="count glitches: Icarus with the delays of the library's cells"
+    )
+    parser.add_argument("--glitch-factor", type=float, default=1.0, metavar="X", help="toggles per settled toggle (1)")
     parser.add_argument("--activity", type=float, default=1.0, metavar="SHARE", help="cycles with a beat, 0..1 (1)")
     parser.add_argument("--gated", type=float, default=0.0, metavar="SHARE", help="clock energy saved, 0..1 (0)")
 
@@ -70,7 +75,25 @@ def flow(arguments: argparse.Namespace) -> Flow:
 
 def parameters(arguments: argparse.Namespace) -> PowerParameters:
     """As given."""
-    return PowerParameters(arguments.wire_load * 1e-15, arguments.glitches, arguments.activity, arguments.gated)
+    return PowerParameters(arguments.wire_load * 1e-15, arguments.glitch_factor, arguments.activity, arguments.gated)
+
+
+def engine(arguments: argparse.Namespace) -> str:
+    """What counts toggles: the simulator, or the one that sees glitches.
+
+    Raises `InputError` for --glitches with --glitch-factor, which would count them twice.
+    """
+    if not arguments.glitches:
+        return arguments.simulator
+    if arguments.glitch_factor != 1:
+        raise InputError("--glitch-factor must not be given with --glitches, which counts them")
+    return GLITCHES
+
+
+def warn(warning: str | None) -> None:
+    """Say a warning on stderr, if there is one."""
+    if warning is not None:
+        print(warning, file=sys.stderr)
 
 
 def memory_note(design: Design) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from cost_model.commands import options
 from cost_model.designs.design import FORMATS, reference_unit
 from cost_model.measure import measure
-from cost_model.netlist import timing
+from cost_model.reports.equal_clock import stage_count, unchecked
 
 
 def add(commands: Any) -> None:
@@ -26,10 +26,11 @@ def _plot(arguments: argparse.Namespace) -> int:
     from cost_model.reports import plot
 
     flow, parameters = options.flow(arguments), options.parameters(arguments)
+    options.warn(unchecked(flow))
     measured = []
     for number in arguments.format:
-        design = reference_unit(number, 8, timing.recorded("pwl", number, 8)["stages"])
-        measured.append(measure(design, flow, parameters, arguments.simulator, True, arguments.cache))
+        design = reference_unit(number, 8, stage_count("pwl", number, 8, flow, arguments.cache))
+        measured.append(measure(design, flow, parameters, options.engine(arguments), True, arguments.cache))
     paths = [
         plot.breakdown(measured, arguments.folder / "breakdown.png"),
         plot.savings(arguments.folder / "savings.png"),

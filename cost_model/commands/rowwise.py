@@ -41,7 +41,7 @@ def _rows(arguments: argparse.Namespace) -> int:
         flows.append(options.flow(arguments))
     for flow, unit in tqdm([(f, u) for f in flows for u in arguments.unit], unit="unit", disable=None):
         design = row_design(unit, arguments.length, arguments.memories == "flops")
-        found = measure(design, flow, parameters, arguments.simulator, True, arguments.cache)
+        found = measure(design, flow, parameters, options.engine(arguments), True, arguments.cache)
         length = LENGTHS[unit] if arguments.length is None else arguments.length
         schedule = design.device.schedule
         assert schedule is not None

@@ -10,6 +10,7 @@ from cost_model.cells import library
 from cost_model.commands import options
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports import paper, sensitivity
+from cost_model.reports.equal_clock import unchecked
 from sim.common.text_table import format_table
 
 
@@ -26,6 +27,7 @@ def _sensitivity(arguments: argparse.Namespace) -> int:
     flows = [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
+        options.warn(unchecked(flows[-1]))
     work = [(f, flow) for flow in flows for f in sensitivity.FACTORS if sensitivity.applies(f, flow)]
     clock = options.clock_hz(arguments)
     records = [sensitivity.record(*pair, clock, arguments.cache) for pair in tqdm(work, unit="record", disable=None)]

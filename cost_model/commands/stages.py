@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.commands import options
-from cost_model.designs.design import FLOAT_FORMATS, FORMATS, reference_unit
-from cost_model.designs.processing_element import FLOAT_ELEMENTS, element_design
-from cost_model.netlist import timing
+from cost_model.designs.design import FLOAT_FORMATS, FORMATS
+from cost_model.designs.processing_element import FLOAT_ELEMENTS
+from cost_model.reports import equal_clock
 from sim.common.text_table import format_table
-from sim.cosim.dut import Device
 from sim.reference import InputError
 
 START = {"INT8": 1, "INT16": 3, "INT32": 6, "FP16": 4, "FP32": 9}
-DEEPEST = {"INT8": 7, "INT16": 7, "INT32": 7, "FP16": 12, "FP32": 13}
-DEEPEST_MAC = {"FP16": 8, "FP32": 10}
 
 
 def add(commands: Any) -> None:
@@ -34,14 +31,8 @@ def _stages(arguments: argparse.Namespace) -> int:
     flow = options.flow(arguments)
     records = []
     for unit, number, entries in _units(arguments.entries):
-
-        def make(stages: int, unit: str = unit, number: str = number, entries: int = entries) -> Device:
-            return (
-                element_design(number, stages) if unit == "element" else reference_unit(number, entries, stages)
-            ).device
-
-        start, deepest = (4, DEEPEST_MAC[number]) if unit == "element" else (START[number], DEEPEST[number])
-        stages, found = timing.fewest_stages(make, flow, start, deepest, arguments.cache)
+        start = 4 if unit == "element" else START[number]
+        stages, found = equal_clock.count(unit, number, entries, flow, start, arguments.cache)
         record = dict(unit=unit, format=number, entries=entries, multiplier=flow.multiplier, stages=stages)
         records.append({**record, "slack_s": round(found.slack_s, 13), "tool": found.tool})
         print(f"{unit} {number} {entries}: {stages} stages, slack {found.slack_s * 1e9:.2f} ns", file=sys.stderr)

@@ -8,6 +8,7 @@ from cost_model.cells import library
 from cost_model.commands import options
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports import hardware_table as table
+from cost_model.reports.equal_clock import unchecked
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
@@ -32,6 +33,7 @@ def _table(arguments: argparse.Namespace) -> int:
     flows = [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
+        options.warn(unchecked(flows[-1]))
     wanted = [e for e in table.entries(arguments.entries) if e.unit in arguments.unit]
     clock = options.clock_hz(arguments)
     records = table.records(flows, clock, wanted, arguments.simulator, arguments.cache, arguments.jobs)

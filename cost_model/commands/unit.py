@@ -9,6 +9,7 @@ from cost_model.commands import options
 from cost_model.designs.design import FORMATS, Design, emitted_design, pwl_design, reference_unit
 from cost_model.designs.rowwise import UNITS, emitted_row_design
 from cost_model.measure import Measured, measure
+from cost_model.netlist import timing
 from rtl.blocks.storage import STYLES
 from rtl.commands.rowwise import read_parameters
 from sim.common.command import print_json
@@ -45,9 +46,10 @@ def add(commands: Any) -> None:
 def _unit(arguments: argparse.Namespace) -> int:
     flow = options.flow(arguments)
     measured = measure(
-        _design(arguments), flow, options.parameters(arguments), arguments.simulator, True, arguments.cache
+        _design(arguments), flow, options.parameters(arguments), options.engine(arguments), True, arguments.cache
     )
     clock = options.clock_hz(arguments)
+    options.warn(timing.missed_period(measured.synthesis.netlist, flow, arguments.cache))
     if arguments.json:
         print_json(measured.row(clock))
     else:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,50 @@ def fewest_stages(
             raise InputError(f"period of {(flow.period_s or 0) * 1e9:g} ns must be longer: {deepest} stages miss it")
         timing = slack(stages)
     return stages, timing
+
+
+def recorded_for(flow: Flow) -> bool:
+    """Whether `data/stages.json` is for the flow's library and period."""
+    content = json.loads(read_text(STAGES))
+    return flow.library.sha256 == content["library_sha256"] and flow.period_s == content["period_s"]
+
+
+def missed_period(netlist: Netlist, flow: Flow, cache: Path = CACHE) -> str | None:
+    """A warning if the netlist is known to miss the flow's period; None if it meets it or nobody can tell.
+
+    OpenSTA tells. Without it a path through the library's cells, each with its mean delay at its load, is a lower
+    estimate: only one that alone is longer than the period is warned of.
+    """
+    if flow.period_s is None:
+        return None
+    if tool() is not None:
+        needed, source = flow.period_s - analyse(netlist, flow, cache).slack_s, "OpenSTA"
+    else:
+        needed, source = longest_path(netlist), "the cells' mean delays; OpenSTA is not installed"
+    if needed <= flow.period_s:
+        return None
+    return (
+        f"warning: the unit misses {flow.period_s * 1e9:g} ns: it needs about {needed * 1e9:.3g} ns ({source}); "
+        "power at that clock is of a unit that would not work"
+    )
+
+
+def longest_path(netlist: Netlist) -> float:
+    """The longest path between registers and ports by `Pin.delays`, in s: no slews, no setup times."""
+    arrival: dict[int, float] = {}
+    gates: dict[int, tuple[float, list[int]]] = {}
+    for instance in netlist.instances:
+        for pin, net in instance.driven.items():
+            delay = max(instance.cell.pins[pin].delays(netlist.load_f(net)))
+            if instance.cell.state:
+                arrival[net] = delay
+            else:
+                gates[net] = (delay, list(instance.read.values()))
+    for net in TopologicalSorter({net: read for net, (_, read) in gates.items()}).static_order():
+        if net in gates:
+            delay, read = gates[net]
+            arrival[net] = delay + max((arrival.get(source, 0.0) for source in read), default=0.0)
+    return max(arrival.values(), default=0.0)
 
 
 def recorded(unit: str, number: str, entries: int, multiplier: str = "tree") -> dict[str, Any]:

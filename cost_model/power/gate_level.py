@@ -25,10 +25,12 @@ from sim.common.files import write_whole
 from sim.cosim import simulators
 from sim.cosim import wrapper as harness
 from sim.cosim.dut import Device
+from sim.reference import InputError
 from sim.vectors.vector_set import VectorSet
 
 STALL_SEED = 1
 SIMULATORS = simulators.SIMULATORS
+GLITCHES = "glitches"  # an engine: Icarus, each cell with the library's delays at its load
 _VERILATOR = (
     *("--binary", "--timing", "--trace-saif", "--trace-underscore", "-Wno-fatal", "-Wno-lint", "--x-initial", "0"),
     *("--output-split", "20000", "-MAKEFLAGS", "OPT_SLOW=-O0", "-MAKEFLAGS", "OPT_FAST=-O0"),
@@ -62,7 +64,10 @@ class Verified:
 
 class GateLevel:
     """One netlist in the bench of its unit. `unit` is the device that the netlist was synthesised from, `beside` the
-    memories that were cut out of it."""
+    memories that were cut out of it. `simulator` is one of `SIMULATORS`, at zero delay, or `GLITCHES`, with delays.
+
+    Raises `InputError` if the simulator is missing, or `GLITCHES` is to use a library without delays.
+    """
 
     def __init__(
         self,
@@ -72,14 +77,20 @@ class GateLevel:
         cache: Path = CACHE,
         beside: Sequence[Memory] = (),
     ) -> None:
-        self.netlist = netlist
-        self.unit = replace(unit, verilog=memories.verilog(netlist, unit.module, beside))
-        self.simulator = simulator
-        self.version = simulators.version(simulator)
+        delayed = simulator == GLITCHES
+        if delayed and not netlist.library.has_delays:
+            raise InputError(f"library {netlist.library.name}: glitches need a library with delays")
+        self.netlist = replace(netlist, delayed=delayed)
+        self.unit = replace(unit, verilog=memories.verilog(self.netlist, unit.module, beside))
+        self.simulator = "icarus" if delayed else simulator
+        self.version = simulators.version(self.simulator)
+        self.engine = self.version + (", delays of the library's cells" if delayed else "")
         self.cache = cache
         top = _TOP.replace("bulk bench(", f"{harness.top(self.unit)} bench(")
+        if delayed:
+            top = f"`timescale 1us/1ps\n{top}"  # a clock so slow that every glitch ends within its half
         self.sources = {"power.v": top, "bulk.v": harness.wrapper(self.unit), "unit.v": self.unit.verilog}
-        self._identity = [simulator, self.version, _VERILATOR, self.sources]
+        self._identity = [self.simulator, self.version, _VERILATOR, self.sources]
 
     def verify(self, sets: Sequence[VectorSet], stalls: bool = True) -> Verified:
         """Compare every result of every set, flowing and stalled (where the unit has `stalls`).
@@ -90,7 +101,7 @@ class GateLevel:
             for chunk in harness.chunks(vectors, self.unit):
                 for stall in (0, STALL_SEED) if stalls else (0,):
                     self._require_equal(vectors, chunk, self._run(vectors, chunk, stall, "none"))
-        return Verified(self.netlist.sha256, self.version, sum(vectors.size for vectors in sets))
+        return Verified(self.netlist.sha256, self.engine, sum(vectors.size for vectors in sets))
 
     def activity(self, vectors: VectorSet) -> Activity:
         """The toggles while a set of one load flows, every result compared. Raises `GateLevelError`."""
@@ -99,7 +110,7 @@ class GateLevel:
         result = self._run(vectors, chunk, 0, "saif" if self.simulator == "verilator" else "vcd")
         self._require_equal(vectors, chunk, result)
         toggles = {int(net): count for net, count in result["toggles"].items()}
-        return Activity(self.netlist.sha256, self.version, vectors.name, result["cycles"], toggles)
+        return Activity(self.netlist.sha256, self.engine, vectors.name, result["cycles"], toggles)
 
     def _require_equal(self, vectors: VectorSet, chunk: harness.Chunk, result: dict[str, Any]) -> None:
         count = chunk.last - chunk.first

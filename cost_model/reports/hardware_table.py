@@ -19,10 +19,10 @@ from cost_model.cache import CACHE
 from cost_model.designs.design import FLOAT_FORMATS, FORMATS, INTEGER_FORMATS, Design, reference_unit
 from cost_model.designs.processing_element import ELEMENTS, INTEGER_ELEMENTS, element_design
 from cost_model.measure import measure
-from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports import node_scaling as technology
 from cost_model.reports import paper
+from cost_model.reports.equal_clock import stage_count
 from cost_model.reports.paper import saving
 
 Record = dict[str, Any]
@@ -44,13 +44,12 @@ class Entry:
     entries: int | None
     changes: tuple[tuple[str, Any], ...] = ()
 
-    def design(self) -> Design:
-        """At the recorded depth of equal clock."""
+    def design(self, flow: Flow, cache: Path = CACHE) -> Design:
+        """At the depth of equal clock in a flow."""
+        stages = stage_count(self.unit, self.format, self.entries or 0, flow, cache)
         if self.unit == "element":
-            stages = 1 if self.format in INTEGER_ELEMENTS else timing.recorded("element", self.format, 0)["stages"]
             return element_design(self.format, stages)
         assert self.entries is not None
-        stages = timing.recorded("pwl", self.format, self.entries)["stages"]
         return reference_unit(self.format, self.entries, stages, **dict(self.changes))
 
 
@@ -63,7 +62,7 @@ def entries(numbers: Sequence[int] = ENTRIES, elements: bool = True) -> list[Ent
 
 def measured_record(entry: Entry, flow: Flow, clock_hz: float, simulator: str, cache: Path) -> Record:
     """One record, its savings not yet filled in."""
-    design = entry.design()
+    design = entry.design(flow, cache)
     found = measure(design, flow, None, simulator, False, cache).row(clock_hz)
     changes = dict(entry.changes)
     return {

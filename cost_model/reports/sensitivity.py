@@ -8,10 +8,10 @@ from typing import Any
 from cost_model.cache import CACHE
 from cost_model.designs.design import Design, pwl_design, reference_unit
 from cost_model.measure import BIT_PARALLEL, Measured, measure
-from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow
 from cost_model.power.power import PowerParameters
 from cost_model.reports import paper
+from cost_model.reports.equal_clock import stage_count
 from cost_model.reports.paper import saving
 
 FORMATS = ("INT8", "FP32", "INT32")
@@ -94,7 +94,7 @@ def record(factor: Factor, flow: Flow, clock_hz: float, cache: Path = CACHE) -> 
     found: dict[str, Measured] = {}
     mapped = factor.flow(flow)
     for number in FORMATS:
-        stages = timing.recorded("pwl", number, paper.ENTRIES)["stages"]
+        stages = stage_count("pwl", number, paper.ENTRIES, flow, cache)
         found[number] = measure(factor.design(number, stages), mapped, factor.parameters, BIT_PARALLEL, False, cache)
 
     def spent(measured: Measured) -> float:

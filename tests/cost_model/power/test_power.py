@@ -8,7 +8,7 @@ import pytest
 from cost_model.designs.design import pwl_design
 from cost_model.netlist.netlist import Instance
 from cost_model.netlist.synthesis import Flow, synthesise
-from cost_model.power.gate_level import Activity, GateLevel, GateLevelError, Verified
+from cost_model.power.gate_level import GLITCHES, Activity, GateLevel, GateLevelError, Verified
 from cost_model.power.power import PowerParameters, power
 from sim.reference import InputError
 from tests.cost_model.libraries import IHP, needs_ihp
@@ -117,3 +117,22 @@ def test_every_variant_of_the_unit_passes_its_vectors(cache, options):
     netlist = synthesise(design.device.verilog, "unit", Flow(), cache).netlist
     verified = GateLevel(netlist, design.device, "icarus", cache).verify([design.work, *design.checks], design.stalls)
     assert verified.vectors >= design.work.size and verified.netlist_sha256 == netlist.sha256
+
+
+def test_glitches_need_delays(small):
+    with pytest.raises(InputError, match="glitches need a library with delays"):
+        GateLevel(small, SMALL.device, GLITCHES)
+
+
+@needs_ihp
+def test_glitches_cost_power_in_the_logic_and_none_in_the_clock(cache):
+    netlist = synthesise(SMALL.device.verilog, "unit", Flow(IHP, 8e-9), cache).netlist
+    work = SMALL.work.head(200)
+    found = []
+    for simulator in ("icarus", GLITCHES):
+        gates = GateLevel(netlist, SMALL.device, simulator, cache)
+        found.append(power(netlist, gates.activity(work), gates.verify([work])))
+    settled, glitchy = found
+    assert settled.clock == glitchy.clock and settled.registers == pytest.approx(glitchy.registers, rel=0.05)
+    assert settled.logic * 1.1 < glitchy.logic < settled.logic * 10
+    assert "delays" in glitchy.source["toggles"] and "delays" not in settled.source["toggles"]
