@@ -30,6 +30,8 @@ SHORT = LoweredTable(
     in_bits=5, coef_bits=5, out_bits=5,
 )  # fmt: skip
 DEPTHS = (1, 3, 6)
+# an intercept that reaches so high that the rows overlap in the adder's low half: without that its carry is always 0
+WIDE = PwlConfig(4, in_bits=4, coef_bits=4, out_bits=4, max_intercept_shift=6)
 SMALL = PwlConfig(3, in_bits=4, coef_bits=4, out_bits=4, max_intercept_shift=2, max_output_shift=3, stages=2)
 
 
@@ -39,8 +41,15 @@ def table_proofs(lowered: LoweredTable) -> list[Proof]:
 
 
 def small_proofs() -> list[Proof]:
-    """What is decided on small units: the whole of one at once, a table in latches, a stored table."""
-    return [whole_proof(SMALL), latch_proof(replace(SMALL, entries=4)), stored_proof(SHORT, stages=2)]
+    """What is decided on small units: the whole of one at once, a table in latches, a stored table, the carry."""
+    latched = latch_proof(replace(SMALL, entries=4))
+    return [whole_proof(SMALL), latched, stored_proof(SHORT, stages=2), *wide_proofs()]
+
+
+def wide_proofs() -> list[Proof]:
+    """Product and arithmetic of a unit whose adder passes a carry from its low to its high half."""
+    found = {proof.name: proof for proof in proofs(WIDE)}
+    return [replace(found[name], name=f"{name}, wide shift") for name in ("product", "arithmetic")]
 
 
 def table_faults(lowered: LoweredTable) -> list[Proof]:

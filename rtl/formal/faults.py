@@ -33,6 +33,16 @@ FAULTS = (
     Fault("a logical shift", "arithmetic", r"\$signed\((\{[^}]*, 1'h0 \})\) >>>", r"\1 >>"),
     Fault("a top code that is one too low", "arithmetic", r"(\? \d+'h80* : \d+'h7?)[7f];", r"\g<1>6;"),
     Fault("a register that does not stall", "arithmetic", r"(= (?:row|high)_1_1;\n    if \()i__ready", r"\g<1>1'h1"),
+    Fault("a lost bit of the low half", "product, wide shift", r"(row_1 = \{[^}]*, )\\\$\d+ (, 4'h0)", r"\1 1'h0 \2"),
+    Fault(
+        "a lost bit of the high half", "product, wide shift", r"(row_1 = \{ \\\$\d+ , 3'h0, )\\\$\d+ ", r"\g<1>1'h0 "
+    ),
+    Fault("a lost carry", "arithmetic, wide shift", r"\+ low\[5\]", "+ 1'h0"),
+    Fault("a carry that is always there", "arithmetic, wide shift", r"\+ low\[5\]", "+ 1'h1"),
+    Fault("a carry from the wrong bit", "arithmetic, wide shift", r"\+ low\[5\]", "+ low[4]"),
+    Fault("a carry that is an or", "arithmetic, wide shift", r"\+ low\[5\]", "| low[5]"),
+    Fault("a carry that is subtracted", "arithmetic, wide shift", r"\+ low\[5\]", "- low[5]"),
+    Fault("a low half that is a bit short", "arithmetic, wide shift", r"(low = row_0_1)\[4:0\]", r"\1[3:0]"),
     Fault("a dropped beat", "handshake", *DROPPED),
     Fault("a beat that comes twice", "handshake", r"= i__valid;", "= i__valid | valid_0;"),
     Fault("a reset that leaves a beat", "handshake", r"(= valid_0;\n    end\n    if \()rst", r"\g<1>1'h0"),

@@ -4,7 +4,7 @@ What this measures is the stimulus and the comparison, not the benches in Icarus
 its own, since that runs 100 mutants at once, a bit of every word for each (`rtl.formal.netlist`), where a simulator
 would run one after the other. The stimulus (`rtl.formal.stimulus`) is of the benches' kind: random tables with the
 whole range of coefficients, every code, the stalls of `sim.cosim.cocotb_tests.protocol`, resets in mid-stream. That the
-benches find faults is shown in `tests/sim/test_runner.py`.
+benches find faults is shown in `tests/sim/cosim/test_run.py`.
 
 The unit is synthesised to gates, and `mutate` puts many faults (a stuck, inverted or swapped pin) into one netlist,
 switched by an input; copy k of the simulation has fault k, copy 0 has none. A code that is offered stays so until it is

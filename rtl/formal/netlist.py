@@ -62,7 +62,8 @@ class Netlist:
         """Set inputs: an integer is one value for all copies, a list has one integer per bit."""
         for name, value in values.items():
             bits = self.ports[name]
-            assert name in self._inputs
+            if name not in self._inputs:
+                raise ValueError(f"{name} is no input of the netlist")
             lanes = value if isinstance(value, list) else [self.all * (value >> k & 1) for k in range(len(bits))]
             self._net.update(zip(bits, lanes, strict=True))
 

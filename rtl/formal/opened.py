@@ -62,7 +62,8 @@ class Opened:
         unit = self.shown(wires)
         for name in wires:
             found = re.search(rf"^  assign {name} = \{{ (.*) \}};$", unit.text, re.M)
-            assert found, f"{name} is no list of wires"
+            if found is None:
+                raise ValueError(f"{name} is no list of wires")
             text, port = unit.text, Port(f"free_{name}", "input", _width(name, unit.text), False)
             for k, net in enumerate(re.findall(r"(\\\$\d+) ", found[1])):
                 text = _once(rf"^  assign {re.escape(net)}  = .*;$", f"  assign {net}  = {port.name}[{k}];", text)
@@ -92,11 +93,13 @@ _DECLARED = r"^  (?:reg|wire) (?:\[(\d+):0\] )?{}(?: = .*)?;$"
 
 def _width(name: str, text: str) -> int:
     found = re.search(_DECLARED.format(re.escape(name)), text, re.M)
-    assert found, f"{name} is no wire of the unit"
+    if found is None:
+        raise ValueError(f"{name} is no wire of the unit")
     return int(found[1] or 0) + 1
 
 
 def _once(pattern: str, by: str | Callable[[re.Match[str]], str], text: str) -> str:
     result, count = re.subn(pattern, by, text, flags=re.M)
-    assert count == 1, f"{pattern} is {count} times in the unit"
+    if count != 1:
+        raise ValueError(f"{pattern} is {count} times in the unit")
     return result

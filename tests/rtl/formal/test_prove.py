@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rtl.formal.__main__ import EXAMPLE, SHORT, SMALL, main, small_proofs, table_faults
+from rtl.formal.__main__ import EXAMPLE, SHORT, SMALL, main, small_proofs, table_faults, wide_proofs
 from rtl.formal.faults import FAULTS, faulty
 from rtl.formal.opened import opened
 from rtl.formal.prove import Proof, latch_proof, proofs, shape_of, stored_proof, table_proof, whole_proof
@@ -21,6 +21,7 @@ CLAIMS = [
     whole_proof(TWO_ENTRIES),
     latch_proof(FOUR_BITS),
     stored_proof(SHORT, stages=2),
+    *wide_proofs(),
     *scaling_proofs(),
 ]
 NAMES = [proof.name for proof in CLAIMS]
