@@ -293,7 +293,17 @@ def _cost(found: Results) -> list[str]:
     errors = found["analytical errors"]
     (drawn,) = {error["points"] for error in errors}
     both = {key: " and ".join(f"{100 * error[key]:.1f} %" for error in errors) for key in errors[0] if "_m" in key}
+    delayed = found["glitches"][0]
+    (zero,) = (
+        row for row in rows if row["format"] == "INT8" and row["library"] == IHP and row["view"] == "synthesised"
+    )
+    assert delayed["source"]["netlist_sha256"].startswith(changed["equal clock", IHP]["netlists"]["INT8"])
+    gated = changed["80 % gated", IHP]["power"]["INT8"] / changed["equal clock", IHP]["power"]["INT8"]
     return [
+        f"For INT8 (8 entries, {delayed['stages']} stage, IHP, {1e9 / delayed['clock_hz']:.0f} ns) that is "
+        f"{_watts(delayed)} mW instead of {_watts(zero)}, so zero delay understates it by "
+        f"{100 * (1 - zero['power_w'] / delayed['power_w']):.0f} %. Of the {_watts(zero)} mW the "
+        f"free-running clock takes {100 * (1 - gated) / 0.8:.0f} %.",
         f"softmax meets {min(period):.0f} ns in SG13G2 with {min(period) - needs['softmax']:.1f} ns to spare. The "
         f"norms need {max(needs['layernorm'], needs['rmsnorm']):.1f} ns",
         f"Their figures are for a period of {made_for:.0f} ns",
