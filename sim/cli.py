@@ -21,7 +21,7 @@ from sim.cosim.simulators import SIMULATORS
 from sim.reference import InputError, PwlTable
 from sim.reference.pwl import require_range
 from sim.vectors.array import ArraySet
-from sim.vectors.suites import fitted_suite, load_tables, random_suite
+from sim.vectors.suites import fitted_suite, random_suite
 from sim.vectors.vector_set import UNITS, VectorSet, load_folder
 
 EXAMPLE = (
@@ -147,16 +147,17 @@ def _vectors(arguments: argparse.Namespace) -> int:
 
 def _digits(arguments: argparse.Namespace) -> list[VectorSet]:
     if arguments.tables is None:
-        raise InputError("--digits needs --tables, for gelu, exp and div")
+        raise InputError("--digits needs --tables, for gelu, exp, div and rsqrt")
     try:
+        from sim.network.table_sets import folder_tables
         from sim.workloads.array_layers import digits_layers
-        from sim.workloads.digits_vectors import choose_tables, digits_sets
+        from sim.workloads.digits_vectors import FUNCTIONS, digits_sets
     except ModuleNotFoundError as error:
         raise InputError(f'--digits needs {error.name}: pip install "bitwright[digits]"') from None
-    tables = choose_tables([table for _, table in load_tables(arguments.tables)])
+    tables = folder_tables(arguments.tables, FUNCTIONS)
     sets = digits_sets(tables, arguments.seed, images=16 if arguments.quick else 128)
     if "array" in arguments.unit:
-        sets += digits_layers(tables.gelu, arguments.seed)
+        sets += digits_layers(tables["gelu"], arguments.seed)
     return [vectors for vectors in sets if vectors.unit in arguments.unit]
 
 

@@ -328,7 +328,7 @@ def of_type(sites: Sequence[Site], kind: type[S]) -> list[S]:
 
 
 def row_cycles(schedule: RowSchedule, rows: int, length: int) -> int:
-    """Cycles of rows of one length: closed where none of them waits, and where they do from when the waits repeat.
+    """Cycles of rows of one length: in closed form if none of them waits, else extrapolated from when the waits repeat.
 
     Each wait is for the row that is `schedule.rows` ahead. Either that path or the elements' own takes longer, by a
     cycle at least in so many rows, and is never behind by more than a row's stay; after that number of times it rules.
@@ -353,7 +353,7 @@ def schedule(kind: str) -> RowSchedule:
 
 @lru_cache(maxsize=8)
 def row_units(library: str) -> Mapping[str, Row]:
-    """What softmax and the norms take in a library, by unit, as `python -m cost_model rows` measured it; empty where it
+    """What softmax and the norms take in a library, by unit, as `python -m cost_model rows` measured it; empty if it
     did not. Energy is that of a cycle, in which one element comes and one goes."""
     nand2 = coefficients()["libraries"][library]["nand2_area"]
     return {

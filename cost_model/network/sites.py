@@ -36,8 +36,8 @@ class Site:
 class Gemm(Site):
     """`jobs` products of activations (tokens, inputs) and weights (inputs, outputs).
 
-    Weights are `weight_bits` wide in the array; `group` is None per channel, `multiplier_bits` 0 where every m_g is 1.
-    `activation_bits` is None where the activations are no signed codes of at most 8 bits. `inputs_requantised` is for
+    Weights are `weight_bits` wide in the array; `group` is None per channel, `multiplier_bits` 0 if every m_g is 1.
+    `activation_bits` is None unless the activations are signed codes of at most 8 bits. `inputs_requantised` is for
     the site whose 16-bit inputs go through a requantiser first: of several on one input the first, since an input is
     quantised once. `inputs_uncounted` says what else makes the codes, of which there is no unit.
     """
@@ -91,7 +91,7 @@ class Uncounted(Site):
 def sites(index: PackedIndex, folder: str | Path, tokens: int, batch: int = 1) -> list[Site]:
     """The sites in the order of the computation, the tensors that belong to none last; bytes add up to the files'.
 
-    Raises `InputError` where the model is of neither maker, or a row would be longer than the model allows.
+    Raises InputError if the model is of neither maker, or a row would be longer than the model allows.
     """
     path = Path(folder) / DESCRIPTION
     details = index.content["details"]

@@ -1,7 +1,7 @@
 """`python -m sim.network.benchmark -o results`: the speed of the integer modules against PyTorch's floating point.
 
 The piecewise-linear module, int8 to int8, against `torch.nn.functional.gelu` in FP32, both allocating their output; and
-a network of all-MiniLM-L6-v2's shape against the same in FP32. Exit 1 where a target is missed.
+a network of all-MiniLM-L6-v2's shape against the same in FP32. Exit 1 if a target is missed.
 """
 
 import sys

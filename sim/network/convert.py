@@ -11,7 +11,7 @@ from quant.calibration import CalibrationData, load
 from sim.network.calibration import Calibration
 from sim.network.converters.describe import describe, require_same
 from sim.network.graph import Network
-from sim.network.operators.base import set_mode
+from sim.network.operators.base import ordinary_arithmetic, set_mode
 from sim.reference import InputError
 
 
@@ -53,14 +53,15 @@ def calibrate(
     progress: Callable[[], object] = lambda: None,
 ) -> Calibration:
     """The first half of `convert`: what the model does on the data. Arguments and errors are those of `convert`."""
-    network = describe(model)
-    settings = resolve(plan, network)
-    data = load(data)
-    with _evaluation(model):
-        require_same(model, network, next(iter(data)))
-    calibration = Calibration(network, settings, data.digest)
-    calibration.run(data, progress)
-    return calibration
+    with ordinary_arithmetic():
+        network = describe(model)
+        settings = resolve(plan, network)
+        data = load(data)
+        with _evaluation(model):
+            require_same(model, network, next(iter(data)))
+        calibration = Calibration(network, settings, data.digest)
+        calibration.run(data, progress)
+        return calibration
 
 
 @contextmanager
@@ -84,8 +85,9 @@ def quantise(calibration: Calibration, plan: Plan) -> Network:
     settings = resolve(plan, network)
     for _, site in calibration.sites.values():
         site.settings = settings
-    for operator, site in calibration.sites.values():
-        operator.quantise_at(site)
+    with ordinary_arithmetic():
+        for operator, site in calibration.sites.values():
+            operator.quantise_at(site)
     network.plan, network.data_sha256 = plan, calibration.data_sha256
     set_mode(network, "integer")
     return network

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from quant import Plan
-from sim.network.operators.base import Operator, Shape, Step
+from sim.network.operators.base import Operator, Shape, Step, ordinary_arithmetic
 from sim.reference import InputError
 
 
@@ -53,7 +55,9 @@ class Graph:
         return outputs
 
     def append(self, node: Node) -> None:
-        """Append a node. Raises InputError if it reads a tensor that no earlier node gives."""
+        """Append a node. Raises InputError if its key is taken, or it reads a tensor that no earlier node gives."""
+        if any(node.key == earlier.key for earlier in self.nodes):
+            raise InputError(f"{node.key}: is the key of an earlier operator")
         known = {*self.inputs, *(name for earlier in self.nodes for name in earlier.outputs)}
         for name in node.inputs:
             if name not in known:
@@ -102,7 +106,8 @@ class Network(nn.Module):
         """Execute the graph on the model's arguments: real numbers, or codes in the mode "integer".
 
         `watch` is called after each node with it, its arguments and its results; `until` is the key of the node to
-        stop at, whose first result is returned. Tensors are freed after their last use.
+        stop at, whose first result is returned. Tensors are freed after their last use. Parameters that were changed
+        since, by whatever means, are taken into the integers first.
         """
         graph = self.graph
         for name, value in batch.items():
@@ -111,7 +116,13 @@ class Network(nn.Module):
         for name, given in graph.inputs.items():
             if given.required and batch.get(name) is None:
                 raise InputError(f"{name} must be given")
-        values: dict[str, Any] = {name: batch.get(name) for name in graph.inputs}
+        with ordinary_arithmetic():
+            if _get_current_dispatch_mode() is None:  # a mode that looks for floating point would see the weights
+                self.refresh()
+            return self._run({name: batch.get(name) for name in graph.inputs}, watch, until)
+
+    def _run(self, values: dict[str, Any], watch: "Watch | None", until: str | None) -> Tensor:
+        graph = self.graph
         for node, done in zip(graph.nodes, self._done, strict=True):
             arguments = tuple(values[name] for name in node.inputs)
             result = node.step(*arguments)
@@ -135,6 +146,23 @@ class Network(nn.Module):
         if any(operator.mode != "integer" for operator in self.operators()):
             raise InputError('codes need every operator in the mode "integer"')
         return self.run(batch)
+
+    def refresh(self) -> None:
+        """Take real parameters that have changed into the integers; grids and scales stay."""
+        for operator in self.operators():
+            operator.refresh()
+
+    def train(self, mode: bool = True) -> "Network":
+        """Note the mode, which changes nothing here: the modules that are shared with the model stay as they are."""
+        self.training = mode
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Network":
+        """Move to another device. Raises InputError for another type of numbers: the codes would not be the same."""
+        moved = fn(torch.zeros(1, dtype=torch.float32))
+        if moved.dtype != torch.float32:
+            raise InputError(f"an integer network cannot be changed to {moved.dtype}; convert the model in float32")
+        return super()._apply(fn, recurse)
 
     def forward(self, **batch: Any) -> Output:
         """The model's own keyword arguments; codes are None unless the network is in integers."""

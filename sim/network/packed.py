@@ -12,7 +12,7 @@ from typing import Any
 from quant.formats.packed import PackedModel
 from quant.formats.packed_index import DESCRIPTION
 from sim.network.graph import Graph, GraphInput, Network, Node
-from sim.network.operators.base import Grid, Shape, set_mode
+from sim.network.operators.base import Grid, Shape, ordinary_arithmetic, set_mode
 from sim.network.operators.registry import OPERATORS
 from sim.network.operators.storage import Contents, Reader, Writer
 from sim.reference import InputError
@@ -24,6 +24,7 @@ def save(network: Network, folder: str | Path) -> Path:
     Raises InputError if the folder cannot be written.
     """
     assert network.plan is not None
+    network.refresh()
     contents, shapes = Contents(), network.shapes()
     rows = [_row(node, shapes, Writer(node.key, contents)) for node in network.graph.nodes]
     graph = network.graph
@@ -62,7 +63,8 @@ def load(folder: str | Path) -> Network:
         hint = "; python -m sim convert makes one of it" if maker == "quant" else ""
         raise InputError(f"{path}: is no integer network{hint}")
     try:
-        network = Network(_graph(model))
+        with ordinary_arithmetic():
+            network = Network(_graph(model))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, IndexError) as error:

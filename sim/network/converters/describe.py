@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import token_mask
-from sim.network.converters import bert, torch_encoder
+from sim.network.converters import bert, digits, torch_encoder
 from sim.network.graph import Graph, Network
 from sim.reference import InputError
 
@@ -24,6 +24,7 @@ CONVERTERS: dict[str, Converter] = {  # by package and class
     "transformers.RobertaModel": bert.convert_roberta,
     "transformers.DistilBertModel": bert.convert_distilbert,
     "torch.TransformerEncoder": torch_encoder.convert,
+    "quant.Digits": digits.convert,
 }
 HARMLESS = (nn.Dropout, nn.Identity)
 

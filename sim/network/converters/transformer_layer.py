@@ -12,6 +12,7 @@ from sim.network.operators.attention import Context, Scores, Softmax
 from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
 from sim.network.operators.residual import Add
+from sim.network.operators.split import Split
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class LayerModules:
     norm_first: bool = False
 
 
-def add_layer(graph: Graph, key: str, parts: LayerModules, x: str, valid: str) -> str:
-    """Append a layer that reads the stream `x` and the mask `valid`; returns the stream behind it."""
+def add_layer(graph: Graph, key: str, parts: LayerModules, x: str, valid: str | None) -> str:
+    """Append a layer that reads the stream `x` and the mask `valid`, if there is one; returns the stream behind it."""
     out, down = Linear(parts.out), Linear(parts.down)
     add1, add2 = Add(f"{out.name}.residual"), Add(f"{down.name}.residual")
     if parts.norm_first:
@@ -50,13 +51,20 @@ def add_layer(graph: Graph, key: str, parts: LayerModules, x: str, valid: str) -
     return graph.add(f"{key}.norm2", Norm(*parts.norm2), x)
 
 
-def _attend(graph: Graph, key: str, parts: LayerModules, out: Linear, x: str, valid: str) -> str:
-    q, k, v = graph.add_several(f"{key}.qkv", Linear(parts.qkv), (x,), 3)
+def _attend(graph: Graph, key: str, parts: LayerModules, out: Linear, x: str, valid: str | None) -> str:
+    q, k, v = _project(graph, f"{key}.qkv", Linear(parts.qkv), x)
     scores = graph.add(f"{key}.scores", Scores(f"{parts.attention}.scores", parts.heads), q, k)
     softmax = Softmax(f"{parts.attention}.softmax", parts.row_length)
-    p = graph.add(f"{key}.softmax", softmax, scores, valid)
+    p = graph.add(f"{key}.softmax", softmax, scores, *([] if valid is None else [valid]))
     context = graph.add(f"{key}.context", Context(f"{parts.attention}.context", parts.heads), p, v)
     return graph.add(f"{key}.out", out, context)
+
+
+def _project(graph: Graph, key: str, qkv: Linear, x: str) -> tuple[str, ...]:
+    """Queries, keys and values, of three layers or of one."""
+    if len(qkv.names) == 3:
+        return graph.add_several(key, qkv, (x,), 3)
+    return graph.add_several(f"{key}_split", Split(f"{qkv.name}.split", 3), (graph.add(key, qkv, x),), 3)
 
 
 def _feed(graph: Graph, key: str, parts: LayerModules, down: Linear, x: str) -> str:

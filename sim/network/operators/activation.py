@@ -64,9 +64,10 @@ class Activation(Operator):
         return site.output_bits() if self.function == RELU else 8
 
     def input_grid(self, index: int, site: Site) -> Grid | None:
-        """For a table, the exponent of each channel with the least error."""
+        """For a table, the exponent of each channel with the least error; for ReLU what covers its output, since
+        the negative values that it takes away may saturate."""
         if self.function == RELU:
-            return None
+            return site.covering(site.output_bits())
         scales = channel_scales(self.function, site.seen.sample(self.name))
         return Grid(8, torch.ldexp(torch.ones(len(scales), dtype=torch.float64), -scales))
 

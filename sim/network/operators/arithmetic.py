@@ -23,12 +23,12 @@ def code_type(bits: int) -> torch.dtype:
 
 
 def half(shift: Tensor) -> Tensor:
-    """Half of 2**shift, 0 where the shift is 0."""
+    """Half of 2**shift, 0 for a shift of 0."""
     return torch.ones_like(shift) << shift >> 1
 
 
 def round_half_up_(values: Tensor, shift: Tensor | int, rounding: Tensor | int | None = None) -> Tensor:
-    """floor(values / 2**shift + 1/2) for shifts >= 0. `rounding` is `half(shift)` where it is at hand."""
+    """floor(values / 2**shift + 1/2) for shifts >= 0. `rounding` is `half(shift)`, if it is at hand."""
     if rounding is None:
         rounding = (1 << shift) >> 1 if isinstance(shift, int) else half(shift)
     return values.add_(rounding).bitwise_right_shift_(shift)
@@ -70,7 +70,7 @@ def blockwise(function: Callable[..., Tensor], dtype: torch.dtype, *tensors: Ten
 
 
 def spread(work: Callable[[int], None], count: int) -> None:
-    """`work` for 0..count-1, over as many threads as PyTorch has; in order on this one where PyTorch is traced.
+    """`work` for 0..count-1, over as many threads as PyTorch has; in order on this one while PyTorch is traced.
 
     An operation of PyTorch over several threads waits for the last of them each time; here they wait once.
     """

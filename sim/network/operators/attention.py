@@ -79,8 +79,8 @@ class _Product(Operator):
         super().watch(site, (), results)
 
     def _requantise_by(self, ratio: Scale) -> None:
-        self.register_buffer("multiplier", ratio.multiplier)
-        self.register_buffer("shift", ratio.shift)
+        self.register_buffer("multiplier", ratio.multiplier, persistent=False)
+        self.register_buffer("shift", ratio.shift, persistent=False)
 
     def to_row(self, writer: Writer) -> dict[str, Any]:
         writer.tensor("multiplier", self.multiplier)
@@ -181,7 +181,7 @@ class Softmax(Operator):
 
     def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
         """Keep distances from the maximum, of rows that count, for the scale of the scores."""
-        scores, valid = arguments
+        scores, valid = _scores_and_mask(*arguments)
         distance = scores - _masked(scores, valid).amax(-1, keepdim=True)
         rows = torch.ones_like(distance, dtype=torch.bool) if valid is None else valid.expand(distance.shape)
         if site.seen.mask is not None:
@@ -251,7 +251,8 @@ class Softmax(Operator):
             short = replace(spec, row_length=longest, div=bits)
             units.append(short.div)
             pieces = []
-            for (scores, valid), result in seen[operator.name]:
+            for arguments, result in seen[operator.name]:
+                scores, valid = _scores_and_mask(*arguments)
                 codes = scores.numpy().astype(np.int64)
                 mask = None if valid is None else np.broadcast_to(valid.numpy(), codes.shape)
                 trace = short.trace(codes, mask)
@@ -269,15 +270,23 @@ class Softmax(Operator):
         ]
 
 
+def _scores_and_mask(scores: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """The arguments of a call of softmax."""
+    return scores, valid
+
+
 def _masked(scores: Tensor, valid: Tensor | None = None) -> Tensor:
     return scores if valid is None else scores.masked_fill(~valid, -torch.inf)
 
 
 def best_exp_scale(distances: Tensor) -> int:
-    """The scale exponent of the scores with the least squared error of exp on the `distances`, all <= 0."""
+    """The scale exponent of the scores with the least squared error of exp on the `distances`, all <= 0.
+
+    Ties go to the largest exponent: one token has the distance 0 alone, which every scale holds.
+    """
     exact = torch.exp(distances)
     return min(
-        EXPONENTS,
+        reversed(EXPONENTS),
         key=lambda s: float((torch.exp(Grid.power(8, s).codes(distances) * 2.0**-s) - exact).square().mean()),
     )
 

@@ -5,7 +5,8 @@ codes, and equals `sim.reference`. "fake" takes and gives real numbers, computes
 gradients of the real operation through: a network of fake operations has the integer network's values, exactly.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -66,6 +67,24 @@ class Grid:
         low, high = code_range(self.bits, True)
         value = torch.floor(x.detach().double() / self.scale.to(x.device) + 0.5)
         return float(((value < low) | (value > high)).double().mean())
+
+
+@contextmanager
+def ordinary_arithmetic() -> Iterator[None]:
+    """Floating point as PyTorch has it by default, whatever the caller has set: no autocast, float32, no inference
+    mode. What is not ordinary would change codes, or leave tensors that cannot be trained."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with ExitStack() as stack:
+            for device in ("cpu", *(("cuda",) if torch.cuda.is_available() else ())):
+                stack.enter_context(torch.autocast(device, enabled=False))
+            if torch.is_inference_mode_enabled():
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.no_grad())
+            yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 class _Through(torch.autograd.Function):
@@ -139,7 +158,7 @@ class Operator(Step):
 
     @property
     def plan_names(self) -> list[str]:
-        """The names by which a plan's rules may speak of the operator."""
+        """The names by which a plan's rules choose the operator's settings."""
         return []
 
     @property
@@ -176,7 +195,8 @@ class Operator(Step):
         self._settle()
 
     def _settle(self) -> None:
-        self._made_from = tuple(parameter.detach().clone() for parameter in self.parameters())
+        with ordinary_arithmetic():
+            self._made_from = tuple(parameter.detach().clone() for parameter in self.parameters())
 
     def refresh(self) -> None:
         """Take real parameters that have changed, however that was, into the integers; grids and scales stay."""
@@ -235,7 +255,7 @@ class Operator(Step):
 
     @classmethod
     def vector_sets(cls, name: str, operators: Sequence[Any], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
-        """The vectors of all operators of this kind, from the calls that `seen` holds; none where no unit is for it."""
+        """The vectors of all operators of this kind, from the calls that `seen` holds; none if no unit computes it."""
         return []
 
 
@@ -257,13 +277,13 @@ class Site:
         return operator.outputs[output]
 
     def source_settings(self, index: int) -> Settings | None:
-        """The plan's settings for the operator that gives an input; None where no rule can speak of it."""
+        """The plan's settings for the operator that gives an input; None if no rule can name it."""
         operator, output = self.sources[index]
         found = operator.plan_names
         return self.settings[found[output]] if output < len(found) else None
 
     def output_bits(self, index: int = 0) -> int:
-        """The width that the readers of an output want, the widest of them; 16 where nothing reads it."""
+        """The width that the readers of an output want, the widest of them; 16 if nothing reads it."""
         return max((reader.input_bits(k, site) for reader, k, site in self.readers[index]), default=STREAM_BITS)
 
     def output(self, index: int = 0) -> Grid:

@@ -12,7 +12,7 @@ from sim.reference import InputError
 
 
 class Positions(Step):
-    """Position indices (B, T) for token indices (B, T), unless they are given: 0, 1, ... up to `length` of them.
+    """Position indices (B, T) or (1, T) for tokens (B, T, ...), unless given: 0, 1, ... up to `length` of them.
 
     With `padding`, RoBERTa's: they start behind that index and do not count padding.
     Raises InputError if there are more than `length` tokens.
@@ -24,7 +24,10 @@ class Positions(Step):
         super().__init__(name)
         self.length, self.padding = length, padding
 
-    def forward(self, ids: Tensor, given: Tensor | None) -> Tensor:
+    def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        return (inputs[0][:2],)
+
+    def forward(self, ids: Tensor, given: Tensor | None = None) -> Tensor:
         if given is not None:
             return given
         if ids.shape[1] > self.length:
@@ -99,3 +102,29 @@ class Transpose(Step):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(0, 1)
+
+
+class Patches(Step):
+    """Images (B, H, W) as patches of `size` x `size` pixels, (B, T, size * size), row by row."""
+
+    kind = "patches"
+
+    def __init__(self, name: str, size: int) -> None:
+        super().__init__(name)
+        self.size = size
+
+    def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        batch, height, width = inputs[0]
+        return ((batch, int(height) // self.size * (int(width) // self.size), self.size**2),)
+
+    def forward(self, images: Tensor) -> Tensor:
+        size = self.size
+        cut = images.unflatten(1, (-1, size)).unflatten(3, (-1, size))  # (B, rows, size, columns, size)
+        return cut.transpose(2, 3).flatten(3).flatten(1, 2)
+
+    def to_row(self, writer: Writer) -> dict[str, Any]:
+        return {"size": self.size}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
+        return cls(row["name"], row["size"])

@@ -1,17 +1,18 @@
-"""Integer matrix products, exact: the one module where floating-point numbers may carry integers.
+"""Integer matrix products, exact: the one module in which floating-point numbers may carry integers.
 
 A product of int8 codes goes, whichever comes first, to
 
-1. `torch._int_mm`, where the device's implementation passes a self-test against int64 (once per device and process);
-2. float32, where 128 * sum|w| <= 2**24 for every output, so that each partial sum is an integer that float32 holds;
+1. `torch._int_mm`, if the device's implementation passes a self-test against int64 (once per device and process);
+2. float32, if 128 * sum|w| <= 2**24 for every output, so that each partial sum is an integer that float32 holds;
 3. float64 (2**53).
 
-Between two activations, where no weights are known, the bound is 128 * 128 * K, and K is split to keep to it.
+Between two activations, whose values are not known, the bound is 128 * 128 * K, and K is split to keep to it.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from random import Random
 
 import torch
 from torch import Tensor
@@ -29,11 +30,13 @@ def inside() -> bool:
 
 
 @contextmanager
-def _floats_allowed() -> Iterator[None]:
+def _floats_allowed(device: str) -> Iterator[None]:
+    """Floating point in its own type: autocast would round integers to bfloat16."""
     global _inside
     _inside += 1
     try:
-        yield
+        with torch.autocast(device, enabled=False):
+            yield
     finally:
         _inside -= 1
 
@@ -49,14 +52,14 @@ class Weight:
             raise ValueError(f"codes must be int8 (N, K), K <= {LARGEST_INNER}, not {codes.dtype} {list(codes.shape)}")
         self.route = route or _route(codes)
         self.outputs = codes.shape[0]
-        with _floats_allowed():
+        with _floats_allowed(codes.device.type):
             columns = codes.t().contiguous()
             self.columns = columns if self.route == "int_mm" else columns.to(getattr(torch, self.route))
 
     def product(self, activations: Tensor) -> Tensor:
         """`activations` int8 (..., K) times the transposed weight: int32 (..., N), exact."""
         flat = activations.reshape(-1, activations.shape[-1])
-        with _floats_allowed():
+        with _floats_allowed(flat.device.type):
             if self.route == "int_mm":
                 result = _int_mm(flat, self.columns)
             else:
@@ -71,7 +74,7 @@ def batched(a: Tensor, b: Tensor) -> Tensor:
     step = FLOAT32_INTEGERS // CODE**2
     total: Tensor | None = None
     for first in range(0, b.shape[-2], step):
-        with _floats_allowed():
+        with _floats_allowed(a.device.type):
             left, right = a[..., first : first + step].float(), b[..., first : first + step, :].float()
             part = (left @ right).to(torch.int32)
         total = part if total is None else total + part
@@ -87,8 +90,14 @@ def _route(codes: Tensor) -> str:
 
 
 def _int_mm(a: Tensor, columns: Tensor) -> Tensor:
-    """`torch._int_mm`, padded to the shapes that CUDA asks for (more than 16 rows, K and N multiples of 8)."""
+    """`torch._int_mm`, padded to shapes that it takes.
+
+    On CUDA those are more than 16 rows, K and N multiples of 8; on the CPU K of at least 2, since with 1 it reads
+    outside its operands.
+    """
     if not a.is_cuda:
+        if a.shape[1] == 1:
+            a, columns = torch.nn.functional.pad(a, (0, 1)), torch.nn.functional.pad(columns, (0, 0, 0, 1))
         return torch._int_mm(a.contiguous(), columns)  # pyright: ignore[reportPrivateImportUsage]
     rows, inner, outer = a.shape[0], a.shape[1], columns.shape[1]
     a = torch.nn.functional.pad(a, (0, -inner % 8, 0, max(17 - rows, 0)))
@@ -98,9 +107,12 @@ def _int_mm(a: Tensor, columns: Tensor) -> Tensor:
 
 @cache
 def _int_mm_is_exact(device: str) -> bool:
-    """The self-test: random and extreme codes, several shapes, against int64."""
+    """The self-test: random and extreme codes against int64, in shapes with their own code paths and random ones."""
     generator = torch.Generator().manual_seed(0)
-    for rows, inner, outer in ((1, 1, 1), (3, 64, 5), (33, 384, 48), (17, 1537, 9)):
+    shapes = [(1, 1, 1), (2, 1, 3), (9, 1, 64), (3, 64, 5), (33, 384, 48), (17, 1537, 9)]
+    random = Random(0)
+    shapes += [(random.randint(1, 70), random.randint(1, 70), random.randint(1, 70)) for _ in range(12)]
+    for rows, inner, outer in shapes:
         for kind in ("random", "extreme"):
             sides = []
             for shape in ((rows, inner), (inner, outer)):
@@ -111,7 +123,7 @@ def _int_mm_is_exact(device: str) -> bool:
                 sides.append(side)
             a, b = (side.to(torch.int8).to(device) for side in sides)
             try:
-                with _floats_allowed():
+                with _floats_allowed(device):
                     got = _int_mm(a, b).cpu().long()
             except RuntimeError:  # this build or device has none
                 return False

@@ -21,7 +21,7 @@ from sim.network.operators.modules import require_type
 from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
-from sim.reference.gemm import GroupedLinear, group_borders, signed_bits
+from sim.reference.gemm import ACTIVATION_BITS, WEIGHT_BITS, GroupedLinear, group_borders, signed_bits
 from sim.reference.residual import STREAM_BITS
 from sim.reference.token import IN_BITS, RATIO_BITS, TokenLinear
 
@@ -76,7 +76,7 @@ class PackedLinear(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         for key, value in buffers.items():
-            self.register_buffer(key, value)
+            self.register_buffer(key, value, persistent=False)
         self.weight_bits, self.weight_signed, self.group_size = weight_bits, weight_signed, group_size
         self.token, self.activation_bits, self.out_bits = token, activation_bits, out_bits
         self.plain = bool((self.group_multiplier == 1).all()) and not bool(self.zero_point.any())
@@ -95,7 +95,7 @@ class PackedLinear(nn.Module):
         zero, multiplier = (t.long().repeat_interleave(spread, 1) for t in (self.zero_point, self.group_multiplier))
         terms = (self.codes.long() + self.offset - zero) * multiplier
         positive, negative = terms.clamp(min=0).sum(1), terms.clamp(max=0).sum(1)
-        low, high = code_range(8, True)
+        low, high = code_range(self.specified_activation_bits, True)
         most = 1 << (IN_BITS - 1) if self.token else 1
         lows = (positive * low + negative * high) * most + self.bias
         highs = (positive * high + negative * low) * most + self.bias
@@ -106,17 +106,22 @@ class PackedLinear(nn.Module):
         return bound
 
     @property
+    def specified_activation_bits(self) -> int:
+        """The width of activations in the specification, which has 4 and 8."""
+        return next(bits for bits in ACTIVATION_BITS if bits >= self.activation_bits)
+
+    @property
     def specification(self) -> GroupedLinear | TokenLinear:
-        """The layer as numpy computes it."""
+        """The layer as numpy computes it. Weights of 5, 6 and 7 bits are held as 8 bits, as the array holds them."""
         weights, bias = self.codes.cpu().numpy().astype(np.int64) + self.offset, self.bias.cpu().numpy()
         layer = GroupedLinear(
             weights=weights,
             bias=np.zeros_like(bias) if self.token else bias,
             multiplier=self.multiplier.cpu().numpy(),
             shift=self.shift.cpu().numpy(),
-            weight_bits=self.weight_bits,
+            weight_bits=next(bits for bits in WEIGHT_BITS if bits >= self.weight_bits),
             weight_signed=self.weight_signed,
-            activation_bits=8,
+            activation_bits=self.specified_activation_bits,
             group=None if self.group_size >= weights.shape[1] else self.group_size,
             zero_points=None if self.weight_signed else self.zero_point.cpu().numpy(),
             group_multipliers=None if self.plain else self.group_multiplier.cpu().numpy(),

@@ -125,8 +125,8 @@ class Norm(Operator):
 
     def _attach(self) -> None:
         assert self.specification is not None
-        self.register_buffer("gain", torch.tensor(self.specification.gain))
-        self.register_buffer("bias", torch.tensor(self.specification.bias))
+        self.register_buffer("gain", torch.tensor(self.specification.gain), persistent=False)
+        self.register_buffer("bias", torch.tensor(self.specification.bias), persistent=False)
         self.rsqrt = TensorNormaliser(self.specification.rsqrt)
 
     def to_row(self, writer: Writer) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Add(Operator):
         def rows(a: Tensor, b: Tensor) -> Tensor:
             return saturate_(round_half_up_(a.long().mul_(m).add_(b.long(), alpha=n), self.shift), STREAM_BITS)
 
-        return blockwise(rows, code_type(STREAM_BITS), a, b)
+        return blockwise(rows, code_type(STREAM_BITS), *torch.broadcast_tensors(a, b))
 
     def quantise_at(self, site: Site) -> None:
         self.quantise(site.input(0), site.input(1), site.covering())
@@ -121,7 +121,7 @@ class Embedding(Operator):
 
     def recode(self) -> None:
         for k, table in enumerate(self.tables):
-            self.register_buffer(f"codes{k}", self.outputs[0].codes(table.weight))  # pyright: ignore[reportArgumentType]
+            self.register_buffer(f"codes{k}", self.outputs[0].codes(table.weight), persistent=False)  # pyright: ignore[reportArgumentType]
 
     def to_row(self, writer: Writer) -> dict[str, Any]:
         for k in range(len(self.names)):
@@ -132,7 +132,7 @@ class Embedding(Operator):
     def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
         operator = cls(row["name"], {}, row["names"])
         for k in range(len(operator.names)):
-            operator.register_buffer(f"codes{k}", reader.tensor(str(k)))
+            operator.register_buffer(f"codes{k}", reader.tensor(str(k)), persistent=False)
         return operator
 
 

@@ -351,3 +351,27 @@ def test_the_plan_speaks_of_the_models_own_names():
         "encoder.layer.0.attention.self.value",
         "encoder.layer.0.attention.self.softmax",
     ]
+
+
+def test_a_dead_unit_before_a_relu_does_not_widen_the_scale():
+    errors = []
+    for bias in (0.0, -60.0):
+        model = torch_encoder(activation="relu")
+        layer: Any = model.layers[0]
+        with torch.no_grad():
+            layer.linear1.weight[0] = 0.0
+            layer.linear1.bias[0] = bias  # with 0 and with -60 it gives 0
+        network = convert(model, plan(EXACT, activation_granularity="tensor"), real_batches())
+        errors.append(difference(model, network, real_batches(1, seed=9)[0]))
+    assert errors[0] == pytest.approx(errors[1], rel=1e-6)
+
+
+def test_a_layer_behind_a_relu_finds_a_scale_for_each_token_if_the_plan_says_so():
+    network = convert(torch_encoder(activation="relu"), plan(EXACT), real_batches())
+    assert {network[f"layers.{i}.{part}"].source.kind for i in (0, 1) for part in ("up", "down")} == {"token"}
+
+
+def test_a_calibration_of_one_token_takes_the_finest_scale_of_the_scores():
+    data = [{"input_ids": torch.tensor([[7]]), "attention_mask": torch.ones(1, 1, dtype=torch.long)}]
+    network = convert(bert(), plan(EXACT), data)
+    assert network["layers.0.softmax"].specification.exp.s == 6  # no distance is seen but 0

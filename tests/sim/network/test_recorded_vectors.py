@@ -46,6 +46,25 @@ def test_a_feed_forward_layer_has_vectors_for_the_array_with_its_tables():
     assert all("thresholds" in v.arrays for v in ups) and "thresholds" not in down.arrays
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("settings", [{"weight_bits": bits} for bits in (2, 3, 4, 5, 6, 7, 8)] + [
+    {"weight_bits": bits, "weight_granularity": "group", "group_size": 16} for bits in (2, 4, 5)
+])  # fmt: skip
+def test_every_layer_that_converts_can_be_dumped_for_the_array(settings, symmetric):
+    chosen = plan(activation_granularity="tensor", weight_symmetric=symmetric, **settings)
+    sets = layer_sets("ffn", convert(bert(), chosen, token_batches()), token_batches(1), SOURCE)
+    assert sets[-1].arrays["weights"].shape == (32, 48) and all(v.unit == "array" for v in sets)
+
+
+def test_activations_of_four_bits_are_four_bits_in_the_specification_and_the_array():
+    chosen = plan(activation_granularity="tensor", activation_bits=4)
+    network = convert(bert(), chosen, token_batches())
+    down = network["layers.0.down"].packed_layers[0]
+    assert down.specification.activation_bits == 4 and down.bound == down.specification.bound
+    sets = layer_sets("ffn", network, token_batches(1), SOURCE)
+    assert all(v.configuration["activation_bits"] == 4 for v in sets)
+
+
 def test_a_network_that_computes_something_else_is_noticed(network, monkeypatch):
     norm = network["layers.1.norm1"]
     honest = norm.integer

@@ -6,7 +6,7 @@ import torch
 from sim.network.operators import exact_gemm
 from sim.network.operators.exact_gemm import Weight, batched
 
-SHAPES = [(1, 1, 1), (5, 7, 3), (33, 384, 20), (2, 1000, 4)]
+SHAPES = [(1, 1, 1), (2, 1, 3), (1, 1, 40), (5, 7, 3), (33, 384, 20), (2, 1000, 4)]
 
 
 def codes(*shape: int, seed: int = 0, extreme: bool = False) -> torch.Tensor:
@@ -22,6 +22,35 @@ def test_every_route_equals_int64(route, rows, inner, outer, extreme):
     a, w = codes(rows, inner, extreme=extreme), codes(outer, inner, seed=1, extreme=extreme)
     got = Weight(w, route).product(a)
     assert got.dtype == torch.int32 and torch.equal(got.long(), a.long() @ w.long().T)
+
+
+def test_random_shapes_equal_int64_by_every_route():
+    generator = torch.Generator().manual_seed(3)
+    for rows, inner, outer in torch.randint(1, 40, (60, 3), generator=generator).tolist():
+        a, w = codes(rows, inner, seed=rows), codes(outer, inner, seed=outer)
+        for route in ("int_mm", "float32", "float64"):
+            assert torch.equal(Weight(w, route).product(a).long(), a.long() @ w.long().T), (rows, inner, outer, route)
+
+
+def test_the_self_test_has_shapes_of_one_input_and_random_ones(monkeypatch):
+    seen: list[tuple[int, int, int]] = []
+    honest = exact_gemm._int_mm
+
+    def watch(a, b):
+        seen.append((a.shape[0], a.shape[1], b.shape[1]))
+        return honest(a, b)
+
+    monkeypatch.setattr(exact_gemm, "_int_mm", watch)
+    exact_gemm._int_mm_is_exact.__wrapped__("cpu")
+    assert (2, 1, 3) in seen and len(set(seen)) > 15
+
+
+def test_autocast_does_not_round_a_product():
+    a, b = torch.full((1, 8, 1024), 127, dtype=torch.int8), torch.full((1, 1024, 8), 127, dtype=torch.int8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert int(batched(a, b)[0, 0, 0]) == 1024 * 127 * 127
+        for route in ("int_mm", "float32", "float64"):
+            assert int(Weight(b[0].T.contiguous(), route).product(a[0])[0, 0]) == 1024 * 127 * 127
 
 
 def test_leading_axes_are_kept():
