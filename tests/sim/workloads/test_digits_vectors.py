@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from sim.cosim import run as runner
+from sim.cosim.options import BenchOptions
 from sim.reference import floating
 from sim.reference.floating import FORMATS
 from sim.vectors.vector_set import VectorSet
 from sim.workloads.digits_vectors import FUNCTIONS, digits_sets
-from tests.sim.tables import chord_table
+from tests.sim.tables import secant_table
 
-TABLES = {name: chord_table(name) for name in FUNCTIONS}
+TABLES = {name: secant_table(name) for name in FUNCTIONS}
 IMAGES = 8
 
 
@@ -47,5 +48,5 @@ def test_the_gelus_inputs_are_numbers_for_the_floating_point_units(sets):
 
 @pytest.mark.parametrize("name", ["digits-gelu", "digits-exp", "digits-div"])
 def test_the_units_equal_the_specification_on_real_activations(sets, name):
-    outcome = runner.run_bulk(sets[name], "icarus")
+    outcome = runner.run_bulk(sets[name], BenchOptions("icarus"))
     assert outcome.passed and outcome.vectors == sets[name].size, outcome
