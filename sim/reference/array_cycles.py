@@ -7,20 +7,20 @@ tokens takes
     period(s) = max(passes * s, R, HAZARD)
 
 cycles, since the next tile's R rows of weights are shifted in meanwhile and an accumulator that was written cannot be
-read in the cycle after. A job then takes, from the cycle in which it is taken to the one in which its last result is,
-both included,
+read in the cycle after. A job then takes, from the cycle in which it is accepted to that of its last result, both
+included,
 
     1 + R + (sum of period over all tiles but the last) + passes * s_last + latency
     latency = R + C + two_pass + zero_points + group_multipliers + stages
 
-1 for taking the job, R for the first weights, nothing for any later ones; the latency is the way of the last beat
-through the grid and the units below it. A stalled cycle adds at most one: a result that waits in the output's pipeline
-need not hold up the array. A job that follows another one is taken
+One cycle accepts the job and R load the first weights; later weights cost nothing. The latency is the way of the last
+beat through the grid and the units below it. A stalled cycle adds at most one cycle, since a result that waits in the
+output's pipeline need not hold up the array. A job that follows another one is accepted
 
     1 + R + (sum of period over all tiles)
 
-cycles after it. Where operands come from memories, the first job takes one cycle more, since its first words must be
-read; those that wait behind it are read meanwhile, and their results are as far apart as over streams.
+cycles after it. If operands come from memories, the first job takes one cycle more, since its first words must be
+read. The words of the jobs behind it are read meanwhile, so their results are as far apart as over streams.
 
 It has the shape of SCALE-Sim's weight-stationary formula, (2R + C + T - 2) * tiles (Samajdar et al., ISPASS 2020,
 equation 4, with T the tokens): there loading R rows, streaming T tokens and draining R + C - 2 follow one another in
@@ -40,10 +40,25 @@ HAZARD = 2  # cycles between two uses of one accumulator
 
 @dataclass(frozen=True)
 class Schedule:
-    """How an array works through a job: `rows`, `columns` and `depth` of the array, its group size, its registers.
+    """The cycles of an array's jobs.
 
-    `latency` is in cycles from the beat that completes a token's inputs to its result. A job has `tokens` M, `inputs` K
-    and `outputs` N, and takes `passes`, 1 or 2. What is not positive raises `InputError` with its name.
+    A job has `tokens` M, `inputs` K and `outputs` N, and takes 1 or 2 `passes`.
+
+    Parameters
+    ----------
+    rows, columns : int
+        The array's R inputs and C outputs.
+    depth : int
+        Accumulators of a column: the tokens of a block.
+    group : int or None
+        Inputs of a group; None for one group per channel.
+    latency : int
+        Cycles from the beat that completes a token's inputs to its result.
+
+    Raises
+    ------
+    InputError
+        A parameter is not positive.
     """
 
     rows: int
@@ -87,7 +102,7 @@ class Schedule:
         return max(passes * tokens, self.rows, HAZARD)
 
     def interval(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> int:
-        """Cycles from a job's being taken to the next one's, where that one is waiting and nothing stalls."""
+        """Cycles between the acceptance of a job and of the next one, if that one is waiting and nothing stalls."""
         for name, value in (("tokens", tokens), ("inputs", inputs), ("outputs", outputs)):
             require_range(name, value, 1, LARGEST)
         require_range("passes", passes, 1, 2)
@@ -96,7 +111,7 @@ class Schedule:
         return 1 + self.rows + tiles * (whole * self.period(self.depth, passes) + self.period(last, passes))
 
     def cycles(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> int:
-        """Cycles of a job from its being taken to its last result, both included, where nothing stalls."""
+        """Cycles of a job from its acceptance to its last result, both included, if nothing stalls."""
         interval = self.interval(tokens, inputs, outputs, passes)
         block = self._cut(tokens)[1]
         last = passes * block - self.period(block, passes)  # the last tile need not wait for a next one

@@ -13,10 +13,21 @@ from sim.reference.pwl import ENTRIES_RANGE, PwlTable, require_range
 
 @dataclass(frozen=True)
 class FloatTable:
-    """N slopes and intercepts and N-1 sorted thresholds, as the bit patterns that the hardware stores.
+    """A piecewise-linear table in floating point, as the bit patterns that the hardware stores.
 
-    Raises `InputError` where a list has the wrong length, a pattern is wider than the format, or the thresholds are not
-    sorted as numbers or hold a NaN.
+    Parameters
+    ----------
+    format : FloatFormat
+        The format of all patterns.
+    thresholds : tuple of int
+        N-1 patterns, sorted as numbers.
+    slopes, intercepts : tuple of int
+        N patterns each.
+
+    Raises
+    ------
+    InputError
+        A list has the wrong length, a pattern is wider than the format, or the thresholds are not sorted or hold a NaN.
     """
 
     format: FloatFormat

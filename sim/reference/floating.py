@@ -1,10 +1,10 @@
-"""Floating-point arithmetic on bit patterns, as the baseline's hardware does it.
+"""Floating-point arithmetic on bit patterns, as in the hardware of the baseline.
 
 IEEE 754 binary formats, round to nearest even, with three simplifications that such hardware makes:
 
 - A subnormal operand is a zero of its sign.
 - A result is rounded to full precision as if the exponent had no lower end; if its magnitude is then below the smallest
-  normal number it is a zero of its sign. (So what rounds up to the smallest normal number stays.)
+  normal number it is a zero of its sign. (A result that rounds up to the smallest normal number stays.)
 - There is one NaN: quiet, positive, only the fraction's top bit set.
 
 Every function takes and gives patterns as int64 arrays of any shape, unsigned, in the format's `bits`.
@@ -81,7 +81,7 @@ FORMATS = {"fp32": FP32, "fp16": FP16}
 class Decoded:
     """Patterns taken apart. `sign` is 0 or 1, `exponent` the stored field, `significand` has its hidden one.
 
-    `nan`, `infinite` and `zero` are booleans; subnormals count as zeros. A significand means something only where all
+    `nan`, `infinite` and `zero` are booleans; subnormals count as zeros. A significand has a meaning only if all
     three are false.
     """
 
@@ -161,9 +161,9 @@ def add(number: FloatFormat, a: object, b: object) -> np.ndarray:
 
 
 def convert(source: FloatFormat, target: FloatFormat, patterns: object) -> np.ndarray:
-    """The same numbers in a format that has more of both exponent and fraction bits, or as many; exact.
+    """The same numbers in a format with at least as many exponent and fraction bits; exact.
 
-    Subnormals of `source` become zeros. Raises `InputError` where `target` is narrower.
+    Subnormals of `source` become zeros. Raises `InputError` if `target` is narrower.
     """
     if source.exponent_bits > target.exponent_bits or source.fraction_bits > target.fraction_bits:
         raise InputError(f"target must hold every number of the source, {target} does not hold {source}")
@@ -176,11 +176,11 @@ def convert(source: FloatFormat, target: FloatFormat, patterns: object) -> np.nd
 
 
 def multiply_add(product: FloatFormat, accumulator: FloatFormat, a: object, b: object, addend: object) -> np.ndarray:
-    """addend + a * b in the accumulator's format; a and b are of the product's.
+    """addend + a * b in the accumulator's format; a and b are in the product's.
 
-    In one format the product is rounded, then the sum: two roundings. With a wider accumulator the product is made in
-    the accumulator's format, where it must be exact (an FP16 product in FP32 is), so that only the sum rounds. Raises
-    `InputError` where it would not be.
+    If both formats are the same, product and sum are each rounded. With a wider accumulator the product is formed in
+    the accumulator's format, where it must be exact (as an FP16 product is in FP32), so that only the sum is rounded.
+    Raises `InputError` if it would not be exact.
     """
     require_exact_product(product, accumulator)
     if product == accumulator:
@@ -190,7 +190,7 @@ def multiply_add(product: FloatFormat, accumulator: FloatFormat, a: object, b: o
 
 
 def require_exact_product(product: FloatFormat, accumulator: FloatFormat) -> None:
-    """Raise `InputError` unless the formats are one, or every product fits the accumulator's without rounding."""
+    """Raise `InputError` unless the formats are equal or every product is exact in the accumulator's."""
     fits = (
         accumulator.fraction_bits > 2 * product.fraction_bits
         and accumulator.bias > 2 * product.bias
@@ -213,7 +213,7 @@ def order(number: FloatFormat, patterns: object) -> np.ndarray:
 
 
 def greater_equal(number: FloatFormat, a: object, b: object) -> np.ndarray:
-    """a >= b as booleans; false where either is NaN."""
+    """a >= b as booleans; false if either is NaN."""
     x, y = decode(number, a), decode(number, b)
     return (order(number, a) >= order(number, b)) & ~x.nan & ~y.nan
 

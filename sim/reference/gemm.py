@@ -1,6 +1,7 @@
 """The packed group GEMM: integers in, integer codes out, exact until the one rounding at its end.
 
-A group is `group` consecutive inputs of one output channel; the last group is shorter where the inputs do not divide.
+A group is `group` consecutive inputs of one output channel; the last group is shorter if `group` does not divide the
+inputs.
 
 psum_g = sum of (w - z_g) * a over the group's inputs       (computed as sum w*a - z_g * sum a)
 A      = bias + sum over g of m_g * psum_g
@@ -63,22 +64,48 @@ def accumulator_range(
 
 
 def group_borders(inputs: int, group: int | None) -> list[Range]:
-    """(first, end) of each group; one group where `group` is None (per channel)."""
+    """(first, end) of each group; one group if `group` is None (per channel)."""
     size = inputs if group is None else group
     return [(first, min(first + size, inputs)) for first in range(0, inputs, size)]
 
 
 @dataclass(frozen=True, eq=False)
 class GroupedLinear:
-    """A linear layer of N outputs and K inputs in integers, in G groups; checked on construction.
+    """A linear layer of N outputs and K inputs in integers, in G groups.
 
-    Arrays may have any integer type and are kept as int64. Two layers are equal only where they are the same object.
+    Arrays may have any integer type and are kept as int64. Layers are compared by identity.
 
-    Shapes: `weights` (N, K); `zero_points` and `group_multipliers` (N, G), None where every z_g is 0 and every m_g 1;
-    `bias`, in units of A, `multiplier` (m_c, 16 bits) and `shift` (k_c, 0..47) (N,). `group` is the group size, None
-    per channel. Unsigned weights (`weight_signed` False) may have zero points, signed ones have none.
+    Parameters
+    ----------
+    weights : (N, K) integers
+        Codes of `weight_bits`.
+    bias : (N,) integers
+        In units of A.
+    multiplier, shift : (N,) integers
+        m_c, unsigned 16 bits, and k_c in 0..47.
+    weight_bits : int
+        2, 3, 4 or 8.
+    weight_signed : bool
+        Only unsigned weights may have zero points.
+    activation_bits : int
+        4 or 8.
+    group : int or None
+        Inputs of a group; None for one group per channel.
+    zero_points, group_multipliers : (N, G) integers or None
+        z_g and m_g; None if every z_g is 0, or every m_g is 1.
+    zero_point : int
+        z_out.
+    out_bits, out_signed : int, bool
+        The output code.
 
-    Raises `InputError` with the name of what is out of its range or shape, or where A could pass 62 bits.
+    Raises
+    ------
+    InputError
+        A field is outside its range or shape, or A could need more than 62 bits.
+
+    References
+    ----------
+    ZeroQuant, arXiv 2206.01861; EfficientQAT, arXiv 2407.11062.
     """
 
     weights: np.ndarray
@@ -147,7 +174,7 @@ class GroupedLinear:
         return int(low.min()), int(high.max())
 
     def check_activations(self, activations: np.ndarray) -> np.ndarray:
-        """The activations as int64. Raises `InputError` where they are no (M, K) signed codes of `activation_bits`."""
+        """The activations as int64. Raises `InputError` unless they are (M, K) codes."""
         if not isinstance(activations, np.ndarray) or activations.ndim != 2:
             what = list(activations.shape) if isinstance(activations, np.ndarray) else type(activations).__name__
             raise InputError(f"activations must be an array of (tokens, {self.inputs}), not {what}")
@@ -179,7 +206,7 @@ class GroupedLinear:
 
 
 def _checked(name: str, values: np.ndarray, shape: tuple[int, ...], bounds: Range) -> np.ndarray:
-    """The values as int64, in which sums are exact whatever type they came in."""
+    """The values as int64, so that sums are exact for any integer type."""
     if not isinstance(values, np.ndarray):
         raise InputError(f"{name} must be an array, not {type(values).__name__}")
     if values.dtype.kind not in "iu":

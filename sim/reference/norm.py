@@ -47,13 +47,29 @@ class NormTrace(NamedTuple):
 
 @dataclass(frozen=True)
 class Norm:
-    """The unit for rows of exactly `len(gain)` = N signed `in_bits` codes; LayerNorm where `centring`, else RMSNorm.
+    """LayerNorm, or RMSNorm without `centring`, of rows of exactly N signed codes.
 
-    `gain` are signed 16-bit and `bias` signed 32-bit integers; one output code is 2**shift units of normal * gain.
-    `epsilon` is N**2 times the real epsilon over the square of the input's scale, at least 1. `rsqrt` is a normaliser
-    for unsigned inputs of `spread_bits` without fraction bits (`spread_bits_for` gives the width).
+    Parameters
+    ----------
+    gain : tuple of int
+        N signed 16-bit integers.
+    bias : tuple of int
+        N signed 32-bit integers, in units of normal * gain.
+    shift : int
+        One output code is 2**shift units of normal * gain.
+    epsilon : int
+        N**2 times the real epsilon over the square of the input's scale, at least 1.
+    rsqrt : Normaliser
+        Of unsigned inputs of `spread_bits` without fraction bits (`spread_bits_for` gives the width).
+    centring : bool
+        True for LayerNorm.
+    in_bits, out_bits : int
+        Widths of the signed input and output codes.
 
-    Raises `InputError` with the field's name where one does not fit the others.
+    Raises
+    ------
+    InputError
+        A field is outside its range or does not fit the others.
     """
 
     gain: tuple[int, ...]
@@ -145,8 +161,10 @@ class Norm:
     def trace(self, x: np.ndarray) -> NormTrace:
         """`compute` with every intermediate.
 
-        Raises:
-            InputError: codes that are no integers or do not fit, or rows of another length.
+        Raises
+        ------
+        InputError
+            The codes are not integers of `in_bits`, or rows have another length.
         """
         x = np.asarray(x)
         low, high = code_range(self.in_bits, True)

@@ -16,13 +16,24 @@ POWERS = {"div": (-1, 1), "rsqrt": (-1, 2)}
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Evaluates `table` (with a `normaliser_step` g) on integers v standing for x = v * 2**-input_frac_bits.
+    """A table of 1/x or 1/sqrt(x), evaluated on integers v that stand for x = v * 2**-input_frac_bits.
 
-    k, the one multiple of g with x * 2**-k in [lo, lo * 2**g), brings x into the table's domain; bits below the code
-    are rounded half up and saturate at the domain's top code. `scale` is the scale exponent of the code.
+    With g the table's `normaliser_step`, k is the one multiple of g for which x * 2**-k lies in [lo, lo * 2**g), the
+    table's domain. Bits below the code are rounded half up and saturate at the domain's top code.
 
-    Raises `InputError` where the table has no normaliser step, its domain does not span g octaves from a power of two,
-    or its top code does not fit.
+    Parameters
+    ----------
+    table : PwlTable
+        Its domain spans g octaves from a power of two.
+    scale : int
+        The scale exponent of the code.
+    input_bits, input_frac_bits, input_signed : int, int, bool
+        The format of v.
+
+    Raises
+    ------
+    InputError
+        The table has no normaliser step, its domain is another one, or its top code does not fit.
     """
 
     table: PwlTable
@@ -97,5 +108,5 @@ class Normaliser:
 
 
 def _half(left: np.ndarray) -> np.ndarray:
-    """Half a unit of the result for each right shift of -left, and 0 where there is none."""
+    """Half a unit of the result for each right shift by -left; 0 for a left shift."""
     return np.where(left < 0, (1 << np.maximum(-left, 1)) >> 1, 0)

@@ -23,8 +23,10 @@ def requantise(
     `values` are integers of any size, `multiplier` unsigned 16-bit integers, `shift` in 0..47. Rounding is half up and
     happens once, before the zero point is added; saturation comes last.
 
-    Raises:
-        InputError: a multiplier, shift or zero point outside its range; values that are no integers.
+    Raises
+    ------
+    InputError
+        A multiplier, a shift or the zero point is outside its range, or the values are not integers.
     """
     _require_integers("values", np.asarray(values))
     _require_all("multiplier", multiplier, 0, (1 << MULTIPLIER_BITS) - 1)

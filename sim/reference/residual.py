@@ -15,8 +15,10 @@ def add_scaled(a: np.ndarray, b: np.ndarray, multipliers: tuple[int, int], shift
 
     Multipliers are unsigned 16-bit integers, `shift` is in 0..47. The sum has 33 bits, its rounding at most 49.
 
-    Raises:
-        InputError: a multiplier, the shift or a code outside its range.
+    Raises
+    ------
+    InputError
+        A multiplier, the shift or a code is outside its range.
     """
     for multiplier in multipliers:
         require_range("multiplier", multiplier, 0, (1 << MULTIPLIER_BITS) - 1)

@@ -39,13 +39,13 @@ class SoftmaxTrace(NamedTuple):
 
 @dataclass(frozen=True)
 class Softmax:
-    """The unit: `score_bits` signed scores at the EXP table's scale to probabilities at 2**-probability_scale.
+    """Softmax from `score_bits` signed scores at the EXP table's scale to probabilities at 2**-probability_scale.
 
     `exp` is a table lowered to the scores' scale exponent, its output in units of 2**-exp_scale. `div` is a normaliser
     for unsigned totals of `total_bits` with `exp_scale` fraction bits (`total_bits_for` gives the width); 1/total is
     rounded to units of 2**-inverse_scale.
 
-    Raises `InputError` with the field's name where one does not fit the others.
+    Raises `InputError` with the field's name if it does not fit the others.
     """
 
     exp: LoweredTable
@@ -117,8 +117,10 @@ class Softmax:
     def trace(self, scores: np.ndarray, valid: np.ndarray | None = None) -> SoftmaxTrace:
         """`compute` with every intermediate. A fully masked row has the lowest score as its maximum and total 0.
 
-        Raises:
-            InputError: scores that are no integers or do not fit, or a row longer than `row_length`.
+        Raises
+        ------
+        InputError
+            The scores are not integers of `score_bits`, or a row is longer than `row_length`.
         """
         scores = np.asarray(scores)
         low, high = code_range(self.score_bits, True)

@@ -28,7 +28,7 @@ def quantise_tokens(x: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.ndarra
     """(codes, magnitudes): int64 of the shape of `x`, (..., K), and (..., 1), for signed 16-bit `x`.
 
     Codes lie in -top..top, magnitudes in 1..2**15; the widest intermediate, x * ratio plus half a unit, has
-    `bits` + 25 bits. Raises `InputError` for values that are no integers or do not fit.
+    `bits` + 25 bits. Raises `InputError` if the values are not signed 16-bit integers.
     """
     require_range("bits", bits, 2, 16)
     x = np.asarray(x)
@@ -46,9 +46,9 @@ def quantise_tokens(x: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.ndarra
 
 @dataclass(frozen=True)
 class TokenLinear:
-    """A linear layer whose rows bring a magnitude: `linear` without a bias of its own, and the `bias` (N,) added after.
+    """A linear layer whose rows have a magnitude: `linear`, without a bias of its own, then the `bias` (N,).
 
-    Raises `InputError` where `linear` has a bias, or A times the multiplier could pass 62 bits.
+    Raises `InputError` if `linear` has a bias, or A times the multiplier could need more than 62 bits.
     """
 
     linear: GroupedLinear

@@ -7,6 +7,7 @@ import pytest
 from cost_model.cli import main
 from cost_model.commands import floating
 from cost_model.netlist import timing
+from sim.common.results import read_results
 from sim.reference.floating import FP16, FP32
 
 
@@ -25,8 +26,10 @@ def test_the_fp16_operations_are_not_larger_than_the_published_ones(monkeypatch,
 def test_the_whole_unit_is_split_into_table_pipeline_and_logic(monkeypatch, tmp_path, capsys):
     units = [unit for unit in floating._units() if unit[0].startswith("pwl") and unit[1] == "fp16"]
     monkeypatch.setattr(floating, "_units", lambda: units)
-    assert main(["floating", "--json", "--cache", str(tmp_path)]) == 0
+    assert main(["floating", "--json", "--cache", str(tmp_path), "-o", str(tmp_path / "floating.json")]) == 0
     (row,) = json.loads(capsys.readouterr().out)
+    written = read_results(tmp_path / "floating.json")
+    assert written["rows"] == [row] and written["command"] == "python -m cost_model floating"
     assert row["table_flip_flops"] == 16 * (7 + 8 + 8)
     assert row["pipeline_flip_flops"] > 3 * 16
     assert row["table_ge"] + row["pipeline_ge"] + row["logic_ge"] == pytest.approx(row["area_ge"])

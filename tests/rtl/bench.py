@@ -23,7 +23,7 @@ def simulate(
     """Load `words`, drive `beats` through `dut.i` and collect as many from `dut.o`.
 
     Returns (outputs, cycle in which each input was taken, cycle in which each output was). With a `seed` both streams
-    stall at random. Raises `TimeoutError` where fewer outputs come within `limit` cycles.
+    stall at random. Raises `TimeoutError` if fewer outputs come within `limit` cycles.
     """
     outputs: list[Any] = []
     taken: list[int] = []

@@ -121,7 +121,7 @@ def run(
 ) -> Run:
     """The jobs of `work`, one after the other; a `seed` stalls every stream at random.
 
-    All layers have one zero point. `feeding` replaces the beats of the streams. Raises `TimeoutError` where results are
+    All layers have one zero point. `feeding` replaces the beats of the streams. Raises `TimeoutError` if results are
     missing.
     """
     dut = Gemm(config)

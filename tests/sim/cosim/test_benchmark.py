@@ -27,7 +27,7 @@ def test_the_report_has_a_row_for_each_bench_the_machine_and_the_versions(tmp_pa
         assert row["repeats"] == 1
         assert set(row) == KEYS
         assert row["vectors_per_second"] == round(row["vectors"] / row["seconds"]) > 0
-    assert report["versions"].keys() == {"python", "cocotb", "icarus"} and report["machine"]["cores"] >= 1
+    assert report["versions"].keys() == {"python", "bitwright", "cocotb", "icarus"} and report["machine"]["cores"] >= 1
 
 
 @pytest.mark.parametrize("speed, code", [(bench.TARGET, 0), (bench.TARGET - 1, 1)])

@@ -1,0 +1,361 @@
+"""The measured figures of the .md files, as `results/` and the programs give them.
+
+`python -m tests.figures` rewrites the tables between `<!-- figures: NAME -->` and `<!-- end -->`, and lists the
+sentences that no longer hold.
+"""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cost_model.commands import floating
+from cost_model.commands.calibrate import error_record
+from ga_search.paper import released_mse
+from ga_search.report import table_text
+from rtl.array.config import ArrayConfig
+from sim.common.results import read_results
+from sim.vectors.rowwise import norm_config, softmax_config
+from sim.vectors.rowwise_suite import row_suite
+
+ROOT = Path(__file__).parent.parent
+RESULTS = sorted((ROOT / "results").glob("*.json"))
+DATA = ROOT / "cost_model" / "data"
+GE, IHP = "gate_equivalents", "sg13g2_stdcell_typ_1p20V_25C"
+SAVINGS = ("area_saving_vs_fp32", "area_saving_vs_int32", "power_saving_vs_fp32", "power_saving_vs_int32")
+BLOCK = re.compile(r"<!-- figures: ([\w ]+) -->\n(.*?)<!-- end -->", re.DOTALL)
+
+Results = Mapping[str, Any]  # the rows of each file by its stem, and what the programs give
+Text = Mapping[str, str]  # the documents by their path
+
+
+def documents() -> dict[str, str]:
+    """Every .md file of the repository, by its path."""
+    paths = [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/README.md")]
+    return {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(paths)}
+
+
+def results() -> dict[str, Any]:
+    """What the figures are made of; a file whose hash is wrong raises `InputError`."""
+    found: dict[str, Any] = {path.stem: read_results(path)["rows"] for path in RESULTS}
+    found["sentence options"] = read_results(ROOT / "results" / "sentence.json")["options"]
+    found["row_units"] = read_results(DATA / "row_units.json")["rows"]
+    held_out, fitted = (
+        json.loads((DATA / f"{name}.json").read_text())["libraries"] for name in ("held_out", "coefficients")
+    )
+    found["analytical errors"] = [error_record(name, rows, fitted[name]) for name, rows in held_out.items()]
+    return found | schedules()
+
+
+@cache
+def schedules() -> dict[str, Any]:
+    """The cycle formulas of the rowwise units and of the array at the shapes that the text names."""
+    names = ("softmax", "layernorm", "rmsnorm")
+    softmax, *norms = row_suite(0, True, names, dict.fromkeys(names, ("40",)))
+    (norm,) = {norm_config(v.unit, v.configuration, None).schedule for v in norms}
+    array = ArrayConfig(16, 16, 4, False, group=64, max_inputs=512).schedule
+    return {"softmax": softmax_config(softmax.configuration).schedule, "norm": norm, "array": array}
+
+
+def blocks(found: Results) -> dict[str, str]:
+    """The text of each marked table."""
+    return {
+        "first result": f"```text\n{table_text(found['default_fits'])}\n```\n",
+        "headline": _savings(found["cost"])[0],
+        "savings": _savings(found["cost"])[1],
+        "factors": _factors(found["cost_sensitivity"]),
+        "rows": _rowwise(found["row_units"]),
+        "floating": _floating(found["floating"]),
+        "sentence": _sentence(found["sentence"]),
+    }
+
+
+def sentences(found: Results) -> dict[str, list[str]]:
+    """What each document must say, white space apart."""
+    return {
+        "README.md": _readme(found),
+        "rtl/README.md": _rtl(found),
+        "sim/README.md": _sim(found),
+        "cost_model/README.md": _cost(found),
+    }
+
+
+def problems(texts: Text, tables: Mapping[str, str], said: Mapping[str, Sequence[str]]) -> list[str]:
+    """The tables and sentences that the documents do not have, each as it must read."""
+    missing = []
+    for path, text in texts.items():
+        for name, shown in BLOCK.findall(text):
+            if shown != tables.get(name):
+                missing.append(f"{path}, table {name}:\n{tables.get(name)}")
+        flat = " ".join(text.split())
+        missing += [f"{path}: {line}" for line in said.get(path, ()) if line not in flat]
+    return missing
+
+
+def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    marks = ["|".join(["", *("---" for _ in headings), ""])]
+    return "".join(f"{line}\n" for line in [_line(headings), *marks, *map(_line, lines)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "".join(["|", *(f" {cell} |" if cell else " |" for cell in cells)])
+
+
+def _reference(cost: Sequence[Any]) -> list[Any]:
+    return [row for row in cost if row["unit"] == "pwl" and row["entries"] == 8 and row["reference"]]
+
+
+def _saved(row: Mapping[str, Any]) -> list[str]:
+    return [f"{100 * row[name]:.1f} %" for name in SAVINGS]
+
+
+def _savings(cost: Sequence[Any]) -> tuple[str, str]:
+    """The paper beside the synthesised units, and the same with the analytical model's."""
+    int8 = {(row["view"], row["library"]): row for row in _reference(cost) if row["format"] == "INT8"}
+    clock = int8["synthesised", IHP]["clock_hz"] / 1e6
+    views = {
+        ("paper", "TSMC 28 nm"): "paper, TSMC 28 nm",
+        ("synthesised", GE): "gate equivalents (power: switching proxy)",
+        ("synthesised", IHP): f"IHP SG13G2, 130 nm, {clock:.0f} MHz",
+        ("analytical", GE): "analytical model, gate equivalents",
+        ("analytical", IHP): "analytical model, IHP",
+    }
+    headings = ["INT8 saves, 8 entries", "area, FP32", "area, INT32", "power, FP32", "power, INT32"]
+    lines = [[name, *_saved(int8[view])] for view, name in views.items()]
+    return _table(headings, lines[:3]), _table(headings, lines)
+
+
+# the changed factor and its value, as `python -m cost_model sensitivity` names them
+FACTORS = (
+    ("pipeline depth", "INT8 in 3 stages"), ("pipeline depth", "INT8 in 4 stages"), ("pipeline depth", "3 stages each"),
+    ("multiplier", "the synthesiser's"), ("multiplier", "the synthesiser's, Booth"),
+    ("table storage", "latches"), ("table storage", "wired in"),
+    ("shifters", "output shift fixed"), ("stall logic", "none"), ("INT32 coefficients", "24 bits"),
+    ("clock", "80 % gated"),
+)  # fmt: skip
+
+
+def _factors(sensitivity: Sequence[Any]) -> str:
+    measured = {(row["factor"], row["value"], row["library"]): _saved(row) for row in sensitivity}
+    headings = ["changed", "library", "area, FP32", "area, INT32", "power, FP32", "power, INT32"]
+    libraries = {"GE": GE, "IHP": IHP}
+    return _table(
+        headings,
+        [
+            [f"{factor}: {value}", short, *measured[factor, value, name]]
+            for factor, value in FACTORS
+            for short, name in libraries.items()
+        ],
+    )
+
+
+def _rowwise(row_units: Sequence[Any]) -> str:
+    ge = {row["unit"]: row for row in row_units if row["area_unit"] == "GE"}
+    physical = {row["unit"]: row for row in row_units if row["area_unit"] == "um2"}
+    (clock,) = {row["clock_hz"] for row in physical.values()}
+    headings = ["unit", "longest row", "gate equivalents", "switching proxy", "SG13G2, um²"]
+    names = {"softmax": "softmax", "layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}
+    return _table(
+        [*headings, f"at {clock / 1e6:.0f} MHz", "memories, bits"],
+        [
+            [
+                name,
+                str(ge[unit]["length"]),
+                f"{ge[unit]['area']:,.0f}",
+                f"{ge[unit]['switching_proxy']:,.0f}",
+                f"{physical[unit]['area']:,.0f}",
+                f"{physical[unit]['power_w'] * 1e3:#.3g} mW",
+                f"{ge[unit]['memory_bits']:,}",
+            ]
+            for unit, name in names.items()
+        ],
+    )
+
+
+def _floating(areas: Sequence[Any]) -> str:
+    rows = {(row["unit"], row["format"]): row for row in areas}
+    return _table(
+        ["", "here", "published", ""],
+        [
+            [
+                f"{number.upper()} {name}",
+                f"{rows[unit, number]['logic_ge']:.0f}",
+                f"{rows[unit, number]['published_ge_low']}",
+                f"{rows[unit, number]['published_um2']} um²",
+            ]
+            for number in ("fp32", "fp16")
+            for unit, name in (("add", "adder"), ("multiply", "multiplier"))
+        ],
+    )
+
+
+METHODS = {
+    "exact": "exact functions",
+    "gqa-lut": "GQA-LUT's recipe",
+    "gqa-lut-paper": "GQA-LUT's recipe, the paper's domains",
+    "nn-lut": "NN-LUT",
+    "genetic": "ours",
+}
+
+
+def _seed_zero(sentence: Sequence[Any]) -> list[Any]:
+    return [row for row in sentence if row["operation"] == "all" and row["seed"] == 0]
+
+
+def _sentence(sentence: Sequence[Any]) -> str:
+    lines = []
+    for row in _seed_zero(sentence):
+        exact = row["entries"] is None
+        fall = "–" if exact else f"{row['fall_low']:.4f} .. {row['fall_high']:.4f}"
+        entries = "–" if exact else str(row["entries"])
+        lines.append([METHODS[row["method"]], entries, f"{row['cosine']:.4f}", fall, f"{row['spearman']:.4f}"])
+    return _table(["tables", "entries", "cosine to FP32", "fall against exact, 95 %", "Spearman"], lines)
+
+
+def _ours(sentence: Sequence[Any]) -> Any:
+    return next(row for row in _seed_zero(sentence) if (row["method"], row["entries"]) == ("genetic", 8))
+
+
+def _readme(found: Results) -> list[str]:
+    gelu = found["default_fits"][0]
+    ours = _ours(found["sentence"])
+    released = released_mse(gelu)
+    assert released is not None and (gelu["function"], gelu["entries"]) == ("gelu", 8)
+    return [
+        f"GELU with {gelu['entries']} entries. The table follows the function to within one output step "
+        f"({gelu['max_ulp']:.2f} ULP). Its mean squared error is {100 * gelu['mse_full'] / released[0]:.0f} % of the",
+        f"with {ours['entries']}-entry tables, keeps a mean cosine of {ours['cosine']:.4f} to its FP32 self on "
+        f"{found['sentence options']['count']:,} sentences",
+    ]
+
+
+def _sim(found: Results) -> list[str]:
+    ours = _ours(found["sentence"])
+    speeds = {row["threads"]: f"{row['speed']:.1f}" for row in found["network"] if row["size"] == "16 x 128"}
+    return [
+        f"with floating point on {found['sentence options']['count']:,} English sentences",
+        f"Eight fitted entries lose {ours['fall']:.4f};",
+        f"run at {speeds[1]} of the speed of FP32 on one core and at {speeds[2]} on two",
+    ]
+
+
+def _rtl(found: Results) -> list[str]:
+    softmax, norm, array = found["softmax"], found["norm"], found["array"]
+    assert (softmax.passes, norm.passes, softmax.rows) == (2, 1, norm.rows)
+    whole = next(row for row in found["floating"] if row["unit"].startswith("pwl-8") and row["format"] == "fp32")
+    stages = re.fullmatch(r"pwl-8, (\d+) stages", whole["unit"])
+    assert stages
+    low, high = whole["published_ge_low"], whole["published_ge_high"]
+    small, large = floating.NAND2_28_UM2
+    size = (512, 512, 512)
+    return [
+        f"at least {softmax.unlimited} elements in softmax and at least {norm.unlimited} in the norms",
+        f"E + 2 M + {softmax.latency} cycles in softmax and E + M + {norm.latency} in the norms",
+        f"only {norm.rows} rows may be inside",
+        f"An FP32 unit with 8 entries meets 8 ns in IHP's SG13G2 with {stages[1]} stages",
+        f"The whole FP32 unit takes {whole['area_ge']:,.0f}: its table's flip-flops {whole['table_ge']:.0f}, "
+        f"the pipeline's {whole['pipeline_ge']:.0f}, logic {whole['logic_ge']:.0f}.",
+        f"GQA-LUT's, {whole['published_um2']} um² in TSMC 28 nm, is {low} to {high} if a NAND2 there takes "
+        f"{small} to {large} um²",
+        f"{floating.NAND2_UM2} um² a NAND2, as in NanGate FreePDK45",
+        f"Ours is {whole['area_ge'] - high:.0f} to {whole['area_ge'] - low:.0f} larger",
+        f"512 x 512 x 512 on 16 x 16 takes {array.cycles(*size):,} cycles",
+        f"busy for {100 * array.utilisation(*size):.2f} %",
+    ]
+
+
+def _cost(found: Results) -> list[str]:
+    rows = _reference(found["cost"])
+    stages = {row["format"]: row["stages"] for row in rows if row["view"] == "synthesised"}
+    period = {1e9 / row["clock_hz"] for row in rows if row["view"] == "synthesised" and row["library"] == IHP}
+    paper = {row["format"]: row for row in rows if row["view"] == "paper"}
+    scaled = {row["format"]: row for row in rows if row["view"] == "28 nm"}
+    int8 = {row["library"]: row for row in rows if row["format"] == "INT8" and row["view"] == "synthesised"}
+    counts = ", ".join(f"{name} {stages[name]}" for name in ("INT8", "INT16", "INT32", "FP16", "FP32"))
+    points = [[f"{100 * (int8[name][s] - paper['INT8'][s]):.1f}" for s in SAVINGS[2:]] for name in (GE, IHP)]
+    area = _within([int8[name][s] - paper["INT8"][s] for name in (GE, IHP) for s in SAVINGS[:2]])
+    changed = {(row["value"], row["library"]): row for row in found["cost_sensitivity"]}
+    four = [changed["INT8 in 4 stages", name] for name in (GE, IHP)]
+    assert all(row["stages"]["INT8"] == 4 for row in four)
+    deep = _within([row[s] - paper["INT8"][s] for row in four for s in SAVINGS])
+    larger = [
+        100 * (changed["the synthesiser's", name]["area"]["INT32"] / changed["equal clock", name]["area"]["INT32"] - 1)
+        for name in (GE, IHP)
+    ]
+    needs = {
+        r["unit"]: 1e9 * (1 / r["clock_hz"] - r["slack_s"]) for r in found["row_units"] if r["slack_s"] is not None
+    }
+    (made_for,) = {1e9 / r["clock_hz"] for r in found["row_units"] if r["clock_hz"] is not None}
+    errors = found["analytical errors"]
+    (drawn,) = {error["points"] for error in errors}
+    both = {key: " and ".join(f"{100 * error[key]:.1f} %" for error in errors) for key in errors[0] if "_m" in key}
+    delayed = found["glitches"][0]
+    (zero,) = (
+        row for row in rows if row["format"] == "INT8" and row["library"] == IHP and row["view"] == "synthesised"
+    )
+    assert delayed["source"]["netlist_sha256"].startswith(changed["equal clock", IHP]["netlists"]["INT8"])
+    gated = changed["80 % gated", IHP]["power"]["INT8"] / changed["equal clock", IHP]["power"]["INT8"]
+    return [
+        f"For INT8 (8 entries, {delayed['stages']} stage, IHP, {1e9 / delayed['clock_hz']:.0f} ns) that is "
+        f"{_watts(delayed)} mW instead of {_watts(zero)}, so zero delay understates it by "
+        f"{100 * (1 - zero['power_w'] / delayed['power_w']):.0f} %. Of the {_watts(zero)} mW the "
+        f"free-running clock takes {100 * (1 - gated) / 0.8:.0f} %.",
+        f"softmax meets {min(period):.0f} ns in SG13G2 with {min(period) - needs['softmax']:.1f} ns to spare. The "
+        f"norms need {max(needs['layernorm'], needs['rmsnorm']):.1f} ns",
+        f"Their figures are for a period of {made_for:.0f} ns",
+        f"(each format with the fewest stages that meet {min(period):.0f} ns in IHP's library: {counts})",
+        f"All four savings of area are within {area} points of the paper's",
+        f"larger, by {points[0][0]} and {points[0][1]} points in gate equivalents and by {points[1][0]} and "
+        f"{points[1][1]} in IHP.",
+        f"With INT8 in 4 stages and nothing else changed, all four savings are within {deep} points",
+        f"INT32 would be {larger[0]:.0f} % larger ({larger[1]:.0f} % in IHP)",
+        *(
+            f"{name} {comes}at {_area(scaled[name])} um² and {_watts(scaled[name])} mW (paper: {_area(paper[name])} "
+            f"and {_watts(paper[name])})"
+            for name, comes in (("INT8", "comes out "), ("INT32", ""))
+        ),
+        f"On {drawn} units drawn after its coefficients were frozen it errs, in gate equivalents and in IHP, by "
+        f"{both['area_mean']} of area on average, {both['area_max']} of area at worst, {both['energy_mean']} of power "
+        f"on average, and {both['energy_max']} of power at worst.",
+    ]
+
+
+def _within(differences: Sequence[float]) -> int:
+    """The whole percentage points that hold all the differences."""
+    return math.ceil(100 * max(map(abs, differences)))
+
+
+def _area(row: Mapping[str, Any]) -> str:
+    return f"{row['area']:,.0f}"
+
+
+def _watts(row: Mapping[str, Any]) -> str:
+    return f"{row['power_w'] * 1e3:.2f}"
+
+
+def rewrite(texts: Text, tables: Mapping[str, str]) -> dict[str, str]:
+    """The documents with their marked tables as they must be."""
+    return {
+        path: BLOCK.sub(lambda m: f"<!-- figures: {m[1]} -->\n{tables.get(m[1], m[2])}<!-- end -->", text)
+        for path, text in texts.items()
+    }
+
+
+def main(write: Callable[[Path, str], object] = Path.write_text) -> int:
+    """Rewrite the tables in place; exit code 1 if a sentence does not hold."""
+    found = results()
+    tables = blocks(found)
+    texts = rewrite(documents(), tables)
+    for path, text in texts.items():
+        write(ROOT / path, text)
+    left = problems(texts, tables, sentences(found))
+    print("\n".join(left) if left else "every figure holds")
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Every measured figure in a .md file is that of `results/` or of a program, and none can change unnoticed."""
+
+import re
+
+import pytest
+
+from sim.common.errors import InputError
+from sim.common.results import read_results
+from tests.figures import RESULTS, blocks, documents, problems, results, rewrite, sentences
+
+# what no measurement gives, in every document: commands and Python (tests/test_documents.py runs them), inline code,
+# addresses, names of formats, powers of two, widths, and the numbers of lists
+PARAMETERS = re.compile(
+    r"```(?:sh|python)\n.*?```|`[^`]*`|\]\([^)]*\)|<!--.*?-->|\b(?:INT|FP|W)\d+(?:A\d+)?\b|2\^|\b\d-bit\b|^\d\. "
+    r"|\bfloat\d\d\b|NAND2|SG13G2|all-MiniLM-L6-v2|\b[Ee]xit code \d|Python 3\.11",
+    re.DOTALL | re.MULTILINE,
+)
+# and in one: versions, literature, and parameters of what was measured
+PHRASES = {
+    "ARCHITECTURE.md": (
+        *(f"| {floor} | `" for floor in range(1, 9)), "the GELU of layer 3", "N - 1 breakpoints",
+        "1 is optimal", "for 1/x and 1/sqrt(x)", "16 bits wide",
+    ),
+    "README.md": ("[2403.19591]", "![GELU with 8 entries", "for 2 to 8-bit weights", "Apache-2.0"),
+    "cost_model/README.md": ("NAND2 = 1", "130 nm [SG13G2]", "beside ours, 8 entries at", "Scaled to 28 nm",
+        "widths of 4 to 16 bits", "(15/7, 11/7 bits)"),
+    "rtl/README.md": (
+        "in 1 to 7 stages", "up to 16 bits", "the unit with 8 entries and 8 bits", "Of 100 mutants", "must find 95 %",
+        "figure 1.13: TSMC 45 nm", "FreePDK45", "weights: 2, 3, 4 or 8-bit", "; 4 or 8-bit activations (8 bits",
+    ),
+    "sim/README.md": ("calibration seed 0", "16 x 128 tokens"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def figures():
+    found = results()
+    return blocks(found), sentences(found)
+
+
+def test_the_figures_are_the_measured_ones(figures):
+    assert not problems(documents(), *figures), "python -m tests.figures rewrites the tables; the sentences are yours"
+
+
+def test_every_table_and_every_document_of_the_list_exists(figures):
+    texts = documents()
+    shown = "".join(texts.values())
+    assert all(f"<!-- figures: {name} -->" in shown for name in figures[0]) and set(figures[1]) <= set(texts)
+
+
+def test_a_changed_digit_is_noticed_unless_it_is_listed_as_no_measurement(figures):
+    for path, text in documents().items():
+        known = {k for m in PARAMETERS.finditer(text) for k in range(m.start(), m.end())}
+        for phrase in PHRASES.get(path, ()):
+            pattern = re.escape(phrase).replace(r"\ ", r"\s+")
+            (found,) = re.finditer(pattern, text)  # once, so that it excuses no other figure
+            known |= set(range(found.start(), found.end()))
+        digits = [k for k, character in enumerate(text) if character.isdecimal()]
+        unnoticed = [k for k in digits if k not in known and not problems(_changed(path, text, k), *figures)]
+        lines = sorted({text[text.rfind("\n", 0, k) + 1 : text.find("\n", k)] for k in unnoticed})
+        assert not unnoticed, f"{path}: these figures are held to nothing:\n" + "\n".join(lines)
+
+
+def _changed(path: str, text: str, k: int) -> dict[str, str]:
+    return {path: text[:k] + str((int(text[k]) + 1) % 10) + text[k + 1 :]}
+
+
+def test_a_damaged_table_is_rewritten_as_it_was(figures):
+    tables, _ = figures
+    texts = documents()
+    damaged = {path: text.replace("|---|", "|-|") for path, text in texts.items()}
+    assert rewrite(texts, tables) == texts
+    assert rewrite(damaged, tables)["sim/README.md"] == texts["sim/README.md"] != damaged["sim/README.md"]
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_changed_digit_of_a_measured_figure_is_noticed(path, tmp_path):
+    text = path.read_text()
+    first = re.search(r'"rows": .*?\d', text, re.DOTALL)
+    assert first and read_results(path)["rows"]
+    k = first.end() - 1
+    (tmp_path / path.name).write_text(text[:k] + str((int(text[k]) + 1) % 10) + text[k + 1 :])
+    with pytest.raises(InputError, match="corrupted"):
+        read_results(tmp_path / path.name)
