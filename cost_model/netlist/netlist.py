@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from cost_model.cells.identifiers import require_identifier
 from cost_model.cells.library import Cell, Library
@@ -55,14 +56,14 @@ class Netlist:
     delayed: bool = False
 
     @classmethod
-    def from_json(cls, text: str, top: str, library: Library) -> "Netlist":
-        """Read yosys' JSON.
+    def from_dict(cls, content: Mapping[str, Any], top: str, library: Library) -> "Netlist":
+        """Read the content of yosys' JSON.
 
         Raises `InputError` if the top is hierarchical or empty, a cell is missing in the library or has no area there,
         or a port's name is not an identifier.
         """
         require_identifier(top, "a module's name")
-        modules = json.loads(text)["modules"]
+        modules = content["modules"]
         if top not in modules:
             raise InputError(f"netlist: must hold the module {top}, not {', '.join(modules) or 'nothing'}")
         module = modules[top]

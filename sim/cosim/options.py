@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sim.common.cache import cache_folder
 from sim.cosim.dut import Device
 from sim.cosim.simulators import require_simulator
 from sim.reference.pwl import require_range
 
-BUILD = Path("build/sim")  # builds by content; safe to delete
+BUILD = cache_folder("sim")  # builds by content; safe to delete
 MOST = (1 << 31) - 1
 
 

@@ -91,7 +91,7 @@ def test_a_table_is_read_from_beside_the_plan_and_written_in_full(tmp_path):
     read.save(tmp_path / "elsewhere" / "plan.json")
     assert Plan.load(tmp_path / "elsewhere" / "plan.json") == read
     with pytest.raises(InputError, match=r"not the path 'tables/gelu\.json'"):
-        Plan.from_json(json.dumps(plan))
+        Plan.from_dict(plan)
 
 
 BAD = [

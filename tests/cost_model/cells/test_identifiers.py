@@ -1,7 +1,5 @@
 """No name from a user's file becomes a command: of Yosys, of OpenSTA's Tcl, or of a shell."""
 
-import json
-
 import pytest
 
 from cost_model.cells import library
@@ -59,7 +57,7 @@ def test_a_module_a_port_a_wire_and_a_memory_with_a_hostile_name_are_refused(nam
     ports = {"y": {"direction": "output", "bits": [3]}, name: {"direction": "input", "bits": [2]}}
     module = {"ports": ports, "cells": {"g": INVERTER}, "netnames": {}}
     with pytest.raises(InputError, match="the name of a port of unit must be"):
-        Netlist.from_json(json.dumps({"modules": {"unit": module}}), "unit", library.load())
+        Netlist.from_dict({"modules": {"unit": module}}, "unit", library.load())
     with pytest.raises(InputError, match="the name of a wire must be"):
         Flow(keep=(name,))
     with pytest.raises(InputError, match="the name of a memory must be"):

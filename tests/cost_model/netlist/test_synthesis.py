@@ -88,21 +88,19 @@ INVERTER = {"type": "INV", "connections": {"A": [2], "Y": [3]}}
 
 def test_a_hierarchical_top_is_refused_not_weighed_as_0():
     inner = {"type": "inner", "connections": {"a": [2], "y": [3]}}
-    text = json.dumps({"modules": {"unit": module({"u": inner}), "inner": module({"g": INVERTER})}})
+    content = {"modules": {"unit": module({"u": inner}), "inner": module({"g": INVERTER})}}
     with pytest.raises(InputError, match="must be flat, but unit instantiates the module inner"):
-        Netlist.from_json(text, "unit", library.load())
+        Netlist.from_dict(content, "unit", library.load())
     with pytest.raises(InputError, match="it is empty"):
-        Netlist.from_json(json.dumps({"modules": {"unit": module({})}}), "unit", library.load())
+        Netlist.from_dict({"modules": {"unit": module({})}}, "unit", library.load())
     with pytest.raises(InputError, match="cell MYSTERY is missing"):
-        Netlist.from_json(
-            json.dumps({"modules": {"unit": module({"u": {**INVERTER, "type": "MYSTERY"}})}}), "unit", library.load()
-        )
+        Netlist.from_dict({"modules": {"unit": module({"u": {**INVERTER, "type": "MYSTERY"}})}}, "unit", library.load())
 
 
 def test_a_net_that_nothing_drives_is_refused():
     loose = {"type": "INV", "connections": {"A": [7], "Y": [3]}}
     with pytest.raises(InputError, match="1 nets of unit are read but driven by nothing"):
-        Netlist.from_json(json.dumps({"modules": {"unit": module({"g": loose})}}), "unit", library.load())
+        Netlist.from_dict({"modules": {"unit": module({"g": loose})}}, "unit", library.load())
 
 
 @pytest.mark.parametrize("fault", ["log", "netlist", "statistics", "area"])
