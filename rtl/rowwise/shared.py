@@ -1,6 +1,6 @@
 """What the units for rows share: their tables behind one write port, the words of their descriptions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amaranth.hdl import Module
@@ -24,6 +24,11 @@ RESET = (
     "while it is high are dropped, o__valid is 0 from the next cycle on, and the next element taken begins a row. Data "
     "registers, memories and tables keep their content."
 )
+
+
+def with_stages(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with `stages` as a tuple, which JSON has as a list."""
+    return {key: tuple(value) if key == "stages" else value for key, value in fields.items()}
 
 
 def check_stages(stages: Sequence[int], most: Sequence[int]) -> None:
