@@ -116,6 +116,13 @@ class NormConfig:
         """(name, select, bits) of the lists that lie in memories, in load order."""
         return [("gain", unit.LISTS, GAIN_BITS), ("bias", unit.LISTS + 1, BIAS_BITS)]
 
+    @property
+    def written_memories(self) -> list[tuple[str, int, int]]:
+        """(path in the unit, words, bits) of each memory that is written: the pass's, and those of stored lists."""
+        length = self.reference.length
+        lists = [] if self.storage == "constants" else [(name, length, bits) for name, _, bits in self.memories]
+        return unit.rings(length, self.schedule.delays, (self.reference.in_bits,)) + lists
+
     def words(self, reference: Norm) -> list[Word]:
         """The writes that load the table, gains and biases of `reference`. Raises `InputError` where they do not fit.
 
@@ -180,7 +187,11 @@ class NormUnit(storage.StoringUnit):
             "Another length is undefined, a longer one until a reset",
             "o": "for each code, in order, its result, and last as it came in",
         }
-        return {"parameters": parameters, **unit.describe(config.schedule, config.storage, lists, streams)}
+        return {
+            "parameters": parameters,
+            **unit.describe(config.schedule, config.storage, lists, streams),
+            **unit.describe_memories(config.written_memories),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

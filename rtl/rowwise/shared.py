@@ -72,6 +72,17 @@ def describe_shape(table: PwlConfig) -> dict[str, Any]:
     return {name: getattr(table, name) for name in names} | shifts
 
 
+def rings(row_length: int, delays: Sequence[int], widths: Sequence[int]) -> list[tuple[str, int, int]]:
+    """(path in the unit, words, bits) of the memory of each pass, as `rtl.rowwise.passes` builds it."""
+    both = enumerate(zip(delays, widths, strict=True))
+    return [(f"pass_{k}.ring", row_length + delay, bits) for k, (delay, bits) in both]
+
+
+def describe_memories(memories: Sequence[tuple[str, int, int]]) -> dict[str, Any]:
+    """The unit's memories as (path in the unit, words, bits), for its description."""
+    return {"memories": [{"name": name, "words": words, "bits": bits} for name, words, bits in memories]}
+
+
 def describe(
     schedule: RowSchedule, style: str, lists: Sequence[tuple[str, int, int, bool]], streams: dict[str, str]
 ) -> dict[str, Any]:

@@ -128,6 +128,13 @@ class SoftmaxConfig:
         exp, div, scale = self.stages
         return RowSchedule((delay_of(0, 0), delay_of(0, div)), (way_of(exp), way_of(scale)), self.rows)
 
+    @property
+    def rings(self) -> list[tuple[str, int, int]]:
+        """(path in the unit, words, bits) of the memory of each pass."""
+        powers, _ = self.reference.widths["power"]
+        widths = (self.reference.score_bits + 1, powers)
+        return unit.rings(self.reference.row_length, self.schedule.delays, widths)
+
     def words(self, reference: Softmax) -> list[Word]:
         """The writes that load the tables of `reference`. Raises `InputError` where they do not fit."""
         lowered = {"exp": reference.exp, "div": reference.div.lowered}
@@ -179,7 +186,11 @@ class SoftmaxUnit(storage.StoringUnit):
             "A longer row is undefined, until a reset",
             "o": "for each score, in order, its probability, and last as it came in",
         }
-        return {"parameters": parameters, **unit.describe(config.schedule, config.storage, lists, streams)}
+        return {
+            "parameters": parameters,
+            **unit.describe(config.schedule, config.storage, lists, streams),
+            **unit.describe_memories(config.rings),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,12 +76,10 @@ def device(vectors: VectorSet, module: str = "unit") -> Device:
 
 def emitted(component: Any, unit: str, module: str = "unit") -> Device:
     """An Amaranth component as a device; `unit` is what the description calls it."""
-    from rtl.emit import emit
+    from rtl.emit import render
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{module}.v"
-        description = emit(path, unit, component)
-        return _described(description, path.read_text())
+    verilog, description = render(component, module, unit)
+    return _described(description, verilog)
 
 
 def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
