@@ -18,8 +18,8 @@ from cost_model.commands.calibrate import error_record
 from ga_search.paper import released_mse
 from ga_search.report import table_text
 from rtl.array.config import ArrayConfig
+from rtl.units import UNITS
 from sim.common.results import read_results
-from sim.vectors.rowwise import norm_config, softmax_config
 from sim.vectors.rowwise_suite import row_suite
 
 ROOT = Path(__file__).parent.parent
@@ -56,9 +56,9 @@ def schedules() -> dict[str, Any]:
     """The cycle formulas of the rowwise units and of the array at the shapes that the text names."""
     names = ("softmax", "layernorm", "rmsnorm")
     softmax, *norms = row_suite(0, True, names, dict.fromkeys(names, ("40",)))
-    (norm,) = {norm_config(v.unit, v.configuration, None).schedule for v in norms}
+    (norm,) = {UNITS[v.unit].configuration(v.configuration).schedule for v in norms}
     array = ArrayConfig(16, 16, 4, False, group=64, max_inputs=512).schedule
-    return {"softmax": softmax_config(softmax.configuration).schedule, "norm": norm, "array": array}
+    return {"softmax": UNITS["softmax"].configuration(softmax.configuration).schedule, "norm": norm, "array": array}
 
 
 def blocks(found: Results) -> dict[str, str]:

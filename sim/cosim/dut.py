@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rtl.units import UNITS
 from sim.common.files import description_sha256, read_text
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
-from sim.reference.floating import FloatFormat
 from sim.reference.row_cycles import RowSchedule
 from sim.vectors.vector_set import TABLE_LISTS, VectorSet
 
@@ -24,7 +23,8 @@ class Device:
     the table port's `select`, `address` and `data`, None where there is no such port, and `lists` the names and lengths
     of what is written through it, by `select`. `ranges` are the lowest and the highest value of each quasi-static
     input, of each list's words, and of a payload's field (`i__payload.FIELD`) that does not take all it could.
-    `latency` is in cycles; `schedule` tells the cycles of a unit for rows.
+    `latency` is in cycles; `schedule` gives the cycles of a unit for rows. `edited` says that the text may differ from
+    the file that its description is of.
     """
 
     module: str
@@ -38,6 +38,7 @@ class Device:
     lists: Mapping[str, int] = field(default_factory=dict)
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     schedule: RowSchedule | None = None
+    edited: bool = False
 
     def cycles(self, vectors: VectorSet, first: int, last: int) -> int:
         """Cycles of the vectors `first` to `last` (excluded) as one stream that nothing stalls, ends included."""
@@ -77,18 +78,18 @@ def device(vectors: VectorSet, module: str = "unit") -> Device:
 
 def emitted(component: Any, unit: str, module: str = "unit") -> Device:
     """An Amaranth component as a device; `unit` is what the description calls it."""
-    from rtl.emit import emit
+    from rtl.emit import render
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{module}.v"
-        description = emit(path, unit, component)
-        return _described(description, path.read_text())
+    verilog, description = render(component, module, unit)
+    return _described(description, verilog)
 
 
-def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
+def read_device(path: Path, edited: bool = False) -> tuple[Device, dict[str, Any]]:
     """An emitted unit from `FILE.v` and the description beside it, which is returned too.
 
-    Raises `InputError` where one is missing, the description is none or was changed, or the Verilog is not the one it
+    With `edited` the Verilog may be another than the one described, if a comment was added for instance.
+
+    Raises `InputError` if a file is missing, the description is none or was changed, or the Verilog is not the one it
     describes.
     """
     verilog, source = read_text(path), path.with_suffix(".rtl.json")
@@ -98,13 +99,22 @@ def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
             raise ValueError("another format")
         if description.get("sha256") != description_sha256(description):
             raise InputError(f"{source}: its own SHA-256 is not the one it names")
-        if hashlib.sha256(verilog.encode()).hexdigest() != description["verilog"]["sha256"]:
+        if not edited and hashlib.sha256(verilog.encode()).hexdigest() != description["verilog"]["sha256"]:
             raise InputError(f"{path}: its SHA-256 is not the one in {source.name}")
-        return _described(description, verilog), description
+        return replace(_described(description, verilog), edited=edited), description
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{source}: not a description that python -m rtl wrote ({error})") from None
+
+
+def require_consistent(path: Path, description: Mapping[str, Any], component: Any) -> None:
+    """Raise `InputError` unless the description of `path` is that of the component built from its parameters."""
+    from rtl.emit import interface
+
+    for key, value in interface(component).items():
+        if description.get(key) != value:
+            raise InputError(f"{path.with_suffix('.rtl.json')}: {key} must be what its parameters say")
 
 
 def _described(description: Mapping[str, Any], verilog: str) -> Device:
@@ -140,117 +150,22 @@ def _schedule(described: Mapping[str, Any] | None) -> RowSchedule | None:
 
 def _component(vectors: VectorSet) -> Any:
     """The unit of a set as an Amaranth component."""
+    unit, load = UNITS[vectors.unit], None
     try:
-        return _BUILDERS[vectors.unit](vectors, dict(vectors.configuration))
-    except (KeyError, TypeError, AttributeError, InputError) as error:
+        if vectors.configuration.get("storage") == "constants":
+            if len(vectors.counts) != 1:
+                raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
+            load = vectors.loaded(0)
+        return unit.component_class(unit.configuration(vectors.configuration, load))
+    except InputError as error:
         raise InputError(f"{vectors.name}: configuration: {error}") from None
-
-
-def _pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.pwl import Pwl, PwlConfig
-
-    if configuration.get("storage") != "constants":
-        return Pwl(PwlConfig(**configuration))
-    _require_one_load(vectors)
-    return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
-
-
-def _require_one_load(vectors: VectorSet) -> None:
-    if len(vectors.counts) != 1:
-        raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
-
-
-def _normaliser(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.normaliser import NormaliserUnit
-    from sim.vectors.normaliser import config_of
-
-    return NormaliserUnit(config_of(configuration))
-
-
-def _requant(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.requant import RequantConfig, Requantiser
-
-    return Requantiser(RequantConfig(**configuration))
-
-
-def _float_pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.floating.pwl import FloatPwl, FloatPwlConfig
-    from sim.reference.float_pwl import FloatTable
-
-    number = FloatFormat(**configuration.pop("number"))
-    if configuration.get("storage") == "constants":
-        _require_one_load(vectors)
-        lists = (tuple(vectors.arrays[key][0].tolist()) for key in TABLE_LISTS)
-        configuration["constants"] = FloatTable(number, *lists)
-    return FloatPwl(FloatPwlConfig(number=number, **configuration))
-
-
-def _float_mac(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.floating.mac import Mac, MacConfig
-
-    formats = {key: FloatFormat(**configuration.pop(key)) for key in ("number", "accumulator")}
-    return Mac(MacConfig(**formats, **configuration))
-
-
-def _float_operator(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.floating.operators import Operator, OperatorConfig
-
-    return Operator(OperatorConfig(number=FloatFormat(**configuration.pop("number")), **configuration))
-
-
-def _element(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.array.processing_element_stream import ElementConfig, ElementStream
-    from rtl.floating.mac import MacConfig
-
-    mac = configuration.pop("mac", None)
-    if mac is not None:
-        formats = {key: FloatFormat(**mac[key] or mac["number"]) for key in ("number", "accumulator")}
-        configuration["mac"] = MacConfig(**{**mac, **formats})
-    return ElementStream(ElementConfig(**configuration))
-
-
-def _softmax(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.rowwise.softmax import SoftmaxUnit
-    from sim.vectors.rowwise import softmax_config
-
-    if configuration.get("storage") == "constants":
-        _require_one_load(vectors)
-    return SoftmaxUnit(softmax_config(configuration))
-
-
-def _norm(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.rowwise.norm import NormUnit
-    from sim.vectors.rowwise import norm_config
-
-    wired = None
-    if configuration.get("storage") == "constants":
-        _require_one_load(vectors)
-        wired = {key: vectors.arrays[key][0].tolist() for key in ("gain", "bias", "epsilon", "shift")}
-    return NormUnit(norm_config(vectors.unit, configuration, wired))
-
-
-# unit -> its component from a set; each imports its own, so that reading a description needs no Amaranth
-_BUILDERS: dict[str, Callable[[VectorSet, dict[str, Any]], Any]] = {
-    "pwl": _pwl,
-    "normaliser": _normaliser,
-    "requant": _requant,
-    "fp-pwl": _float_pwl,
-    "fp-mac": _float_mac,
-    "element": _element,
-    **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), _float_operator),
-    "softmax": _softmax,
-    **dict.fromkeys(("layernorm", "rmsnorm"), _norm),
-}
 
 
 def lowered(vectors: VectorSet, load: int) -> LoweredTable:
     """The table of one load as the specification's object."""
-    lists = {key: tuple(vectors.arrays[key][load].tolist()) for key in TABLE_LISTS}
-    shifts = {
-        key: int(vectors.arrays[key][load]) if key in vectors.arrays else None
-        for key in ("intercept_shift", "output_shift", "s")
-    }
+    arrays = vectors.loaded(load)
+    shifts = {key: arrays.get(key) for key in ("intercept_shift", "output_shift", "s")}
     widths = {
         key: vectors.configuration[key] for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
     }
-    return LoweredTable(**lists, **shifts, **widths)
+    return LoweredTable.from_dict({key: arrays[key] for key in TABLE_LISTS} | shifts | widths)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from numbers import Integral
 from operator import index
@@ -138,6 +138,35 @@ class PwlTable:
         b = self.bp_frac_bits
         return tuple(p << (scale - b) if scale >= b else -((-p) >> (b - scale)) for p in self.breakpoints)
 
+    def define(self, q: np.ndarray, scale: int, output_scale: int | None = None) -> np.ndarray:
+        """What a unit must answer, from the table alone and not from what the hardware stores of it.
+
+        Parameters
+        ----------
+        q : ndarray
+            Codes at `scale`, any shape; x = q * 2**-scale.
+        scale : int
+            Their scale exponent.
+        output_scale : int or None
+            That of the output; None for the accumulator, in units of 2**-(slope_frac_bits + scale).
+
+        Returns
+        -------
+        ndarray
+            slope * x + intercept of the last entry whose breakpoint is at most x, exact, rounded half up and saturated
+            to a code if there is an `output_scale`. Python integers, same shape as `q`.
+        """
+        x = np.asarray(q).astype(object) << self.bp_frac_bits  # in units of 2**-(scale + bp_frac_bits)
+        entry = sum(((x >= (p << scale)).astype(np.int64) for p in self.breakpoints), np.zeros(x.shape, np.int64))
+        slopes, intercepts = (np.array(values, dtype=object)[entry] for values in (self.slopes, self.intercepts))
+        unit = self.slope_frac_bits + scale
+        y = slopes * np.asarray(q).astype(object) + (intercepts << (unit - self.intercept_frac_bits))
+        if output_scale is None:
+            return y
+        shift = unit - output_scale
+        y = (y + ((1 << shift) >> 1)) >> shift
+        return np.clip(y, *code_range(self.out_bits, self.out_signed))
+
     def lower(self, scale: int, output_scale: int | None = None) -> "LoweredTable":
         """What the hardware stores for codes at `scale`, rounding its output to units of 2**-output_scale.
 
@@ -193,6 +222,14 @@ class PwlTable:
             ) from None
         except (RecursionError, ValueError) as error:
             raise InputError(f"{source}: not valid JSON ({error})") from None
+        return cls.from_dict(content, source)
+
+    @classmethod
+    def from_dict(cls, content: object, source: str = "table") -> "PwlTable":
+        """The table from its JSON object, the inverse of `to_dict`.
+
+        Raises `InputError` with `source` and the key if one is missing, unknown or refused.
+        """
         try:
             return cls(**_checked_content(content))
         except InputError as error:
@@ -234,6 +271,16 @@ class LoweredTable:
     def acc_bits(self) -> int:
         """Accumulator width that no code and no table can overflow; the rounding sum takes one bit more."""
         return max(self.in_bits + self.coef_bits, self.coef_bits + self.intercept_shift) + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field by name, lists as tuples."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "LoweredTable":
+        """The table from its fields, lists as JSON has them."""
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
+        return cls(**fields)
 
     def codes(self) -> np.ndarray:
         """Every input code, ascending; int64, shape (2**in_bits,)."""

@@ -1,19 +1,22 @@
 """Which vectors a regression is made of. `quick` keeps every kind of case and few of each."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rtl.units import UNITS, simulated
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.floating import FORMATS
 from sim.vectors.array_suite import array_suite
 from sim.vectors.floating import fitted_float_pwl_set, float_suite
 from sim.vectors.normaliser import every_input, normaliser_set, top_scale
 from sim.vectors.pwl import fitted_set, random_set, random_table
+from sim.vectors.random_unit import random_unit_set
 from sim.vectors.requant import requant_set
 from sim.vectors.rowwise_suite import fitted_row_suite, row_suite
-from sim.vectors.vector_set import UNITS, VectorSet
+from sim.vectors.vector_set import VectorSet
 
 # name, tables, entries, the unit: 200 tables; every depth of a unit for codes, both outputs, all four pairs of signs
 # and, with `_hard_wired`, every storage are among them
@@ -40,8 +43,9 @@ OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
 QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8", "int32-8-acc")
 
 
-def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
-    """Random tables and operands for every unit, in many configurations."""
+def random_suite(seed: int = 0, quick: bool = False, units: Sequence[str] | None = None) -> list[VectorSet]:
+    """Random tables and operands for every unit, in many configurations; for every simulated unit unless given."""
+    units = simulated() if units is None else units
     sets: list[VectorSet] = []
     if "pwl" in units:
         sets += _pwl(seed, quick)
@@ -54,7 +58,12 @@ def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UN
             sets.append(requant_set("random-requant-wide", seed + 1, 100_000, **wide))
     if "array" in units:
         sets += array_suite(seed, quick)
-    return sets + row_suite(seed, quick, units) + float_suite(seed, quick, units)
+    sets += row_suite(seed, quick, units) + float_suite(seed, quick, units)
+    for name in units:
+        if UNITS[name].is_reference:
+            count = 2_000 if quick else 100_000
+            sets.append(random_unit_set(f"random-{name}", name, UNITS[name].default(), seed, count))
+    return sets
 
 
 def _pwl(seed: int, quick: bool) -> list[VectorSet]:
@@ -108,11 +117,12 @@ def _normaliser(seed: int, quick: bool) -> list[VectorSet]:
     return sets
 
 
-def fitted_suite(folder: Path, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
+def fitted_suite(folder: Path, units: Sequence[str] | None = None) -> list[VectorSet]:
     """Every table file of `folder`: every code at every scale, every 16-bit input of a normaliser, and rows.
 
     The floating-point unit gets each table's coefficients and codes as numbers, in FP32 and FP16.
     """
+    units = simulated() if units is None else units
     sets = []
     tables = load_tables(folder)
     for name, table in tables:
