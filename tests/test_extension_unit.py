@@ -49,3 +49,11 @@ def test_its_file_is_emitted_and_checked(project):
     python(project, "-m", "rtl", "relu6", "--in-bits", "9", "--stages", "1", "-o", "relu.v")
     rows = json.loads(python(project, "-m", "sim", "check", "relu.v", "--simulator", "icarus", "--json"))
     assert {row["configuration"]["in_bits"] for row in rows} == {9} and all(row["mismatches"] == 0 for row in rows)
+
+
+def test_its_file_is_priced(project):
+    python(project, "-m", "rtl", "relu6", "--in-bits", "8", "--stages", "1", "-o", "priced.v")
+    row = json.loads(python(project, "-m", "cost_model", "unit", "priced.v", "--simulator", "bit-parallel", "--json"))
+    assert row["unit"] == "relu6" and row["area"] > 0 and row["switching_proxy"] > 0
+    assert sum(part["area"] for part in row["parts"]) == pytest.approx(row["area"])
+    assert row["source"]["verified_vectors"] > 1000

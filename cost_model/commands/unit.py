@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.commands import options
-from cost_model.designs.design import FORMATS, Design, PwlOptions, emitted_design, pwl_design, reference_unit
-from cost_model.designs.rowwise import UNITS, emitted_row_design
+from cost_model.designs.design import FORMATS, Design, PwlOptions, pwl_design, reference_unit
+from cost_model.designs.from_file import file_design
 from cost_model.measurement import Measured, measure
 from cost_model.netlist import timing
 from rtl.blocks.storage import STYLES
 from rtl.commands.rowwise import read_parameters
 from sim.common.command import print_json
 from sim.common.text_table import format_table
-from sim.cosim.dut import read_device
+from sim.cosim.check import Given
 from sim.reference import InputError, PwlTable
 
 
@@ -23,7 +23,11 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("unit", help="one unit: area, power, and where they go")
     parser.set_defaults(do=_unit)
     parser.add_argument(
-        "verilog", nargs="?", type=Path, metavar="FILE.v", help="a unit from python -m rtl pwl, softmax or a norm"
+        "verilog",
+        nargs="?",
+        type=Path,
+        metavar="FILE.v",
+        help="a unit from python -m rtl; its netlist must pass what sim check tries",
     )
     parser.add_argument(
         "--table", type=Path, action="append", metavar="JSON", help="a table that FILE.v is checked with (softmax: two)"
@@ -61,12 +65,12 @@ def _unit(arguments: argparse.Namespace) -> int:
 
 
 def _design(arguments: argparse.Namespace) -> Design:
-    if (arguments.verilog is None) != (arguments.table is None):
-        raise InputError("FILE.v and --table must be given together")
     if arguments.verilog is not None:
-        return _emitted(arguments)
-    if arguments.parameters is not None or arguments.memories is not None:
-        raise InputError("--parameters and --memories are for the FILE.v of a unit for rows")
+        tables = tuple(PwlTable.load(path) for path in arguments.table or ())
+        values = None if arguments.parameters is None else read_parameters(arguments.parameters)
+        return file_design(arguments.verilog, Given(tables, values), arguments.memories == "flops")
+    if (arguments.table, arguments.parameters, arguments.memories) != (None, None, None):
+        raise InputError("--table, --parameters and --memories are for a FILE.v, which must be given too")
     widths = {name: getattr(arguments, f"{name}_width") for name in ("in", "coef", "out")}
     common: dict[str, Any] = {"entries": arguments.entries, "stages": arguments.stages, "storage": arguments.storage}
     if not any(widths.values()):
@@ -76,18 +80,6 @@ def _design(arguments: argparse.Namespace) -> Design:
     default = int(arguments.format.removeprefix("INT"))
     shape: dict[str, Any] = {f"{name}_bits": width or default for name, width in widths.items()}
     return pwl_design(PwlOptions(**common, **shape))
-
-
-def _emitted(arguments: argparse.Namespace) -> Design:
-    tables = [PwlTable.load(path) for path in arguments.table]
-    if read_device(arguments.verilog)[1].get("unit") in UNITS:
-        values = None if arguments.parameters is None else read_parameters(arguments.parameters)
-        return emitted_row_design(arguments.verilog, tables, values, arguments.memories == "flops")
-    if arguments.parameters is not None or arguments.memories is not None:
-        raise InputError("--parameters and --memories are for the FILE.v of a unit for rows")
-    if len(tables) > 1:
-        raise InputError(f"--table must be given once for {arguments.verilog}, not {len(tables)} times")
-    return emitted_design(arguments.verilog, tables[0])
 
 
 def print_parts(measured: Measured, clock_hz: float) -> None:
@@ -113,6 +105,8 @@ def print_parts(measured: Measured, clock_hz: float) -> None:
     if schedule is not None:
         depth = f"latency {design.stages} + {schedule.passes} x row"
     print(f"{design.name}, {depth}; library {source['library']}, {source['tool']};")
+    if design.random_work:
+        print("energy: of random operands, which move more than real ones;")
     print(f"netlist {source['netlist_sha256'][:12]} passed {checked} vectors in {measured.power.source['toggles']}.")
     if design.in_rows:
         print(options.memory_note(design))

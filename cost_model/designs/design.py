@@ -25,7 +25,7 @@ from rtl.blocks.multiplication import as_operator
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
 from rtl.pwl import Pwl, PwlConfig
 from rtl.verilog_text import tied
-from sim.cosim.dut import Device, device, emitted, lowered
+from sim.cosim.dut import Device, device, emitted
 from sim.reference import InputError, LoweredTable, PwlTable, floating
 from sim.reference.arithmetic import code_range
 from sim.reference.float_pwl import FloatTable
@@ -50,7 +50,8 @@ class Design:
     `work` is the set of vectors whose toggles are counted, `checks` are further sets that the netlist must pass.
     `stalls` is False where `o__ready` is tied to 1, which only serves to see what the stall logic costs. `emitted` is
     the Verilog to take where it is a given file and not emitted for `work`. Row memories are beside the netlist unless
-    they are to be `memories_inside` it, as flip-flops.
+    they are to be `memories_inside` it, as flip-flops. `random_work` says that the work is random operands, which move
+    more than real ones.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Design:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     emitted: Device | None = None
     memories_inside: bool = False
+    random_work: bool = False
 
     @cached_property
     def device(self) -> Device:
@@ -186,30 +188,6 @@ def reference_unit(number: str, entries: int, stages: int, **changes: Any) -> De
     if number not in FLOAT_FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, not {number!r}")
     return float_design(FLOAT_FORMATS[number], entries, stages, **changes)
-
-
-def emitted_design(path: Path, table: PwlTable) -> Design:
-    """The unit in a Verilog file from `python -m rtl pwl`, checked with every code and scale of `table`.
-
-    Its work is the real inputs at scale 5, or the nearest one that the unit is for. Raises `InputError` where file,
-    description and table do not fit.
-    """
-    from sim.cosim.check import Given, check_set
-
-    unit, check = check_set(path, Given((table,)))
-    scales = check.arrays["s"].tolist()
-    scale = min(scales, key=lambda s: abs(s - 5))
-    loaded = lowered(check, scales.index(scale))
-    if not table.in_signed:
-        raise InputError("the real inputs are signed, so that the table's must be")
-    source = {"table": table.digest}
-    work = pwl_set(
-        "gelu",
-        [(loaded, codes(scale, table.in_bits))],
-        source,
-        **vars(PwlConfig.from_dict(check.configuration, loaded.to_dict())),
-    )
-    return Design(path.stem, f"INT{table.in_bits}", work, (check,), emitted=unit)
 
 
 def codes(scale: int, bits: int) -> np.ndarray:

@@ -12,13 +12,14 @@ from cost_model.designs.design import (
     INPUTS,
     PwlOptions,
     codes,
-    emitted_design,
     float_design,
     pwl_design,
     reference_unit,
 )
+from cost_model.designs.from_file import file_design
 from cost_model.measurement import BIT_PARALLEL, measure
 from cost_model.netlist.synthesis import Flow
+from sim.cosim.check import Given
 from sim.cosim.dut import lowered
 from sim.reference import floating
 from sim.reference.floating import FP16, FP32, FloatFormat
@@ -69,6 +70,6 @@ def test_the_unit_in_a_file_is_a_design_whose_vectors_fit_it(options, tmp_path):
     table.save(tmp_path / "gelu.json")
     file = tmp_path / "unit.v"
     assert rtl.cli.main(["pwl", "--table", str(tmp_path / "gelu.json"), *options, "-o", str(file)]) == 0
-    design = emitted_design(file, table)
+    design = file_design(file, Given((table,)))
     assert design.work.size == len(codes(5, 8)) and design.emitted is not None
     assert design.emitted.verilog == file.read_text()
