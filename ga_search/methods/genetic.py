@@ -22,6 +22,7 @@ import numpy as np
 
 from ga_search.coefficients import CoefficientGrid, parabola, price_segments
 from ga_search.grid import Grid
+from ga_search.progress import Report, silent
 from ga_search.solution import Solution, with_coefficients
 from sim.reference.pwl import frac_bits_pairs
 
@@ -106,6 +107,7 @@ class GeneticSearch:
         self.grid, self.entries, self.in_bits, self.coef_bits = grid, entries, in_bits, coef_bits
         self.config = config or GeneticConfig()
         self.rng = np.random.default_rng(seed)
+        self._report, self._round = silent, ""
         # cuts are indices into `places`, which are boundaries of the grid
         self.places = np.arange(grid.points + 1) if candidates is None else candidates
         self.last = len(self.places) - 1
@@ -113,9 +115,10 @@ class GeneticSearch:
         reach = max(3 * self.last // entries, 3)
         self.moves = np.array([0] + [sign * step for step in steps if step <= reach for sign in (1, -1)])
 
-    def run(self, pair: tuple[int, int] | None = None) -> Solution:
+    def run(self, pair: tuple[int, int] | None = None, report: Report = silent) -> Solution:
         """The best solution found, at (λ, μ) = `pair` or over all."""
         config = self.config
+        self._report = report
         if self.last <= self.entries:  # each point may have a segment of its own: no breakpoints are left to search
             cuts = np.minimum(np.arange(1, self.entries), self.last)
             tried = self._every_pair().tolist() if pair is None else [pair]
@@ -125,7 +128,8 @@ class GeneticSearch:
         alive = np.arange(len(pairs))
         cuts = self._random_cuts((len(pairs), config.island + self.entries // 4))
         cuts[:, 0] = np.linspace(0, self.last, self.entries + 1)[1:-1].astype(np.int64)
-        for generations, ratio in config.rounds:
+        for number, (generations, ratio) in enumerate(config.rounds, 1):
+            self._round = f"round {number} of {len(config.rounds) + 1}"
             cuts, error = self._evolve(prices, cuts, alive, math.ceil(generations * self.entries))
             kept = np.flatnonzero(error[:, 0] <= ratio * error[:, 0].min())
             best = cuts[error[:, 0].argmin()]
@@ -134,6 +138,7 @@ class GeneticSearch:
                 new = prices.add(self._neighbours(prices.pairs, int(alive[error[kept, 0].argmin()])))
                 cuts = np.concatenate([cuts, np.broadcast_to(best, (len(new), *best.shape))])
                 alive = np.concatenate([alive, new])
+        self._round = "last round"
         while True:
             cuts, error = self._final(prices, cuts, alive)
             winner = int(error[:, 0].argmin())
@@ -213,7 +218,8 @@ class GeneticSearch:
         cuts = self._descend(prices, cuts, alive)
         cuts, error = _best_first(cuts, self._total(prices, cuts, alive), size)
         island, stalled = np.arange(len(cuts))[:, None], 0
-        for _ in range(generations):
+        for generation in range(generations):
+            self._report(f"{self._round}, generation {generation + 1} of {generations}")
             # the islands are sorted, so the winner of a tournament is the smallest index
             parents = rng.integers(0, size, (len(cuts), 2 * size, self.config.tournament)).min(axis=-1)
             child = self._cross(cuts[island, parents[:, :size]], cuts[island, parents[:, size:]])
