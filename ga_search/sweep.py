@@ -23,6 +23,7 @@ from ga_search.fit import fit
 from ga_search.plot import picture
 from ga_search.problem import prepare
 from ga_search.progress import REPORT_SECONDS, TEXT_BYTES, Report, seldom, show_from_worker, start_worker
+from ga_search.report import table_text
 from sim.common.files import description_sha256, locked, write_whole
 from sim.reference import InputError
 
@@ -70,9 +71,9 @@ class Sweep:
                     _path(self.folder, config, end).unlink(missing_ok=True)
 
     def _done(self, config: FitConfig, plan: dict[str, Any]) -> dict[str, Any] | None:
-        """The row of a fit that is whole and was made by this plan, None where anything is missing or damaged.
+        """The row of a fit that is whole and was made by this plan, None if anything is missing or damaged.
 
-        Raises `InputError` with the first key where it was made by another plan.
+        Raises `InputError` with the first key if it was made by another plan.
         """
         path = _path(self.folder, config, "row.json")
         if not path.exists():
@@ -81,8 +82,10 @@ class Sweep:
             mark = json.loads(path.read_text(encoding="utf-8"))
             if mark["sha256"] != description_sha256(mark):
                 return _again(path)
-            old, row, files = mark["plan"], mark["row"], mark["files"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            json.dumps(mark, allow_nan=False)  # a row holds no NaN and no infinity
+            old, row, files = mark["plan"], mark["row"], dict(mark["files"])
+            table_text([row])  # and every figure that is printed
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return _again(path)
         for key, value in plan.items():
             if not isinstance(old, dict) or old.get(key) != value:
