@@ -75,7 +75,7 @@ def fit(problem: Problem, report: Report = silent) -> tuple[PwlTable, dict[str, 
         slopes, intercepts = filled(solution)
         pair = solution.slope_frac_bits, solution.intercept_frac_bits
         if config.pair is None:
-            pair, slopes, intercepts = _finer(problem, pair, slopes, intercepts)
+            pair, slopes, intercepts = _usable(problem, pair, slopes, intercepts)
         table = _table(problem, pair, slopes, intercepts, breakpoints(problem.grid, solution.boundaries))
     seconds = time.perf_counter() - started
     row = _row(problem, table, seconds)
@@ -116,27 +116,33 @@ def _search(problem: Problem, report: Report) -> Solution:
     )
 
 
-def _finer(
+def _usable(
     problem: Problem, pair: tuple[int, int], slopes: np.ndarray, intercepts: np.ndarray
 ) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
-    """The same real coefficients with the most fraction bits, if some scale could not reach the output scale.
+    """The same real coefficients at the (λ, μ) that serves hardware best.
 
-    The function of the table is the same: among ties, the finest (λ, μ) lowers at the most scales.
+    λ grows until every scale reaches the output scale, and μ then as far as it can. λ falls again if the intercept
+    shift is more than a unit has by default.
     """
-    config = problem.config
-    scale_out = output_scale(problem.function, (config.out_bits, config.out_signed), problem.codes)
-    if pair[0] + min(problem.codes.scales) >= scale_out:
-        return pair, slopes, intercepts
+    config, scales = problem.config, problem.codes.scales
+    needed = output_scale(problem.function, (config.out_bits, config.out_signed), problem.codes) - min(scales)
     low, high = code_range(config.coef_bits, True)
-    fractions, integers = [], []
-    most = frac_bits_range(config.in_bits, config.coef_bits)[1]
-    for bits, values in zip(pair, (slopes, intercepts), strict=True):
-        while bits < most and low <= 2 * values.min() and 2 * values.max() <= high:
-            bits, values = bits + 1, 2 * values
-        fractions.append(bits)
-        integers.append(values)
-        most = bits  # μ is at most λ
-    return (fractions[0], fractions[1]), integers[0], integers[1]
+    slope_bits, intercept_bits = pair
+    if slope_bits < needed:
+        most = min(needed, frac_bits_range(config.in_bits, config.coef_bits)[1])
+        while slope_bits < most and low <= 2 * slopes.min() and 2 * slopes.max() <= high:
+            slope_bits, slopes = slope_bits + 1, 2 * slopes
+        while intercept_bits < slope_bits and low <= 2 * intercepts.min() and 2 * intercepts.max() <= high:
+            intercept_bits, intercepts = intercept_bits + 1, 2 * intercepts
+    limit = _default_shift(config) - max(scales)
+    while slope_bits - intercept_bits > limit and slope_bits > max(needed, intercept_bits) and not (slopes % 2).any():
+        slope_bits, slopes = slope_bits - 1, slopes // 2
+    return (slope_bits, intercept_bits), slopes, intercepts
+
+
+def _default_shift(config: FitConfig) -> int:
+    """The largest intercept shift of a unit for `config`, unless it is made for more."""
+    return max(DEFAULT_INTERCEPT_SHIFT, config.in_bits - 1)
 
 
 def _certificate(problem: Problem, mse: float, known: Solution | None, report: Report) -> dict[str, float | None]:
@@ -258,7 +264,7 @@ def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
         findings += lint_values(table, function.evaluate, errors.output_scale, function.defined, function.monotone)
     notes = problem.notes
     shift = max(problem.codes.scales) + table.slope_frac_bits - table.intercept_frac_bits
-    if shift > max(DEFAULT_INTERCEPT_SHIFT, config.in_bits - 1):
+    if shift > _default_shift(config):
         notes.append(f"the table needs an intercept shift of up to {shift}, more than a unit has by default")
     notes += _warnings(problem, table, errors)
     return {
