@@ -176,7 +176,7 @@ class OptimalSearch:
         known: Solution,
         bound: np.ndarray | None = None,
     ) -> Solution | None:
-        """The optimum at one (λ, μ), or None where it is worse than `known`, a table that need not be at this pair."""
+        """The optimum at one (λ, μ), or None if it is worse than `known`, a table that need not be at this pair."""
         slope_bits, intercept_bits = pair
         if bound is None:
             bound = np.maximum(self._slope_bound(segments, slope_bits), self._intercept_bound(segments, intercept_bits))
