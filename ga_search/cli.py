@@ -51,12 +51,18 @@ def _fit(argv: Sequence[str]) -> int:
     add("--method", nargs="+", default=["genetic"], choices=METHODS, help="default: genetic")
     add("--scales", type=int, nargs=2, metavar=("FIRST", "LAST"), help="inclusive range of scale exponents")
     add("--bits", type=int, default=8, help="width of input, coefficients and output (default: 8)")
-    add("--in-bits", type=int, help="input width, where it differs")
-    add("--coef-bits", type=int, help="coefficient width, where it differs")
-    add("--out-bits", type=int, help="output width, where it differs")
+    add("--in-bits", type=int, help="input width, if it differs")
+    add("--coef-bits", type=int, help="coefficient width, if it differs")
+    add("--out-bits", type=int, help="output width, if it differs")
     add("--in-unsigned", action="store_true", help="input codes are unsigned")
     add("--out-unsigned", action="store_true", help="output codes are unsigned")
-    add("--domain", type=float, nargs=2, metavar=("LO", "HI"), help="where the fit is asked to be good")
+    add(
+        "--domain",
+        type=float,
+        nargs=2,
+        metavar=("LO", "HI"),
+        help="the x for which the fit is made (default: the function's own)",
+    )
     add("--objective", default="full", choices=OBJECTIVES, help="codes that count in the fit (default: full)")
     add("--weights", metavar="FILE.npz", help="array 'histogram', counts per code, for --objective weights")
     add("--slope-frac-bits", type=int, help="fix λ (with --intercept-frac-bits); default: chosen by the fit")
@@ -164,7 +170,7 @@ def _import(argv: Sequence[str]) -> int:
 
 def _add_function(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--function", metavar="MODULE:CALLABLE", help="the table's function where it is your own: it is called"
+        "--function", metavar="MODULE:CALLABLE", help="your own function, if it is the table's; it is called"
     )
 
 

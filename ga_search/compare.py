@@ -8,6 +8,7 @@ import numpy as np
 from ga_search.exchange import function_of, table_output_scale
 from ga_search.grid import Codes
 from ga_search.metrics import table_errors
+from sim.common.text_table import format_table
 from sim.reference import InputError, PwlTable
 
 
@@ -50,25 +51,20 @@ def compare(paths: list[Path], own: str | None = None) -> list[dict[str, Any]]:
 
 
 def compare_text(rows: list[dict[str, Any]]) -> str:
-    """Aligned columns, one line a table."""
+    """A table with one line for each row."""
     head = ("table", "hash", "N", "λ", "μ", "MSE full", "MSE inside", "max ULP", "correct", "differing codes")
-    lines: list[tuple[str, ...]] = [head]
+    lines = []
     for row in rows:
         ulp = "-" if row["max_ulp"] is None else f"{row['max_ulp']:.2f}"
         correct = "-" if row["correctly_rounded"] is None else f"{row['correctly_rounded']:.1%}"
         lines.append(
             (
-                row["table"], row["sha256"][:12], str(row["entries"]), str(row["slope_frac_bits"]),
-                str(row["intercept_frac_bits"]), f"{row['mse_full']:.3e}", f"{row['mse_inside']:.3e}", ulp, correct,
+                row["table"], row["sha256"][:12], row["entries"], row["slope_frac_bits"], row["intercept_frac_bits"],
+                f"{row['mse_full']:.3e}", f"{row['mse_inside']:.3e}", ulp, correct,
                 f"{row['differing_codes']} of {row['codes']}",
             )
         )  # fmt: skip
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    text = [
-        "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    ]
-    return "\n".join(line.rstrip() for line in text) + f"\nmeasured on scales {rows[0]['scales']}, domain of the first"
+    return f"{format_table(head, lines)}\nmeasured on scales {rows[0]['scales']}, domain of the first"
 
 
 def _differing(one: PwlTable, other: PwlTable, codes: Codes, scale_out: int) -> int:

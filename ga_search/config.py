@@ -22,7 +22,7 @@ class FitConfig:
     function : a key of `FUNCTIONS`, or `package.module:callable`
     entries : number of segments, 2..64
     method : one of `METHODS`
-    domain, scales : where the fit is to be good, and the scale exponents it serves; None: the function's own
+    domain, scales : the x for which the fit is made, and the scale exponents it serves; None: the function's own
     in_bits, in_signed, coef_bits, out_bits, out_signed : widths, 4..32 bits
     objective : the codes that count: all (`full`), those in the domain (`inside`), or by `weights`
     weights : path of an .npz with the array `histogram`
@@ -95,7 +95,7 @@ class FitConfig:
 
     @property
     def pair(self) -> tuple[int, int] | None:
-        """The fixed (λ, μ), or None where the fit chooses them."""
+        """The fixed (λ, μ), or None if the fit chooses them."""
         if self.slope_frac_bits is None or self.intercept_frac_bits is None:
             return None
         return self.slope_frac_bits, self.intercept_frac_bits

@@ -32,7 +32,7 @@ def function_of(table: PwlTable, own: str | None = None) -> Function:
     """The table's function on the table's domain.
 
     A table is data: a `module:callable` that it names is never imported, unless the caller gives the same as `own`.
-    Raises `InputError` where the function is neither in the catalogue nor given.
+    Raises `InputError` if the function is neither in the catalogue nor given.
     """
     if own is None and table.function not in FUNCTIONS:
         raise InputError(f"the table's function {table.function!r} must be given with --function to be called")
@@ -117,7 +117,7 @@ def import_gqa_lut(
 
     The layout knows no widths and no domain: they are the arguments', the domain the paper's unless given.
 
-    Where one set of breakpoints serves all scales the result is one table, else one per scale (`STEM-s3`), since the
+    If one set of breakpoints serves all scales, the result is one table, else one per scale (`STEM-s3`), since the
     released breakpoints are rounded at each scale by itself. Coefficients take the fewest bits, from 8 up, that are
     exact.
     """

@@ -14,6 +14,7 @@ from ga_search.methods.optimal import CERTIFICATE_WORK, OptimalSearch, TooMuchWo
 from ga_search.methods.uniform import uniform
 from ga_search.metrics import Errors, output_scale, squared_errors, table_errors, weighted_mean
 from ga_search.problem import MAX_PLACES, Problem, prepare
+from ga_search.progress import Report, silent
 from ga_search.real_table import RealTable, finest_fit, nearest, nearest_breakpoints
 from ga_search.solution import Solution, breakpoints, filled
 from sim.reference import InputError, PwlTable
@@ -55,8 +56,8 @@ def fit_table(function: str, entries: int = 8, method: str = "genetic", **option
     return fit(prepare(FitConfig(function, entries, method, **{"certificate": False, **options})))[0]
 
 
-def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
-    """Run the method; returns the table and its row of figures (JSON values)."""
+def fit(problem: Problem, report: Report = silent) -> tuple[PwlTable, dict[str, Any]]:
+    """Run the method; returns the table and its row of figures (JSON values). `report` is called with the progress."""
     config = problem.config
     started = time.perf_counter()
     real: RealTable | None = None
@@ -65,16 +66,16 @@ def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
         if config.method == "gqa-lut":
             real = gqa_lut(problem.function, config.entries, config.seed)
         else:
-            real = nn_lut(problem.function, config.entries, config.seed, config.restarts)
+            real = nn_lut(problem.function, config.entries, config.seed, config.restarts, report=report)
         if not all(np.isfinite(part).all() for part in (real.breakpoints, real.slopes, real.intercepts)):
             raise InputError(f"{config.method} finds no finite coefficients for {config.function}")
         table = _table(problem, *_rounded(problem, real))
     else:
-        solution = _search(problem)
+        solution = _search(problem, report)
         slopes, intercepts = filled(solution)
         pair = solution.slope_frac_bits, solution.intercept_frac_bits
         if config.pair is None:
-            pair, slopes, intercepts = _finer(problem, pair, slopes, intercepts)
+            pair, slopes, intercepts = _usable(problem, pair, slopes, intercepts)
         table = _table(problem, pair, slopes, intercepts, breakpoints(problem.grid, solution.boundaries))
     seconds = time.perf_counter() - started
     row = _row(problem, table, seconds)
@@ -85,7 +86,7 @@ def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
     elif config.certificate and config.can_certify:
         started = time.perf_counter()
         try:
-            row.update(_certificate(problem, row["mse"], solution))
+            row.update(_certificate(problem, row["mse"], solution, report))
         except TooMuchWork as error:
             row["notes"].append(f"no gap: {error}")
         row["certificate_seconds"] = time.perf_counter() - started
@@ -94,17 +95,17 @@ def fit(problem: Problem) -> tuple[PwlTable, dict[str, Any]]:
     return table, row
 
 
-def _search(problem: Problem) -> Solution:
+def _search(problem: Problem, report: Report) -> Solution:
     config, grid = problem.config, problem.grid
     if config.method == "genetic":
         candidates = None
         if grid.points > MAX_PLACES:
             candidates = np.unique(np.linspace(0, grid.points, MAX_PLACES + 1).astype(np.int64))
         search = GeneticSearch(grid, config.entries, config.in_bits, config.coef_bits, config.seed, candidates)
-        return search.run(config.pair)
+        return search.run(config.pair, report)
     if config.method == "optimal":
         search = OptimalSearch(grid, config.entries, config.in_bits, config.coef_bits)
-        return search.best() if config.pair is None else search.at(*config.pair)
+        return search.best(None, report) if config.pair is None else search.at(*config.pair, report)
     every = frac_bits_pairs(config.in_bits, config.coef_bits)
     return uniform(
         grid,
@@ -115,41 +116,48 @@ def _search(problem: Problem) -> Solution:
     )
 
 
-def _finer(
+def _usable(
     problem: Problem, pair: tuple[int, int], slopes: np.ndarray, intercepts: np.ndarray
 ) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
-    """The same real coefficients with the most fraction bits, if some scale could not reach the output scale.
+    """The same real coefficients at the (λ, μ) that serves hardware best.
 
-    The function of the table is the same: among ties, the finest (λ, μ) lowers at the most scales.
+    λ grows until every scale reaches the output scale, and μ then as far as it can. λ falls again if the intercept
+    shift is more than a unit has by default.
     """
-    config = problem.config
-    scale_out = output_scale(problem.function, (config.out_bits, config.out_signed), problem.codes)
-    if pair[0] + min(problem.codes.scales) >= scale_out:
-        return pair, slopes, intercepts
+    config, scales = problem.config, problem.codes.scales
+    needed = output_scale(problem.function, (config.out_bits, config.out_signed), problem.codes) - min(scales)
     low, high = code_range(config.coef_bits, True)
-    fractions, integers = [], []
-    most = frac_bits_range(config.in_bits, config.coef_bits)[1]
-    for bits, values in zip(pair, (slopes, intercepts), strict=True):
-        while bits < most and low <= 2 * values.min() and 2 * values.max() <= high:
-            bits, values = bits + 1, 2 * values
-        fractions.append(bits)
-        integers.append(values)
-        most = bits  # μ is at most λ
-    return (fractions[0], fractions[1]), integers[0], integers[1]
+    slope_bits, intercept_bits = pair
+    if slope_bits < needed:
+        most = min(needed, frac_bits_range(config.in_bits, config.coef_bits)[1])
+        while slope_bits < most and low <= 2 * slopes.min() and 2 * slopes.max() <= high:
+            slope_bits, slopes = slope_bits + 1, 2 * slopes
+        while intercept_bits < slope_bits and low <= 2 * intercepts.min() and 2 * intercepts.max() <= high:
+            intercept_bits, intercepts = intercept_bits + 1, 2 * intercepts
+    limit = _default_shift(config) - max(scales)
+    while slope_bits - intercept_bits > limit and slope_bits > max(needed, intercept_bits) and not (slopes % 2).any():
+        slope_bits, slopes = slope_bits - 1, slopes // 2
+    return (slope_bits, intercept_bits), slopes, intercepts
 
 
-def _certificate(problem: Problem, mse: float, known: Solution | None) -> dict[str, float | None]:
+def _default_shift(config: FitConfig) -> int:
+    """The largest intercept shift of a unit for `config`, unless it is made for more."""
+    return max(DEFAULT_INTERCEPT_SHIFT, config.in_bits - 1)
+
+
+def _certificate(problem: Problem, mse: float, known: Solution | None, report: Report) -> dict[str, float | None]:
     """The proven optimum for the same objective over all (λ, μ), and how far above it `mse` lies."""
     config = problem.config
     search = OptimalSearch(problem.grid, config.entries, config.in_bits, config.coef_bits, CERTIFICATE_WORK)
-    best = search.best(known)
+    best = search.best(known, lambda text: report(f"proof: {text}"))
     slopes, intercepts = filled(best)
     pair = best.slope_frac_bits, best.intercept_frac_bits
     table = _table(problem, pair, slopes, intercepts, breakpoints(problem.grid, best.boundaries))
     optimum = table_errors(table, problem.function, problem.codes, config.objective, problem.histogram).mse
     if mse <= optimum:  # another table of the same error, or the proof is wrong
         noise = PROOF_NOISE * (optimum + float(problem.grid.weight @ problem.grid.value**2))
-        assert optimum - mse <= noise, f"the optimum {optimum} is disproved by {mse}"
+        if optimum - mse > noise:
+            raise RuntimeError(f"the optimum {optimum} is disproved by {mse}")
         return {"optimum": mse, "gap": 1.0}
     return {"optimum": optimum, "gap": mse / optimum if optimum else None}
 
@@ -256,7 +264,7 @@ def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
         findings += lint_values(table, function.evaluate, errors.output_scale, function.defined, function.monotone)
     notes = problem.notes
     shift = max(problem.codes.scales) + table.slope_frac_bits - table.intercept_frac_bits
-    if shift > max(DEFAULT_INTERCEPT_SHIFT, config.in_bits - 1):
+    if shift > _default_shift(config):
         notes.append(f"the table needs an intercept shift of up to {shift}, more than a unit has by default")
     notes += _warnings(problem, table, errors)
     return {

@@ -21,8 +21,8 @@ Real = np.ndarray  # float64
 class Function:
     """A real function of one variable and what a fit must know about it.
 
-    `evaluate` maps float64 arrays to float64 arrays of the same shape. `domain` is where the fit is asked to be good
-    (closed, half-open where `half_open`); `natural` is where the function is measured at all under the `full`
+    `evaluate` maps float64 arrays to float64 arrays of the same shape. `domain` holds the x for which the fit is made
+    (closed; half-open if `half_open`); `natural` holds the x that are measured at all under the `full`
     protocol. `even_step`: its normaliser may only shift by even powers of two. `monotone`: 1 rises, -1 falls.
     """
 
@@ -42,14 +42,14 @@ class Function:
         return (x >= low) & ((x < high) if self.half_open else (x <= high))
 
     def defined(self, x: Real) -> np.ndarray:
-        """Which x the `full` protocol measures: the natural domain, or the fitted one where both are the same."""
+        """Which x the `full` protocol measures: the natural domain, or the fitted one if `measured_inside`."""
         if self.measured_inside:
             return self.inside(x)
         return (x >= self.natural[0]) & (x <= self.natural[1])
 
     @property
     def normaliser_step(self) -> int | None:
-        """g with domain [lo, lo * 2**g), lo a power of two, where the function's normaliser can use it, else None."""
+        """g with domain [lo, lo * 2**g), lo a power of two, if the function's normaliser can use it, else None."""
         low, high = self.domain
         if not self.half_open or low <= 0 or math.frexp(low)[0] != 0.5:
             return None
@@ -137,8 +137,20 @@ PAPER = ("gelu", "hswish", "exp", "div", "rsqrt")  # the five of GQA-LUT, and ou
 def resolve(name: str, domain: tuple[float, float] | None = None) -> Function:
     """The function called `name`, from `FUNCTIONS` or as `package.module:callable`, on `domain` if one is given.
 
-    Raises `InputError` for an unknown name (with the nearest ones), a callable that cannot be imported or does not
-    map finite float64 arrays to arrays of the same shape, and a domain that is empty or that the function has not.
+    Parameters
+    ----------
+    name : a key of `FUNCTIONS`, or `package.module:callable` on float64 arrays
+    domain : low and high; needed for a callable, else the function's own by default
+
+    Returns
+    -------
+    Function
+
+    Raises
+    ------
+    InputError
+        If the name is unknown (the message names the nearest), the callable cannot be imported or does not return an
+        array of its argument's shape, or the domain is empty or holds x at which the function is not finite.
     """
     if ":" in name:
         if domain is None:

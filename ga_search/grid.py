@@ -18,7 +18,7 @@ MAX_CODES_PER_SCALE = 1 << 16  # wider inputs are measured on every 2**(in_bits 
 
 @dataclass(frozen=True)
 class Codes:
-    """The input codes: width, sign and the scale exponents asked for."""
+    """The input codes: width, sign and scale exponents."""
 
     in_bits: int
     in_signed: bool
@@ -94,7 +94,7 @@ def code_weights(function: Function, codes: Codes, objective: str, histogram: np
 
 
 def build_grid(function: Function, codes: Codes, objective: str = "full", histogram: np.ndarray | None = None) -> Grid:
-    """Merge the weighted codes of all scales into a `Grid`; raises `InputError` where f is not finite."""
+    """Merge the weighted codes of all scales into a `Grid`; raises `InputError` if f is not finite."""
     weights = code_weights(function, codes, objective, histogram)
     b = max(codes.scales)
     positions, summed = [], []
@@ -121,7 +121,7 @@ def build_grid(function: Function, codes: Codes, objective: str = "full", histog
 
 
 def measured_where_finite(function: Function, codes: Codes) -> Function:
-    """A user's function is measured on all codes where it is finite on all, else inside its domain."""
+    """A user's function is measured on all codes if it is finite on all, else inside its domain."""
     x = np.unique(np.concatenate([codes.x(scale) for scale in codes.scales]))
     with np.errstate(all="ignore"):
         finite = np.isfinite(function.evaluate(x)).all()

@@ -18,7 +18,7 @@ from sim.reference.arithmetic import code_range, saturate
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean squared errors in units of f squared; ULPs of 2**-output_scale. None where nothing could be measured."""
+    """Mean squared errors in units of f squared; ULPs of 2**-output_scale. None if nothing could be measured."""
 
     mse: float
     mse_full: float

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ga_search.paper import released_mse
+from sim.common.text_table import format_table
 
 COLUMNS = (
     "function", "N", "method", "λ", "μ", "MSE full", "released", "MSE inside", "released",
@@ -11,27 +12,20 @@ COLUMNS = (
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:
-    """Aligned columns, one line a row, then the notes."""
-    lines = [COLUMNS, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    left = {0, 2}  # names to the left, figures to the right
+    """A table with one line for each row, then the notes."""
     text = [
-        "  ".join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
+        format_table(COLUMNS, [_cells(row) for row in rows]),
+        "",
+        "MSE on the accumulator, mean over scales; gap = objective's MSE over the proven optimum's at any λ, μ;",
+        "released = the tables published with GQA-LUT (DIV and RSQRT: coefficients wider than 8 bits).",
     ]
-    text.insert(1, "  ".join("-" * w for w in widths))
-    text.append("")
-    text.append(
-        "MSE on the accumulator, mean over scales; gap = objective's MSE over the proven optimum's at any λ, μ;"
-    )
-    text.append("released = the tables published with GQA-LUT (DIV and RSQRT: coefficients wider than 8 bits).")
     for row in rows:
         name = f"{row['function']}-{row['entries']}-{row['method']}"
         text += [f"note: {name}: {note}" for note in row["notes"]]
         if row["lint"]:
             more = len(row["lint"]) - 1
             text.append(f"lint: {name}: {row['lint'][0]}" + (f" (+{more} more)" if more else ""))
-    return "\n".join(line.rstrip() for line in text)
+    return "\n".join(text)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def breakpoints(grid: Grid, boundaries: np.ndarray) -> np.ndarray:
 
 
 def filled(solution: Solution) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes and intercepts, int64, where an empty segment repeats a neighbour instead of holding noise."""
+    """Slopes and intercepts, int64, in which an empty segment repeats a neighbour."""
     used = np.flatnonzero(np.diff(solution.boundaries) > 0)
     nearest = used[np.clip(np.searchsorted(used, np.arange(len(solution.slopes))), 0, len(used) - 1)]
     return solution.slopes[nearest].astype(np.int64), solution.intercepts[nearest].astype(np.int64)

@@ -5,7 +5,6 @@ and, written last, its row with the plan it was made by: the mark that the fit i
 """
 
 import concurrent.futures
-import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -23,6 +22,8 @@ from ga_search.config import FitConfig
 from ga_search.fit import fit
 from ga_search.plot import picture
 from ga_search.problem import prepare
+from ga_search.progress import REPORT_SECONDS, TEXT_BYTES, Report, seldom, show_from_worker, start_worker
+from ga_search.report import table_text
 from sim.common.files import description_sha256, locked, write_whole
 from sim.reference import InputError
 
@@ -46,20 +47,17 @@ class Sweep:
     def run(self, jobs: int, resume: bool) -> list[dict[str, Any]]:
         """The rows in the order of `configs`. Same plan, same bytes of every table, whatever `jobs`."""
         with locked(self.folder):
-            done = [self._done(config, plan) if resume else None for config, plan in self._fits()]
+            plans = zip(self.configs, self.plans, strict=True)
+            done = [self._done(config, plan) if resume else None for config, plan in plans]
             self._start(resume)
             todo = [plan for plan, row in zip(self.plans, done, strict=True) if row is None]
             bar = tqdm(total=len(done), initial=len(done) - len(todo), unit="fit", file=sys.stderr)
-            with bar, _workers(min(jobs, len(todo))) as submit:
-                waiting = [submit(_fit_into, plan, str(self.folder), self.plots) for plan in todo]
-                for finished in concurrent.futures.as_completed(waiting):
-                    bar.set_postfix_str(finished.result())
+            with bar:
+                for name in _fits(todo, (str(self.folder), self.plots), min(jobs, len(todo)), bar.set_postfix_str):
+                    bar.set_postfix_str(name)
                     bar.update()
             return [row or json.loads(_path(self.folder, c, "row.json").read_text())["row"] for c, row in
                     zip(self.configs, done, strict=True)]  # fmt: skip
-
-    def _fits(self) -> Iterator[tuple[FitConfig, dict[str, Any]]]:
-        return zip(self.configs, self.plans, strict=True)
 
     def _start(self, resume: bool) -> None:
         """Write the plan; without `resume` what an earlier run left under the same names goes."""
@@ -73,9 +71,9 @@ class Sweep:
                     _path(self.folder, config, end).unlink(missing_ok=True)
 
     def _done(self, config: FitConfig, plan: dict[str, Any]) -> dict[str, Any] | None:
-        """The row of a fit that is whole and was made by this plan, None where anything is missing or damaged.
+        """The row of a fit that is whole and was made by this plan, None if anything is missing or damaged.
 
-        Raises `InputError` with the first key where it was made by another plan.
+        Raises `InputError` with the first key if it was made by another plan.
         """
         path = _path(self.folder, config, "row.json")
         if not path.exists():
@@ -84,8 +82,10 @@ class Sweep:
             mark = json.loads(path.read_text(encoding="utf-8"))
             if mark["sha256"] != description_sha256(mark):
                 return _again(path)
-            old, row, files = mark["plan"], mark["row"], mark["files"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            json.dumps(mark, allow_nan=False)  # a row holds no NaN and no infinity
+            old, row, files = mark["plan"], mark["row"], dict(mark["files"])
+            table_text([row])  # and every figure that is printed
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return _again(path)
         for key, value in plan.items():
             if not isinstance(old, dict) or old.get(key) != value:
@@ -113,10 +113,11 @@ def _path(folder: Path, config: FitConfig, end: str) -> Path:
     return folder / f"{config.name}.{end}"
 
 
-def _fit_into(plan: dict[str, Any], folder: str, plots: bool) -> str:
+def _fit_into(plan: dict[str, Any], folder: str, plots: bool, show: Report = show_from_worker) -> str:
     """One fit and its files, the row last; returns its name. Runs in a worker, hence plain arguments."""
     problem = prepare(FitConfig.from_dict(plan))
-    table, row = fit(problem)
+    report = seldom(lambda text: show(f"{problem.config.name}: {text}"))
+    table, row = fit(problem, report)
     place = Path(folder)
     row["table"] = str(table.save(_path(place, problem.config, "json")))
     files = {"json": hashlib.sha256(table.to_json().encode()).hexdigest()}
@@ -130,22 +131,23 @@ def _fit_into(plan: dict[str, Any], folder: str, plots: bool) -> str:
     return problem.config.name
 
 
-@contextlib.contextmanager
-def _workers(jobs: int) -> Iterator[Any]:
-    """A `submit` that runs in this process for one job, else in `jobs` fresh ones."""
+def _fits(plans: list[dict[str, Any]], place: tuple[str, bool], jobs: int, show: Report) -> Iterator[str]:
+    """Fit every plan, in this process for one job, else in `jobs` fresh ones; the names as they are done."""
     if jobs <= 1:
-
-        def submit(function: Any, *arguments: Any) -> concurrent.futures.Future:
-            future: concurrent.futures.Future = concurrent.futures.Future()
-            future.set_result(function(*arguments))
-            return future
-
-        yield submit
+        for plan in plans:
+            yield _fit_into(plan, *place, show)
         return
     context = multiprocessing.get_context("forkserver")
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context)
+    text = context.Array("c", TEXT_BYTES, lock=False)
+    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, start_worker, (text,))
     try:
-        yield pool.submit
+        waiting = {pool.submit(_fit_into, plan, *place) for plan in plans}
+        while waiting:
+            done, waiting = concurrent.futures.wait(waiting, REPORT_SECONDS, concurrent.futures.FIRST_COMPLETED)
+            if not done and text.value:
+                show(text.value.decode(errors="replace"))
+            for finished in done:
+                yield finished.result()
     except BaseException:
         pool.shutdown(wait=True, cancel_futures=True)
         raise

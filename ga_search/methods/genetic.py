@@ -22,10 +22,13 @@ import numpy as np
 
 from ga_search.coefficients import CoefficientGrid, parabola, price_segments
 from ga_search.grid import Grid
+from ga_search.progress import Report, silent
 from ga_search.solution import Solution, with_coefficients
 from sim.reference.pwl import frac_bits_pairs
 
-MEMO_BYTES = 1 << 29  # prices are remembered where a table of all segments fits
+CACHE_SLOTS = 1 << 24  # prices that are kept, 16 bytes each
+SMALL = 1 << 26  # segments at all (λ, μ), up to which a segment without error costs LEAST_PRICE instead of 0:
+LEAST_PRICE = 5e-324  # the noise of `_relocate` then chooses among cuts that do not help, instead of the first
 
 
 @dataclass(frozen=True)
@@ -47,42 +50,41 @@ class GeneticConfig:
 
 
 class SegmentPrices:
-    """Least error of integer segments at several (λ, μ), computed when first asked for and then remembered."""
+    """Least error of integer segments at several (λ, μ), computed when first needed and then cached.
+
+    The cache is direct-mapped: a segment has one slot, and a later segment of the same slot replaces it. Small grids
+    fit whole. On large grids the segments of neighbouring cuts are near each other, so that few are replaced.
+    """
 
     def __init__(self, grid: Grid, pairs: np.ndarray, coef_bits: int) -> None:
         self.grid, self.pairs, self.coef_bits = grid, pairs, coef_bits
         self._stride = grid.points + 1
-        size = len(pairs) * self._stride**2
-        self._known = np.zeros(size) if size * 8 <= MEMO_BYTES else None  # 0: not asked for yet
+        self._keys = np.zeros(CACHE_SLOTS, dtype=np.int64)  # of the segment in each slot, plus 1; 0: empty
+        self._prices = np.empty(CACHE_SLOTS)
 
     def add(self, pairs: np.ndarray) -> np.ndarray:
-        """Make room for more (λ, μ), shape (n, 2); returns their indices."""
+        """Append more (λ, μ), shape (n, 2); returns their indices."""
         new = np.arange(len(self.pairs), len(self.pairs) + len(pairs))
-        if len(pairs):
-            self.pairs = np.concatenate([self.pairs, pairs])
-            more = len(pairs) * self._stride**2
-            if self._known is not None:
-                fits = (self._known.size + more) * 8 <= MEMO_BYTES
-                self._known = np.concatenate([self._known, np.zeros(more)]) if fits else None
+        self.pairs = np.concatenate([self.pairs, pairs])
         return new
 
     def of(self, start: np.ndarray, stop: np.ndarray, pair: np.ndarray) -> np.ndarray:
         """Price of the segments start..stop-1; `pair` indexes the (λ, μ) of each along the first axis."""
         pair = pair.reshape((-1,) + (1,) * (start.ndim - 1))
-        if self._known is None:
-            start, stop, pair = np.broadcast_arrays(start, stop, pair)
-            return self._compute(start.ravel(), stop.ravel(), pair.ravel()).reshape(start.shape)
-        key = (pair * self._stride + start) * self._stride + stop
-        price = self._known[key]
-        unknown = price == 0.0
+        key = (pair * self._stride + start) * self._stride + stop + 1
+        slot = key % CACHE_SLOTS
+        price = self._prices[slot]
+        unknown = self._keys[slot] != key
         if unknown.any():
-            new = np.unique(key[unknown])
-            rest, new_stop = np.divmod(new, self._stride)
+            new, where = np.unique(key[unknown], return_inverse=True)
+            rest, new_stop = np.divmod(new - 1, self._stride)
             new_pair, new_start = np.divmod(rest, self._stride)
-            # a free segment is stored as the least positive number, since 0 marks the unknown
-            self._known[new] = np.maximum(self._compute(new_start, new_stop, new_pair), 5e-324)
-            price = self._known[key]
-        return price
+            new_price = self._compute(new_start, new_stop, new_pair)
+            price[unknown] = new_price[where]
+            slot = new % CACHE_SLOTS
+            self._keys[slot], self._prices[slot] = new, new_price
+        small = len(self.pairs) * self._stride**2 <= SMALL
+        return np.maximum(price, LEAST_PRICE, out=price) if small else price
 
     def _compute(self, start: np.ndarray, stop: np.ndarray, pair: np.ndarray) -> np.ndarray:
         coefficients = CoefficientGrid(self.pairs[pair, 0], self.pairs[pair, 1], self.coef_bits)
@@ -105,6 +107,7 @@ class GeneticSearch:
         self.grid, self.entries, self.in_bits, self.coef_bits = grid, entries, in_bits, coef_bits
         self.config = config or GeneticConfig()
         self.rng = np.random.default_rng(seed)
+        self._report, self._round = silent, ""
         # cuts are indices into `places`, which are boundaries of the grid
         self.places = np.arange(grid.points + 1) if candidates is None else candidates
         self.last = len(self.places) - 1
@@ -112,9 +115,10 @@ class GeneticSearch:
         reach = max(3 * self.last // entries, 3)
         self.moves = np.array([0] + [sign * step for step in steps if step <= reach for sign in (1, -1)])
 
-    def run(self, pair: tuple[int, int] | None = None) -> Solution:
+    def run(self, pair: tuple[int, int] | None = None, report: Report = silent) -> Solution:
         """The best solution found, at (λ, μ) = `pair` or over all."""
         config = self.config
+        self._report = report
         if self.last <= self.entries:  # each point may have a segment of its own: no breakpoints are left to search
             cuts = np.minimum(np.arange(1, self.entries), self.last)
             tried = self._every_pair().tolist() if pair is None else [pair]
@@ -124,7 +128,8 @@ class GeneticSearch:
         alive = np.arange(len(pairs))
         cuts = self._random_cuts((len(pairs), config.island + self.entries // 4))
         cuts[:, 0] = np.linspace(0, self.last, self.entries + 1)[1:-1].astype(np.int64)
-        for generations, ratio in config.rounds:
+        for number, (generations, ratio) in enumerate(config.rounds, 1):
+            self._round = f"round {number} of {len(config.rounds) + 1}"
             cuts, error = self._evolve(prices, cuts, alive, math.ceil(generations * self.entries))
             kept = np.flatnonzero(error[:, 0] <= ratio * error[:, 0].min())
             best = cuts[error[:, 0].argmin()]
@@ -133,6 +138,7 @@ class GeneticSearch:
                 new = prices.add(self._neighbours(prices.pairs, int(alive[error[kept, 0].argmin()])))
                 cuts = np.concatenate([cuts, np.broadcast_to(best, (len(new), *best.shape))])
                 alive = np.concatenate([alive, new])
+        self._round = "last round"
         while True:
             cuts, error = self._final(prices, cuts, alive)
             winner = int(error[:, 0].argmin())
@@ -212,7 +218,8 @@ class GeneticSearch:
         cuts = self._descend(prices, cuts, alive)
         cuts, error = _best_first(cuts, self._total(prices, cuts, alive), size)
         island, stalled = np.arange(len(cuts))[:, None], 0
-        for _ in range(generations):
+        for generation in range(generations):
+            self._report(f"{self._round}, generation {generation + 1} of {generations}")
             # the islands are sorted, so the winner of a tournament is the smallest index
             parents = rng.integers(0, size, (len(cuts), 2 * size, self.config.tournament)).min(axis=-1)
             child = self._cross(cuts[island, parents[:, :size]], cuts[island, parents[:, size:]])

@@ -9,6 +9,7 @@ import importlib.util
 import numpy as np
 
 from ga_search.functions import Function
+from ga_search.progress import Report, silent
 from ga_search.real_table import RealTable
 from sim.reference import InputError
 
@@ -16,12 +17,14 @@ STEPS, LEARNING_RATE, POINTS = 2000, 0.02, 512
 
 
 def require_torch() -> None:
-    """Raise `InputError` where PyTorch is missing."""
+    """Raise `InputError` if PyTorch is missing."""
     if importlib.util.find_spec("torch") is None:
         raise InputError("method nn-lut needs PyTorch, please install it: pip install 'bitwright[nn]'")
 
 
-def nn_lut(function: Function, entries: int, seed: int, restarts: int, steps: int = STEPS) -> RealTable:
+def nn_lut(
+    function: Function, entries: int, seed: int, restarts: int, steps: int = STEPS, report: Report = silent
+) -> RealTable:
     """The best of `restarts` networks with N - 1 hidden units; same seed, same thread count, same result."""
     require_torch()
     import torch
@@ -55,7 +58,8 @@ def nn_lut(function: Function, entries: int, seed: int, restarts: int, steps: in
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the tensors are small: more threads only wait for each other
-    for _ in range(steps):
+    for step in range(steps):
+        report(f"training step {step + 1} of {steps}")
         optimiser.zero_grad()
         errors().sum().backward()
         optimiser.step()

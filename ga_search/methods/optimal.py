@@ -18,6 +18,7 @@ import numpy as np
 
 from ga_search.coefficients import CoefficientGrid, Parabola, parabola
 from ga_search.grid import Grid
+from ga_search.progress import Report, silent
 from ga_search.solution import Solution, with_coefficients
 from sim.reference.arithmetic import code_range
 from sim.reference.pwl import frac_bits_pairs, frac_bits_range
@@ -66,6 +67,7 @@ class OptimalSearch:
 
     def __init__(self, grid: Grid, entries: int, in_bits: int, coef_bits: int, work: float = math.inf) -> None:
         self._work_left = self._work = work
+        self._report, self._stage, self._spent = silent, "", 0
         self.grid, self.entries, self.coef_bits = grid, entries, coef_bits
         self.frac_bits = frac_bits_range(in_bits, coef_bits)
         self.pairs = frac_bits_pairs(in_bits, coef_bits)
@@ -75,8 +77,9 @@ class OptimalSearch:
         self._forward = _dense_path_lengths(residual, entries)
         self._backward = _dense_path_lengths(residual[::-1, ::-1].T, entries)[:, ::-1]
 
-    def at(self, slope_frac_bits: int, intercept_frac_bits: int) -> Solution:
+    def at(self, slope_frac_bits: int, intercept_frac_bits: int, report: Report = silent) -> Solution:
         """The optimum at one (λ, μ)."""
+        self._report, self._stage = report, f"λ, μ = {slope_frac_bits}, {intercept_frac_bits}"
         start = self._feasible([(slope_frac_bits, intercept_frac_bits)])
         if start.error <= self._slack:
             return start  # nothing can be provably better
@@ -85,8 +88,9 @@ class OptimalSearch:
         assert solution is not None
         return solution
 
-    def best(self, known: Solution | None = None) -> Solution:
+    def best(self, known: Solution | None = None, report: Report = silent) -> Solution:
         """The optimum over all (λ, μ) with μ <= λ. `known`, any table's content, only speeds the search up."""
+        self._report = report
         low, high = self.frac_bits
         pairs = self.pairs
         best = self._feasible(pairs)
@@ -104,7 +108,8 @@ class OptimalSearch:
             if pair[0] in by_slope and pair[1] in by_intercept:
                 length = np.maximum(by_slope[pair[0]], by_intercept[pair[1]])
                 bounds[pair] = segments.path_lengths(length, self.entries)[-1, -1], length
-        for pair in sorted(bounds, key=lambda p: bounds[p][0]):
+        for number, pair in enumerate(sorted(bounds, key=lambda p: bounds[p][0]), 1):
+            self._stage = f"λ, μ {number} of {len(bounds)}"
             bound, length = bounds[pair]
             if bound <= self._limit(best.error):
                 best = self._solve(segments, pair, best, length) or best
@@ -112,6 +117,8 @@ class OptimalSearch:
 
     def _spend(self, prices: int) -> None:
         self._work_left -= prices
+        self._spent += prices
+        self._report(f"{self._stage}, {self._spent:.1e} prices of segments")
         if self._work_left < 0:
             raise TooMuchWork(f"the proof of the optimum needs more than {self._work:.0e} prices of segments")
 
@@ -169,7 +176,7 @@ class OptimalSearch:
         known: Solution,
         bound: np.ndarray | None = None,
     ) -> Solution | None:
-        """The optimum at one (λ, μ), or None where it is worse than `known`, a table that need not be at this pair."""
+        """The optimum at one (λ, μ), or None if it is worse than `known`, a table that need not be at this pair."""
         slope_bits, intercept_bits = pair
         if bound is None:
             bound = np.maximum(self._slope_bound(segments, slope_bits), self._intercept_bound(segments, intercept_bits))

@@ -13,7 +13,7 @@ TAIL_TOLERANCE_ULP = 1.0  # at the outermost codes, before saturation
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault: the check's name, the scale exponent where it shows (None: at every scale) and a line to read."""
+    """One fault: the check's name, the scale exponent at which it shows (None: all) and a line to read."""
 
     check: str
     scale: int | None
@@ -60,8 +60,8 @@ def lint_values(
 ) -> list[Finding]:
     """f(0), both tails, sign and monotonicity of the table's output at each of its scales, for tables up to 16 bits.
 
-    `function` and `natural` take float64 x; `natural` says where f is defined. `monotone` is 1 where f rises, -1
-    where it falls, else 0. f(0) and sign are judged on the rounded output code, the tails within
+    `function` and `natural` take float64 x; `natural` says for which x f is defined. `monotone` is 1 if f rises, -1
+    if it falls, else 0. f(0) and sign are judged on the rounded output code, the tails within
     `TAIL_TOLERANCE_ULP` before saturation, monotonicity on the output codes.
     """
     findings = []

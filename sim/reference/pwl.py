@@ -8,6 +8,7 @@ breakpoints[i-1] <= x < breakpoints[i].
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -85,8 +86,11 @@ class PwlTable:
             set_field(self, name, _checked(name, kind, getattr(self, name)))
         for name in ("in_bits", "coef_bits", "out_bits"):
             require_range(name, getattr(self, name), *WIDTH_RANGE)
-        if not self.function:
-            raise InputError("function must be a name, not empty")
+        if not _FUNCTION.fullmatch(self.function):
+            raise InputError(
+                "function must be a name or package.module:callable of at most 200 letters, digits and _ - . :, "
+                f"not {_short(self.function)}"
+            )
         low, high = self.domain if len(self.domain) == 2 else (math.nan, math.nan)
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise InputError(f"domain must be two finite numbers, low below high, not {list(self.domain)}")
@@ -318,6 +322,8 @@ class LoweredTable:
         return {key: getattr(self, key) for key in self.STORED}
 
 
+# a name such as gelu or gelu-tanh, or package.module:callable; it reaches files, Verilog and paths
+_FUNCTION = re.compile(r"(?!.{201})[\w-]+(\.[\w-]+)*(:[\w-]+(\.[\w-]+)*)?")
 _KEYS = (
     "function", "domain", "normaliser_step", "scales", "objective",
     "in_bits", "in_signed", "coef_bits", "out_bits", "out_signed",

@@ -233,6 +233,14 @@ def test_an_exact_table_lowers_at_every_scale(method):
     assert all(table.lower(scale, row["output_scale"]) for scale in table.scales)
 
 
+@pytest.mark.parametrize("method", ["optimal", "genetic", "uniform"])
+@pytest.mark.parametrize("function", ["numpy:ones_like", "numpy:zeros_like"])
+def test_a_constant_needs_no_more_than_the_default_intercept_shift(function, method):
+    table, row = fit(prepare(FitConfig(function, 4, method, domain=(-4.0, 4.0), certificate=False)))
+    assert row["mse"] == 0.0 and not row["notes"]
+    assert max(table.lower(scale, row["output_scale"]).intercept_shift for scale in table.scales) <= 7
+
+
 def test_figures_that_mislead_are_noted():
     notes = [
         fit(prepare(FitConfig(*case, domain=domain, certificate=False)))[1]["notes"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from ga_search import sweep as module
 from ga_search.config import FitConfig
 from ga_search.sweep import Sweep
+from sim.common.files import description_sha256
 from sim.reference import InputError, PwlTable
 
 CONFIGS = tuple(FitConfig(f, n, in_bits=6, certificate=False) for f in ("gelu", "div") for n in (4, 8))
@@ -110,6 +112,37 @@ def test_resume_does_again_what_is_gone_or_damaged(end, damage, tmp_path):
         path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
     [again] = Sweep(CONFIGS[:1], tmp_path).run(1, True)
     assert steady([again]) == steady([row]) and tables(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"row": {"mse": float("nan")}},
+        {"row": {"mse_full": float("inf")}},
+        {"row": {"mse_full": "low"}},
+        {"row": {"notes": 3}},
+        {"files": 3},
+        {"row": 3},
+        {"files": ["ab"]},
+    ],
+    ids=str,
+)
+def test_resume_does_again_a_row_of_wrong_values_even_if_its_hash_is_right(changed, tmp_path, capsys):
+    [row] = Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, False)
+    path = tmp_path / "gelu-4-genetic-6x8x8bit.row.json"
+    mark = json.loads(path.read_text())
+    for key, value in changed.items():
+        mark[key] = mark[key] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(mark | {"sha256": description_sha256(mark)}))
+    [again] = Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, True)
+    assert steady([again]) == steady([row]) and "fitted again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "3", '{"sha256": NaN}', "\x00"])
+def test_resume_does_again_a_row_that_is_no_object(text, tmp_path):
+    [row] = Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, False)
+    (tmp_path / "gelu-4-genetic-6x8x8bit.row.json").write_text(text)
+    assert steady(Sweep(CONFIGS[:1], tmp_path, plots=False).run(1, True)) == steady([row])
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):

@@ -45,12 +45,12 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_search():
     assert (first != other).any()
 
 
-def test_remembered_prices_are_those_computed_afresh(monkeypatch):
+@pytest.mark.parametrize("slots", [1, 7, 1000])
+def test_prices_from_a_cache_that_overflows_are_those_of_one_that_holds_all(monkeypatch, slots):
     problem = prepare(FitConfig("gelu", 8, in_bits=6, certificate=False))
-    with_memory, _ = fit(problem)
-    monkeypatch.setattr(genetic, "MEMO_BYTES", 0)
-    without, _ = fit(problem)
-    assert with_memory == without
+    whole, _ = fit(problem)
+    monkeypatch.setattr(genetic, "CACHE_SLOTS", slots)
+    assert fit(problem)[0] == whole
 
 
 def test_the_search_goes_downhill():

@@ -142,6 +142,7 @@ def test_the_table_is_immutable():
         small_table().slopes = (0, 0, 0)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+FUNCTION_MESSAGE = "function must be a name or package.module:callable of at most 200 letters, digits and _ - . :"
 BAD_FIELDS = [
     ({"slopes": (1,), "intercepts": (1,), "breakpoints": ()}, "entries must be in 2..64, not 1"),
     ({"slopes": (1,) * 65, "intercepts": (1,) * 65, "breakpoints": (0,) * 64}, "entries must be in 2..64, not 65"),
@@ -158,7 +159,10 @@ BAD_FIELDS = [
     ({"symmetry": "odd"}, "symmetry must be \"none\", not 'odd'"),
     ({"objective": "best"}, 'objective must be "full", "inside" or "weights", not \'best\''),
     ({"slopes": (1, 2.5, 3)}, "slopes[1] must be an integer, not 2.5"),
-    ({"function": ""}, "function must be a name, not empty"),
+    *(
+        ({"function": name}, f"{FUNCTION_MESSAGE}, not {json.dumps(name)[:60]}")
+        for name in ("", "..", "../gelu", "/gelu", "a\nb", "gelu\n", "a\"b", "a;b", "a b", "*/", "a:b:c", "f" * 201)
+    ),
     ({"function": 3}, "function must be a string, not 3"),
     ({"in_bits": 8.0}, "in_bits must be an integer, not 8.0"),
     ({"slope_frac_bits": "6"}, 'slope_frac_bits must be an integer, not "6"'),
@@ -214,6 +218,19 @@ def test_numpy_integers_are_taken_and_stored_as_plain_ones():
 def test_codes_that_are_no_integers_are_refused():
     with pytest.raises(InputError, match="codes must be integers, not float64"):
         small_table().lower(0).accumulate(np.array([1.9]))
+
+
+@pytest.mark.parametrize("key", ["function", "slopes", "provenance"])
+def test_a_key_that_occurs_twice_is_refused(key):
+    text = small_table().to_json()
+    line = next(line for line in text.splitlines() if line.startswith(f' "{key}"')).rstrip(",")
+    with pytest.raises(InputError, match=f"t.json: .*duplicate key '{key}'"):
+        PwlTable.from_json(text.replace("{\n", "{\n" + line + ",\n", 1), "t.json")
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu-tanh", "numpy:arctan", "my.module:Class.method", "_x9"])
+def test_names_of_functions_are_kept(name):
+    assert PwlTable.from_json(small_table(function=name).to_json()).function == name
 
 
 @pytest.mark.parametrize("text", ["NaN", '{"format": Infinity}', "", "[]", "{", '{"format": ', "\x00", "[" * 5000])
