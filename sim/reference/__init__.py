@@ -1,4 +1,4 @@
-"""What the hardware computes, in integers: the one specification. numpy only; imports nothing else of the project."""
+"""The specification of the hardware: what each unit computes, bit for bit. Needs numpy and `sim.common` only."""
 
 from sim.common.errors import InputError
 from sim.reference.norm import Norm

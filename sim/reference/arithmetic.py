@@ -1,4 +1,4 @@
-"""Integer arithmetic as the hardware does it: round half up, then saturate; the reference never wraps."""
+"""Integer arithmetic of the hardware: round half up, then saturate. Nothing wraps."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def code_range(bits: int, signed: bool) -> tuple[int, int]:
 
 
 def exact_array(values: object, bits: int) -> np.ndarray:
-    """`values` as int64 where `bits` fit with room to spare, else as an object array of Python integers."""
+    """`values` as int64 if `bits` is at most `INT64_SAFE_BITS`, else as an object array of Python integers."""
     array = np.asarray(values)
     if bits <= INT64_SAFE_BITS:
         return array.astype(np.int64)

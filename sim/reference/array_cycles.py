@@ -1,4 +1,4 @@
-"""The closed cycle formula of the weight-stationary array: load, tiles, drain, ragged edges, two passes.
+"""Clock cycles of the weight-stationary array, in closed form: load, tiles, drain, partial tiles, two passes.
 
 An R x C array holds R inputs of C output channels. The work is cut into tiles: channels by C, inputs by R within each
 group (a tile never straddles a group border), tokens into blocks of `depth`, the accumulators' number. A tile of s
@@ -6,21 +6,20 @@ tokens takes
 
     period(s) = max(passes * s, R, HAZARD)
 
-cycles, since the next tile's R rows of weights are shifted in meanwhile and an accumulator that was written cannot be
-read in the cycle after. A job then takes, from the cycle in which it is taken to the one in which its last result is,
-both included,
+cycles: the next tile's R rows of weights are shifted in meanwhile, and an accumulator cannot be read in the cycle after
+it was written. A job takes, from the cycle in which it is accepted to the cycle of its last result, both included,
 
     1 + R + (sum of period over all tiles but the last) + passes * s_last + latency
     latency = R + C + two_pass + zero_points + group_multipliers + stages
 
-1 for taking the job, R for the first weights, nothing for any later ones; the latency is the way of the last beat
-through the grid and the units below it. A stalled cycle adds at most one: a result that waits in the output's pipeline
-need not hold up the array. A job that follows another one is taken
+cycles: 1 to accept the job, R to load the first weights, none for later weights. The latency is that of the last beat
+through the grid and the units below it. A stalled cycle adds at most one, because a result that waits in the output
+pipeline need not stop the array. A job that follows another one is accepted
 
     1 + R + (sum of period over all tiles)
 
-cycles after it. Where operands come from memories, the first job takes one cycle more, since its first words must be
-read; those that wait behind it are read meanwhile, and their results are as far apart as over streams.
+cycles after it. If operands come from memories, the first job takes one more cycle to read its first words. The words
+of queued jobs are read ahead, so that their results are as far apart as over streams.
 
 It has the shape of SCALE-Sim's weight-stationary formula, (2R + C + T - 2) * tiles (Samajdar et al., ISPASS 2020,
 equation 4, with T the tokens): there loading R rows, streaming T tokens and draining R + C - 2 follow one another in
@@ -40,10 +39,23 @@ HAZARD = 2  # cycles between two uses of one accumulator
 
 @dataclass(frozen=True)
 class Schedule:
-    """How an array works through a job: `rows`, `columns` and `depth` of the array, its group size, its registers.
+    """The timing of an array. Its methods take a job of `tokens` M, `inputs` K and `outputs` N in 1 or 2 `passes`.
 
-    `latency` is in cycles from the beat that completes a token's inputs to its result. A job has `tokens` M, `inputs` K
-    and `outputs` N, and takes `passes`, 1 or 2. What is not positive raises `InputError` with its name.
+    Parameters
+    ----------
+    rows, columns : int
+        Height R and width C of the array.
+    depth : int
+        Accumulators of a column, which is the number of tokens in a block.
+    group : int or None
+        The group size; None if K is one group.
+    latency : int
+        Cycles from the beat that completes a token's inputs to its result.
+
+    Raises
+    ------
+    InputError
+        If a value is not positive; the line names it.
     """
 
     rows: int
@@ -75,11 +87,11 @@ class Schedule:
         return [min(self.depth, tokens - first) for first in range(0, tokens, self.depth)]
 
     def _cut(self, tokens: int) -> tuple[int, int]:
-        """How many blocks come before the last one, and the tokens of that: `blocks` without the list."""
+        """(number of blocks before the last one, tokens of the last one)."""
         return (tokens - 1) // self.depth, (tokens - 1) % self.depth + 1
 
     def tiles(self, tokens: int, inputs: int, outputs: int) -> int:
-        """How often a tile of weights is loaded: once for each block of tokens."""
+        """The number of tiles of weights that are loaded; each block of tokens loads all of them again."""
         return self.output_tiles(outputs) * len(self.input_tiles(inputs)) * -(-tokens // self.depth)
 
     def period(self, tokens: int, passes: int = 1) -> int:
@@ -87,7 +99,7 @@ class Schedule:
         return max(passes * tokens, self.rows, HAZARD)
 
     def interval(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> int:
-        """Cycles from a job's being taken to the next one's, where that one is waiting and nothing stalls."""
+        """Cycles from accepting a job to accepting the next one, if that is queued and nothing stalls."""
         for name, value in (("tokens", tokens), ("inputs", inputs), ("outputs", outputs)):
             require_range(name, value, 1, LARGEST)
         require_range("passes", passes, 1, 2)
@@ -96,17 +108,17 @@ class Schedule:
         return 1 + self.rows + tiles * (whole * self.period(self.depth, passes) + self.period(last, passes))
 
     def cycles(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> int:
-        """Cycles of a job from its being taken to its last result, both included, where nothing stalls."""
+        """Cycles from accepting a job to its last result, both included, if nothing stalls."""
         interval = self.interval(tokens, inputs, outputs, passes)
         block = self._cut(tokens)[1]
         last = passes * block - self.period(block, passes)  # the last tile need not wait for a next one
         return interval + last + self.latency
 
     def utilisation(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> float:
-        """The share of the multipliers' cycles that does useful work: passes * M * K * N / (R * C * cycles).
+        """The share of the multipliers' cycles that do useful work: passes * M * K * N / (R * C * cycles).
 
-        Both passes of an activation count, since each keeps its multiplier busy: at two passes a share of 1 is one full
-        product for each multiplier in two cycles.
+        Both passes of an activation count as useful: with two passes, a share of 1 means one full product for each
+        multiplier in two cycles.
         """
         work = passes * tokens * inputs * outputs
         return work / (self.rows * self.columns * self.cycles(tokens, inputs, outputs, passes))

@@ -1,13 +1,18 @@
-"""The packed group GEMM: integers in, integer codes out, exact until the one rounding at its end.
+"""The matrix product with grouped weights: integers in, integer codes out, exact up to the one rounding at its end.
 
-A group is `group` consecutive inputs of one output channel; the last group is shorter where the inputs do not divide.
+A group is `group` consecutive inputs of one output channel; the last group is shorter if K is no multiple of `group`.
 
 psum_g = sum of (w - z_g) * a over the group's inputs       (computed as sum w*a - z_g * sum a)
 A      = bias + sum over g of m_g * psum_g
 y      = saturate(round_half_up(A * m_c * 2**-k_c) + z_out)
 
-Symmetric signed weights (z = 0) are ZeroQuant's (2206.01861), unsigned ones with zero points EfficientQAT's
-(2407.11062); integer group multipliers m_g keep the groups in one integer accumulator.
+Symmetric signed weights (z = 0) are those of ZeroQuant [1]_, unsigned ones with zero points those of EfficientQAT [2]_.
+Integer group multipliers m_g keep the groups in one integer accumulator.
+
+References
+----------
+.. [1] Yao et al., "ZeroQuant", arXiv:2206.01861.
+.. [2] Chen et al., "EfficientQAT", arXiv:2407.11062.
 """
 
 from collections.abc import Mapping
@@ -40,7 +45,7 @@ def signed_bits(values: Range) -> int:
 
 
 def weight_range(bits: int, signed: bool) -> Range:
-    """What w - z can be: signed codes, or unsigned ones less any zero point."""
+    """The range of w - z: signed codes, or unsigned codes less any zero point."""
     return code_range(bits, True) if signed else (1 - (1 << bits), (1 << bits) - 1)
 
 
@@ -52,10 +57,23 @@ def accumulator_range(
     group_multiplier_bits: int = 0,
     bias: Range = (0, 0),
 ) -> Range:
-    """The smallest and the largest A that `inputs` inputs can give, whatever the weights and activations.
+    """The smallest and the largest accumulator A over all weights and activations.
 
-    Both ends are reached, so the bound is tight. `group_multiplier_bits` 0 means that every m_g is 1. Every partial
-    sum lies within it too, as long as the bias takes both signs or is 0: each term alone can be 0.
+    The bound is tight: both ends are reached. It holds for every partial sum as well if the range of the bias contains
+    0, because each term can be 0.
+
+    Parameters
+    ----------
+    inputs : int
+        K, the number of inputs.
+    weight_bits, activation_bits : int
+        Widths in bits; activations are signed.
+    weight_signed : bool
+        False for unsigned weights with zero points.
+    group_multiplier_bits : int
+        Width of m_g; 0 if every m_g is 1.
+    bias : tuple of int
+        Smallest and largest bias.
     """
     products = times(weight_range(weight_bits, weight_signed), code_range(activation_bits, True))
     low, high = times(products, (0, (1 << group_multiplier_bits) - 1 if group_multiplier_bits else 1))
@@ -63,22 +81,42 @@ def accumulator_range(
 
 
 def group_borders(inputs: int, group: int | None) -> list[Range]:
-    """(first, end) of each group; one group where `group` is None (per channel)."""
+    """(first, end) of each group; all inputs are one group if `group` is None (per channel)."""
     size = inputs if group is None else group
     return [(first, min(first + size, inputs)) for first in range(0, inputs, size)]
 
 
 @dataclass(frozen=True, eq=False)
 class GroupedLinear:
-    """A linear layer of N outputs and K inputs in integers, in G groups; checked on construction.
+    """A linear layer of K inputs and N outputs in integers, in G groups; validated on construction.
 
-    Arrays may have any integer type and are kept as int64. Two layers are equal only where they are the same object.
+    Arrays may have any integer type and are stored as int64. Layers compare by identity.
 
-    Shapes: `weights` (N, K); `zero_points` and `group_multipliers` (N, G), None where every z_g is 0 and every m_g 1;
-    `bias`, in units of A, `multiplier` (m_c, 16 bits) and `shift` (k_c, 0..47) (N,). `group` is the group size, None
-    per channel. Unsigned weights (`weight_signed` False) may have zero points, signed ones have none.
+    Parameters
+    ----------
+    weights : ndarray, (N, K)
+        Codes of `weight_bits`, signed if `weight_signed`.
+    bias : ndarray, (N,)
+        In units of A.
+    multiplier, shift : ndarray, (N,)
+        m_c, 16 bits unsigned, and k_c, 0..47.
+    weight_bits, activation_bits : int
+        2, 3, 4 or 8; 4 or 8.
+    group : int or None
+        The group size; None per channel.
+    zero_points : ndarray, (N, G), or None
+        Only for unsigned weights; None if every z_g is 0.
+    group_multipliers : ndarray, (N, G), or None
+        None if every m_g is 1.
+    zero_point : int
+        z_out, added to the result.
+    out_bits, out_signed : int, bool
+        The output code.
 
-    Raises `InputError` with the name of what is out of its range or shape, or where A could pass 62 bits.
+    Raises
+    ------
+    InputError
+        If a value is out of its range or shape (the line names it), or A could exceed 62 bits.
     """
 
     weights: np.ndarray
@@ -147,7 +185,7 @@ class GroupedLinear:
         return int(low.min()), int(high.max())
 
     def check_activations(self, activations: np.ndarray) -> np.ndarray:
-        """The activations as int64. Raises `InputError` where they are no (M, K) signed codes of `activation_bits`."""
+        """The activations as int64. Raises `InputError` unless they are (M, K) signed codes of `activation_bits`."""
         if not isinstance(activations, np.ndarray) or activations.ndim != 2:
             what = list(activations.shape) if isinstance(activations, np.ndarray) else type(activations).__name__
             raise InputError(f"activations must be an array of (tokens, {self.inputs}), not {what}")
@@ -171,7 +209,7 @@ class GroupedLinear:
         return requantise(total, self.multiplier, self.shift, self.zero_point, self.out_bits, self.out_signed)
 
     def _per_input(self, values: np.ndarray | None, otherwise: int) -> np.ndarray:
-        """A value per group (N, G) repeated for each of its inputs (N, K), int64."""
+        """Values per group (N, G), repeated for each input (N, K), int64; `otherwise` if there are none."""
         if values is None:
             return np.full((1, 1), otherwise, dtype=np.int64)
         sizes = [end - first for first, end in group_borders(self.inputs, self.group)]
@@ -179,7 +217,7 @@ class GroupedLinear:
 
 
 def _checked(name: str, values: np.ndarray, shape: tuple[int, ...], bounds: Range) -> np.ndarray:
-    """The values as int64, in which sums are exact whatever type they came in."""
+    """The values as int64, so that sums are exact. Raises `InputError` for another type, shape or range."""
     if not isinstance(values, np.ndarray):
         raise InputError(f"{name} must be an array, not {type(values).__name__}")
     if values.dtype.kind not in "iu":

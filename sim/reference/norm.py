@@ -1,16 +1,16 @@
 """LayerNorm and RMSNorm over a row of integers: two exact sums, one reciprocal square root, one gain per channel.
 
-LayerNorm of N codes x, without a division by N and without a difference of rounded numbers:
+LayerNorm of N codes x needs no division by N and no difference of rounded numbers:
 
     (x_i - mean) / sqrt(variance + eps) = (N x_i - S) / sqrt(N Q - S**2 + N**2 eps),   S = sum x,  Q = sum x**2
 
-RMSNorm is the same with S = 0. Two passes over the row, which hardware keeps in a memory of one row:
+RMSNorm is the same with S = 0. There are two passes over the row, which hardware keeps in a memory of one row:
 
 1. S and Q; then, once for the row: spread = N Q - S**2 + epsilon, (acc, exponent) = 1 / sqrt(spread) by the normaliser
 2. centred = N x - S;  normal = saturate16(round(centred * acc * 2**(exponent + ...)));  output =
    saturate(round_half_up(normal * gain_i + bias_i, shift))
 
-N Q - S**2 is the sum of (N x - S)**2 divided by N, exactly, in one pass and in fewer bits. Constants are integers: N,
+N Q - S**2 equals the sum of (N x - S)**2 over N, exactly, in one pass and in fewer bits. All constants are integers: N,
 epsilon, the table, a gain and a bias per channel, one shift. A constant row gives the bias.
 """
 
@@ -33,7 +33,7 @@ MAX_SHIFT = 31
 
 
 class NormTrace(NamedTuple):
-    """Every intermediate of a batch of rows: per-row values (..., 1), the others (..., N); int64."""
+    """Every intermediate of a batch of rows, int64: `centred`, `normal` and `output` (..., N), the others (..., 1)."""
 
     sum: np.ndarray
     squares: np.ndarray
@@ -47,13 +47,29 @@ class NormTrace(NamedTuple):
 
 @dataclass(frozen=True)
 class Norm:
-    """The unit for rows of exactly `len(gain)` = N signed `in_bits` codes; LayerNorm where `centring`, else RMSNorm.
+    """LayerNorm or RMSNorm for rows of exactly N signed codes.
 
-    `gain` are signed 16-bit and `bias` signed 32-bit integers; one output code is 2**shift units of normal * gain.
-    `epsilon` is N**2 times the real epsilon over the square of the input's scale, at least 1. `rsqrt` is a normaliser
-    for unsigned inputs of `spread_bits` without fraction bits (`spread_bits_for` gives the width).
+    Parameters
+    ----------
+    gain : tuple of int
+        N signed 16-bit integers.
+    bias : tuple of int
+        N signed 32-bit integers, in units of normal * gain.
+    shift : int
+        One output code is 2**shift units of normal * gain.
+    epsilon : int
+        N**2 times the real epsilon over the square of the input's scale, at least 1.
+    rsqrt : Normaliser
+        1/sqrt of unsigned integers of `spread_bits` bits (see `spread_bits_for`) without fraction bits.
+    centring : bool
+        True for LayerNorm, False for RMSNorm.
+    in_bits, out_bits : int
+        Widths of the signed input and output codes.
 
-    Raises `InputError` with the field's name where one does not fit the others.
+    Raises
+    ------
+    InputError
+        If a field is out of its range or does not fit the others; the line names it.
     """
 
     gain: tuple[int, ...]
@@ -107,15 +123,15 @@ class Norm:
 
     @property
     def right_shift(self) -> int:
-        """The right shift of centred * acc that remains to be reduced by the normaliser's exponent; may be negative."""
+        """The right shift of centred * acc, before the normaliser's exponent is subtracted; may be negative."""
         return self.rsqrt.table.slope_frac_bits + self.rsqrt.scale - self.normal_frac_bits
 
     @property
     def widths(self) -> dict[str, tuple[int, bool]]:
-        """(bits, signed) that every row keeps to, for each intermediate.
+        """(bits, signed) of each intermediate; no row exceeds them.
 
-        `product` is centred * acc, `product.shifted` the same after the largest left shift or with half a unit of the
-        result added; `scaled` is normal * gain + bias, `scaled.rounded` the sum with half a unit of the output.
+        `product` is centred * acc; `product.shifted` is that after the largest left shift, or with half a unit of the
+        result added. `scaled` is normal * gain + bias; `scaled.rounded` is that plus half a unit of the output.
         """
         n, largest = self.length, 1 << (self.in_bits - 1)
         # |N x - S| <= (N - 1)(2 largest - 1); without centring N largest
@@ -143,10 +159,12 @@ class Norm:
         return self.trace(x).output
 
     def trace(self, x: np.ndarray) -> NormTrace:
-        """`compute` with every intermediate.
+        """`compute`, with every intermediate.
 
-        Raises:
-            InputError: codes that are no integers or do not fit, or rows of another length.
+        Raises
+        ------
+        InputError
+            If codes are not integers or out of range, or rows have another length.
         """
         x = np.asarray(x)
         low, high = code_range(self.in_bits, True)

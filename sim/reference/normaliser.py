@@ -16,13 +16,25 @@ POWERS = {"div": (-1, 1), "rsqrt": (-1, 2)}
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Evaluates `table` (with a `normaliser_step` g) on integers v standing for x = v * 2**-input_frac_bits.
+    """1/x or 1/sqrt(x) of integers v, which represent x = v * 2**-input_frac_bits.
 
-    k, the one multiple of g with x * 2**-k in [lo, lo * 2**g), brings x into the table's domain; bits below the code
-    are rounded half up and saturate at the domain's top code. `scale` is the scale exponent of the code.
+    x is brought into the table's domain [lo, lo * 2**g) as x * 2**-k, where k is a multiple of the table's
+    `normaliser_step` g. Bits below the table's input code are rounded half up, and saturate at the domain's top code.
 
-    Raises `InputError` where the table has no normaliser step, its domain does not span g octaves from a power of two,
-    or its top code does not fit.
+    Parameters
+    ----------
+    table : PwlTable
+        A table of "div" or "rsqrt" with a `normaliser_step`.
+    scale : int
+        The scale exponent of the table's input code.
+    input_bits, input_frac_bits, input_signed : int, int, bool
+        The format of v.
+
+    Raises
+    ------
+    InputError
+        If the table has no normaliser step, its domain is not g octaves from a power of two, or its top code does not
+        fit.
     """
 
     table: PwlTable
@@ -78,7 +90,10 @@ class Normaliser:
         return np.where(v > 0, code, self.top_code), k
 
     def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(acc, exponent): f(x) is acc * 2**(exponent - slope_frac_bits - scale); v <= 0 gives the largest of both."""
+        """(acc, exponent), int64: f(x) is acc * 2**(exponent - slope_frac_bits - scale).
+
+        v <= 0 gives the largest value of both.
+        """
         v = np.asarray(v, dtype=np.int64)
         code, k = self.normalise(v)
         numerator, denominator = POWERS[self.table.function]
@@ -87,7 +102,7 @@ class Normaliser:
         return np.where(v > 0, acc, largest), k * numerator // denominator
 
     def output(self, v: np.ndarray, output_scale: int, out_bits: int, out_signed: bool = True) -> np.ndarray:
-        """saturate(round_half_up(f(x) * 2**output_scale)) with the one rounding of the shift back; v <= 0 saturates."""
+        """saturate(round_half_up(f(x) * 2**output_scale)), rounded once; v <= 0 saturates."""
         v = np.asarray(v, dtype=np.int64)
         acc, exponent = self.evaluate(v)
         left = np.asarray(exponent + output_scale - self.table.slope_frac_bits - self.scale).astype(object)
@@ -97,5 +112,5 @@ class Normaliser:
 
 
 def _half(left: np.ndarray) -> np.ndarray:
-    """Half a unit of the result for each right shift of -left, and 0 where there is none."""
+    """Half a unit of the result for each right shift of -left; 0 for a left shift."""
     return np.where(left < 0, (1 << np.maximum(-left, 1)) >> 1, 0)

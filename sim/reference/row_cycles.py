@@ -1,15 +1,15 @@
-"""The cycle formula of the units for rows: softmax, LayerNorm, RMSNorm.
+"""Clock cycles of the rowwise units: softmax, LayerNorm, RMSNorm.
 
-A row goes through a memory once in each pass (softmax has two, the norms one), and leaves it when its last element has
-come in. Rows follow one another without a gap, so E elements in rows of at most M take
+A row goes through a memory once in each pass (softmax has two, the norms one), and begins to leave it after its last
+element has entered. Rows follow one another without a gap, so E elements in rows of at most M take
 
     E + passes * M + latency
 
-cycles from the first element's being taken to the last result's, both included, where nothing stalls and no row waits
-at the input. A row waits while `rows` of them are inside. Rows of one length never do from `RowSchedule.unlimited` on;
-of mixed lengths they do where short ones queue behind a long one, and `RowSchedule.cycles` has the exact number: with
-lengths drawn evenly from 1..128, softmax takes 11.5 % more cycles than elements with 4 rows inside and 0.3 % with 8,
-the norms 0.9 % and 0.1 %. A stalled cycle adds at most one.
+cycles from the first element to the last result, both included, if nothing stalls and no row waits at the input. A row
+waits while `rows` rows are inside. Rows of one length never wait if they have at least `RowSchedule.unlimited`
+elements. Rows of mixed lengths wait when short ones queue behind a long one; `RowSchedule.cycles` gives the exact
+number. With lengths drawn evenly from 1..128, softmax takes 11.5 % more cycles than elements with 4 rows inside and
+0.3 % with 8, the norms 0.9 % and 0.1 %. A stalled cycle adds at most one.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RowSchedule:
-    """How a unit works through rows.
+    """The timing of a rowwise unit.
 
-    For each pass, `delays` are the cycles from a row's last element entering its memory to the first leaving it, and
-    `ways` those from an element leaving it to its result; `rows` is how many rows may be inside: come in, and not begun
-    to leave the last memory.
+    Parameters
+    ----------
+    delays : tuple of int
+        For each pass, cycles from a row's last element entering the memory to its first element leaving it.
+    ways : tuple of int
+        For each pass, cycles from an element leaving the memory to its result.
+    rows : int
+        The most rows inside: entered, and not yet begun to leave the last memory.
     """
 
     delays: tuple[int, ...]
@@ -36,18 +41,18 @@ class RowSchedule:
 
     @property
     def latency(self) -> int:
-        """The cycles that do not depend on the rows: those from an element to its result are passes * M more."""
+        """The cycles that do not depend on the rows' lengths; an element's result comes passes * M cycles later."""
         return sum(self.delays) + sum(self.ways) - self.passes
 
     @property
     def unlimited(self) -> int | None:
-        """The shortest row with which rows of one length follow without a gap; None where no length does."""
+        """The least length at which rows of one length follow without a gap; None if there is no such length."""
         spare = self.rows - self.passes  # a row is inside for passes * length + its latency, less the way out
         stay = self.latency - self.ways[-1] + 1
         return -(-stay // spare) if spare > 0 else None
 
     def cycles(self, lengths: Sequence[int]) -> int:
-        """Cycles for rows of these lengths, exactly: from the first element's being taken to the last result's."""
+        """The exact cycles for rows of these lengths, from the first element to the last result, both included."""
         free = [0] * (self.passes + 1)  # the first cycle in which the input, then each memory, can begin a row
         begun: list[int] = []  # when each row began to leave the last memory
         for r, length in enumerate(lengths):
