@@ -1,1 +1,1 @@
-"""Area, power, timing and their sources. Imports nothing: ask for `cost_model.cells.library` and so on."""
+"""Area, power and timing of units, with their sources. Import submodules, such as `cost_model.cells.library`."""

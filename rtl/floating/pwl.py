@@ -75,7 +75,7 @@ class FloatPwlConfig:
 
     @property
     def late_intercept(self) -> bool:
-        """Whether the pipeline carries the comparators' bits to the adder, not the intercept, because they are fewer."""
+        """Whether the comparators' bits, if they are fewer, go to the adder in place of the intercept."""
         return _late(self.entries, self.number)
 
     def check_fit(self, table: FloatTable) -> None:
