@@ -1,7 +1,7 @@
 """`python -m sim.network.benchmark -o results`: the speed of the integer modules against PyTorch's floating point.
 
 The piecewise-linear module, int8 to int8, against `torch.nn.functional.gelu` in FP32, both allocating their output; and
-a network of all-MiniLM-L6-v2's shape against the same in FP32. Exit 1 where a target is missed.
+a network of all-MiniLM-L6-v2's shape against the same in FP32. Exit 1 if a target is missed.
 """
 
 import json
@@ -28,7 +28,7 @@ from sim.network.operators.tables import Gather
 from sim.network.table_sets import control_tables
 
 CODES = 10_000_000
-RUNS = 5  # the fastest counts: what slows a run down is the machine
+RUNS = 5  # the fastest counts, because only the machine slows a run down
 SHAPES = ((16, 128), (1, 32))  # sequences and tokens; the target is for the first
 TARGETS = {"pwl": 1.0, "network": 0.5}  # least speed relative to FP32
 
@@ -109,7 +109,7 @@ def batch(rows: int, tokens: int) -> dict[str, Tensor]:
 
 
 def encoder(model: nn.Module, network: Network, rows: int, tokens: int) -> dict[str, Any]:
-    """One forward pass; the first one, which lays out the weights, apart."""
+    """The time of one forward pass; the first one, which lays out the weights, is given separately."""
     inputs = batch(rows, tokens)
     target = TARGETS["network"] if (rows, tokens) == SHAPES[0] else None
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The proof that a network is integer: every operation that PyTorch dispatches is looked at."""
+"""A check that a network is integer, on every operation that PyTorch dispatches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ from sim.reference import InputError
 
 
 class IntegerOnly(TorchDispatchMode):
-    """A context in which an operation that takes or gives floating-point tensors raises `InputError`.
+    """A context in which operations with floating-point tensors raise `InputError`.
 
-    Only inside `exact_gemm` may floats carry integers. `operations` and `products` count what was looked at, outside
-    and inside of it.
+    Only inside `exact_gemm` may floats carry integers. `operations` counts the operations outside of it, `products`
+    those inside.
     """
 
     def __init__(self) -> None:
@@ -48,9 +48,9 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def require_integer(network: Network, **batch: Tensor) -> IntegerOnly:
-    """Run `network.codes` on a batch and look at every operation; returns the counts.
+    """Run `network.codes` on a batch and check every operation; returns the counts.
 
-    Raises `InputError` for the first one in floating point.
+    Raises `InputError` at the first operation in floating point.
     """
     network.refresh()
     with torch.no_grad(), IntegerOnly() as mode:

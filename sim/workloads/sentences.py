@@ -13,7 +13,7 @@ SHORTEST, LONGEST = 25, 400  # characters
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """`count` different sentences in an order that the seed gives; fewer where Python has fewer."""
+    """`count` different sentences in an order that depends on the seed; fewer if Python has fewer."""
     found = _every()
     order = np.random.default_rng(seed).permutation(len(found))
     return [found[i] for i in order[:count]]
@@ -26,7 +26,7 @@ def digest(texts: list[str]) -> str:
 
 @cache
 def _every() -> tuple[str, ...]:
-    """All of them, once each; reading Python's own modules takes some seconds."""
+    """All sentences, once each; reading Python's modules takes some seconds."""
     return tuple(dict.fromkeys(s for text in _texts() for s in _split(text)))
 
 

@@ -1,12 +1,12 @@
 """Integer matrix products, exact: the one module where floating-point numbers may carry integers.
 
-A product of int8 codes goes, whichever comes first, to
+A product of int8 codes uses the first of these that is exact:
 
-1. `torch._int_mm`, where the device's implementation passes a self-test against int64 (once per device and process);
-2. float32, where 128 * sum|w| <= 2**24 for every output, so that each partial sum is an integer that float32 holds;
+1. `torch._int_mm`, if the device's implementation passes a self-test against int64 (once per device and process);
+2. float32, if 128 * sum|w| <= 2**24 for every output, so that float32 holds each partial sum;
 3. float64 (2**53).
 
-Between two activations, where no weights are known, the bound is 128 * 128 * K, and K is split to keep to it.
+For a product of two activations the bound is 128 * 128 * K, and K is split accordingly.
 """
 
 from collections.abc import Iterator

@@ -24,8 +24,10 @@ EXACT = "exact"
 
 @dataclass(frozen=True)
 class ValueTable(LoweredTable):
-    """A table that is the list of its `values` for every code, ascending: outputs where there is an output shift,
-    else accumulators. Its thresholds and coefficients mean nothing."""
+    """A table given by its `values` for every code, ascending: outputs if there is an output shift, else accumulators.
+
+    Its thresholds and coefficients are unused.
+    """
 
     values: tuple[int, ...] = ()
 
@@ -86,9 +88,9 @@ def control(function: str) -> PwlTable:
 
 
 def lowered(function: str, table: PwlTable | str, scale: int, output_scale: int, out_bits: int = 8) -> LoweredTable:
-    """`table` at a scale with signed codes of `out_bits`, or the control of `function` where it is "exact".
+    """`table` at a scale with signed codes of `out_bits`, or the control of `function` if it is "exact".
 
-    Raises `InputError` where the table has no place there.
+    Raises `InputError` if the table has another function or other codes.
     """
     chosen = _of(function, table)
     result = replace(chosen.lower(scale, output_scale), out_bits=out_bits)
