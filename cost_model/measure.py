@@ -97,7 +97,7 @@ def measure(
         If the simulator cannot run the unit.
     """
     if design.in_rows and simulator == BIT_PARALLEL:
-        raise InputError(f"--simulator must be {' or '.join(SIMULATORS)} for a unit for rows, not {BIT_PARALLEL}")
+        raise InputError(f"--simulator must be {' or '.join(SIMULATORS)} for a rowwise unit, not {BIT_PARALLEL}")
     flow = replace(flow, memories=design.beside)
     synthesis = synthesise(design.device.verilog, design.device.module, flow, cache)
     spent = _power(design, synthesis.netlist, parameters, simulator, cache)

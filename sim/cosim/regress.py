@@ -39,7 +39,7 @@ class Job:
 
     Parameters
     ----------
-    vectors : VectorSet or ArraySet
+    vectors : VectorSet
         The set, or a part of it.
     simulator : str
         "icarus" or "verilator".

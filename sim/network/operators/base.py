@@ -109,8 +109,8 @@ def straight_through(value: Tensor, smooth: Tensor) -> Tensor:
 class Step(nn.Module):
     """A computation that is the same in every mode: indices, masks and the order of axes.
 
-    It has no number format: codes keep the scale of its first input. A subclass defines
-    `kind`, `forward`, `shapes`, and `to_row` and `from_row` for the packed folder.
+    It has no number format: codes keep the scale of its first input. A subclass defines `kind`, `forward`, `shapes`,
+    and `to_row` and `from_row` for the packed folder.
     """
 
     kind = "step"
