@@ -1,6 +1,6 @@
-"""Results kept on disk under the hash of what they follow from, each with its own hash.
+"""Results kept on disk under the hash of their inputs, each with its own hash.
 
-A result that is damaged or altered is made anew, with a warning on stderr.
+A result that is damaged or altered is computed again, with a warning on stderr.
 """
 
 import gzip
@@ -34,7 +34,7 @@ def remember(folder: Path, name: str, identity: Any, compute: Callable[[], str])
     name : str
         What the result is, for the file's name.
     identity : Any
-        All that the text follows from; what JSON can hold.
+        Everything that the text depends on, as JSON values.
     compute : callable
         Makes the text.
     """
@@ -51,7 +51,7 @@ def remember(folder: Path, name: str, identity: Any, compute: Callable[[], str])
 
 
 def warn_damaged(path: Path) -> None:
-    """Say on stderr that a file of the cache is made anew."""
+    """Warn on stderr that a file of the cache is computed again."""
     print(f"warning: {path}: damaged or altered, and made anew", file=sys.stderr)
 
 

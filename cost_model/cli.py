@@ -1,4 +1,4 @@
-"""`python -m cost_model {unit,...}`: what a unit costs, and where the figure comes from."""
+"""`python -m cost_model {unit,...}`: area, power and timing of units, with the source of each figure."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ EXAMPLE = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code: 1 where a netlist differs from its vectors."""
+    """The command; returns the exit code, 1 if a netlist differs from its vectors."""
     return run(_main, argv)
 
 

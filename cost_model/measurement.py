@@ -1,4 +1,4 @@
-"""One design through the whole chain: synthesis, its vectors at gate level, toggles, power, and where it all goes."""
+"""One design through the whole flow: synthesis, vectors at gate level, toggles, power, breakdown."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ ENGINES = (*SIMULATORS, BIT_PARALLEL)
 
 @dataclass(frozen=True)
 class Measured:
-    """A design's area and power with all that they follow from; `parts` is empty where no breakdown was asked for."""
+    """A design's area and power with their sources; `parts` is empty without a breakdown."""
 
     design: Design
     synthesis: Synthesis
@@ -39,7 +39,7 @@ class Measured:
         return self.synthesis.area
 
     def row(self, clock_hz: float | None) -> dict[str, Any]:
-        """JSON values; watts at `clock_hz` where the library gives energies, else the switching proxy."""
+        """The record as JSON values; watts at `clock_hz` if the library gives energies, else the switching proxy."""
         physical = self.power.physical and clock_hz is not None
         return {
             "unit": self.design.unit,
@@ -70,15 +70,34 @@ def measure(
     breakdown: bool = False,
     cache: Path = CACHE,
 ) -> Measured:
-    """Synthesise, check every vector on the netlist, count toggles. No figure comes from a netlist that fails.
+    """Synthesise a design, check every vector on the netlist, and count toggles.
 
-    Memories that stay beside the netlist are in neither area nor power. `simulator` is one of `ENGINES`.
+    Memories that stay beside the netlist are in neither area nor power.
 
-    Raises `cost_model.power.gate_level.GateLevelError` where a netlist's result differs, `InputError` where the
-    simulator is not for the unit.
+    Parameters
+    ----------
+    design : Design
+        The unit and its vectors.
+    flow : Flow
+        The library and how to map to it.
+    parameters : PowerParameters, optional
+        Assumptions of power; by default those of the primary figures.
+    simulator : str
+        One of `ENGINES`.
+    breakdown : bool
+        Whether to split area and energy by component.
+    cache : Path
+        The folder for netlists and toggles.
+
+    Raises
+    ------
+    GateLevelError
+        If a result of the netlist differs from the vectors; there are no figures then.
+    InputError
+        If the simulator cannot run the unit.
     """
     if design.in_rows and simulator == BIT_PARALLEL:
-        raise InputError(f"--simulator must be {' or '.join(SIMULATORS)} for a unit for rows, not {BIT_PARALLEL}")
+        raise InputError(f"--simulator must be {' or '.join(SIMULATORS)} for a rowwise unit, not {BIT_PARALLEL}")
     flow = replace(flow, memories=design.beside)
     synthesis = synthesise(design.device.verilog, design.device.module, flow, cache)
     spent = _power(design, synthesis.netlist, parameters, simulator, cache)
@@ -102,7 +121,7 @@ def _power(design: Design, netlist: Netlist, parameters: PowerParameters | None,
 
 
 def _flowing(design: Design, netlist: Netlist, cache: Path) -> tuple[Activity, Verified]:
-    """The bit-parallel evaluation, from the cache where these vectors have been through this netlist."""
+    """The bit-parallel evaluation, from the cache if it has these vectors on this netlist."""
     sets = [design.work, *design.checks]
     arrays = [[vectors.name, sorted((k, hash_of(a)) for k, a in vectors.arrays.items())] for vectors in sets]
 

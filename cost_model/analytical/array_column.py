@@ -1,8 +1,8 @@
-"""What stands below a column of the array, estimated: it turns a tile's sums into accumulators (`rtl.array.columns`).
+"""Estimate of the logic below a column of the array, which turns a tile's sums into accumulators (`rtl.array.columns`).
 
-It is composed of components that were calibrated in other units (`cost_model.analytical.components`) and not calibrated
-itself: of three columns that were synthesised it gives 3 to 14 % too little area; its energy has not been compared. The
-memory of accumulators is not in it.
+It is composed of components that were calibrated in other units (`cost_model.analytical.components`); it was not
+calibrated itself. Compared with three synthesised columns its area is 3 to 14 % too small; its energy has not been
+compared. The memory of accumulators is not included.
 """
 
 from collections.abc import Mapping
@@ -17,15 +17,19 @@ CHANNEL_BITS = MULTIPLIER_BITS + MAX_SHIFT.bit_length()  # of m_c and k_c
 
 
 def array_column(config: ArrayConfig, library: str) -> Estimate:
-    """Below one column of an array; an action is one tile's sum for one token, all its steps, at the activity of
-    an element's work."""
+    """The cost below one column of an array. An action is all steps for one tile's sum of one token, at the activity of
+    a processing element's work.
+    """
     fitted = coefficients()["libraries"][library]
     return Estimate({name: price(component, fitted, "element") for name, component in components(config).items()})
 
 
 def components(config: ArrayConfig) -> Mapping[str, Component]:
-    """By step: join the passes, subtract zero points, scale by the group's multiplier, accumulate; a column holds its
-    channel's bias, multiplier and shift, and its group's zero point and multiplier, twice where both are there."""
+    """The components by step: join the passes, subtract zero points, scale by the group's multiplier, accumulate.
+
+    A column holds its channel's bias, multiplier and shift, and its group's zero point and multiplier (twice if the
+    array has both).
+    """
     column, activations = (shape.width for shape in config.joined_shapes)
     corrected, total = config.corrected_shape.width, config.accumulator_bits
     zero_points, multipliers = not config.weight_signed, config.group_multiplier_bits

@@ -1,7 +1,6 @@
-"""`python -m cost_model.analytical.benchmark -o results`: how long the analytical model takes for a million design
-points.
+"""`python -m cost_model.analytical.benchmark -o results`: time of the analytical model for a million design points.
 
-Exit 1 where it is longer than `LIMIT_S`.
+Exit 1 if it is longer than `LIMIT_S`.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Arithmetic that serves one design point and a million alike: every value a number or an array of them."""
+"""Arithmetic on one design point or on many at once: every value is a number or an array."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -34,9 +34,9 @@ def require_integers(name: str, values: Array, low: int) -> None:
 
 
 def each(count: Callable[..., tuple[float, ...]], *integers: Array) -> list[Array]:
-    """The results of `count`, made once for every combination that occurs of integers in 0..255.
+    """The results of `count` for arrays of integers in 0..255, computed once for each combination that occurs.
 
-    Raises `InputError` with the name of `count`'s parameter where there is anything else.
+    Raises `InputError` with the name of `count`'s parameter if a value is not such an integer.
     """
     for number, values in enumerate(integers):
         require_integers(list(signature(count).parameters)[number], values, 0)

@@ -1,11 +1,11 @@
-"""The components of a unit, one class each: how their size follows from widths and counts, and what an action costs.
+"""The components of units, one class each: their sizes from widths and counts, and their area and energy.
 
-Every field is a number or an array, so that one object stands for a million design points. A component's `sizes` are
-its physical quantities (bits held, full adders, one-bit multiplexers, ...); area and energy are sums of sizes times
-coefficients, which `cost_model.calibration.calibrate` fits to synthesised and simulated units, one set for each
-library. A size has one name wherever it occurs: an adder's bit is the same in a floating-point unit as in an integer
-one. What a size spends in a cycle is its coefficient times the activity of the unit's work; what the clock moves is
-spent always.
+Every field is a number or an array, so that one object can represent many design points. A component's `sizes` are its
+physical quantities (bits held, full adders, one-bit multiplexers, ...). Area and energy are sums of sizes times
+coefficients; `cost_model.calibration.calibrate` fits these to synthesised and simulated units, one set for each
+library. A size has the same name wherever it occurs: a bit of an adder is the same in a floating-point and an integer
+unit. The energy of a size in a cycle is its coefficient times the activity of the unit's work; clocked sizes always
+spend theirs.
 """
 
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ CLOCKED = ("flip-flops", "table words in latches")  # their energy is the clock'
 
 @dataclass(frozen=True)
 class Cost:
-    """Area in m² and in gate equivalents, energy per action in J, leakage in W; nan where a library does not give it.
+    """Area in gate equivalents and m², energy per action in J, leakage in W; nan if the library does not give it.
 
-    `proxy` is the switched capacitance per action in NAND2 inputs, of a library without energies.
+    `proxy` is the switched capacitance per action in NAND2 inputs, for a library without energies.
     """
 
     area_ge: Array
@@ -40,7 +40,7 @@ class Cost:
 
 
 class Component:
-    """A part of a unit; `source` is where its coefficients come from."""
+    """A part of a unit; `source` says where its coefficients come from."""
 
     source: ClassVar[str] = "data/coefficients.json: non-negative least squares on data/dataset.json"
 
@@ -53,12 +53,12 @@ class Component:
         return sum(coefficients.get(name, 0.0) * np.asarray(size, np.float64) for name, size in self.sizes().items())
 
     def energy(self, coefficients: Mapping[str, float], activity: float) -> Array:
-        """The sum of sizes times coefficients, `activity` times what data move."""
+        """The sum of sizes times coefficients, those that are not clocked scaled by `activity`."""
         return self.area({n: c if n in CLOCKED else c * activity for n, c in coefficients.items()})
 
 
 def added(*parts: Sizes) -> Sizes:
-    """Sizes of one name added up."""
+    """The sizes of all parts, added up by name."""
     total: Sizes = {}
     for part in parts:
         for name, size in part.items():
@@ -70,7 +70,7 @@ def added(*parts: Sizes) -> Sizes:
 class TableStorage(Component):
     """The table: (entries - 1) thresholds, two lists of coefficients, their write port. `latched` is 0 or 1.
 
-    The port of a latched table is registered, its data twice, and these flip-flops never wait.
+    The port of a latched table is registered, its data twice, in flip-flops without an enable.
     """
 
     entries: Array
@@ -143,7 +143,7 @@ class BoothProduct(Component):
 
 @dataclass(frozen=True)
 class RowProduct(Component):
-    """A product that the synthesiser makes, with an addend in the same tree, and the sum of its two rows."""
+    """The product that synthesis makes of `*`, with an addend in the same tree, and the sum of its two rows."""
 
     a_bits: Array
     b_bits: Array
@@ -208,7 +208,7 @@ class PipelineRegisters(Component):
 
 @dataclass(frozen=True)
 class WeightRegisters(Component):
-    """`bits` in flip-flops that hold and seldom change: weights that stay."""
+    """`bits` in flip-flops that hold and seldom change, such as stationary weights."""
 
     bits: Array
 
@@ -287,7 +287,7 @@ class LeadingOne(Component):
 
 @dataclass(frozen=True)
 class Fixed(Component):
-    """What a unit of this name has whatever its widths."""
+    """The part of a unit that does not depend on its widths."""
 
     unit: str
     points: Array

@@ -1,7 +1,7 @@
-"""What a unit costs without synthesis: the sum of its components, for one point or a million in one call.
+"""The cost of units without synthesis: the sum of their components, for one design point or many in one call.
 
-Coefficients belong to a library and are in `data/coefficients.json` with how they were found; points far from the
-declared space (`cost_model.calibration.design_space`) are extrapolated.
+Coefficients belong to a library; `data/coefficients.json` has them and how they were found. Points outside the
+calibrated space (`cost_model.calibration.design_space`) are extrapolated.
 """
 
 import json
@@ -37,7 +37,7 @@ class Estimate:
 
 
 def estimate(unit_name: str, library: str = "gate_equivalents", **parameters: Array) -> Estimate:
-    """What units cost in a library that coefficients are known for.
+    """Estimate the cost of one unit, or of many in arrays.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def estimate(unit_name: str, library: str = "gate_equivalents", **parameters: Ar
     library : str
         A library of `data/coefficients.json`.
     **parameters
-        The fields of the unit's class, each a number or an array; arrays are broadcast against each other.
+        The fields of the unit's class, numbers or arrays; arrays broadcast.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""What a product's tree is made of, counted column by column as it is built; each combination of widths once.
+"""The parts of a product's tree, counted column by column as it is built, once for each combination of widths.
 
-Two kinds of product: Booth's recoding and carry-save tree of `rtl.blocks.multiplication`, and the one that the
-synthesiser makes of a `*`: a row for each bit of the narrower factor, its sign copied up to the width of the result.
+There are two kinds of product. One is the Booth recoding and carry-save tree of `rtl.blocks.multiplication`. The other
+is what synthesis makes of a `*`: a row for each bit of the narrower factor, sign-extended to the width of the result.
 """
 
 from functools import lru_cache, partial
@@ -11,11 +11,11 @@ from cost_model.analytical.broadcasting import Array, each
 
 
 class Tree(NamedTuple):
-    """What a tree takes and leaves.
+    """The parts of a tree.
 
-    `digits` are recoded, `row_bits` are selected or gated by them, full `adders` leave two rows: one bit in every
-    column, and a second one in `low_pairs` columns of the lower half and `high_pairs` of the upper one, none below
-    column `first_pair`. `ones` are the columns, at the top, in which a constant 1 is all that there is.
+    `digits` are recoded; `row_bits` are selected or gated by them. The full `adders` leave two rows: one bit in every
+    column, and a second one in `low_pairs` columns of the lower half and `high_pairs` of the upper half, from column
+    `first_pair` on. `ones` is the number of top columns that only hold a constant 1.
     """
 
     digits: Array
@@ -28,14 +28,14 @@ class Tree(NamedTuple):
 
 
 def booth(a: Array, b: Array, width: Array, addend: Array = 0, signed: bool = True) -> Tree:
-    """`rtl.blocks.multiplication.carry_save` of a bits by b bits, with an addend of so many bits, b being recoded."""
+    """`rtl.blocks.multiplication.carry_save` of `a` by `b` bits, b recoded, with an addend of `addend` bits."""
     return Tree(*each(partial(_booth, signed), a, b, width, addend))
 
 
 def rows(a: Array, b: Array, width: Array, addend: Array = 0, signed: Array = 1) -> list[Array]:
-    """[gated bits, full adders, half adders] of the synthesiser's product, with an addend of so many bits.
+    """[gated bits, full adders, half adders] of the product from synthesis, with an addend of `addend` bits.
 
-    The wider factor is signed; the narrower one is where `signed` is 1.
+    The wider factor is signed; the narrower one is signed if `signed` is 1.
     """
     return each(_rows, a, b, width, addend, signed)
 
@@ -63,7 +63,7 @@ def _booth(signed: bool, a: int, b: int, width: int, addend: int) -> Tree:
 
 @lru_cache(maxsize=1 << 16)
 def _rows(a: int, b: int, width: int, addend: int, signed: int) -> tuple[int, int, int]:
-    """(gated bits, full adders, half adders): three rows at a time; what has the same inputs is made once."""
+    """(gated bits, full adders, half adders): three rows at a time; adders with the same inputs are shared."""
     wide, narrow = max(a, b), min(a, b)
     rows = [[(row, min(k - row, wide - 1)) if k >= row else None for k in range(width)] for row in range(narrow)]
     rows.reverse()
@@ -93,7 +93,7 @@ def _rows(a: int, b: int, width: int, addend: int, signed: int) -> tuple[int, in
 
 
 def _reduced(columns: list[int], constant: int) -> tuple[int, int, int, int, int]:
-    """(adders, first_pair, low_pairs, high_pairs, ones) of columns of so many bits and a constant."""
+    """(adders, first_pair, low_pairs, high_pairs, ones) of a tree with `columns` bits in its columns and a constant."""
     width = len(columns)
     adders = carries = ones = 0
     pairs = []

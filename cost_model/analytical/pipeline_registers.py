@@ -1,4 +1,4 @@
-"""Where pipelines have their registers and what these hold: `rtl.blocks.pipeline` for an array of units at once."""
+"""The registers of pipelines: the model of `rtl.blocks.pipeline` for an array of units at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from rtl.blocks.pipeline import check_stages
 
 @dataclass(frozen=True)
 class Step:
-    """A step as `rtl.blocks.pipeline.Step` has it, its logic known by the bits of each field that it makes."""
+    """A step like `rtl.blocks.pipeline.Step`, with the bits of each field that it makes in place of its logic."""
 
     reads: tuple[str, ...]
     levels: Array
@@ -34,9 +34,9 @@ class Pipeline:
 
 
 def register_bits(pipelines: Sequence[Pipeline]) -> Array:
-    """The bits of all ranks, a valid bit in each; of each unit by the first of `pipelines` that is its own.
+    """The bits of all ranks, one valid bit in each; a unit has the first of `pipelines` whose `when` is true for it.
 
-    Raises `InputError` for more stages than steps.
+    Raises `InputError` if there are more stages than steps.
     """
     *special, general = pipelines
     bits = _register_bits(general)
@@ -46,9 +46,9 @@ def register_bits(pipelines: Sequence[Pipeline]) -> Array:
 
 
 def _register_bits(pipeline: Pipeline) -> np.ndarray:
-    """Ranks stand where `rtl.blocks.pipeline.cut` puts them: least maximum delay, then least sum of squares.
+    """The bits of the ranks where `rtl.blocks.pipeline.cut` places them: least maximum delay, then sum of squares.
 
-    Every possible place is priced, for all units at once.
+    All placements are evaluated, for all units at once.
     """
     steps, stages = pipeline.steps, pipeline.stages
     live = _live_bits(steps, pipeline.result, pipeline.inputs)

@@ -1,4 +1,4 @@
-"""The steps of `rtl`'s pipelines for an array of units at once: what each step makes, and its delay in gate levels.
+"""The steps of `rtl`'s pipelines for an array of units at once: the fields of each step, and its delay in gate levels.
 
 Names, delays and fields are those of `rtl.pwl.pwl_steps`, `rtl.floating.multiplier.multiplier_steps` and
 `rtl.floating.adder.adder_steps`; a test compares the delays with those of the generated units.

@@ -1,8 +1,7 @@
-"""The units that the analytical model knows, one class each: a unit's parameters, pipeline and components.
+"""The units of the analytical model, one class each: parameters, pipelines and components.
 
-A parameter is a number, or an array for many units at once. Widths, steps and delays are those of `rtl`; the measured
-points that the coefficients come from are drawn by `cost_model.calibration.design_space`, which has one class for each
-of these.
+A parameter is a number, or an array for many units at once. Widths, steps and delays are those of `rtl`.
+`cost_model.calibration.design_space` has a class for each unit, which draws the measured points for the coefficients.
 """
 
 from dataclasses import MISSING, dataclass, fields
@@ -45,16 +44,16 @@ NORMALISER_BITS = 8  # codes and coefficients of its table
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit, or many in arrays; `name` is what it is called in calls and in data."""
+    """A unit, or many in arrays; `name` is its name in calls and in data files."""
 
     name: ClassVar[str]
 
     def pipelines(self) -> list[Pipeline]:
-        """The unit's pipeline; two where its shape decides between them (`Pipeline.when`), none without steps."""
+        """The unit's pipeline; several if its shape decides between them (`Pipeline.when`), none if it has no steps."""
         return []
 
     def components(self) -> dict[str, Component]:
-        """What it is made of, by name."""
+        """The unit's components, by name."""
         raise NotImplementedError
 
     def registers(self) -> PipelineRegisters:
@@ -65,7 +64,7 @@ class Unit:
 def unit(name: str, **parameters: Array) -> Unit:
     """The unit called `name`.
 
-    Raises `InputError` for an unknown name, an unknown or missing parameter, or a width that is not an integer in
+    Raises `InputError` if the name is unknown, a parameter is unknown or missing, or a width is not an integer in
     1..255.
     """
     if name not in UNITS:
@@ -136,7 +135,7 @@ class Pwl(Unit):
 
 @dataclass(frozen=True)
 class FloatPwl(Unit):
-    """`rtl.floating.pwl.FloatPwl`; more stages than it has steps count as the most that there are."""
+    """`rtl.floating.pwl.FloatPwl`; stages are limited to its steps."""
 
     name: ClassVar[str] = "fp-pwl"
     entries: Array
@@ -157,7 +156,7 @@ class FloatPwl(Unit):
         total = float_adder_steps(number, "product", "intercept")
         early = [compare, Step(("above",), choice, {"slope": bits, "intercept": bits}), *product, *total]
         fetch = Step(("above",), choice, {"intercept": bits})
-        # the comparators' bits go along to the adder and not the intercept, if they are fewer
+        # the comparators' bits go to the adder in place of the intercept, if they are fewer
         late = [compare, Step(("above",), choice, {"slope": bits}), *product, fetch, *total]
         return [
             Pipeline(late, "result", np.minimum(self.stages, len(late)), when=entries - 1 < bits),
@@ -181,7 +180,7 @@ class FloatPwl(Unit):
 
 @dataclass(frozen=True)
 class ProcessingElement(Unit):
-    """The integer element in row `rows` - 1 of the array (`rtl.array.processing_element`)."""
+    """The integer processing element in row `rows` - 1 of the array (`rtl.array.processing_element`)."""
 
     name: ClassVar[str] = "element"
     rows: Array
@@ -201,9 +200,9 @@ class ProcessingElement(Unit):
 
 @dataclass(frozen=True)
 class FloatProcessingElement(Unit):
-    """The array's element around `rtl.floating.mac.Mac`; with `wide_sum` it adds in FP32, the product exact.
+    """The array's processing element around `rtl.floating.mac.Mac`; with `wide_sum` it adds exact products in FP32.
 
-    More stages than it has steps count as the most that there are.
+    Stages are limited to its steps.
     """
 
     name: ClassVar[str] = "fp-element"
@@ -213,7 +212,7 @@ class FloatProcessingElement(Unit):
     wide_sum: Array = False
 
     def _formats(self) -> tuple[Format, Format, np.ndarray]:
-        """Of the factors, of the sum, and where the sum is wide."""
+        """(format of the factors, format of the sum, whether the sum is wide)."""
         number, wide = Format(*_floats(self.exponent_bits, self.fraction_bits)), np.asarray(self.wide_sum, bool)
         return number, Format(np.where(wide, 8.0, number.exponent), np.where(wide, 23.0, number.fraction)), wide
 
@@ -252,7 +251,7 @@ class Requantiser(Unit):
     stages: Array
 
     def _widths(self) -> tuple[Array, Array, Array, Array]:
-        """Of the input, the multiplier and the output, and the shifter's distances."""
+        """Widths of the input, the multiplier and the output, and the shifter's distances."""
         wide, multiplier, shift, out = _floats(self.in_bits, self.multiplier_bits, self.max_shift, self.out_bits)
         return wide, multiplier, out, shift + 1
 

@@ -18,12 +18,12 @@ def parts_of(point: Point) -> list[Component]:
 
 
 def sizes(point: Point) -> dict[str, float]:
-    """All sizes of a point's components, those of one name added up."""
+    """The sizes of a point's components, added up by name."""
     return {name: float(size) for name, size in added(*(part.sizes() for part in parts_of(point))).items()}
 
 
-# What a size should weigh, in NAND2, by counting gates: a full adder is 5.3, an AND 1.3, a multiplexer 2.3, a flip-flop
-# that holds 8. A fit starts from here and leaves it where the data say so.
+# The prior of each size, in NAND2, by counting gates: a full adder is 5.3, an AND 1.3, a multiplexer 2.3, a flip-flop
+# that holds 8. A fit is regularised towards it.
 GATES: Mapping[str, float] = {
     "flip-flops": 6.0,
     "register bits": 2.4,
@@ -90,7 +90,7 @@ def _leakage_per_area(records: Sequence[Record], areas: np.ndarray) -> float | N
 
 
 def _energies(records: Sequence[Record], nand2: float) -> tuple[dict[str, float], dict[str, float]]:
-    """(energy of each size, activity of each unit): what flip-flops spend and what gates spend are measured apart."""
+    """(energy of each size, activity of each unit); the energies of flip-flops and of gates are measured separately."""
     found = [sizes(record["point"]) for record in records]
     names = [record["point"]["unit"] for record in records]
     total = np.array([sum(record[key] for key in ENERGIES) for record in records])
@@ -131,7 +131,7 @@ def regressed(
 ) -> dict[str, float]:
     """Coefficients >= 0 that minimise the squared errors relative to `whole`, and `TRUST` times those against `prior`.
 
-    A name without a prior is one for which 0 is as good; a name that gets 0 is left out.
+    A name without a prior has the prior 0; a name whose coefficient is 0 is left out.
     """
     from scipy.optimize import nnls
 

@@ -1,6 +1,4 @@
-"""Measured points of the declared space: what `cost_model.calibration.design_space` draws, synthesised and simulated in
-a library, and kept in a file.
-"""
+"""Measured points: designs drawn by `cost_model.calibration.design_space`, synthesised and simulated in a library."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +22,7 @@ KEYS = ("point", *NUMBERS, "netlist_sha256")
 
 
 def measured_record(point: Point, flow: Flow, cache: Path = CACHE) -> Record:
-    """Area in the library's unit, energies per cycle and leakage in W, of one point; its netlist passed its vectors."""
+    """Area in the library's unit, energies per cycle in J and leakage in W of one point, whose netlist is checked."""
     found = measure(design(point), flow, None, BIT_PARALLEL, False, cache)
     power = found.power
     return {
@@ -39,15 +37,15 @@ def measured_record(point: Point, flow: Flow, cache: Path = CACHE) -> Record:
 
 
 def measured_records(points: Sequence[Point], flow: Flow, cache: Path = CACHE) -> list[Record]:
-    """A record for each point, with a bar on stderr."""
+    """A record for each point, with a progress bar on stderr."""
     return [measured_record(point, flow, cache=cache) for point in tqdm(points, unit="unit", desc=flow.library.name)]
 
 
 def read_dataset(path: Path) -> dict[str, list[Record]]:
     """The records of a dataset's file, by library.
 
-    Raises `InputError` with the file and the key if it is not one: a unit that the model does not know, a figure that
-    is not a finite number from 0 on.
+    Raises `InputError` with the file and the key if it is not a dataset, names an unknown unit, or has a figure that is
+    not a finite number from 0 on.
     """
     content = read_json(path)
     libraries = content.get("libraries") if isinstance(content, dict) else None

@@ -1,7 +1,7 @@
-"""The declared space of the analytical model, drawn from with a seed: what it is calibrated on and held against.
+"""The design space in which the analytical model is calibrated and tested, sampled with a seed.
 
-A point is a unit's name and its parameters, all that the model sees; `design` makes the real thing of it. Formats of
-floating point are given by their exponent and fraction bits. Each unit of `cost_model.analytical.units` that is drawn
+A point is a unit's name and its parameters, which is all that the model sees; `design` builds the design. Formats of
+floating point are given by their exponent and fraction bits. Each unit of `cost_model.analytical.units` that is sampled
 has one class here.
 """
 
@@ -22,11 +22,11 @@ Point = dict[str, Any]
 WIDTHS = (4, 5, 6, 7, 8, 8, 10, 12, 14, 16)
 ENTRIES = (2, 3, 4, 5, 6, 8, 8, 10, 12, 16)
 FORMATS = ((5, 10), (8, 7), (6, 9), (5, 7), (8, 10), (6, 12), (8, 23))
-BEATS = 2048  # of a design's work, where many designs are measured
+BEATS = 2048  # of a design's work, when many designs are measured
 
 
 class Space:
-    """The part of the space that one unit takes: how often it is drawn, of 20 points, and how."""
+    """The part of the space for one unit: `share` of 20 points, drawn by `draw`."""
 
     unit: ClassVar[type[units.Unit]]
     share: ClassVar[int]
@@ -153,7 +153,7 @@ SPACES: dict[str, Space] = {
 
 
 def sample(count: int, seed: int) -> Iterator[Point]:
-    """`count` points, each unit by its share, in an order that any prefix keeps to; the same seed, the same points."""
+    """`count` points, each unit by its share; the same seed gives the same points, and fewer are a prefix of more."""
     require_range("count", count, 1, 10_000)
     rng = np.random.default_rng(seed)
     names = [name for name, space in SPACES.items() for _ in range(space.share)]

@@ -1,1 +1,1 @@
-"""Cell libraries: liberty files, and what each library's cells are used for."""
+"""Cell libraries: Liberty files, and the areas, energies and delays of cells."""

@@ -1,4 +1,4 @@
-"""Names from a user's files, before they reach a Yosys script, Tcl, or Verilog: identifiers and nothing else."""
+"""Checks of names from a user's files before they reach a Yosys script, Tcl or Verilog."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The Liberty format as a tree of groups; what its groups mean is `cost_model.cells.library`'s business."""
+"""The Liberty format as a tree of groups; `cost_model.cells.library` interprets them."""
 
 import math
 import re
@@ -20,7 +20,7 @@ _TOKEN = re.compile(
 
 @dataclass
 class Group:
-    """`kind (arguments) { ... }`: attributes by name (the last of a name counts) and groups in order."""
+    """`kind (arguments) { ... }`: attributes by name (the last one counts) and groups in order."""
 
     kind: str
     arguments: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Group:
 
 
 def parse(text: str, source: str = "library") -> Group:
-    """The `library` group. Raises `InputError` with `source` and the line where the text is not Liberty."""
+    """The `library` group of a Liberty text. Raises `InputError` with `source` and the line if it is not valid."""
     tokens = [(m.lastgroup, m.group(m.lastgroup), m.start()) for m in _TOKEN.finditer(text) if m.lastgroup]
     top, position = Group(""), 0
     stack = [top]

@@ -1,15 +1,15 @@
 """A cell library: areas, leakage, capacitances, energies and functions of its cells, in SI units.
 
-**Energy of a transition.** A cell's output that changes costs the mean of `rise_power` and `fall_power` over its arcs,
-at a nominal input slew and no load, plus half C V² for its load; an input pin that changes costs its own
-`internal_power` (the group without `when`, else the mean of all), which is how a flip-flop pays for its clock edges.
-Tables are read at no load because some rise with it by exactly half C V²: those of IHP's flip-flops, characterised with
-both outputs loaded and one subtracted. Read at their load, these would count it twice. Arcs of an asynchronous clear or
-preset take no part, nor does an output that nothing reads: Q and its complement each carry the whole cell's energy.
+**Energy of a transition.** An output transition costs the mean of `rise_power` and `fall_power` over its arcs, at a
+nominal input slew and no load, plus half C V² for its load. An input transition costs the pin's own `internal_power`
+(the group without `when`, else the mean of all); this includes the clock edges of flip-flops. Tables are read at no
+load because some rise with the load by exactly half C V²: those of IHP's flip-flops, characterised with both outputs
+loaded and one subtracted. Read at their load, they would count it twice. Arcs of an asynchronous clear or preset are
+left out, and so is an output that nothing reads, because Q and its complement each carry the whole cell's energy.
 
-**Leakage** of a cell is `cell_leakage_power`, else the mean over its `leakage_power` groups with a condition (if there
-are none, those without), added over supplies. **A delay** is the mean of `cell_rise` or `cell_fall` over the arcs of an
-output, at a nominal input slew.
+**Leakage** of a cell is `cell_leakage_power`, else the mean over its `leakage_power` groups, added over supplies; if
+there are groups with a condition, only those count. **A delay** is the mean of `cell_rise` or `cell_fall` over the arcs
+of an output, at a nominal input slew.
 """
 
 import gzip
@@ -45,14 +45,14 @@ class Surface:
     load_f: np.ndarray
 
     def at(self, slew_s: float, load_f: float) -> float:
-        """Linear between the points, and along the last interval beyond them."""
+        """The value by linear interpolation; the outermost interval is extrapolated."""
         row = [_line(self.load_f, line, load_f) for line in self.values]
         return _line(self.slew_s, np.array(row), slew_s)
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A pin: its capacitance in F; of an output its function, energies per transition, and delays to 1 and to 0."""
+    """A pin: its capacitance in F, and for an output its function, energies per transition and delays to 1 and 0."""
 
     name: str
     output: bool
@@ -73,7 +73,7 @@ class Pin:
 
     @cached_property
     def energy(self) -> float:
-        """The mean energy of a transition of this pin without its load, in J; 0 where the library gives none."""
+        """The mean energy of a transition of this pin without its load, in J; 0 if the library gives none."""
         return fmean(surface.at(NOMINAL_SLEW_S, 0.0) for surface in self.energies) if self.energies else 0.0
 
 
@@ -113,7 +113,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Library:
-    """All cells with an area of one or more Liberty files, whose `texts` are kept; `unknown_area` names the others."""
+    """The cells of one or more Liberty files (`texts`) that have an area; `unknown_area` names the others."""
 
     name: str
     sha256: str
@@ -124,7 +124,7 @@ class Library:
     unknown_area: frozenset[str]
 
     def cell(self, name: str) -> Cell:
-        """A cell by name. Raises `InputError` where the library lacks it or does not give its area."""
+        """The cell `name`. Raises `InputError` if the library lacks it or does not give its area."""
         if name in self.unknown_area:
             raise InputError(f"library {self.name}: the area of cell {name} is unknown")
         if name not in self.cells:
@@ -133,7 +133,7 @@ class Library:
 
     @property
     def has_energies(self) -> bool:
-        """Whether figures in watts can come from it: it gives energies, a voltage and physical areas."""
+        """Whether it gives energies, a voltage and physical areas, so that power can be in watts."""
         return self.voltage_v > 0 and self.area_unit == "um2" and any(p.energies for p in self._output_pins)
 
     @property
@@ -146,12 +146,12 @@ class Library:
         return [pin for cell in self.cells.values() for pin in cell.outputs]
 
     def charging(self, load: float) -> float:
-        """What charging or discharging a load costs: half C V² in J, or the capacitance itself where there is no V."""
+        """The energy to charge or discharge a load, half C V² in J, or the capacitance if there is no voltage."""
         return 0.5 * self.voltage_v**2 * load if self.has_energies else load
 
     @cached_property
     def tie_cells(self) -> dict[str, tuple[str, str]]:
-        """The cell and pin that give a constant, by "0" and "1"."""
+        """The (cell, pin) that drives each constant, by "0" and "1"."""
         found: dict[str, tuple[str, str]] = {}
         for cell in self.cells.values():
             for pin in cell.outputs if not cell.inputs else []:  # one cell may give both
@@ -161,7 +161,7 @@ class Library:
 
     @cached_property
     def buffer(self) -> str | None:
-        """A buffer of middle strength: it stands for whatever drives the inputs."""
+        """A buffer of middle strength, the model of the inputs' drivers."""
         buffers = [
             cell
             for cell in self.cells.values()
@@ -308,7 +308,7 @@ def _cell(group: Group, area: Decimal, units: _Units) -> Cell:
 
 
 def _leakage(group: Group, units: _Units, what: str) -> float | None:
-    """In W; None if the cell gives none."""
+    """Leakage in W; None if the cell gives none."""
     if given := group.get("cell_leakage_power"):
         return liberty.number(given, f"{what}: cell_leakage_power") * units.leakage
     supplies: dict[str, list[Group]] = {}
@@ -342,7 +342,7 @@ def _pin(group: Group, name: str, units: _Units, asynchronous: set[str], cell: s
 
 
 def _arcs(pin: Group) -> list[Group]:
-    """The timing groups of an output that are delays from an input, a clear and a preset left out."""
+    """The timing groups of an output that are delays from an input, without clear and preset."""
     return [t for t in pin.of_kind("timing") if t.get("timing_type", "combinational") in DELAYS]
 
 

@@ -1,4 +1,4 @@
-"""The subcommands of `python -m cost_model`, a file for each."""
+"""The subcommands of `python -m cost_model`, one file each."""
 
 from cost_model.commands import calibrate, floating, model, plot, sensitivity, stages, table, unit
 from cost_model.commands import rowwise as rows

@@ -1,4 +1,4 @@
-"""`python -m cost_model calibrate`: measure units of the declared space and fit the analytical model's coefficients."""
+"""`python -m cost_model calibrate`: measure units of the design space and fit the analytical model's coefficients."""
 
 import argparse
 import json
@@ -30,7 +30,7 @@ HELD_OUT_COUNT, HELD_OUT_SEED = 36, 20261126  # drawn once the coefficients were
 
 def add(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("calibrate", help="fit the analytical model to synthesis, or hold it against more")
+    parser = commands.add_parser("calibrate", help="fit the analytical model to synthesis, or test it on other points")
     parser.set_defaults(do=_calibrate)
     parser.add_argument("--held-out", action="store_true", help="measure other points and compare, fit nothing")
     parser.add_argument("--count", type=int, metavar="N", help=f"points drawn ({COUNT}; held out {HELD_OUT_COUNT})")
@@ -78,7 +78,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 
 def drawn(count: int, seed: int, seen: Sequence[Point] = ()) -> list[Point]:
-    """The points of a draw, less those `seen`, which would hold a fit against itself."""
+    """The points of a draw without those `seen`, which would test a fit on its own data."""
     return [point for point in sample(count, seed) if point not in seen]
 
 

@@ -96,7 +96,7 @@ def _print(records: list[dict[str, Any]]) -> None:
 
 
 def _gate_equivalents(published: float | None, paper_s: bool) -> tuple[int | None, int | None]:
-    """The published area over the least and the largest area of a NAND2 that are thought possible."""
+    """The published area in gate equivalents, for the largest and the smallest plausible area of a NAND2."""
     if published is None:
         return None, None
     small, large = NAND2_28_UM2 if paper_s else (NAND2_UM2, NAND2_UM2)
@@ -123,7 +123,7 @@ assumed to be {small}-{large} um2. Its storage and its stages are not known here
 
 
 def _difference(record: dict[str, Any]) -> str:
-    """What of the whole unit's area the published one would have to do without."""
+    """A line that compares a unit's area with the published one."""
     low, high = (round(record["area_ge"] - record[f"published_ge_{end}"]) for end in ("high", "low"))
     registers = round(record["table_ge"] + record["pipeline_ge"])
     return (
@@ -137,7 +137,7 @@ def _verilog(component: Any) -> str:
 
 
 def _register(library: Any) -> float:
-    """A flip-flop that holds, by the library's rule."""
+    """The area of a flip-flop that holds, in the library."""
     return float(library.cell("DFF").area + library.cell("MUX2").area)
 
 
@@ -161,7 +161,7 @@ def _units() -> list[tuple[str, str, Any, float | None]]:
 
 
 def _stages(number: FloatFormat) -> int:
-    """The fewest that meet the recorded period; said on stderr where none is recorded."""
+    """The fewest stages that meet the recorded period; warns on stderr if none is recorded."""
     try:
         return timing.recorded("pwl", str(number).upper(), ENTRIES)["stages"]
     except InputError as error:

@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
     libraries = ", ".join(coefficients()["libraries"])
     parser.add_argument("--library", default=machine.library, metavar="NAME", help=f"one of {libraries} (the first)")
     parser.add_argument("--clock", type=float, default=machine.clock_hz / 1e6, metavar="MHZ", help="clock in MHz (125)")
-    parser.add_argument("--json", action="store_true", help="rows, totals, hardware and sources as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="records, totals, hardware and sources as JSON on stdout")
 
 
 def _model(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What several subcommands take."""
+"""Options that several subcommands share."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ PERIOD_S = 8e-9  # of the library that the recorded stage counts are for
 
 
 def add_flow(parser: argparse.ArgumentParser) -> None:
-    """The library and how to map to it."""
+    """Add the options for the library and for mapping to it."""
     parser.add_argument(
         "--liberty", type=Path, action="append", metavar="FILE",
         help="a cell library, once for each of its files (the shipped gate equivalents)",
@@ -34,7 +34,7 @@ def add_flow(parser: argparse.ArgumentParser) -> None:
 
 
 def add_power(parser: argparse.ArgumentParser) -> None:
-    """What power depends on beside the netlist."""
+    """Add the options for power that do not concern the netlist."""
     parser.add_argument("--wire-load", type=float, default=0.0, metavar="FF", help="wire per driven pin in fF (0)")
     parser.add_argument(
         "--glitches", action="store_true", help="count glitches: Icarus with the delays of the library's cells"
@@ -45,28 +45,28 @@ def add_power(parser: argparse.ArgumentParser) -> None:
 
 
 def add_common(parser: argparse.ArgumentParser, engines: Sequence[str] = ENGINES) -> None:
-    """The simulator, one of `engines`, the cache, the output."""
+    """Add the options for the simulator (one of `engines`), the cache and the output."""
     parser.add_argument("--simulator", choices=engines, default="verilator", help="for the netlist (verilator)")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"netlists and toggles ({CACHE})")
-    parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="records as JSON on stdout")
 
 
 def add_memories(parser: argparse.ArgumentParser) -> None:
-    """How the memories of a unit for rows are counted."""
+    """Add the option for counting the memories of a rowwise unit."""
     parser.add_argument(
         "--memories", choices=("beside", "flops"), help="row memories: bits beside the figures, or flip-flops (beside)"
     )
 
 
 def clock_hz(arguments: argparse.Namespace) -> float:
-    """The clock of the period."""
+    """The clock frequency in Hz from `--period`."""
     if not 0 < arguments.period < math.inf:
         raise InputError(f"--period must be above 0 and finite, not {arguments.period}")
     return 1e9 / arguments.period
 
 
 def flow(arguments: argparse.Namespace) -> Flow:
-    """Mapped for the period if the library has delays; the shipped one has none."""
+    """The flow; it maps for the period if the library has delays (the shipped one has none)."""
     liberty = tuple(arguments.liberty or [library.GATE_EQUIVALENTS])
     clock_hz(arguments)  # checks the period
     timed = library.load(*liberty).has_delays
@@ -74,14 +74,14 @@ def flow(arguments: argparse.Namespace) -> Flow:
 
 
 def parameters(arguments: argparse.Namespace) -> PowerParameters:
-    """As given."""
+    """The parameters of power from the options."""
     return PowerParameters(arguments.wire_load * 1e-15, arguments.glitch_factor, arguments.activity, arguments.gated)
 
 
 def engine(arguments: argparse.Namespace) -> str:
-    """What counts toggles: the simulator, or the one that sees glitches.
+    """The engine that counts toggles: the simulator, or the one that counts glitches.
 
-    Raises `InputError` for --glitches with --glitch-factor, which would count them twice.
+    Raises `InputError` if --glitches and --glitch-factor are both given, which would count glitches twice.
     """
     if not arguments.glitches:
         return arguments.simulator
@@ -91,13 +91,13 @@ def engine(arguments: argparse.Namespace) -> str:
 
 
 def warn(warning: str | None) -> None:
-    """Say a warning on stderr, if there is one."""
+    """Print a warning on stderr, if there is one."""
     if warning is not None:
         print(warning, file=sys.stderr)
 
 
 def memory_note(design: Design) -> str:
-    """What is said of a unit's row memories, and which they are."""
+    """A line that lists a unit's row memories and whether the figures include them."""
     listed = ", ".join(f"{m.name} {m.words} x {m.bits}" for m in design.memories)
     if design.memories_inside:
         return f"row memories are flip-flops in these figures: {listed}."

@@ -1,4 +1,4 @@
-"""`python -m cost_model plot`: where area and energy go, and what is saved against entries and width."""
+"""`python -m cost_model plot`: area and energy by component, and savings over entries and width."""
 
 import argparse
 import sys

@@ -59,7 +59,7 @@ def _rows(arguments: argparse.Namespace) -> int:
 
 
 def _slack(netlist: Any, flow: Flow, cache: Path = CACHE) -> float | None:
-    """None where the library has no delays or OpenSTA is not installed."""
+    """The slack in s; None if the library has no delays or OpenSTA is not installed."""
     return None if flow.period_s is None or timing.tool() is None else timing.analyse(netlist, flow, cache).slack_s
 
 

@@ -1,4 +1,4 @@
-"""`python -m cost_model stages`: the fewest stages that meet the period, by format; what equal clock stands on."""
+"""`python -m cost_model stages`: the fewest stages that meet the period, by format, for tables at equal clock."""
 
 import argparse
 import sys

@@ -1,9 +1,9 @@
-"""Where a unit's area and energy go: each cell of its netlist belongs to one component.
+"""A unit's area and energy by component: each cell of its netlist belongs to one component.
 
-The unit is synthesised once more with the wires between its steps kept; a gate belongs to the first step whose result
-it serves, and a register to the table where only the table's write port can change it. As nothing is shared across
-steps, that netlist is a little larger than the unit's own: the difference is a part of its own, `shared`, so that the
-parts add up to the unit exactly.
+The unit is synthesised once more with the wires between its steps kept. A gate belongs to the first step whose result
+depends on it; a register belongs to the table if only the table's write port can change it. Nothing is shared across
+steps, so this netlist is a little larger than the unit's own. The difference is the part `shared`, so that the parts
+add up to the unit exactly.
 """
 
 import re
@@ -47,7 +47,10 @@ def kept_wires(verilog: str) -> tuple[str, ...]:
 
 
 def parts(whole: Netlist, kept: Netlist, energies: Mapping[str, float], whole_energy: float) -> list[Part]:
-    """The parts of `whole`, told apart in `kept`, whose instances' `energies` are by name; the last is `shared`."""
+    """The parts of `whole`, with cells assigned in `kept`; `energies` are those of its instances, by name.
+
+    The last part is `shared`.
+    """
     areas: dict[str, Decimal] = defaultdict(Decimal)
     sums: dict[str, float] = defaultdict(float)
     owners = components(kept)
@@ -87,7 +90,7 @@ def components(netlist: Netlist) -> dict[str, str]:
 
 
 def register_sources(netlist: Netlist, drivers: Mapping[int, Instance]) -> dict[str, set[str]]:
-    """For each flip-flop and latch the ports and the other registers that gates lead from to it."""
+    """For each flip-flop and latch, the ports and other registers that drive it through gates."""
     port_nets = {
         bit: name
         for name, (direction, bits) in netlist.ports.items()
@@ -119,7 +122,7 @@ def register_owners(netlist: Netlist, sources: Mapping[str, set[str]]) -> dict[s
     owner: dict[str, str] = {}
     table: set[str] = {name for name in netlist.ports if name.startswith("table__")}
     latched = any(register.cell.state["kind"] == "latch" for register in registers)
-    for _ in range(4 if latched else 1):  # a latch stands two registers behind the port
+    for _ in range(4 if latched else 1):  # a latch is two registers behind the port
         for name, found in sources.items():
             if found and found <= table:
                 owner[name] = "table"

@@ -1,9 +1,9 @@
-"""Row memories: cut out of a netlist, and put beside it again where it is simulated.
+"""Row memories: cut out of a netlist, and put beside it again for simulation.
 
-A unit for rows keeps a row in a ring, and a norm its gains and biases in memories. Real ones are SRAM macros, of which
-neither library here has any, and as flip-flops they would hide the unit behind them. So they are cut out before
-mapping: their ports become the netlist's, what the logic spends on driving them is in its figures, and they themselves
-are counted in bits. A queue of a few rows stays in flip-flops, and a list that is wired in becomes logic.
+A rowwise unit keeps a row in a ring, and a norm keeps gains and biases in memories. Real memories are SRAM macros,
+which neither library here has; as flip-flops they would dominate the unit's figures. They are therefore cut out before
+mapping and counted in bits. Their ports become ports of the netlist, so that the energy of driving them is included. A
+queue of a few rows stays in flip-flops, and a list that is wired in becomes logic.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from cost_model.netlist.netlist import Netlist
 from rtl import verilog_text
 from sim.reference import InputError
 
-NAMES = ("ring", "gain", "bias")  # what `rtl.rowwise` calls them
+NAMES = ("ring", "gain", "bias")  # their names in `rtl.rowwise`
 PORTS = ("waddr", "wdata", "wen", "raddr", "ren", "rdata")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """One write port, one read port whose word is registered; `name` is its path in the flattened unit."""
+    """A memory with one write port and one registered read port; `name` is its path in the flattened unit."""
 
     name: str
     words: int
@@ -41,7 +41,7 @@ def found(verilog: str, top: str) -> tuple[Memory, ...]:
 
 
 def script(memories: Sequence[Memory], top: str) -> list[str]:
-    """Yosys' commands that make the ports of `memories` ports of the flat module; `files` are what they read."""
+    """Yosys commands that make the ports of `memories` ports of the flat module; they read `files`."""
     lines = []
     for k, memory in enumerate(memories):
         lines += [f"read_verilog memory_{k}.v", f"techmap -map cut_{k}.v c:{memory.name}"]

@@ -1,6 +1,6 @@
-"""A mapped netlist: what it is made of, what it weighs, and the same netlist as Verilog that a simulator runs.
+"""A mapped netlist: its cells, area, loads and hash, and the same netlist as Verilog for simulators.
 
-Every net is called n<number>, ports aside, so that toggles found by any simulator belong to a net without doubt.
+Every net except ports is called n<number>, so that toggles from any simulator can be assigned to nets.
 """
 
 import hashlib
@@ -43,9 +43,10 @@ class Instance:
 
 @dataclass(frozen=True)
 class Netlist:
-    """A flat netlist of library cells. `ports` gives (direction, nets, lowest first); `names` a net's public names.
+    """A flat netlist of library cells.
 
-    `delayed` is whether its Verilog has the library's delays; the netlist and its hash are the same.
+    `ports` gives (direction, nets with the lowest first), `names` the public names of a net. If `delayed`, its Verilog
+    has the library's delays; the hash is the same.
     """
 
     top: str
@@ -105,7 +106,7 @@ class Netlist:
             raise InputError(f"netlist: {len(loose)} nets of {self.top} are read but driven by nothing")
 
     def loop(self) -> list[int]:
-        """The nets of a loop of gates that no register cuts; empty where there is none."""
+        """The nets of a combinational loop; empty if there is none."""
         before = {net: set(i.read.values()) for i in self.instances if not i.cell.state for net in i.driven.values()}
         try:
             TopologicalSorter(before).prepare()
@@ -135,23 +136,22 @@ class Netlist:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of cells and connections: what was simulated is what was measured."""
+        """The hash of cells and connections, by which toggles and vectors are matched to a netlist."""
         rows = [[i.name, i.cell.name, sorted(i.nets.items())] for i in self.instances]
         content = [self.top, self.library.sha256, {k: list(v) for k, v in self.ports.items()}, rows]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def load_f(self, net: int, wire_load_f: float = 0.0) -> float:
-        """What a net's driver charges: the pins on it, and a wire of that capacitance to each, in F."""
+        """The load of a net in F: the pins on it, and a wire of `wire_load_f` to each."""
         pins = self.sinks.get(net, [])
         return sum(i.cell.pins[pin].capacitance_f for i, pin in pins) + wire_load_f * len(pins)
 
     def verilog(self, name: str) -> str:
         """A module `name` with the unit's ports, each gate an assignment, each flip-flop and latch a process.
 
-        At zero delay a net changes at most once a cycle, but for the clock. If it is `delayed`, each cell has the
-        library's delays to 1 and to 0 at its load, in ps and inertial: a shorter pulse does not pass the cell.
-        Registers start at 0 as in Verilator; the regression of the unit's own Verilog shows that it does not depend on
-        that.
+        At zero delay every net except the clock changes at most once a cycle. If `delayed`, each cell has the library's
+        inertial delays to 1 and to 0 at its load, in ps: a shorter pulse does not pass. Registers start at 0 as in
+        Verilator; the regression of the unit's Verilog shows that results do not depend on that.
         """
         head = "`timescale 1ps/1ps\n" if self.delayed else ""
         return head + "".join(self._lines(name))
@@ -233,7 +233,7 @@ def required(cell: Cell, key: str) -> str:
 
 
 def state_pins(cell: Cell, state: str) -> dict[str, str]:
-    """What a cell's functions call its state and the complement, for `expression`."""
+    """The names of a cell's state and its complement in its functions, for `expression`."""
     names = {cell.state["variable"]: state, cell.state["inverse"]: f"(~{state})"}
     return {name: value for name, value in names.items() if name}
 

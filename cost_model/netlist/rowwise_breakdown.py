@@ -1,10 +1,10 @@
-"""Where the area and energy of a unit for rows go: a cell belongs to the part of the unit whose registers it serves.
+"""The area and energy of a rowwise unit by part: a cell belongs to the part whose registers depend on it.
 
-Registers keep their names through synthesis, and with them the part that they are in: a pass over the rows, the queues
-of finished rows, the addresses of memories, or row memories where these are flip-flops. Tables are what nothing but
-their write port can change. Of a pass, what leads to its queue is its work per row (totals, the reciprocal), the rest
-its work per element. A gate belongs to the first part, in the order of `ORDER`, that it leads to. Nothing is
-synthesised again, and the parts add up to the unit exactly.
+Registers keep their names through synthesis, which give their part: a pass over the rows, the queues of finished rows,
+the addresses of memories, or row memories in flip-flops. Registers that only the write port can change are tables. In a
+pass, registers that lead to its queue are its work per row (totals, the reciprocal); the others are its work per
+element. A gate belongs to the first part, in the order of `ORDER`, that it leads to. Nothing is synthesised again, and
+the parts add up to the unit exactly.
 """
 
 import re
@@ -32,7 +32,7 @@ NAMED = {
 
 
 def row_parts(netlist: Netlist, energies: Mapping[str, float], whole_energy: float) -> list[Part]:
-    """The parts of a netlist whose instances' `energies` are by name; the last is what it takes to drive its inputs."""
+    """The parts of a netlist, with the `energies` of its instances by name; the last part is driving its inputs."""
     areas: dict[str, Decimal] = defaultdict(Decimal)
     sums: dict[str, float] = defaultdict(float)
     owners = components(netlist)
@@ -65,8 +65,11 @@ def components(netlist: Netlist) -> dict[str, str]:
 
 
 def _registers(netlist: Netlist, drivers: Mapping[int, Instance]) -> dict[str, str]:
-    """The part of each flip-flop and latch; what nothing but the table's port can change is a table's, and what a
-    pass's queue of rows follows from is its work per row."""
+    """The part of each flip-flop and latch.
+
+    Registers that only the table's port can change are the table's; those that a pass's queue depends on are its work
+    per row.
+    """
     sources = register_sources(netlist, drivers)
     owners = register_owners(netlist, sources)
     names = {

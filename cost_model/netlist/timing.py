@@ -1,8 +1,8 @@
 """Static timing by OpenSTA, and the fewest pipeline stages that meet a period: what "equal clock" means.
 
-Every unit has the same conditions: an ideal clock; inputs that come with the clock edge from a middle buffer; outputs
-that are due at the next edge, with 6 fF; no wires. OpenSTA is a system package (`apt-get install opensta`) and
-optional: the stage counts that it led to are in `data/stages.json`, with the slack and the library they belong to.
+Every unit has the same conditions: an ideal clock; inputs that arrive at the clock edge from a buffer of middle
+strength; outputs with a load of 6 fF that are due at the next edge; no wires. OpenSTA is a system package (`apt-get
+install opensta`) and optional: `data/stages.json` has the stage counts that it gave, with their slack and library.
 """
 
 import json
@@ -40,12 +40,12 @@ class Timing:
 
 @lru_cache(maxsize=1)
 def tool() -> str | None:
-    """The program, where it is installed."""
+    """The path of OpenSTA; None if it is not installed."""
     return shutil.which("sta") or shutil.which("opensta")
 
 
 def analyse(netlist: Netlist, flow: Flow, cache: Path = CACHE) -> Timing:
-    """The worst setup slack at the flow's period. Raises `InputError` where OpenSTA or delays are missing."""
+    """The worst setup slack at the flow's period. Raises `InputError` if OpenSTA or delays are missing."""
     program = tool()
     if program is None:
         raise InputError("OpenSTA is missing: apt-get install opensta")
@@ -78,7 +78,7 @@ def _run(program: str, netlist: Netlist, flow: Flow, script: str) -> str:
 
 
 def _script(top: str, flow: Flow) -> str:
-    """What OpenSTA runs. Every name in it is an identifier, in which Tcl substitutes nothing."""
+    """The script for OpenSTA. Every name in it is an identifier, in which Tcl substitutes nothing."""
     buffer = require_identifier(flow.library.buffer, f"library {flow.library.name}: the buffer before the inputs")
     return _SCRIPT.format(
         libraries="\n".join(f"read_liberty {name}" for name in flow.cell_files),
@@ -111,9 +111,9 @@ def structure(netlist: Netlist) -> str:
 def fewest_stages(
     make: Callable[[int], Device], flow: Flow, start: int, deepest: int, cache: Path = CACHE
 ) -> tuple[int, Timing]:
-    """The fewest stages that meet the flow's period, found from `start`: that many meet it, one less do not.
+    """The fewest stages that meet the flow's period, searched for from `start`, and their timing.
 
-    `make` gives the unit with so many stages. Raises `InputError` where even `deepest` stages are too slow.
+    `make` returns the unit with a number of stages. Raises `InputError` if even `deepest` stages are too slow.
     """
 
     def slack(stages: int) -> Timing:
@@ -140,10 +140,10 @@ def recorded_for(flow: Flow) -> bool:
 
 
 def missed_period(netlist: Netlist, flow: Flow, cache: Path = CACHE) -> str | None:
-    """A warning if the netlist is known to miss the flow's period; None if it meets it or nobody can tell.
+    """A warning if the netlist is known to miss the flow's period, else None.
 
-    OpenSTA tells. Without it a path through the library's cells, each with its mean delay at its load, is a lower
-    estimate: only one that alone is longer than the period is warned of.
+    OpenSTA decides. Without it, the longest path with the cells' mean delays is a lower estimate, and only a path that
+    exceeds the period gives a warning.
     """
     if flow.period_s is None:
         return None

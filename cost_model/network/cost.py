@@ -1,10 +1,10 @@
 """A packed model on hardware: bytes, multiply-accumulates, cycles and energy, site by site.
 
-Cycles are exact (`sim.reference.array_cycles`, `row_cycles`), those of each site on an array configured for it, and add
-up as if one site followed the other and nothing waited for memory. Energy is dynamic energy of what a site uses:
-element-cycles that do work, the shifting in of weights, lanes, requantisers and table units by the analytical model,
-softmax and norms as measured (`data/row_units.json`). Each product is priced on elements of its own widths; leakage is
-that of one machine with the widest of them.
+Cycles are exact (`sim.reference.array_cycles`, `row_cycles`). They are those of each site on an array configured for
+it, and are added up without overlap and without waiting for memory. Energy is the dynamic energy of what a site uses.
+Processing elements in cycles that do work, the shifting in of weights, array columns, requantisers and table units are
+estimated by the analytical model; softmax and norms are as measured (`data/row_units.json`). Each product is priced on
+processing elements of its own widths; leakage is that of one machine with the widest of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,17 +35,32 @@ from sim.reference.row_cycles import RowSchedule
 from sim.vectors.rowwise import fitted_softmax
 
 ROW_UNITS = Path(__file__).parents[1] / "data" / "row_units.json"
-INPUT_BITS = 16  # of what is requantised before a product
+INPUT_BITS = 16  # of inputs that are requantised before a product
 BASELINES = ("FP32", "FP16")  # FP16 with its sum in FP32
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The hardware: an array of `rows` by `columns` with `depth` accumulators a column, `lanes` table units, one unit
-    for softmax and one for norms. With `two_pass` the multipliers take 5-bit operands, and activations of more than 4
-    bits go through twice. `library` is one that the analytical model has coefficients of; `clock_hz` makes seconds of
-    cycles. Every fault raises `InputError`.
+    """The hardware: an array, table units, one unit for softmax and one for norms.
+
+    Parameters
+    ----------
+    rows, columns, depth : int
+        The array's inputs, output channels, and accumulators per column.
+    two_pass : bool
+        The multipliers take 5-bit operands; activations of more than 4 bits take two passes.
+    lanes : int
+        Table units in parallel.
+    library : str
+        A library for which the analytical model has coefficients.
+    clock_hz : float
+        The clock, in Hz.
+
+    Raises
+    ------
+    InputError
+        If the library is unknown or a number is out of its range.
     """
 
     rows: int = 16
@@ -62,7 +77,7 @@ class Machine:
             raise InputError(f"library must be one of {', '.join(known)}, not {self.library!r}")
         if not 1e3 <= self.clock_hz <= 1e11:
             raise InputError(f"clock must be in 0.001..100000 MHz, not {self.clock_hz / 1e6:g}")
-        self.array(8, True, 8, None, 0, 1)  # refuses what no array can be
+        self.array(8, True, 8, None, 0, 1)  # checks the array's parameters
 
     def array(
         self, weight_bits: int, weight_signed: bool, activation_bits: int, group: int | None, multiplier_bits: int,
@@ -76,7 +91,7 @@ class Machine:
         )  # fmt: skip
 
     def array_of(self, site: Gemm) -> ArrayConfig:
-        """The array for a site whose activations it takes."""
+        """The array for a site whose activations it can take."""
         assert site.activation_bits is not None
         return self.array(
             site.weight_bits, site.weight_signed, site.activation_bits, site.group, site.multiplier_bits, site.inputs
@@ -88,12 +103,12 @@ class Machine:
         return coefficients()["libraries"][self.library]["physical"]
 
     def energy(self, cost: Cost) -> float:
-        """Of one action: joules, or the proxy."""
+        """The energy of one action in J, or the switching proxy."""
         return float(cost.energy_j if self.physical else cost.proxy)
 
 
 def report(sites: Sequence[Site], machine: Machine) -> dict[str, Any]:
-    """The rows of the sites, their totals, the hardware they need, and where each figure comes from."""
+    """The records of the sites, their totals, the hardware that they need, and the source of each figure."""
     rows = [row_of(site, machine) for site in sites]
     totals: dict[str, Any] = {key: _sum(rows, key) for key in ("bytes", "weights", "macs", "cycles", "energy")}
     both = [row for row in rows if row["floating_energy"] is not None]
@@ -123,7 +138,7 @@ def report(sites: Sequence[Site], machine: Machine) -> dict[str, Any]:
 
 
 def too_slow(sites: Sequence[Site], machine: Machine) -> list[str]:
-    """The units for rows that were measured to need more than the clock's period, in words."""
+    """A message for each rowwise unit whose measured delay exceeds the clock's period."""
     needs = {kind: unit["needs_s"] for kind, unit in row_units(machine.library).items() if unit["needs_s"]}
     used = dict.fromkeys(site.kind for site in of_type(sites, InRows))
     return [
@@ -133,7 +148,7 @@ def too_slow(sites: Sequence[Site], machine: Machine) -> list[str]:
 
 
 def too_long(sites: Sequence[Site], machine: Machine) -> list[str]:
-    """The sites with rows longer than the units hold that were measured, in words, by kind and length."""
+    """A message for each kind and length of rows that are longer than the measured units hold."""
     holds = {kind: unit["length"] for kind, unit in row_units(machine.library).items()}
     rows = dict.fromkeys((site.kind, site.length) for site in of_type(sites, InRows))
     return [
@@ -149,7 +164,7 @@ NEVER = (
 
 
 def source(machine: Machine) -> dict[str, Any]:
-    """Where the figures come from."""
+    """The sources of the figures."""
     about, library = coefficients()["about"], coefficients()["libraries"][machine.library]
     return {
         "model": "cost_model/data/coefficients.json",
@@ -165,7 +180,7 @@ def source(machine: Machine) -> dict[str, Any]:
 
 
 def row_of(site: Site, machine: Machine) -> Row:
-    """The figures of one site; None is what is not known, never what is 0."""
+    """The record of one site; unknown figures are None."""
     row: Row = {
         "site": site.name,
         "kind": site.kind,
@@ -232,8 +247,9 @@ def _gemm(site: Gemm, machine: Machine) -> Row:
 
 
 def _moved_bit(machine: Machine) -> float:
-    """The energy of a bit of weight going into a register: of a tile, each element's next weight is shifted once for
-    every row, and put in use once. The registers' clock is in the elements' cycles."""
+    """The energy of moving one bit of weight into a register. In a tile, the next weight of each processing element is
+    shifted once per row and put in use once. The registers' clock energy is in the processing elements' cycles.
+    """
     fitted = coefficients()["libraries"][machine.library]
     return fitted["energy"]["register bits"] * fitted["activity"]["element"]
 
@@ -247,7 +263,7 @@ def _requantiser(in_bits: int, out_bits: int, machine: Machine) -> Cost:
 
 
 def _floating_products(site: Gemm, machine: Machine) -> dict[str, float]:
-    """The energy of the same products in each floating-point format, at its recorded depth."""
+    """The energy of the same products in each floating-point format, at its recorded pipeline depth."""
     found = {}
     for name in BASELINES:
         stages = timing.recorded("element", name, 0)["stages"]
@@ -258,7 +274,7 @@ def _floating_products(site: Gemm, machine: Machine) -> dict[str, float]:
 
 
 def _floating_tables(site: Pwl, machine: Machine) -> dict[str, float]:
-    """The same for table look-ups."""
+    """The energy of the same table look-ups in each floating-point format."""
     found = {}
     for name in BASELINES:
         stages = timing.recorded("pwl", name, 8)["stages"]
@@ -273,7 +289,7 @@ def _float_shape(name: str) -> dict[str, int]:
 
 
 def _pwl(site: Pwl, machine: Machine) -> Row:
-    """Each table is loaded once, a word a cycle, and drained before the next."""
+    """The record of table look-ups. Each table is loaded once, one word a cycle, and drained before the next."""
     stages = PwlConfig.stages
     loads = 3 * site.entries - 1
     cycles = sum(loads + -(-codes // machine.lanes) + stages for codes in site.codes)
@@ -330,8 +346,8 @@ def of_type(sites: Sequence[Site], kind: type[S]) -> list[S]:
 def row_cycles(schedule: RowSchedule, rows: int, length: int) -> int:
     """Cycles of rows of one length: in closed form if none of them waits, else extrapolated from when the waits repeat.
 
-    Each wait is for the row that is `schedule.rows` ahead. Either that path or the elements' own takes longer, by a
-    cycle at least in so many rows, and is never behind by more than a row's stay; after that number of times it rules.
+    A row waits for the row that is `schedule.rows` ahead. After a bounded number of rows, either this wait or the input
+    of elements alone decides the time, and the increments repeat.
     """
     if schedule.unlimited is not None and length >= schedule.unlimited:
         return (rows + schedule.passes) * length + schedule.latency
@@ -344,7 +360,7 @@ def row_cycles(schedule: RowSchedule, rows: int, length: int) -> int:
 
 @lru_cache(maxsize=8)
 def schedule(kind: str) -> RowSchedule:
-    """The cycles of a unit for rows at its default depth, which do not depend on tables and lengths."""
+    """The timing of a rowwise unit at its default depth, which does not depend on tables and lengths."""
     if kind == "softmax":
         return SoftmaxConfig(fitted_softmax(secant_table("exp"), secant_table("div"), 4, 7, 128)).schedule
     rsqrt = Normaliser(secant_table("rsqrt"), 5, spread_bits_for(4, 1), 0, False)
@@ -370,7 +386,7 @@ def row_units(library: str) -> Mapping[str, Row]:
 
 
 def hardware(sites: Sequence[Site], machine: Machine) -> list[Row]:
-    """What the sites need: how many of each unit, their area and leakage. Memories are not in it."""
+    """The hardware that the sites need: the count, area and leakage of each unit, without memories."""
     parts: list[Row] = []
 
     def add(unit: str, count: int, area_ge: float, leakage_w: float | None, what: str) -> None:

@@ -1,8 +1,8 @@
-"""The sites of a packed model: what each computes for so many tokens, and what of it the files store.
+"""The sites of a packed model: what each computes for a number of tokens, and the bytes that it stores.
 
-Two makers are read. `python -m sim convert` writes whole networks in integers, in which every operation is a site.
-`python -m quant quantize` writes models whose linear layers are in integers; the rest of those is floating point, of
-which nothing is known here but its bytes.
+There are two kinds of packed models. `python -m sim convert` writes whole networks in integers, in which every
+operation is a site. `python -m quant quantize` writes models whose linear layers are in integers; of their
+floating-point rest only the bytes are known.
 """
 
 import math
@@ -25,7 +25,7 @@ FROM_FLOATS = "rounding floating-point activations to codes"
 
 @dataclass(frozen=True)
 class Site:
-    """A place of the model: its name, what it is, and the bytes of its tensors by their role, as stored."""
+    """A site of the model: its name, its kind, and the stored bytes of its tensors by role."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ class Gemm(Site):
 
 @dataclass(frozen=True)
 class Pwl(Site):
-    """A function on codes: how many `codes` each of its tables takes, and the tables' geometry."""
+    """A function on codes: the number of `codes` for each of its tables, and the geometry of the tables."""
 
     codes: tuple[int, ...]
     entries: int
@@ -74,7 +74,7 @@ class Pwl(Site):
 
 @dataclass(frozen=True)
 class InRows(Site):
-    """`rows` rows of `length` through a unit for rows; `kind` is softmax, layernorm or rmsnorm."""
+    """`rows` rows of `length` elements for a rowwise unit; `kind` is softmax, layernorm or rmsnorm."""
 
     rows: int
     length: int
@@ -82,14 +82,14 @@ class InRows(Site):
 
 @dataclass(frozen=True)
 class Uncounted(Site):
-    """A site without a unit in `rtl`: `why` says so, `elements` is its size."""
+    """A site without a unit in `rtl`: `why` is the reason, `elements` its size."""
 
     elements: int
     why: str
 
 
 def sites(index: PackedIndex, folder: str | Path, tokens: int, batch: int = 1) -> list[Site]:
-    """The sites in the order of the computation, the tensors that belong to none last; bytes add up to the files'.
+    """The sites in the order of execution; tensors without a site come last, so that all stored bytes are counted.
 
     Raises InputError if the model is of neither maker, or a row would be longer than the model allows.
     """
@@ -111,24 +111,24 @@ def sites(index: PackedIndex, folder: str | Path, tokens: int, batch: int = 1) -
 
 
 class _Reader:
-    """Goes through a model's parts and notes which tensors have been counted."""
+    """Reads a model's parts and keeps track of the tensors that have been counted."""
 
     def __init__(self, index: PackedIndex, tokens: int, batch: int) -> None:
         self.index, self.tokens, self.batch = index, tokens, batch
         self.left = {name: len(tensor.data) for name, tensor in index.tensors.items()}
 
     def bytes(self, roles: Mapping[str, Iterable[str]]) -> dict[str, int]:
-        """The bytes of tensors by role; they are counted once."""
+        """The bytes of tensors by role; each tensor is counted once."""
         sums = {role: sum(self.left.pop(name, 0) for name in names) for role, names in roles.items()}
         return {role: count for role, count in sums.items() if count}
 
     def rest(self) -> dict[str, int]:
-        """What no site has counted."""
+        """The bytes of tensors that no site has counted."""
         floats = [n for n in self.left if self.index.tensors[n].kind.startswith(("F", "BF"))]
         return self.bytes({"floating point": floats, "integers": [n for n in self.left if n not in floats]})
 
     def network(self, shape: Mapping[str, Any], operators: Iterable[Mapping[str, Any]]) -> list[Site]:
-        """The sites of an integer network, in the order of execution; steps that only move values are none."""
+        """The sites of an integer network, in the order of execution, without steps that only move values."""
         longest = shape["limits"].get("tokens")
         if longest is not None and self.tokens > longest:
             raise InputError(f"tokens must be at most the model's {longest}, not {self.tokens}")
@@ -164,11 +164,11 @@ class _Reader:
         return self.bytes({"tables": [name for name in self.left if _is_table(name, path)]})
 
     def is_control(self, path: str) -> bool:
-        """Whether a site has the correctly rounded values of its functions in the place of tables."""
+        """Whether a site has the correctly rounded values of its functions instead of tables."""
         return any(name.startswith(f"{path}.") and name.endswith(".values") for name in self.left)
 
     def layers(self, rows: Mapping[str, Any]) -> list[Site]:
-        """The linear layers of a quantised model; each is taken to see every token."""
+        """The linear layers of a quantised model; each is assumed to process every token."""
         found: list[Site] = []
         for name, row in rows.items():
             activation = row["activation"] or {"bits": 32, "signed": True, "multiplier": None}
@@ -196,7 +196,7 @@ def _linear(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
 
 
 def _product(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
-    """A product for each head of each sequence; what the array holds as weights are keys or values."""
+    """A product for each head of each sequence; the array holds keys or values as weights."""
     key, heads = row["key"], row["heads"]
     rows, _, width = reader.sizes(row, "inputs", 1)  # keys or values
     queries = reader.sizes(row, "inputs")[-2]
@@ -234,7 +234,7 @@ def _norm(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
 def _rows(
     reader: _Reader, row: Mapping[str, Any], unit: str, constants: Mapping[str, Iterable[str]], rows: int, length: int
 ) -> Site:
-    """Rows through the unit, unless the site has the control."""
+    """Rows for the unit, or an uncounted site if it has the control."""
     control = reader.is_control(row["key"])
     stored = reader.bytes(constants) | reader.tables(row["key"])
     if control:
@@ -275,7 +275,7 @@ def _uncounted(why: str) -> "Maker":
 
 
 def _no_sites(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
-    """Of a step without numbers; of an operator that has no line in `SITES`, a site without a unit."""
+    """No site for a step without numbers; a site without a unit for an operator that is not in `SITES`."""
     if all(port["bits"] is None for port in row["outputs"]):
         return []
     return [Uncounted(row["name"], row["kind"], {}, 0, "no unit of it in rtl")]

@@ -1,1 +1,1 @@
-"""Toggles on a netlist that has given every expected result, and the power they cost."""
+"""Toggles of a netlist that gave every expected result, and its power."""

@@ -1,9 +1,9 @@
 """A netlist over a whole stream at once: every net is one Python integer with a bit for each cycle.
 
-A flip-flop is a shift by one cycle, so a pipeline settles in a few passes over its gates, whatever the number of
-vectors: toggles of thousands of cells over thousands of cycles in a fraction of a second, where a simulator has to be
-built first. That is how many designs are measured; the table of record uses a simulator, and both agree
-(`tests/cost_model/power/test_bit_parallel.py`). The streams flow freely: stalls are for `cost_model.power.gate_level`.
+A flip-flop is a shift by one cycle, so a pipeline settles in a few passes over its gates for any number of vectors.
+This gives the toggles of thousands of cells over thousands of cycles in a fraction of a second, without building a
+simulator. It is used to measure many designs; the hardware table uses a simulator, and both agree
+(`tests/cost_model/power/test_bit_parallel.py`). Streams do not stall here; `cost_model.power.gate_level` has stalls.
 """
 
 import re
@@ -26,7 +26,7 @@ SETTLE_CYCLES = 4  # after the last table write
 @dataclass(frozen=True)
 class _Flop:
     next_state: str
-    state: int  # the nets of Q and its complement; negative, a number of its own, where there is none
+    state: int  # the nets of Q and its complement; a unique negative number if there is no such net
     inverse: int
     falling: bool
 
@@ -42,7 +42,7 @@ class BitParallel:
         )
         clock = netlist.ports["clk"][1][0]
         self._clock: set[int] = {clock} if isinstance(clock, int) else set()
-        phases = dict.fromkeys(self._clock, 1)  # what the clock's nets are while the clock is 1
+        phases = dict.fromkeys(self._clock, 1)  # values of the clock's nets while the clock is 1
         rows = [i for i in netlist.instances if len(i.cell.inputs) == len(i.read) == 1 and not i.cell.state]
         for _ in rows:
             found = {
@@ -82,7 +82,7 @@ class BitParallel:
         return _Flop(expression(required(cell, "next_state"), pins), nets[False], nets[True], falling)
 
     def _compile(self, gates: list[Instance]) -> Callable[[dict[int, int], int], None]:
-        """All gates in order, and all latches after what opens and feeds them."""
+        """All gates in order, with each latch after its gate and data."""
         rows: dict[int, tuple[str, set[int]]] = {}
         for instance in gates:
             for pin, net in instance.driven.items():
@@ -105,7 +105,7 @@ class BitParallel:
         return scope["settle"]
 
     def run(self, vectors: VectorSet) -> dict[int, int]:
-        """Toggles of every net, over all loads; every result is compared. Raises `GateLevelError` where one differs."""
+        """Toggles of every net over all loads; every result is compared. Raises `GateLevelError` if one differs."""
         toggles: dict[int, int] = dict.fromkeys(self.nets, 0)
         first = 0
         for load, count in enumerate(vectors.counts.tolist()):
@@ -124,7 +124,7 @@ class BitParallel:
         return toggles
 
     def _low_half(self, nets: dict[int, int], cycles: int) -> dict[int, int]:
-        """The same with the clock at 0: nothing differs but what the clock goes through."""
+        """The same values with the clock at 0; only the clock's nets differ."""
         low = dict(nets)
         for net in self._clock:
             low[net] = 0
@@ -132,7 +132,7 @@ class BitParallel:
         return low
 
     def _load(self, vectors: VectorSet, load: int) -> dict[int, int]:
-        """Reset and write the table, a cycle at a time; returns the value of every net then."""
+        """Reset and write the table, a cycle at a time; returns the final value of every net."""
         nets = dict.fromkeys(self.nets, 0) | {flop.inverse: 1 for flop in self._flops}
         nets |= {flop.state: 0 for flop in self._flops}
         writes = [step for step in harness.load_steps(vectors, self.unit, load) if step.operation == harness.TABLE]
@@ -233,7 +233,10 @@ class BitParallel:
 def flowing(
     netlist: Netlist, unit: Device, work: VectorSet, checks: tuple[VectorSet, ...]
 ) -> tuple[Activity, Verified]:
-    """Toggles of `work`, and that it and `checks` pass, all flowing. Raises `GateLevelError` where a result differs."""
+    """The toggles of `work`, after `work` and `checks` passed without stalls.
+
+    Raises `GateLevelError` if a result differs.
+    """
     evaluation = BitParallel(netlist, unit)
     for vectors in checks:
         evaluation.run(vectors)

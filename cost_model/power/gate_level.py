@@ -1,8 +1,8 @@
-"""A netlist against the vectors of its unit, and how often each of its nets changes.
+"""A netlist against the vectors of its unit, and the toggles of its nets.
 
-The bench is the regression's own (`sim.cosim.wrapper`), with the netlist in the place of the unit: every result is
-compared, flowing and stalled, before anything is said about the netlist. Toggles are counted by the simulator while one
-set of vectors flows, from the first beat offered to the last result taken; loading the table is left out.
+The netlist takes the unit's place in the wrapper of the regression (`sim.cosim.wrapper`). Every result is compared,
+with and without stalls, before the netlist is measured. The simulator counts toggles while one set of vectors runs
+without stalls, from the first beat offered to the last result taken; loading the table is left out.
 """
 
 import hashlib
@@ -39,12 +39,12 @@ _COUNTERS = ("mismatches", "checked", "extra", "cycles", "stuck", "first_index")
 
 
 class GateLevelError(RuntimeError):
-    """The netlist does not compute what the unit's specification says."""
+    """A netlist's results differ from the unit's specification."""
 
 
 @dataclass(frozen=True)
 class Activity:
-    """Toggles of each net of the netlist with that hash over `cycles` clock cycles; a net not named never changed."""
+    """Toggles of each net of the netlist with this hash over `cycles` clock cycles; nets without any are left out."""
 
     netlist_sha256: str
     simulator: str
@@ -55,7 +55,7 @@ class Activity:
 
 @dataclass(frozen=True)
 class Verified:
-    """The netlist with this hash gave every expected result, flowing and stalled, `vectors` of them in each bench."""
+    """The netlist with this hash gave all `vectors` expected results, with and without stalls."""
 
     netlist_sha256: str
     simulator: str
@@ -63,10 +63,12 @@ class Verified:
 
 
 class GateLevel:
-    """One netlist in the bench of its unit. `unit` is the device that the netlist was synthesised from, `beside` the
-    memories that were cut out of it. `simulator` is one of `SIMULATORS`, at zero delay, or `GLITCHES`, with delays.
+    """One netlist in the wrapper of its unit.
 
-    Raises `InputError` if the simulator is missing, or `GLITCHES` is to use a library without delays.
+    `unit` is the unit that the netlist was synthesised from, `beside` the memories that were cut out of it. `simulator`
+    is one of `SIMULATORS`, at zero delay, or `GLITCHES`, with delays.
+
+    Raises `InputError` if the simulator is missing, or with `GLITCHES` if the library has no delays.
     """
 
     def __init__(
@@ -93,9 +95,9 @@ class GateLevel:
         self._identity = [self.simulator, self.version, _VERILATOR, self.sources]
 
     def verify(self, sets: Sequence[VectorSet], stalls: bool = True) -> Verified:
-        """Compare every result of every set, flowing and stalled (where the unit has `stalls`).
+        """Compare every result of every set, without stalls and, if `stalls`, with them.
 
-        Raises `GateLevelError` where a result differs, is missing or too many.
+        Raises `GateLevelError` if a result differs or is missing, or there are too many.
         """
         for vectors in sets:
             for chunk in harness.chunks(vectors, self.unit):
@@ -104,7 +106,7 @@ class GateLevel:
         return Verified(self.netlist.sha256, self.engine, sum(vectors.size for vectors in sets))
 
     def activity(self, vectors: VectorSet) -> Activity:
-        """The toggles while a set of one load flows, every result compared. Raises `GateLevelError`."""
+        """The toggles during a set of one load without stalls. Raises `GateLevelError` if a result differs."""
         chunk, *more = harness.chunks(vectors, self.unit)
         assert not more and len(vectors.counts) == 1, "one load that fits the memory"
         result = self._run(vectors, chunk, 0, "saif" if self.simulator == "verilator" else "vcd")
@@ -152,7 +154,7 @@ class GateLevel:
             return json.dumps(result)
 
     def _build(self) -> Path:
-        """The simulator's program for this netlist, built where it is not there yet."""
+        """The simulator's program for this netlist, built if it does not exist."""
         target = self.cache.resolve() / f"{self.simulator}-{digest(self._identity)[:24]}"
         seal = target.with_suffix(".sha256")
         if target.exists():
@@ -192,7 +194,7 @@ def _file_sha256(path: Path) -> str:
 def saif_toggles(path: Path) -> dict[int, int]:
     """Toggles by net, n<number> in the file, of a SAIF file; nets that never change are left out.
 
-    Verilator takes every net for 0 before the file begins, so one that is 1 then has one toggle too many.
+    Verilator assumes that every net is 0 before the file begins, so a net that starts at 1 has one toggle too many.
     """
     return {int(net): int(count) for net, count in _SAIF_NET.findall(path.read_text()) if count != "0"}
 
@@ -201,7 +203,7 @@ _SAIF_NET = re.compile(r"^\s*\(n(\d+) .*\(TC (\d+)\)", re.MULTILINE)
 
 
 def vcd_toggles(path: Path) -> dict[int, int]:
-    """The same of a VCD file: changes between known values, the first value of a net taken as its start."""
+    """Toggles by net of a VCD file: changes between known values, from the first value of a net on."""
     nets: dict[str, int] = {}
     values: dict[str, str] = {}
     toggles: Counter[int] = Counter()

@@ -1,7 +1,7 @@
 """Power from toggles: each net's changes times the library's energies, plus the clock and leakage.
 
-The primary figure is at zero delay with no wires, a clock that runs all the time and a table that is not written.
-`PowerParameters` says what each of these is worth; only figures with the defaults are primary.
+The primary figures assume zero delay, no wires, a free-running clock and no writes to the table. `PowerParameters`
+changes these assumptions; only figures with its defaults are primary.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,12 +14,18 @@ from sim.reference import InputError
 
 @dataclass(frozen=True)
 class PowerParameters:
-    """What the netlist alone does not say.
+    """Assumptions that the netlist does not determine.
 
-    wire_load_f: capacitance of wire per driven pin, in F (0: none).
-    glitches: combinational toggles per settled toggle, at least 1 (1: zero delay has no glitches).
-    activity: share of cycles with a beat, 0..1; data toggles scale with it, the clock does not (1).
-    gated: share of the flip-flops' clock energy that clock gating saves, 0..1 (0: free running).
+    Parameters
+    ----------
+    wire_load_f : float
+        Capacitance of wire per driven pin, in F.
+    glitches : float
+        Combinational toggles per settled toggle, at least 1.
+    activity : float
+        Share of cycles with a beat, 0..1. Data toggles scale with it, the clock does not.
+    gated : float
+        Share of the flip-flops' clock energy that clock gating saves, 0..1.
     """
 
     wire_load_f: float = 0.0
@@ -39,10 +45,10 @@ class PowerParameters:
 
 @dataclass(frozen=True)
 class Power:
-    """Energy per cycle by cause, in J, and leakage in W, which is None if the library does not give it.
+    """Energy per cycle by cause in J, and leakage in W (None if the library does not give it).
 
-    Of a library without energies, a switched capacitance in NAND2 inputs per cycle. `by_instance` is each cell's share
-    of the energy, by instance name.
+    For a library without energies, the switched capacitance in NAND2 inputs per cycle. `by_instance` is each cell's
+    share of the energy, by instance name.
     """
 
     logic: float
@@ -60,7 +66,7 @@ class Power:
 
     @property
     def leakage_note(self) -> str:
-        """Whether `watts` has leakage in it, for people."""
+        """A note on whether `watts` includes leakage."""
         return (
             "leakage included" if self.leakage_w is not None else "leakage not included: the library does not give it"
         )
@@ -75,7 +81,7 @@ class Power:
 def power(netlist: Netlist, activity: Activity, verified: Verified, parameters: PowerParameters | None = None) -> Power:
     """The power of a netlist that has passed its vectors.
 
-    Raises `InputError` where toggles or vectors are those of another netlist.
+    Raises `InputError` if toggles or vectors are those of another netlist.
     """
     for what, digest in (("toggles", activity.netlist_sha256), ("verified vectors", verified.netlist_sha256)):
         if digest != netlist.sha256:

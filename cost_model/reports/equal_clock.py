@@ -1,4 +1,4 @@
-"""Equal clock: the pipeline stages with which each format meets the flow's period, and what is known of them."""
+"""Equal clock: the pipeline stages with which each format meets the flow's period, recorded or searched for."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def count(
 
 
 def unchecked(flow: Flow) -> str | None:
-    """What must be said of a table in this flow: that nobody has checked its clock. None if that was done."""
+    """A warning if the clock of a table in this flow was not checked, else None."""
     if flow.period_s is None or timing.recorded_for(flow) or timing.tool() is not None:
         return None
     return (

@@ -1,8 +1,8 @@
 """The hardware table: the paper's records beside ours, each figure with its source.
 
-A record is in long form; savings compare records of one view, library and number of entries. `multiplier` is "own tree"
-for units whose product is `rtl.blocks.multiplication`'s, else what the synthesiser makes of a `*`. The reference unit's
-record of each format is marked; the records beside it show INT8 with its output shift fixed, in latches, and wired in.
+A record is in long form; savings compare records of the same view, library and number of entries. `multiplier` is "own
+tree" for units with the product of `rtl.blocks.multiplication`, else what synthesis makes of a `*`. The record of each
+format's reference unit is marked. Further records show INT8 with a fixed output shift, in latches, and wired in.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ BESIDE: tuple[dict[str, Any], ...] = ({"output_shift_fixed": True}, {"storage": 
 
 @dataclass(frozen=True)
 class Entry:
-    """What makes a record: a unit in a format, as the table asks for it."""
+    """The design of one record: a unit in a format."""
 
     unit: str
     format: str
@@ -45,7 +45,7 @@ class Entry:
     changes: tuple[tuple[str, Any], ...] = ()
 
     def design(self, flow: Flow, cache: Path = CACHE) -> Design:
-        """At the depth of equal clock in a flow."""
+        """The design at the depth of equal clock in a flow."""
         stages = stage_count(self.unit, self.format, self.entries or 0, flow, cache)
         if self.unit == "element":
             return element_design(self.format, stages)
@@ -93,7 +93,7 @@ def records(
     cache: Path = CACHE,
     jobs: int = 1,
 ) -> list[Record]:
-    """The paper's records and ours, savings filled in; a bar on stderr."""
+    """The paper's records and ours, with savings; shows a progress bar on stderr."""
     work = [(entry, flow) for flow in flows for entry in wanted]
     call = partial(_measured, clock_hz=clock_hz, simulator=simulator, cache=cache)
     if jobs == 1:
@@ -148,9 +148,9 @@ def scaled_records(ours: Sequence[Record]) -> list[Record]:
 
 
 def analytical_records(ours: Sequence[Record]) -> list[Record]:
-    """The analytical model's records beside the synthesised ones, where it has coefficients of the library.
+    """The analytical model's records beside the synthesised ones, if it has coefficients for the library.
 
-    Widths above 16 bits lie outside the space it was calibrated on.
+    Widths above 16 bits are outside the calibrated space.
     """
     found = []
     known = analytical.coefficients()["libraries"]

@@ -1,8 +1,11 @@
-"""From one node to another, by published factors; and 28 nm anchored on one published point.
+"""Scaling from one technology node to another by published factors [1]_, and 28 nm anchored on one published point.
 
-Area factors and energy polynomials: A. Stillmaker and B. Baas, "Scaling equations for the accurate prediction of CMOS
-device performance from 180 nm to 7 nm", Integration 58 (2017), 74-81, doi 10.1016/j.vlsi.2017.02.002. Nodes between
-those of the paper are interpolated on logarithmic axes.
+Nodes between those of the publication are interpolated on logarithmic axes.
+
+References
+----------
+.. [1] A. Stillmaker and B. Baas, "Scaling equations for the accurate prediction of CMOS device performance from 180 nm
+   to 7 nm", Integration 58 (2017), 74-81, doi 10.1016/j.vlsi.2017.02.002.
 """
 
 from dataclasses import dataclass
@@ -38,12 +41,12 @@ class Node:
 
     @property
     def area(self) -> float:
-        """Of one circuit, 130 nm = 1."""
+        """The area of one circuit, 130 nm = 1."""
         return self._between(np.array(AREAS))
 
     @property
     def energy(self) -> float:
-        """Of one circuit, in the publication's unit."""
+        """The energy of one circuit, in the publication's unit."""
         return self._between(np.array([np.polyval(row, self.voltage_v) for row in ENERGIES]))
 
     def _between(self, values: np.ndarray) -> float:
@@ -52,12 +55,12 @@ class Node:
 
 
 def area_factor(source: Node, target: Node) -> float:
-    """What an area is multiplied by."""
+    """The factor of an area from `source` to `target`."""
     return target.area / source.area
 
 
 def energy_factor(source: Node, target: Node) -> float:
-    """What an energy per operation is multiplied by."""
+    """The factor of an energy per operation from `source` to `target`."""
     return target.energy / source.energy
 
 

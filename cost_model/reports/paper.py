@@ -1,4 +1,4 @@
-"""GQA-LUT's hardware table (arXiv 2403.19591, table 6: TSMC 28 nm, 500 MHz, 8 entries), to stand beside ours."""
+"""The hardware table of GQA-LUT (arXiv 2403.19591, table 6: TSMC 28 nm, 500 MHz, 8 entries)."""
 
 from typing import NamedTuple
 
@@ -18,12 +18,12 @@ POINTS = 3.0  # percentage points within which a saving counts as reproduced
 
 
 def saving(of: float | None, against: float | None) -> float | None:
-    """The fraction saved; None where a figure is missing."""
+    """The fraction saved; None if a figure is missing."""
     return None if of is None or not against else 1 - of / against
 
 
 def savings(base: str = "INT8") -> dict[str, float]:
-    """The paper's four savings, by the name of the column that holds ours."""
+    """The paper's four savings, by the name of our column."""
     found = {}
     for against in ("FP32", "INT32"):
         for what in ("area", "power"):

@@ -1,4 +1,4 @@
-"""Pictures of a unit's cost: where area and power go, and what is saved against entries and width."""
+"""Plots of a unit's cost: area and energy by component, and savings over entries and width."""
 
 from collections.abc import Sequence
 from pathlib import Path

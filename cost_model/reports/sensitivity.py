@@ -1,4 +1,4 @@
-"""How the paper's four savings move when one factor changes, all else as in the reference units at equal clock."""
+"""How the paper's four savings change with one factor, all else as in the reference units at equal clock."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Factor:
-    """One change. `design(format, stages)` makes the unit, `flow` the mapping, `parameters` what power assumes."""
+    """One change: `design(format, stages)` makes the unit, `flow` maps it, `parameters` are those of power."""
 
     factor: str
     value: str
@@ -90,7 +90,7 @@ FACTORS = (
 
 
 def record(factor: Factor, flow: Flow, clock_hz: float, cache: Path = CACHE) -> Record:
-    """The savings under one factor. Toggles are the bit-parallel evaluation's, equal to the simulators'."""
+    """The savings with one factor changed; toggles are from the bit-parallel evaluation."""
     found: dict[str, Measured] = {}
     mapped = factor.flow(flow)
     for number in FORMATS:
@@ -114,5 +114,5 @@ def record(factor: Factor, flow: Flow, clock_hz: float, cache: Path = CACHE) -> 
 
 
 def applies(factor: Factor, flow: Flow) -> bool:
-    """Whether a factor means anything in a library: no wires and no period without volts and delays."""
+    """Whether a factor applies to a library: wires need a voltage, periods need delays."""
     return flow.library.has_energies or factor.factor not in ("mapping", "wires")

@@ -1,12 +1,12 @@
-"""Below the grid: a lane per column that turns the sums of a tile into accumulators, one control for all lanes.
+"""Below the grid: for each column, logic that turns the sums of a tile into accumulators; one control for all columns.
 
 join    sum = 16 * (sum of the high parts, a cycle earlier) + sum of the low parts     with two passes
 zero    sum - z_g * (sum of the activations)                                           with zero points
 scale   m_g * that                                                                     with group multipliers
 add     A[token] = (bias, or A[token] from the tiles before) + that
 
-Each is one cycle. That scaling is applied to each tile and not to each group changes nothing: it is linear, nothing is
-rounded, and a tile lies within one group.
+Each step takes one cycle. Scaling each tile instead of each group gives the same result, because it is linear, nothing
+is rounded, and a tile lies within one group.
 """
 
 from typing import Any
@@ -22,12 +22,12 @@ from rtl.array.controller import tag_layout
 
 
 class Columns(wiring.Component):
-    """The lanes as a component; all of it moves in every cycle (its owner enables it).
+    """The columns as a component. Every register moves in every cycle (the parent enables it).
 
     `sums` and `activation_sum` come from the grid, R + C cycles after the `tag` of their vector. `group` and `channel`
-    are the operands' payloads, taken in a cycle in which `need_group` or `need_channel` is 1. `result` holds
-    (A, m_c, k_c) for each column, of a token whose inputs are all summed, in a cycle in which `valid` is 1. After a
-    reset nothing is valid until a new tag has come through.
+    are the operands' payloads, taken in a cycle in which `need_group` or `need_channel` is 1. In a cycle in which
+    `valid` is 1, `result` holds (A, m_c, k_c) of each column, for a token whose inputs are all summed. After a reset
+    nothing is valid until a new tag has passed.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -67,7 +67,7 @@ class Columns(wiring.Component):
     def _join(
         self, m: Module, sums: list[Value], activations: Value | None, joined: Value
     ) -> tuple[list, Value | None]:
-        """Both parts' sums as one; the activations' sum alike."""
+        """Join the sums of the high and the low parts, and likewise the sums of the activations."""
 
         def join(value: Value, shape: Any, name: str) -> Signal:
             high = Signal.like(value, name=f"high_{name}", reset_less=True)
@@ -80,7 +80,7 @@ class Columns(wiring.Component):
         return lanes, None if activations is None else join(activations, activation, "activation_sum")
 
     def _group(self, m: Module, sums: list[Value], activations: Value | None, tag: Any) -> list[Value]:
-        """Zero points and group multipliers, taken a cycle before the first sums that they belong to."""
+        """Zero points and group multipliers, taken one cycle before the first sums that need them."""
         config = self.config
         group = Signal(config.group_layout, reset_less=True)
         m.d.comb += self.need_group.eq(tag.valid & tag.group)

@@ -30,19 +30,44 @@ PASS_BITS = 4  # of an activation's low part where it takes two passes
 
 @dataclass(frozen=True)
 class ArrayConfig:
-    """An array of `rows` inputs by `columns` output channels; every fault raises `InputError` with the field's name.
+    """The parameters of an array, validated on construction.
 
-    Weights are `weight_bits` (2, 3, 4, 8) wide, signed, or unsigned with a zero point per group. Activations are signed
-    codes of 4 or 8 bits. With `two_pass` the multipliers take 5 bits, and an 8-bit activation a = 16*a_hi + a_lo, a_hi
-    signed and a_lo unsigned, goes through them twice; a job whose activations fit 4 bits may ask for one pass.
+    Parameters
+    ----------
+    rows, columns : int
+        Inputs R and output channels C that are processed at once.
+    weight_bits, weight_signed : int, bool
+        2, 3, 4 or 8 bits; unsigned weights have a zero point per group.
+    activation_bits : int
+        4 or 8; activations are signed codes.
+    two_pass : bool
+        The multipliers take 5 bits, and an 8-bit activation a = 16*a_hi + a_lo, a_hi signed and a_lo unsigned, takes
+        two passes. A job whose activations fit 4 bits may use one pass.
+    group : int or None
+        The group size; None per channel.
+    group_multiplier_bits : int
+        Width of m_g; 0 if every m_g is 1.
+    max_inputs : int
+        The most inputs K of a job; accumulators hold any such sum and the bias.
+    bias_bits : int or None
+        Width of the bias; None for one bit less than the sum needs.
+    acc_bits : int or None
+        Width of an accumulator; None for the least that is needed. Fewer bits are refused.
+    depth : int
+        Accumulators of a column, which is the number of tokens in a block.
+    count_bits, address_bits : int
+        Widths of a job's dimensions, and of an address of operands in memories (`rtl.array.fetch`).
+    out_bits, out_signed : int, bool
+        The code from the requantiser (`rtl.requant`).
+    pwl : PwlConfig or None
+        A piecewise-linear unit behind the requantiser.
+    stages : int
+        Depth of the pipeline from the accumulator to the output.
 
-    `group` is the group size, None per channel. `group_multiplier_bits` is the width of m_g, 0 where every m_g is 1.
-    `depth` is the number of accumulators of a column: so many tokens are worked on at once. An accumulator holds any
-    sum of `max_inputs` inputs and a bias of `bias_bits` (unless given, one bit less than the sum needs); it has the
-    bits that this needs, or `acc_bits` where given, and fewer are refused. `count_bits` is the width of the dimensions
-    in a job, `address_bits` that of an address where operands come from memories (`rtl.array.fetch`). The result is a
-    code of `out_bits` from the requantiser (`rtl.requant`), or, with `pwl`, what that unit makes of the code. `stages`
-    is the depth of the pipeline from the accumulator to the output.
+    Raises
+    ------
+    InputError
+        If a field is out of its range or does not fit the others; the line names it.
     """
 
     rows: int = 16
@@ -107,20 +132,20 @@ class ArrayConfig:
 
     @property
     def requant(self) -> RequantConfig:
-        """The requantiser of a column; its depth is not used, since its steps are cut together with the others."""
+        """The requantiser of a column; its `stages` is unused, because its steps are cut together with the others."""
         return RequantConfig(in_bits=self.accumulator_bits, out_bits=self.out_bits, out_signed=self.out_signed)
 
-    # what values can be, from the operands on
+    # ranges of values, from the operands on
 
     @property
     def operand_range(self) -> Range:
-        """What enters a multiplier: the activation, or a part of it, signed high or unsigned low."""
+        """The range of a multiplier's operand: the activation, or its signed high or unsigned low part."""
         return (
             (-(1 << PASS_BITS - 1), (1 << PASS_BITS) - 1) if self.two_pass else code_range(self.activation_bits, True)
         )
 
     def sum_range(self, rows: int) -> Range:
-        """The sum that leaves an element in row `rows` - 1, in one pass, zero point not yet subtracted."""
+        """The range of the sum from a processing element in row `rows` - 1, in one pass, without zero points."""
         low, high = times(code_range(self.weight_bits, self.weight_signed), self.operand_range)
         return rows * min(low, 0), rows * max(high, 0)
 
@@ -192,7 +217,7 @@ class ArrayConfig:
 
     @property
     def job_layout(self) -> StructLayout:
-        """A job: tokens M, and the numbers of tiles along K and N, each at least 1; in how many passes."""
+        """A job: tokens M, the numbers of tiles along K and N, each at least 1, and the passes."""
         count = unsigned(self.count_bits)
         fields = {"tokens": count, "input_tiles": count, "output_tiles": count}
         return StructLayout(fields | ({"two_pass": unsigned(1)} if self.two_pass else {}))
@@ -204,7 +229,7 @@ class ArrayConfig:
 
     @property
     def group_layout(self) -> ArrayLayout:
-        """A beat of `g`: for each column m_g and z_g, as far as the array has them."""
+        """A beat of `g`: m_g and z_g of each column, if the array has them."""
         fields = {"multiplier": unsigned(self.group_multiplier_bits)} if self.group_multiplier_bits else {}
         fields |= {} if self.weight_signed else {"zero_point": unsigned(self.weight_bits)}
         return ArrayLayout(StructLayout(fields), self.columns)
@@ -222,7 +247,7 @@ class ArrayConfig:
 
     @property
     def operand_layouts(self) -> dict[str, ArrayLayout]:
-        """A beat of each operand's stream, or a word of its memory; without "g" where there is nothing in it."""
+        """A beat of each operand's stream, or a word of its memory; without "g" if that would be empty."""
         layouts = {
             "w": ArrayLayout(self.weight_shape, self.columns),
             "a": ArrayLayout(self.activation_shape, self.rows),
@@ -233,7 +258,7 @@ class ArrayConfig:
 
     @property
     def result_layout(self) -> ArrayLayout:
-        """What goes to the requantisers: (A, m_c, k_c) of each column."""
+        """The input of the requantisers: (A, m_c, k_c) of each column."""
         return ArrayLayout(self.requant.in_layout, self.columns)
 
     @property
@@ -245,12 +270,12 @@ class ArrayConfig:
 
     @property
     def passes(self) -> int:
-        """The passes of a job that does not ask for one."""
+        """The passes of a job by default."""
         return 2 if self.two_pass else 1
 
     @property
     def accumulate_latency(self) -> int:
-        """Cycles from a beat's being taken to its accumulation."""
+        """Cycles from taking a beat to its accumulation."""
         return self.rows + self.columns + self.two_pass + (not self.weight_signed) + bool(self.group_multiplier_bits)
 
     @property
@@ -260,10 +285,10 @@ class ArrayConfig:
 
     @property
     def schedule(self) -> Schedule:
-        """The closed formula of the array's cycles."""
+        """The array's clock cycles in closed form."""
         return Schedule(self.rows, self.columns, self.depth, self.group, self.latency)
 
     @property
     def tiles_per_group(self) -> int | None:
-        """Tiles along K in a whole group; None per channel, where the whole of K is one group."""
+        """Tiles along K in a whole group; None per channel."""
         return None if self.group is None else -(-self.group // self.rows)

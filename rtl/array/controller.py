@@ -1,4 +1,4 @@
-"""The controller: which tile is worked on, and in which cycle what must be there.
+"""The controller: the order of tiles, and the cycles in which operands are needed.
 
 A job is cut into tiles in this order: output tiles, in each the blocks of `depth` tokens, in each the input tiles. All
 streams follow it:
@@ -12,7 +12,7 @@ streams follow it:
 A tile ends at a group's border. Rows of a tile beyond its last input have the zero point as weight (0 for signed
 weights), whatever their activations; columns beyond the last output give results to be ignored.
 
-A slot is the time of one tile: its beats, while the next tile's weights are shifted in. The first slot only loads.
+A slot is the time of one tile: its beats enter while the next tile's weights are shifted in. The first slot only loads.
 """
 
 from amaranth.hdl import Cat, Module, Signal
@@ -26,21 +26,22 @@ from sim.reference.array_cycles import HAZARD
 
 
 def tag_layout(config: ArrayConfig) -> StructLayout:
-    """What travels beside a vector: `valid` the vector completes its token in this tile; `start` it is the tile's
-    first; `group` it is its group's first; `first` and `last` of the tiles along K; `joined` the one before is its
-    high part.
+    """The flags that travel beside a vector.
+
+    `valid`: it completes its token in this tile. `start`: it is the tile's first. `group`: it is its group's first.
+    `first`, `last`: of the tiles along K. `joined`: the vector before is its high part.
     """
     names = ["valid", "start", "group", "first", "last", *(["joined"] if config.two_pass else [])]
     return StructLayout(dict.fromkeys(names, 1))
 
 
 class Controller(wiring.Component):
-    """Counters only. Everything moves in every cycle: its owner enables it in the cycles in which the array moves and
-    what is needed of `w` and `a` is there.
+    """The counters of a job. They move in every cycle; the parent enables them in the cycles in which the array moves
+    and the needed beats of `w` and `a` are valid.
 
-    `jobs` is the job stream. `load` a beat of weights is needed in this cycle, for the rows `shift`; `swap` the loaded
-    ones come into use; `active` a beat of activations is needed, `high` for its high part, `done` for the last time.
-    `tag` describes that beat.
+    `jobs` is the job stream. `load`: a beat of weights is needed in this cycle, for the rows `shift`. `swap`: the
+    loaded weights come into use. `active`: a beat of activations is needed, `high` for its high part, `done` for the
+    last time. `tag` describes that beat.
     """
 
     def __init__(self, config: ArrayConfig) -> None:

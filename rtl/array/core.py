@@ -1,11 +1,11 @@
-"""The grid: R x C elements, the skew at their edges, and the column that sums the activations.
+"""The grid: R x C processing elements, the skew at the edges, and the column that sums the activations.
 
-Vectors go in and come out whole. Row r gets its activation r cycles late and column c its weight c cycles late, so
-that the sums meet them on their way; at the bottom column c is delayed by C-1-c, and what leaves is again one vector.
-A vector that enters in cycle n has its sums at the outputs in cycle n + R + C - 1.
+Vectors enter and leave whole. Row r gets its activation r cycles late and column c its weight c cycles late, so that
+partial sums meet the right operands; at the bottom, column c is delayed by C-1-c, so that all sums leave together. A
+vector that enters in cycle n has its sums at the outputs in cycle n + R + C - 1.
 
-The activations' sum, needed once for the zero points of all columns, goes down beside the last column, whose
-activations it adds without a weight.
+The sum of the activations, which the zero points of all columns share, runs down beside the last column and adds that
+column's activations without a weight.
 """
 
 from amaranth.hdl import Module, Signal, Value
@@ -18,14 +18,14 @@ from rtl.array.processing_element import Wires, element
 
 
 class Grid(wiring.Component):
-    """The grid as a component; all of it moves in every cycle (its owner enables it), and none of it has a reset.
+    """The grid as a component. Every register moves in every cycle (the parent enables it); none has a reset.
 
-    `operands` R activations; `weights` C weights of one row; `shift` R bits, the rows whose next weights shift down;
-    `swap` puts the next weights in use for the operands of the following cycle on. `sums` C column sums;
-    `activation_sum`, where weights have zero points, the sum of the operands.
+    Inputs: `operands`, R activations; `weights`, C weights of one row; `shift`, R bits, the rows whose next weights
+    shift down; `swap`, which puts the next weights in use from the following cycle's operands on. Outputs: `sums`, C
+    column sums; `activation_sum`, the sum of the operands, if weights have zero points.
 
-    A row's weights arrive last row first, in R beats; in beat k the rows up to k shift, so that a row which is still
-    waiting for its swap, a cycle per row behind, is not disturbed. Loading may therefore begin in the cycle of `swap`.
+    Weights arrive in R beats, last row first. In beat k only rows up to k shift, so that rows which still wait for
+    their swap, one cycle later per row, are not disturbed. Loading may therefore begin in the cycle of `swap`.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -67,7 +67,7 @@ class Grid(wiring.Component):
 
 
 def delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
-    """`value` that many cycles late, in registers without a reset."""
+    """`value`, delayed by `cycles` in registers without a reset."""
     for k in range(cycles):
         register = Signal(value.shape(), name=f"{name}_{k}", reset_less=True)
         m.d.sync += register.eq(value)

@@ -1,12 +1,12 @@
 """Operands from memories: a counter for each stream walks through its image in the order in which the array takes it.
 
-`rtl.array.operands` tells the images' layout. The memories are outside; each is read through a port
+`rtl.array.operands` defines the layout of the images. The memories are outside; each is read through a port
 
     enable, address   in a cycle in which enable is 1 the word at address is read
     data              is that word from the next cycle on, until the next read
 
-A job names the address at which each of its images begins. Since the first words must be read before they are there, a
-job takes one cycle more than with streams; but jobs that wait behind it are fetched meanwhile, and then take no more.
+A job gives the address at which each of its images begins. Its first words must be read first, so a job takes one cycle
+more than with streams. Queued jobs are fetched ahead and take no extra cycle.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from rtl.array.config import ArrayConfig
 from rtl.array.gemm import Gemm, present
 from rtl.array.tiles import Tile, walk
 
-FETCH_CYCLES = 1  # of a job that follows none
+FETCH_CYCLES = 1  # of a job that was not queued behind another
 LAYOUT = {
     "w": "T_n * T_k * R words of C weights: (n * T_k + k) * R + j holds row R-1-j of input tile k of output tile n",
     "a": "T_k * M words of R activations: k * M + m holds the inputs of tile k of token m",
@@ -33,7 +33,7 @@ LAYOUT = {
 
 
 def job_layout(config: ArrayConfig) -> StructLayout:
-    """A job of the array (`ArrayConfig.job_layout`), and behind it the addresses of its images."""
+    """A job of the array (`ArrayConfig.job_layout`), followed by the addresses of its images."""
     bases = {f"{name}_base": unsigned(config.address_bits) for name in config.operand_layouts}
     return StructLayout({name: field.shape for name, field in config.job_layout} | bases)
 
@@ -45,12 +45,11 @@ def read_port(config: ArrayConfig, operand: str) -> wiring.Signature:
 
 
 class Waiting(wiring.Component):
-    """Jobs on their way from `i` to `takers`, each of which takes them in its own time: the array while it computes the
-    one before, the fetchers of weights and activations ahead of it, and those of constants, whose words are needed only
-    when a vector has come down through the grid, behind it.
+    """A queue of jobs from `i` to several `takers`, which take them at different times.
 
-    A job that waits for none is passed on within the cycle. There is room for as many as can begin while a vector is in
-    the grid, so that none waits for the constants of another, and for the one that is fetched ahead.
+    The fetchers of weights and activations run ahead of the array. Those of constants run behind it, because their
+    words are needed only after a vector has passed the grid. A job is passed on within the cycle if the queue is empty.
+    The queue holds the jobs that can begin while a vector is in the grid, and the one that is fetched ahead.
     """
 
     def __init__(self, config: ArrayConfig, takers: Iterable[str]) -> None:
@@ -84,8 +83,8 @@ class Waiting(wiring.Component):
 class Fetcher(wiring.Component):
     """One stream's words: `jobs` in, reads on `memory`, beats on `beats`. `operand` is one of "w", "a", "g", "c".
 
-    It steps through output tiles, blocks, input tiles and, for "w" and "a", the words of a tile; a step of "g" or "c"
-    that has no word takes a cycle of its own, which the array's tile takes at least as well. A beat per cycle.
+    It steps through output tiles, blocks, input tiles and, for "w" and "a", the words of a tile, one beat per cycle. A
+    step of "g" or "c" without a word takes a cycle, but the array's tile takes at least as long.
     """
 
     def __init__(self, config: ArrayConfig, operand: str) -> None:
@@ -131,8 +130,8 @@ class Fetcher(wiring.Component):
         return m
 
     def _address(self, m: Module, job: Any, tile: Tile, idle: Value, go: Value, last_word: Value, reads: Value) -> None:
-        """Activations: the block's words of one input tile after the other, every output tile alike. The other images
-        in order, those of an output tile again for each block.
+        """Step the address. Activations: the block's words of each input tile in turn, the same for every output tile.
+        Other images: in order, the words of an output tile again for each block.
         """
         base = f"{self.operand}_base"
         address = Signal.like(self.memory.address)
@@ -160,12 +159,11 @@ class Fetcher(wiring.Component):
 
 
 class MemoryGemm(wiring.Component):
-    """`rtl.array.gemm.Gemm` with a fetcher for each operand: `i`, `o` and the settings as there, `w`, `a`, `g` and `c`
-    are read ports of memories.
+    """`rtl.array.gemm.Gemm` with a fetcher for each operand: `w`, `a`, `g` and `c` are read ports of memories.
 
-    `i` takes a job with the addresses of its images (`job_layout`), and takes some ahead of the array. Nothing but `o`
-    stalls it: a job that follows none has the closed formula's cycles and `FETCH_CYCLES` more, and from job to job it
-    is `Schedule.interval` as over streams. A job's images must not change from its being taken to its last result.
+    `i` takes a job with the addresses of its images (`job_layout`), and takes some ahead of the array. Only `o` can
+    stall it. A first job takes `FETCH_CYCLES` more than `Schedule.cycles`; the interval between queued jobs is
+    `Schedule.interval`. A job's images must not change until its last result.
     """
 
     stall = (

@@ -1,9 +1,8 @@
-"""The whole array: a job and its operands in, codes out; with a piecewise-linear unit GEMM, bias and GELU at once.
+"""The whole array: jobs and operands in, codes out; with a piecewise-linear unit GEMM, bias and GELU in one.
 
-Grid and columns move together, in a cycle in which the constants needed in it are there and the result, if there is
-one, is taken; the pipeline from the accumulator to the output (`rtl.blocks.pipeline`) goes on by itself. The controller
-moves with them where the weights and activations that it needs are there; else it waits, and what is in the grid
-drains.
+Grid and columns move together, in a cycle in which the constants that they need are valid and their result, if any, is
+taken. The pipeline from the accumulator to the output (`rtl.blocks.pipeline`) moves by itself. The controller moves
+with the grid if the weights and activations that it needs are valid; otherwise it waits while the grid drains.
 """
 
 from collections.abc import Mapping
@@ -45,7 +44,7 @@ def present(config: ArrayConfig, texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def cycles_text(config: ArrayConfig) -> str:
-    """The closed formula of `sim.reference.array_cycles` with the array's numbers in it."""
+    """The cycle formula of `sim.reference.array_cycles` with the array's numbers."""
     return (
         f"1 + {config.rows} + sum over all tiles but the last of max(passes * s, {config.rows}, {HAZARD}) "
         f"+ passes * s_last + {config.latency}, s the tokens of the tile's block (at most {config.depth})"
@@ -53,11 +52,11 @@ def cycles_text(config: ArrayConfig) -> str:
 
 
 class Gemm(wiring.Component):
-    """The array as a component; `rtl.array.controller` tells the order of its streams.
+    """The array as a component; `rtl.array.controller` defines the order of its streams.
 
-    `i` takes jobs, the next one as soon as the last one's beats are in. `w`, `a`, `g` and `c` are the operands; `g` is
-    there only where the array has zero points or group multipliers. `o` carries a code for each column. A job that
-    needs the results of another one must not be offered before they have come.
+    `i` takes jobs, the next one as soon as the last one's beats are in. `w`, `a`, `g` and `c` are the operands; `g`
+    exists only if the array has zero points or group multipliers. `o` carries a code for each column. A job that needs
+    the results of another one must not be offered before they are available.
 
     `zero_point` is quasi-static, and with a piecewise-linear unit its table and shifts are too: changing them with
     beats in flight is undefined.
@@ -162,7 +161,7 @@ class Gemm(wiring.Component):
         return m
 
     def _part(self, controller: Controller, activation: Value) -> Value:
-        """What of an activation goes into the grid: all of it, or its high or its low part."""
+        """The operand of the grid: the whole activation, or its high or low part."""
         if not self.config.two_pass:
             return activation
         low, high = activation[:PASS_BITS], activation[PASS_BITS:].as_signed()

@@ -8,10 +8,10 @@ tiles, M the tokens, G the groups):
     g   T_n * G words of C (m_g, z_g):    n * G + group
     c   T_n words of C (bias, m_c, k_c):  n
 
-Weights, in a tile's rows without an input, are the zero point; all else in lanes beyond K or N is 0.
+Weights in a tile's rows without an input are the zero point; all other values beyond K or N are 0.
 
-The results come in the order n * M + m. That is the image `a` of a following layer on an array with as many rows as
-this one has columns and activations as wide as its codes, where that layer's groups, if it has any, are multiples of R.
+Results come in the order n * M + m. They are the image `a` of a following layer, if that layer's array has as many rows
+as this one has columns, its activations are as wide as these codes, and its groups, if any, are multiples of R.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from sim.reference.pwl import require_range
 
 
 class Job(NamedTuple):
-    """A job's payload; `two_pass` is only there where the array has it."""
+    """A job's values; `two_pass` is in the payload only if the array has it."""
 
     tokens: int
     input_tiles: int
@@ -40,7 +40,7 @@ class Job(NamedTuple):
 
 
 def job(config: ArrayConfig, layer: GroupedLinear, tokens: int) -> Job:
-    """The job that puts `tokens` tokens through `layer`. Raises `InputError` where the array cannot do it exactly."""
+    """The job that puts `tokens` tokens through `layer`. Raises `InputError` if the array cannot do it exactly."""
     check_fit(config, layer)
     made = Job(
         tokens,
@@ -54,7 +54,7 @@ def job(config: ArrayConfig, layer: GroupedLinear, tokens: int) -> Job:
 
 
 def check_fit(config: ArrayConfig, layer: GroupedLinear) -> None:
-    """Raise `InputError` where the array would not compute `layer` exactly."""
+    """Raise `InputError` if the array would not compute `layer` exactly."""
     for name in ("weight_bits", "weight_signed", "group", "out_bits", "out_signed"):
         if getattr(layer, name) != getattr(config, name):
             raise InputError(
@@ -75,7 +75,7 @@ def check_fit(config: ArrayConfig, layer: GroupedLinear) -> None:
 
 
 class Operands(NamedTuple):
-    """The images as packed words, (words, bytes) uint8, lowest byte first; `g` None where the array has no stream g."""
+    """The images as packed words, (words, bytes) uint8, lowest byte first; `g` is None if the array has no stream g."""
 
     w: np.ndarray
     a: np.ndarray
@@ -84,9 +84,21 @@ class Operands(NamedTuple):
 
 
 def images(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -> Operands:
-    """The images of `layer` and the activations (M, K).
+    """The memory images of a layer and its activations.
 
-    Raises `InputError` where the array would not compute the layer exactly, and where activations are no codes of it.
+    Parameters
+    ----------
+    config : ArrayConfig
+        The array.
+    layer : GroupedLinear
+        K inputs, N outputs.
+    activations : ndarray, (M, K)
+        Codes of the layer.
+
+    Raises
+    ------
+    InputError
+        If the array would not compute the layer exactly, or activations are not codes of the layer.
     """
     check_fit(config, layer)
     activations = layer.check_activations(activations)
@@ -100,7 +112,7 @@ def images(config: ArrayConfig, layer: GroupedLinear, activations: np.ndarray) -
     inputs = np.zeros((len(activations), len(tiles), config.rows), dtype=np.int64)
     for k, (first, end) in enumerate(tiles):
         group = 0 if layer.group is None else first // layer.group
-        weights[:n, k] = zero_points[:, group, None]  # where the tile has no input
+        weights[:n, k] = zero_points[:, group, None]  # for rows of the tile without an input
         weights[:n, k, : end - first] = layer.weights[:, first:end]
         inputs[:, k, : end - first] = activations[:, first:end]
     order = weights.reshape(-1, config.columns, len(tiles), config.rows)[..., ::-1].transpose(0, 2, 3, 1)
@@ -138,7 +150,7 @@ def _by_column(config: ArrayConfig, values: np.ndarray) -> np.ndarray:
 
 
 def reading_order(config: ArrayConfig, layer: GroupedLinear, tokens: int) -> dict[str, np.ndarray]:
-    """For each stream the addresses of its image in the order in which the array takes the beats."""
+    """For each stream, the addresses of its image in the order in which the array takes the beats."""
     schedule = config.schedule
     input_tiles, output_tiles = len(schedule.input_tiles(layer.inputs)), schedule.output_tiles(layer.outputs)
     groups = len(group_borders(layer.inputs, layer.group))
@@ -161,14 +173,14 @@ def reading_order(config: ArrayConfig, layer: GroupedLinear, tokens: int) -> dic
 
 
 def pack(fields: Sequence[tuple[np.ndarray, int]]) -> np.ndarray:
-    """Words of lanes of fields: each field is (values (words, lanes), bits), the first one lowest in its lane."""
+    """Pack fields into words. A field is (values (words, columns), bits); a column's first field is lowest in it."""
     words = len(fields[0][0])
     bits = [(values[..., None] >> np.arange(width)) & 1 for values, width in fields]
     return np.packbits(np.concatenate(bits, axis=-1).astype(np.uint8).reshape(words, -1), axis=1, bitorder="little")
 
 
 def unpack(words: np.ndarray, lanes: int, bits: int, signed: bool) -> np.ndarray:
-    """The codes (words, lanes) in packed words; the inverse of `pack` for a single field."""
+    """The codes (words, `lanes`) in packed words; the inverse of `pack` for a single field."""
     spread = np.unpackbits(words, axis=1, bitorder="little")[:, : lanes * bits].reshape(len(words), lanes, bits)
     codes = (spread.astype(np.int64) << np.arange(bits)).sum(-1)
     return codes - (codes >> (bits - 1) << bits) if signed else codes
@@ -177,7 +189,7 @@ def unpack(words: np.ndarray, lanes: int, bits: int, signed: bool) -> np.ndarray
 def results(config: ArrayConfig, outputs: np.ndarray, beyond: int) -> np.ndarray:
     """The outputs (M, N) as the array gives them, (T_n * M, C).
 
-    The columns beyond N hold `beyond`, the code that A = 0 gives: the zero point, or what a table makes of it.
+    The columns beyond N hold `beyond`, the code of A = 0: the zero point, or the table's output for it.
     """
     tokens, n = outputs.shape
     padded = np.full((tokens, config.schedule.output_tiles(n) * config.columns), beyond, dtype=np.int64)

@@ -1,8 +1,8 @@
-"""The processing element: one multiplier, one adder, and two weights, the one in use and the next.
+"""The processing element: one multiplier, one adder, and two weights, the current one and the next one.
 
-The activation moves right and the partial sum down, a register each. The next weight is shifted down through the
-`next` registers of its column while the present one is in use, and `swap`, which moves right one cycle ahead of the
-first activation that needs it, puts it in use.
+The activation moves right and the partial sum moves down, each through a register. The next weight is shifted down
+through the `next` registers of its column while the current one is in use. `swap` moves right one cycle ahead of the
+first activation that needs the next weight, and makes it the current one.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from rtl.array.config import ArrayConfig
 
 
 class Wires(NamedTuple):
-    """What passes between elements: to the right `activation`, `shift`, `swap`; downwards `weight`, `total`."""
+    """Signals between processing elements: `activation`, `shift`, `swap` to the right; `weight`, `total` downwards."""
 
     activation: Value
     shift: Value
@@ -25,7 +25,7 @@ class Wires(NamedTuple):
 
 
 def element(m: Module, into: Wires, weight_shape: Shape, sum_shape: Shape, place: str = "") -> Wires:
-    """Add one element to `m` and return what leaves it; every output is a register. `place` ends the signals' names."""
+    """Add one processing element to `m` and return its outputs, all registers; `place` is a suffix of signal names."""
 
     def register(name: str, shape: Shape) -> Signal:
         return Signal(shape, name=f"{name}{place}", reset_less=True)
@@ -48,10 +48,10 @@ def element(m: Module, into: Wires, weight_shape: Shape, sum_shape: Shape, place
 
 
 class Element(wiring.Component):
-    """The element of an array's last row, whose adder is the widest, as a component of its own.
+    """The processing element of an array's last row, whose adder is the widest, as a component.
 
-    Ports: `activation`, `shift`, `swap`, `weight`, `sum`, each with `_in` and `_out`, and `enable`, without which
-    nothing moves. The sum's register has the width of `ArrayConfig.sum_shape(rows)`. No register has a reset.
+    Ports: `activation`, `shift`, `swap`, `weight`, `sum`, each with `_in` and `_out`, and `enable`; nothing moves while
+    that is 0. The sum's register has the width of `ArrayConfig.sum_shape(rows)`. No register has a reset.
     """
 
     stall = "enable: nothing moves in a cycle in which it is 0."

@@ -1,7 +1,7 @@
-"""One processing element between streams: a unit of its own, whose netlist is checked and measured as the others' are.
+"""One processing element between streams: a unit whose netlist can be checked and measured like the others.
 
-`rtl.array.processing_element` is inside as it is; or, for comparison, its floating-point counterpart: the same
-registers around `rtl.floating.mac`, whose adder's latency a systolic array hides by skewing its rows further.
+It contains `rtl.array.processing_element` or, for comparison, its floating-point counterpart: the same registers around
+`rtl.floating.mac`. A systolic array hides the latency of that adder by skewing its rows further.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from rtl.floating.mac import Mac, MacConfig
 
 @dataclass(frozen=True)
 class ElementConfig:
-    """An element of integers, the one in row `rows` - 1 of an array, or, where `mac` is given, of floating point."""
+    """An integer processing element, that in row `rows` - 1 of an array, or a floating-point one if `mac` is given."""
 
     rows: int = 16
     weight_bits: int = 8
@@ -39,12 +39,12 @@ class ElementConfig:
 
     @property
     def integer(self) -> ArrayConfig:
-        """The array that an integer element belongs to; raises `InputError` where there is none."""
+        """The array of an integer processing element. Raises `InputError` if no array has these widths."""
         return ArrayConfig(rows=self.rows, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Of what enters: activation, weight and sum."""
+        """The shapes of the inputs: activation, weight and sum."""
         if self.mac is None:
             array = self.integer
             wide = array.sum_shape(self.rows)
@@ -64,7 +64,7 @@ class ElementConfig:
 
 
 class ElementStream(wiring.Component):
-    """The element as a component; latency `stages` cycles, one beat per cycle.
+    """The processing element as a component; latency `stages` cycles, one beat per cycle.
 
     Streams: `i` carries (activation, weight, sum, shift, swap), `o` the sum. A beat's `shift` takes its weight as the
     next one, its `swap` puts the next one in use from the following beat on. Weights have no reset.
@@ -101,7 +101,7 @@ class ElementStream(wiring.Component):
         else:
             passing = self._floating(m, self.config.mac, shift, swap)
         kept = Signal(sum(len(value) for value in passing), name="passing", attrs={"keep": 1})
-        m.d.comb += kept.eq(Cat(*passing))  # what goes on to the neighbours is part of the element
+        m.d.comb += kept.eq(Cat(*passing))  # outputs to the neighbours are part of the processing element
         return m
 
     def _floating(self, m: Module, config: MacConfig, shift: Any, swap: Any) -> list[Any]:

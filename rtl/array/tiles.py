@@ -1,6 +1,6 @@
-"""The tiles of a job in their order, as counters: output tiles, in each the blocks of tokens, in each the input tiles.
+"""Counters over the tiles of a job: output tiles, in each the blocks of tokens, in each the input tiles.
 
-The controller and every fetcher have such counters of their own, so that a fetcher may run ahead.
+The controller and each fetcher have their own counters, so that a fetcher may run ahead.
 """
 
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ from rtl.array.config import ArrayConfig
 
 
 class Tile(NamedTuple):
-    """Where a walk is: `size` tokens of the block; bits: it is at the first or the last input tile, at the first of a
-    group, in the output tile's final block, at the last tile of the job.
+    """The current tile: `size`, the tokens of its block, and bits for the first and the last input tile, the first tile
+    of a group, the output tile's final block, and the last tile of the job.
     """
 
     size: Value
@@ -24,8 +24,8 @@ class Tile(NamedTuple):
 
 
 def walk(m: Module, config: ArrayConfig, job: Any, idle: Value, offered: Any, advance: Value) -> Tile:
-    """Add the counters to `m`. While `idle` they stand at the first tile of the job that is `offered`; `advance` takes
-    them to the next tile of `job`.
+    """Add the counters to `m`. While `idle` they are at the first tile of the job `offered`; `advance` moves them to
+    the next tile of `job`.
     """
     tokens = Signal(config.count_bits)  # of this output tile, from this block on
     input_tile, output_tile = Signal(config.count_bits), Signal(config.count_bits)

@@ -8,8 +8,8 @@ from sim.reference.arithmetic import code_range
 def shift_right(value: Value, shift: Value | int) -> Value:
     """`value >> shift`, arithmetic, with the last bit shifted out kept as bit 0: signed, one bit wider than `value`.
 
-    That bit is the whole of round half up: floor(value / 2**shift + 1/2) = (value >> shift) + bit. Adding it after the
-    shift needs an incrementer where adding half before it needs a decoder and an adder of the full width.
+    That bit rounds half up: floor(value / 2**shift + 1/2) = (value >> shift) + bit. Adding it after the shift needs an
+    incrementer; adding half before the shift would need a decoder and an adder of the full width.
     """
     if isinstance(shift, int):
         shift = min(shift, len(value))  # beyond that every bit is the sign
@@ -25,8 +25,8 @@ def saturate(value: Value, shape: Shape) -> Value:
 def round_and_saturate(m: Module, shifted: Value, shape: Shape) -> Value:
     """The result of `shift_right` with its round bit added, clamped to the codes of `shape`.
 
-    Only the low bits are incremented: a value outside the codes is clamped whatever its round bit, and the one value
-    that the increment pushes out is the top code, seen by the carry.
+    Only the low bits are incremented. A value outside the codes is clamped for either round bit; the one value that the
+    increment moves out of range is the top code, which the carry detects.
     """
     inside, negative, low_bits = _inside(shifted[1:].as_signed(), shape)
     total = Signal(shape.width + 1, name="rounded")

@@ -1,7 +1,12 @@
-"""A product in carry-save form, so that a pipeline can stand between the tree and the carries.
+"""A product in carry-save form, so that a pipeline register can stand between the tree and the carry chain.
 
-Booth's radix-4 recoding halves the rows; a three-greedy tree (Oklobdzija, Villeger and Liu 1996) adds them without
-carries, taking in each column the three earliest bits first.
+Booth's radix-4 recoding halves the number of rows. A three-greedy tree [1]_ adds them without carry propagation: in
+each column it takes the three earliest bits first.
+
+References
+----------
+.. [1] Oklobdzija, Villeger and Liu, "A method for speed optimized partial product reduction and generation of fast
+   parallel multipliers using an algorithmic approach", IEEE Trans. Computers 45(3), 1996.
 """
 
 from collections.abc import Callable
@@ -22,9 +27,9 @@ _LATE = 2  # gate levels of a full adder, in the unit in which the rows' bits ar
 def carry_save(
     m: Module, a: Value, b: Value, width: int | None = None, addend: Value | None = None
 ) -> tuple[Value, Value]:
-    """Two rows of `width` bits, the product's unless given, whose sum modulo 2**width is a * b + `addend`.
+    """Two rows of `width` bits (by default the product's), whose sum modulo 2**width is a * b + `addend`.
 
-    Each operand is signed or unsigned as its shape says. b is the one that is recoded; the addend is one row more.
+    Operands are signed or unsigned by their shapes. b is recoded; the addend is one more row.
     """
     columns: list[list[Value]] = [[] for _ in range(len(a) + len(b) if width is None else width)]
     constant = _booth_rows(m, columns, a, b)
@@ -37,7 +42,7 @@ def carry_save(
 
 
 def as_operator(m: Module, a: Value, b: Value, width: int, addend: Value | None = None) -> tuple[Value, Value]:
-    """The sum of `carry_save`'s rows as one row beside 0: whatever the synthesis tool makes of `*` and `+`."""
+    """The sum of `carry_save`'s rows as one row and 0, with the operators `*` and `+` left to the synthesis tool."""
     total = a * b if addend is None else a * b + addend
     return wire(m, total[:width], "product"), C(0, width)
 
@@ -50,7 +55,7 @@ def carry_save_levels(b_bits: int, addends: int = 0) -> int:
 
 
 def _booth_rows(m: Module, columns: list[list[Value]], a: Value, b: Value) -> int:
-    """Add the rows of a * b, one for each digit -2..2 of b; returns the constant that is still to be added."""
+    """Add the rows of a * b, one for each digit -2..2 of b; returns the constant that remains to be added."""
     signed = b.shape().signed
     multiples = Cat(C(0, 1), a, a[-1] if a.shape().signed else C(0, 1))  # bit j of 2a, and from bit 1 on a
     digits = Cat(C(0, 1), b, b[-1] if signed else C(0, 2))
@@ -72,10 +77,10 @@ def _booth_rows(m: Module, columns: list[list[Value]], a: Value, b: Value) -> in
 
 
 def _row(columns: list[list[Value]], bits: list[Value], negative: bool, low: int = 0) -> int:
-    """Add a row to the columns, its lowest bit at `low`; returns what it adds too much.
+    """Add a row to the columns, its lowest bit at `low`; returns the excess that it adds.
 
-    Where `negative`, the top bit s weighs -2**top: it goes in as (1 - s) * 2**top, 2**top too much, so that a sign is
-    one bit and not one in every column above.
+    If `negative`, the top bit s has the weight -2**top. It is added as (1 - s) * 2**top, an excess of 2**top, so that
+    the sign takes one bit instead of one in every higher column.
     """
     *rest, top = bits
     for column, bit in zip(columns[low:], [*rest, ~top if negative else top], strict=False):

@@ -1,12 +1,12 @@
-"""One pipeline for every unit: steps of logic between an input and an output stream, cut into stages.
+"""The pipeline of every unit: steps of logic between an input and an output stream, cut into stages.
 
-The flow control is a single stall: every register of the pipeline moves in a cycle where the output register is empty
-or is being taken, and no register moves otherwise. That costs one gate and one enable, loses nothing under
-back-pressure, and passes one beat per cycle while `o.ready` is held.
+Flow control is a single stall: all registers of the pipeline move in a cycle in which the output register is empty or
+its beat is taken; otherwise none moves. That costs one gate and one enable, loses nothing under back-pressure, and
+passes one beat per cycle while `o.ready` is held.
 
-**Latency**: `stages` moving cycles; a beat taken in cycle n is offered in cycle n + stages when nothing stalls.
-**Throughput**: one beat per cycle. **Reset**: synchronous; the valid bits go to 0, so every beat in flight and any beat
-offered during the reset is dropped. Data registers have no reset: their content means nothing without its valid bit.
+**Latency**: a beat taken in cycle n is offered in cycle n + stages if nothing stalls. **Throughput**: one beat per
+cycle. **Reset**: synchronous; the valid bits go to 0, so that every beat in flight and any beat offered during the
+reset is dropped. Data registers have no reset: without its valid bit their content is ignored.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +24,19 @@ Fields = dict[str, Value]
 
 @dataclass(frozen=True)
 class Step:
-    """Combinational logic that is never cut inside.
+    """Combinational logic between two possible register ranks.
 
-    `logic(m, fields)` returns the fields it makes; it may look at `reads` alone, which is how the pipeline knows what
-    must be kept in a register. `levels` estimates its delay in gate levels (0.15 ns each in a 130 nm library, from
-    static timing of each step at 8 and 32 bits), and only steers where the cuts fall.
+    Parameters
+    ----------
+    name : str
+        The step's name in descriptions.
+    reads : tuple of str
+        The fields that `logic` may read; the pipeline keeps them in registers up to this step.
+    levels : int
+        Estimated delay in gate levels (0.15 ns each in a 130 nm library, from static timing of each step at 8 and 32
+        bits). It only decides where register ranks are placed.
+    logic : callable
+        `logic(m, fields)` returns the fields that it makes.
     """
 
     name: str
@@ -38,12 +46,12 @@ class Step:
 
 
 def adder_levels(bits: int) -> int:
-    """Gate levels of an adder: carries ripple where synthesis is given no timing constraint, as in this project."""
+    """Gate levels of an adder; its carries ripple, because this project synthesises without a timing constraint."""
     return bits
 
 
 def compare_levels(bits: int) -> int:
-    """Gate levels of a comparator, which needs no sum and stays a tree."""
+    """Gate levels of a comparator, which is a tree."""
     return 2 * ceil(log2(bits))
 
 
@@ -69,9 +77,9 @@ def check_stages(stages: int, steps: int) -> None:
 
 
 def cut(levels: Sequence[int], stages: int) -> list[int]:
-    """The steps after which a register rank stands, `stages` of them, the last after the last step.
+    """The `stages` steps after which a register rank is placed; the last one is the last step.
 
-    The slowest stage is as fast as it can be; among those the sum of squares is least, so the rest is balanced too.
+    This minimises the delay of the slowest stage, then the sum of squared delays, which balances the other stages.
     """
     check_stages(stages, len(levels))
 
@@ -85,7 +93,7 @@ def cut(levels: Sequence[int], stages: int) -> list[int]:
 
 
 def lanes(steps: Sequence[Step], count: int) -> list[Step]:
-    """The same steps in `count` lanes side by side; a lane's field `x` is called `x_0`, `x_1` and so on."""
+    """The same steps `count` times in parallel; the field `x` of copy k is called `x_k`."""
     return [_widened(step, count) for step in steps]
 
 
@@ -103,7 +111,10 @@ def _widened(step: Step, count: int) -> Step:
 def build(
     m: Module, i: stream.Interface, o: stream.Interface, steps: Sequence[Step], stages: int, result: str = "result"
 ) -> None:
-    """Add to `m` the pipeline from `i` to `o`; the first step reads the field `payload`, `o` carries `result`."""
+    """Add to `m` the pipeline from `i` to `o`.
+
+    The first step reads the field `payload`; `o` carries the field named by `result`.
+    """
     move = Signal()
     valid, fields = staged(m, i.valid, {"payload": Value.cast(i.payload)}, steps, stages, (result,), move)
     m.d.comb += [
@@ -125,7 +136,7 @@ def staged(
 ) -> tuple[Value, Fields]:
     """Add `steps` to `m`, cut into `stages`; returns the last rank's valid bit and the fields `keep`.
 
-    Every register moves where `move` is 1: always unless told otherwise (then its owner enables it).
+    Every register moves in a cycle in which `move` is 1, by default always.
     """
     ranks = cut([step.levels for step in steps], stages)
     fields = dict(fields)
@@ -152,7 +163,7 @@ def staged(
 
 
 def wire(m: Module, value: Value, name: str) -> Signal:
-    """`value` on a wire of its own: the Verilog shows it by name, and what uses it twice does not make it twice."""
+    """`value` on a named wire: it has its name in the Verilog, and logic that is used twice is built once."""
     signal = Signal(Shape.cast(value.shape()), name=name)
     m.d.comb += signal.eq(value)
     return signal

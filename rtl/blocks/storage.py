@@ -1,7 +1,7 @@
 """Where a unit keeps its table: flip-flops, latches, or wires.
 
-A table is three lists of words (0 thresholds, 1 slopes, 2 intercepts), written one word at a time through a port
-`en`, `select`, `address`, `data`; an address or a selection that does not exist writes nothing.
+A table is three lists of words (0 thresholds, 1 slopes, 2 intercepts). They are written one word at a time through a
+port `en`, `select`, `address`, `data`; an address or a selection that does not exist writes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def port(entries: int, data_bits: int, lists: int = 3) -> wiring.Signature:
 
 
 def part(m: Module, write: wiring.PureInterface, first: int, count: int) -> wiring.PureInterface:
-    """The write port of the lists `first` to `first + count - 1` of a port, as lists from 0: a table of several."""
+    """The write port of one table of several: the port's lists from `first` on, as lists 0 to `count - 1`."""
     own = port(1 << len(write.address), len(write.data), count).create(path=("write",))
     m.d.comb += [
         own.en.eq(write.en & (write.select >= first) & (write.select < first + count)),
@@ -41,7 +41,7 @@ def part(m: Module, write: wiring.PureInterface, first: int, count: int) -> wiri
 
 
 def describe(style: str, lists: Sequence[tuple[str, int, int, bool]], quasi_static: str) -> dict[str, Any]:
-    """How a stored table of (name, count, bits, signed) is loaded, for a unit's description."""
+    """How a stored table with lists of (name, count, bits, signed) is loaded, for a unit's description."""
     return {
         "load_order": [
             {"list": name, "select": select, "count": count, "bits": bits, "signed": sign}
@@ -59,9 +59,9 @@ def constants(lists: Sequence[tuple[str, Shape, Sequence[int]]]) -> list[Words]:
 
 
 def flops(m: Module, write: wiring.PureInterface, lists: Sequence[tuple[str, Shape, int]]) -> list[Words]:
-    """A register for each word of (name, shape, count); a word is there in the cycle after it was written.
+    """A register for each word of (name, shape, count); a word can be read in the cycle after it was written.
 
-    No reset: a table survives it, and a word that was never written is undefined.
+    Words have no reset: a table survives a reset, and a word that was never written is undefined.
     """
     result = []
     for select, (name, shape, count) in enumerate(lists):
@@ -76,12 +76,12 @@ def flops(m: Module, write: wiring.PureInterface, lists: Sequence[tuple[str, Sha
 
 
 def latches(m: Module, write: wiring.PureInterface, lists: Sequence[tuple[str, Shape, int]], cell: str) -> list[Words]:
-    """A latch for each word of (name, shape, count); a word is there in the second cycle after it was written.
+    """A latch for each word of (name, shape, count); a word can be read in the second cycle after it was written.
 
-    The port is registered at the rising edge. In the low half of the following cycle the word's gate is open; it opens
-    at the falling edge, in which the data register moves as well, and closes at the rising edge, in which it does not:
-    data is still when a gate closes, and the address moves only while every gate is shut. `cell` names the module with
-    ports `gate`, `d` and `q`, whose text is `latch_verilog(cell)`.
+    The port is registered at the rising edge, and the word's gate is open in the low half of the following cycle. The
+    data register moves at the falling edge, when a gate opens, and not at the rising edge, when it closes: data is
+    stable when a gate closes, and the address moves only while every gate is closed. `cell` names the module with ports
+    `gate`, `d` and `q`, whose text is `latch_verilog(cell)`.
     """
     m.domains.falling = ClockDomain(clk_edge="neg", local=True, reset_less=True)
     m.d.comb += ClockSignal("falling").eq(ClockSignal())
@@ -108,9 +108,7 @@ def latches(m: Module, write: wiring.PureInterface, lists: Sequence[tuple[str, S
 
 
 class StoringUnit(wiring.Component):
-    """A component with a table: `config.storage` says where it is kept, and `latch_cell` names the module of a latched
-    word, whose text is then `verilog`.
-    """
+    """A component with a table, kept as `config.storage` says; `latch_cell` names the module of a latched word."""
 
     def __init__(self, config: Any, ports: Mapping[str, Any], latch_cell: str) -> None:
         self.config = config

@@ -1,5 +1,5 @@
 """The floating-point baseline in gates; `sim.reference.floating` is the specification.
 
-Single-path, sized for area as a synthesised unit at a given clock would be: one rounding per operation, sticky bits in
-place of long operands, one shifter for both directions of normalisation, rounding and exponent in one addition.
+The units have a single path and are designed for small area at a given clock: one rounding per operation, sticky bits
+instead of long operands, one shifter for both directions of normalisation, rounding and exponent in one addition.
 """

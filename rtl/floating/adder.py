@@ -1,12 +1,12 @@
 """The steps of a sum: the larger magnitude first, the smaller aligned, added or subtracted, normalised, rounded once.
 
-One path serves every distance. Swapping by magnitude keeps the difference positive, so nothing is negated afterwards. A
-subtraction of operands more than one binade apart loses one bit at most, and of nearer ones no bit is ever shifted out,
-so two bits under the significand and a sticky bit round exactly.
+One path serves every exponent difference. Swapping by magnitude keeps the difference positive, so that no result is
+negated. Subtracting operands more than one binade apart cancels at most one bit, and nearer operands lose no bit in the
+alignment. Two bits below the significand and a sticky bit are therefore enough for exact rounding.
 
-Zeros are counted in the finished sum, so this is no leading-zero anticipation, which counts beside the addition. The
-count is a tree beside the shifter, which takes its upper bits first: against a count within the shifter about 30 gate
-equivalents more, and a 7-stage FP32 unit meets 7.2 ns in place of 8.0 ns in IHP's SG13G2.
+Leading zeros are counted in the finished sum, not anticipated. The count is a tree beside the shifter, which uses its
+upper bits first. Compared with a count within the shifter it takes about 30 gate equivalents more, and a 7-stage FP32
+unit meets 7.2 ns instead of 8.0 ns in IHP's SG13G2.
 """
 
 from collections.abc import Mapping
@@ -54,14 +54,14 @@ def adder_steps(number: FloatFormat, a: str, b: str, result: str) -> list[Step]:
             "below": sticky,
             "sum_sign": f["sum_sign"] & ~(f["subtract"] & x.zero),  # of two zeros; both negative, or +0
             "sum_special": x.special,
-            # a NaN is larger than an infinity; equal magnitudes may be opposite infinities
+            # a NaN has the larger magnitude than an infinity; equal magnitudes may be opposite infinities
             "sum_nan": x.special & (x.fraction.any() | (y.special & f["subtract"])),
             "subtract": f["subtract"],
         }
 
     def add(m: Module, f: Mapping[str, Value]) -> Fields:
         subtract, below = f["subtract"], f["below"]
-        # the hidden one of a zero stands too: its exponent of 0 makes the sum a zero
+        # a zero keeps its hidden one, because its exponent of 0 makes the sum a zero
         large = Cat(C(0, 2), f["fraction"], C(1, 1))
         small = f["aligned"] ^ subtract.replicate(len(large))
         # a sticky bit below takes the place of the complement's carry
@@ -74,7 +74,7 @@ def adder_steps(number: FloatFormat, a: str, b: str, result: str) -> list[Step]:
         lift = wire(m, leading_zeros(value)[1], "lift")
         for k in reversed(range(len(lift))):
             value = wire(m, Mux(lift[k], value << (1 << k), value)[: len(value)], f"left_{k}")
-        # exponent - lift; the rounding adds the 1 that a carry would have been worth
+        # exponent - lift; the rounding adds the 1 of a carry
         width = exponent_bits + 2
         lowered = Cat(~lift, C(-1, width - len(lift)))
         exponent = (Cat(C(1, 1), f["exponent"]) + Cat(C(1, 1), lowered))[1 : 1 + width]
@@ -117,7 +117,7 @@ def adder_steps(number: FloatFormat, a: str, b: str, result: str) -> list[Step]:
 
 
 def leading_zeros(value: Value) -> tuple[Value, Value]:
-    """(value is 0, zeros above its top 1), by a tree: the upper bits, which a shifter needs first, come first."""
+    """(value is 0, number of leading zeros), by a tree: the upper bits, which a shifter needs first, come first."""
     if len(value) == 1:
         return ~value, C(0, 0)
     half = 1 << (len(value) - 1).bit_length() - 1  # of the next power of two, so that the count needs no addition

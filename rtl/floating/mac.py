@@ -1,4 +1,4 @@
-"""Floating-point multiply-accumulate, the element of a systolic array: addend + a * b."""
+"""Floating-point multiply-accumulate, for a processing element of a systolic array: addend + a * b."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,10 +19,22 @@ from sim.reference.floating import FP32, FloatFormat, require_exact_product
 
 @dataclass(frozen=True)
 class MacConfig:
-    """Formats of a and b (`number`) and of addend and result (`accumulator`, as `number` unless given).
+    """The formats and latency of a multiply-accumulate unit.
 
-    In one format product and sum are each rounded; a wider accumulator takes the product exactly, as FP16 in FP32.
-    `stages` is the latency in cycles. Raises `InputError` for an accumulator that is neither, or too many stages.
+    Parameters
+    ----------
+    number : FloatFormat
+        The format of a and b.
+    accumulator : FloatFormat or None
+        The format of addend and result: that of `number` (product and sum are each rounded), or one that holds every
+        product exactly, as FP32 does for FP16.
+    stages : int
+        The latency in cycles.
+
+    Raises
+    ------
+    InputError
+        If the accumulator is neither, or there are more stages than steps.
     """
 
     number: FloatFormat = FP32
@@ -61,8 +73,7 @@ class MacConfig:
 
 
 class Mac(wiring.Component):
-    """The element as a component; `rtl.blocks.pipeline` tells of stall and reset. Latency `stages`, one result per
-    cycle.
+    """The unit as a component; stall and reset are as in `rtl.blocks.pipeline`. Latency `stages`, one result per cycle.
 
     Streams: `i` carries (a, b, addend), `o` addend + a * b, all as patterns.
     """

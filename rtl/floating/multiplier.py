@@ -16,10 +16,10 @@ def multiplier_steps(
 ) -> list[Step]:
     """From the fields `a` and `b`, patterns of `number`, to the field `result`, a pattern of `target`.
 
-    Where `target` is not `number` it holds every product (`sim.reference.floating.require_exact_product`) and nothing
-    is rounded.
+    If `target` is another format than `number`, it must hold every product exactly
+    (`sim.reference.floating.require_exact_product`), and nothing is rounded.
     """
-    below = number.fraction_bits - 1 if target == number else 0  # bits that only the sticky bit can feel
+    below = number.fraction_bits - 1 if target == number else 0  # bits that only affect the sticky bit
 
     def compress(m: Module, f: Mapping[str, Value]) -> Fields:
         x, y = parts(number, f[a]), parts(number, f[b])
@@ -39,7 +39,7 @@ def multiplier_steps(
 
 
 def _classes(number: FloatFormat, target: FloatFormat, x: Parts, y: Parts) -> Fields:
-    """The exponent, in the target's bias, of a product below 2; the sign; and whether it is no number to be rounded."""
+    """The exponent (in the target's bias) of a product below 2, the sign, and whether it is zero, infinite or NaN."""
     zero, special = x.zero | y.zero, x.special | y.special
     # a carry into the sum makes the constant a power of two, which costs no adder
     total = (Cat(C(1, 1), x.exponent) + Cat(C(1, 1), y.exponent))[1:]

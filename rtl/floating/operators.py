@@ -1,4 +1,4 @@
-"""Comparator, multiplier and adder as components, so that each can be checked and costed by itself."""
+"""Comparator, multiplier and adder as components, so that each can be checked and priced by itself."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,10 +23,21 @@ STEPS = {"compare": 2, "multiply": 4, "add": 6}
 
 @dataclass(frozen=True)
 class OperatorConfig:
-    """One operation on two numbers of a format; `stages` is its latency in cycles.
+    """One operation on two numbers of a format.
 
-    "compare" gives a >= b, one bit; "multiply" and "add" give a number. Raises `InputError` for an unknown operation
-    or more stages than it has steps.
+    Parameters
+    ----------
+    operation : str
+        "compare" gives a >= b, one bit; "multiply" and "add" give a number.
+    number : FloatFormat
+        The format.
+    stages : int
+        The latency in cycles.
+
+    Raises
+    ------
+    InputError
+        If the operation is unknown, or there are more stages than steps.
     """
 
     operation: str
@@ -58,8 +69,9 @@ class OperatorConfig:
 
 
 class Operator(wiring.Component):
-    """The operation as a component; `rtl.blocks.pipeline` tells of stall and reset. Latency `stages`, one result per
-    cycle.
+    """The operation as a component; stall and reset are as in `rtl.blocks.pipeline`.
+
+    Latency `stages`, one result per cycle.
 
     Streams: `i` carries pairs of patterns (a, b), `o` a pattern, or for "compare" one bit.
     """
@@ -95,7 +107,7 @@ def _steps(config: OperatorConfig) -> list[Step]:
 
 
 def operands(layout: StructLayout, first: Step) -> Step:
-    """`first`, which reads fields by the names of `layout`, reading the payload itself."""
+    """The step `first`, reading the fields of `layout` from the payload."""
 
     def logic(m: Module, f: Mapping[str, Value]) -> Fields:
         beat = View(layout, f["payload"])
@@ -107,7 +119,7 @@ def operands(layout: StructLayout, first: Step) -> Step:
 
 
 def _comparator_steps(number: FloatFormat) -> list[Step]:
-    """Each operand to its place in the order, then an integer comparison. A NaN as b is below every a, so it is cut."""
+    """Map each operand to its place in the order, then compare integers. A NaN as b, lowest of all, is masked."""
 
     def order(m: Module, f: Mapping[str, Value]) -> Fields:
         a, b = ordered(number, f["a"]), ordered(number, f["b"])

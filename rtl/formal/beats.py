@@ -1,16 +1,16 @@
-"""The frame of every checker: a module `check` around the module `unit`, and what it knows of the beats in flight.
+"""The frame of every checker: a module `check` around the module `unit`, with shadow registers for beats in flight.
 
-The inputs of `check` are those of the unit, and `boot`, which is 1 in the first cycle of a trace. Beats are followed by
-shadow registers, one rank after each register rank of the unit: `v[k]` tells that a beat has passed k ranks, and its
-field `x` is `x_at_k`. They move when `i__ready` is 1; that this moves beats faithfully is what `handshake` proves.
-`reached` is an output that a trace must be able to raise, or the proof would say nothing.
+The inputs of `check` are those of the unit and `boot`, which is 1 in the first cycle of a trace. There is a rank of
+shadow registers for each register rank of the unit: `v[k]` is 1 if a beat has passed k ranks, and its field `x` is
+`x_at_k`. They move when `i__ready` is 1; `handshake` proves that the unit's beats move in the same way. A trace must be
+able to raise the output `reached`, or the proof is vacuous.
 """
 
 from collections.abc import Mapping, Sequence
 
 from rtl.formal.opened import Opened
 
-VALID = "valid_{}"  # what `rtl.blocks.pipeline` calls the valid bit of a rank
+VALID = "valid_{}"  # the name of a rank's valid bit in `rtl.blocks.pipeline`
 
 
 def module(unit: Opened, stages: int, fields: Mapping[str, tuple[int, str]], body: str) -> str:
@@ -55,28 +55,28 @@ endmodule
 
 
 def valid_bits(stages: int) -> dict[str, bool]:
-    """The valid bits inside a unit, as wires to be shown."""
+    """The valid bits inside a unit, as wires for `Opened.shown`."""
     return {VALID.format(k): False for k in range(stages - 1)}
 
 
 def quasi_static(names: Sequence[str]) -> str:
-    """Assume what every unit asks of its quasi-static inputs: that they change only while no beat is inside."""
+    """Assume that quasi-static inputs change only while no beat is inside."""
     return "\n".join(f"  reg [255:0] {n}_before; always @(posedge clk) {n}_before <= {n};\n"
                      f"  always @* if (!idle_before) assume({n}_before == {n});" for n in names)  # fmt: skip
 
 
 def handshake(unit: Opened, stages: int) -> str:
-    """The beats that leave are the beats that came; the claim of `in_order` alone."""
+    """The checker that asserts `in_order` and nothing else."""
     body = f"""{in_order(unit, stages, "beat")}
   assign reached = stalled && pop && push && count == {stages};"""
     return module(unit, stages, {"beat": (0, "i__payload")}, body)
 
 
 def in_order(unit: Opened, stages: int, field: str) -> str:
-    """Beats leave in the order they came, none lost, none twice: a queue as the model of what is inside, and the stall
-    contract of `rtl.emit`. `field` is the shadow of the input's payload.
+    """Assert that beats leave in order, none lost or doubled, and the stall contract of `rtl.emit`.
 
-    The unit shows its `valid_bits`; that of the last rank is `o__valid`.
+    A queue models the beats inside. `field` is the shadow of the input's payload. The unit must show its `valid_bits`;
+    that of the last rank is `o__valid`.
     """
     n, bits = stages, unit["i__payload"].width
     ahead = [" + ".join(["4'd0", *(f"v[{k}]" for k in range(stage + 1, n + 1))]) for stage in range(n + 1)]

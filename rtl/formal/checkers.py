@@ -1,7 +1,7 @@
-"""The piecewise-linear unit's specification in Verilog, written apart from the hardware, and the assertions on both.
+"""The piecewise-linear unit's specification in Verilog, written independently of the hardware, and its assertions.
 
-Each function returns the text of a module `check` (see `rtl.formal.beats`) around a unit opened as `rtl.formal.prove`
-tells. Inputs of the unit that are no part of a claim are free.
+Each function returns the text of a module `check` (see `rtl.formal.beats`) around a unit that `rtl.formal.prove`
+opened. Inputs of the unit that a claim does not constrain are free.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ SHIFTS = ("intercept_shift", "output_shift")
 
 
 def words(config: PwlConfig) -> dict[str, bool]:
-    """The wires of a stored table, name to whether it is signed, in load order."""
+    """The wires of a stored table in load order: name to whether it is signed."""
     return (
         {f"threshold_{k}": config.in_signed for k in range(config.entries - 1)}
         | {f"slope_{k}": True for k in range(config.entries)}
@@ -26,7 +26,7 @@ def words(config: PwlConfig) -> dict[str, bool]:
 
 
 def ranks_before(config: PwlConfig) -> dict[str, int]:
-    """For each step, how many register ranks a beat has passed when it gets there."""
+    """For each step, the number of register ranks before it."""
     none: list[object] = [0] * config.entries
     steps = pwl_steps(config, none[1:], none, none, 0, 0)
     ends = pipeline.cut([step.levels for step in steps], config.stages)
@@ -40,10 +40,10 @@ def table(unit: Opened, config: PwlConfig, lowered: LoweredTable) -> str:
 
 
 def stored(unit: Opened, config: PwlConfig, lowered: LoweredTable) -> str:
-    """A unit into which `lowered` was written, in any order and as often as one likes, holds and computes it, in order.
+    """A unit into which `lowered` was written, in any order and any number of times, holds and computes it.
 
-    What is asked of the environment: that every write is a word of `lowered`, that no code comes before every word was
-    written, and that the shifts are the table's while a beat is inside. Resets come when they like.
+    Assumed: every write is a word of `lowered`, no code comes before every word was written, and the shifts are the
+    table's while a beat is inside. Resets are free.
     """
     shifts = "\n".join(f"  always @* if (v != 0) assume({s} == {getattr(lowered, s)});" for s in config.shift_ports)
     body = f"""{beats.in_order(unit, config.stages, "q")}
@@ -54,10 +54,10 @@ def stored(unit: Opened, config: PwlConfig, lowered: LoweredTable) -> str:
 
 
 def whole(unit: Opened, config: PwlConfig) -> str:
-    """The stored unit holds and computes whatever sorted table was written to it, in order, and any other after that.
+    """The stored unit holds and computes any sorted table that was written to it, and any table after that.
 
-    Nothing is split and nothing cut: this is the claim that the others make together, decided at once. The environment
-    writes, and moves the shifts, only while no beat is inside.
+    This is the claim that the other checkers make together. Assumed: writes and changes of the shifts happen only while
+    no beat is inside.
     """
     shifts = _shifts(config)
     body = f"""{beats.in_order(unit, config.stages, "q")}
@@ -85,9 +85,9 @@ def selection(unit: Opened, config: PwlConfig) -> str:
 
 
 def product(unit: Opened, config: PwlConfig) -> str:
-    """The two rows that leave the tree add up to the partial products and the addend, and that sum fits them.
+    """The two rows at the tree's output add up to the product and the addend, without overflow.
 
-    The addend is an intercept that is shifted by no more than the unit is built for, which `arithmetic` proves.
+    Assumed: the addend is an intercept shifted within the unit's range, which `arithmetic` proves.
     """
     top = config.coef_bits - 1
     width = exact_bits(config)
@@ -110,8 +110,9 @@ def product(unit: Opened, config: PwlConfig) -> str:
 
 
 def arithmetic(unit: Opened, config: PwlConfig) -> str:
-    """Whatever slope, intercept and rows a beat is given, the tree sees its q and slope and its shifted intercept, and
-    it leaves with the rows' sum as the reference rounds it."""
+    """For any slope, intercept and rows: the tree gets q, the slope and the shifted intercept, and the result is the
+    sum of the rows as the reference rounds it.
+    """
     ranks, n = ranks_before(config), config.stages
     select, multiply = ranks["select"], ranks["multiply"]
     fields = {
@@ -140,7 +141,7 @@ def arithmetic(unit: Opened, config: PwlConfig) -> str:
 
 
 def load(unit: Opened, config: PwlConfig) -> str:
-    """Each word that was written holds the last data written to it, whatever beats and resets come."""
+    """Each word that was written holds the last data written to it, for all beats and resets."""
     last = len(words(config)) - 1
     body = f"""{loading(config, None, guard=False)}
   reg seen_reset;
@@ -150,10 +151,10 @@ def load(unit: Opened, config: PwlConfig) -> str:
 
 
 def latched(unit: Opened, config: PwlConfig) -> str:
-    """Each word of a latched table that was written holds the last data written to it from the second cycle on, in
-    both halves of a cycle: nothing races the gates.
+    """Each word of a latched table holds the last data written to it from the second cycle on, in both halves of a
+    cycle: data and gates do not race.
 
-    A step of the trace is half a cycle; registers sample what stood before their edge.
+    A step of the trace is half a cycle; registers sample the value before their edge.
     """
     holds = []
     for word, (here, bits) in enumerate(_addressed(config, "_taken")):
@@ -191,11 +192,14 @@ def latched(unit: Opened, config: PwlConfig) -> str:
     return beats.module(unit, config.stages, {}, body)
 
 
-LATCH_PORT = ("en", "select", "address", "data_taken")  # what `rtl.blocks.storage` calls the registers of its port
+LATCH_PORT = ("en", "select", "address", "data_taken")  # the registers of the port in `rtl.blocks.storage`
 
 
 def _addressed(config: PwlConfig, suffix: str) -> list[tuple[str, int]]:
-    """For each word in load order: whether the table port, its names with `suffix`, writes it; and its bits."""
+    """(expression that is true if the table port writes it, bits) of each word in load order.
+
+    `suffix` is appended to the names of the port's signals.
+    """
     lists = (config.entries - 1, config.in_bits), (config.entries, config.coef_bits), (config.entries, config.coef_bits)
     return [
         (f"table__en{suffix} && table__select{suffix} == {select} && table__address{suffix} == {address}", bits)
@@ -205,10 +209,10 @@ def _addressed(config: PwlConfig, suffix: str) -> list[tuple[str, int]]:
 
 
 def loading(config: PwlConfig, value: Callable[[int], str] | None, guard: bool = True) -> str:
-    """What was written: `known` has a bit for each word in load order, which then holds the last data written to it.
+    """Assert that each written word holds the last data written to it; `known` has a bit for each word in load order.
 
-    With `value`, every write is assumed to bring word k that data; without it, `model_k` follows the writes. With
-    `guard`, no beat comes before every word was written.
+    With `value`, every write to word k is assumed to have the data `value(k)`; without it, `model_k` follows the
+    writes. With `guard`, no beat comes before every word was written.
     """
     names = list(words(config))
     writes, asserts, models = [], [], []
@@ -229,7 +233,7 @@ def loading(config: PwlConfig, value: Callable[[int], str] | None, guard: bool =
 
 
 def _computes(config: PwlConfig, table: str, shifts: Sequence[str]) -> str:
-    """Results are the reference's for the packed table T, S, C, which `table` declares."""
+    """Assert that results are the reference's for the packed table T, S, C, which the text `table` declares."""
     n = config.stages
     top = f"q_at_{n}[{config.in_bits - 1}]" if config.in_signed else "1'b0"
     wide = exact_bits(config)
@@ -274,7 +278,7 @@ def _word(packed: str, k: str, bits: int, signed: bool) -> str:
 
 
 def _sorted(config: PwlConfig) -> str:
-    """Assume that the thresholds are sorted where a beat is inside."""
+    """Assume that the thresholds are sorted while a beat is inside."""
     bits, signed = config.in_bits, config.in_signed
     return f"""
   integer i;
@@ -292,7 +296,7 @@ def _shifts(config: PwlConfig) -> list[str]:
 
 
 def _limits(config: PwlConfig) -> str:
-    """Assume that shifts stay in the range that the unit is built for."""
+    """Assume that shifts are in the range that the unit is built for."""
     return "\n".join(f"  always @* assume({s} <= {config.largest(s)});" for s in config.shift_ports)
 
 
@@ -312,19 +316,22 @@ def _selected(config: PwlConfig, q: str) -> str:
 
 
 def exact_bits(config: PwlConfig) -> int:
-    """Bits for every sum of a product and a shifted intercept, and one to spare, whatever the unit's own width."""
+    """Bits that hold every sum of a product and a shifted intercept, and one more, for any width of the unit."""
     return max(config.in_bits + config.coef_bits, config.coef_bits + config.largest("intercept_shift")) + 2
 
 
 def _rounded_acc(config: PwlConfig, width: int, acc: str, output_shift: str) -> str:
-    """`want`, of `width` bits: the result for the signed accumulator `acc`, which leaves one of them spare."""
+    """`want`, of `width` bits: the result for the signed accumulator `acc`, which needs one bit less."""
     if config.output == "acc":
         return f"  wire signed [{width - 1}:0] want = {acc};"
     return rounded(acc, output_shift, width, *code_range(config.out_bits, config.out_signed))
 
 
 def rounded(value: str, shift: str, width: int, low: int, top: int, zero_point: str = "0") -> str:
-    """`want`: the signed `value` of `width` bits (one of them spare), half added, shifted right, moved, clamped."""
+    """`want`: round half up `value` >> `shift`, add `zero_point`, clamp to `low`..`top`.
+
+    `value` is signed, of `width` bits, of which it needs one less.
+    """
     high = width - 1
     return f"""
   wire signed [{high}:0] half = {shift} == 0 ? {width}'sd0 : {width}'sd1 <<< ({shift} - 1);

@@ -1,4 +1,4 @@
-"""Faults that a proof must find: each is one change to the unit's Verilog, the kind of slip that a designer makes."""
+"""Faults that a proof must find: each is one change to the unit's Verilog, a typical design mistake."""
 
 import re
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from rtl.formal.prove import Proof
 
 @dataclass(frozen=True)
 class Fault:
-    """Replace `pattern`, which must be there, by `put` in the unit of the proof called `proof`."""
+    """Replace the regular expression `pattern`, which must match, by `put` in the unit of the proof `proof`."""
 
     name: str
     proof: str
@@ -16,7 +16,7 @@ class Fault:
     put: str
 
     def into(self, proof: Proof) -> Proof:
-        """The same claim about the faulty unit."""
+        """The proof of the same claim for the faulty unit."""
         unit, count = re.subn(self.pattern, self.put, proof.unit, count=1, flags=re.DOTALL)
         if count != 1:
             raise ValueError(f"{self.name}: {self.pattern!r} is not in the unit of {proof.name}")
@@ -72,6 +72,6 @@ FAULTS = (
 
 
 def faulty(proofs: list[Proof]) -> list[Proof]:
-    """Every fault in the unit of its proof."""
+    """One proof for each fault, with the fault in its unit."""
     named = {proof.name: proof for proof in proofs}
     return [fault.into(named[fault.proof]) for fault in FAULTS]

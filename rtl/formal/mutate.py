@@ -1,19 +1,17 @@
 """`python -m rtl.formal.mutate`: how many single faults of a unit's netlist a random stimulus and `sim.reference` find.
 
-What this measures is the stimulus and the comparison, not the benches in Icarus and Verilator: it has a simulator of
-its own, since that runs 100 mutants at once, a bit of every word for each (`rtl.formal.netlist`), where a simulator
-would run one after the other. The stimulus (`rtl.formal.stimulus`) is of the benches' kind: random tables with the
-whole range of coefficients, every code, the stalls of `sim.cosim.cocotb_tests.protocol`, resets in mid-stream. That the
-benches find faults is shown in `tests/sim/cosim/test_run.py`.
+This measures the stimulus and the comparison, not the cocotb tests in Icarus and Verilator. `rtl.formal.netlist`
+simulates 100 mutants at once, one in each bit of a word, where Icarus and Verilator would run them one by one. The
+stimulus (`rtl.formal.stimulus`) is like that of the cocotb tests: random tables with the whole range of coefficients,
+every code, stalls, resets in mid-stream. `tests/sim/cosim/test_run.py` shows that the cocotb tests find faults too.
 
-The unit is synthesised to gates, and `mutate` puts many faults (a stuck, inverted or swapped pin) into one netlist,
-switched by an input; copy k of the simulation has fault k, copy 0 has none. A code that is offered stays so until it is
-taken. Copy 0 must equal `sim.reference` all the time; a fault is killed where its copy shows another handshake, or
-another result while the result is valid.
+The unit is synthesised to gates. `mutate` of Yosys puts many faults (a stuck, inverted or swapped pin) into one
+netlist, selected by an input; copy k of the simulation has fault k, copy 0 has no fault. Copy 0 must always equal
+`sim.reference`. A fault is killed if its copy shows another handshake, or another result while the result is valid.
 
-A survivor is called equivalent only where the SAT solver proves that no output and no next state differs, from any
-state. Clock pins take no part: their faults are no faults of the logic. Exit 1 where fewer than 95 % of the faults that
-are not equivalent are killed, or where all are equivalent.
+A survivor counts as equivalent only if the SAT solver proves that no output and no next state differs, from any state.
+Faults of clock pins are left out. Exit 1 if fewer than 95 % of the faults that are not equivalent are killed, or if all
+are equivalent.
 """
 
 import argparse
@@ -73,7 +71,7 @@ NEEDED = 0.95  # of the faults that are not proved equivalent
 
 @dataclass(frozen=True)
 class Fault:
-    """One mutant: its copy, what `mutate` did, and what became of it: killed, equivalent or survived."""
+    """One mutant: its copy, the `mutate` command, and the outcome "killed", "equivalent" or "survived"."""
 
     copy: int
     command: str
@@ -81,9 +79,9 @@ class Fault:
 
 
 def mutate(config: PwlConfig, count: int = 100, seed: int = 1, tables: int = TABLES, timeout: int = 60) -> list[Fault]:
-    """`count` faults of the unit's netlist.
+    """Judge `count` faults of the unit's netlist.
 
-    Raises `InputError` where it has not so many, and `RuntimeError` where the unmutated copy is wrong.
+    Raises `InputError` if the netlist has fewer, and `RuntimeError` if the copy without a fault is wrong.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -108,13 +106,13 @@ def mutate(config: PwlConfig, count: int = 100, seed: int = 1, tables: int = TAB
 
 
 def passed(faults: Sequence[Fault]) -> bool:
-    """Whether there are faults that change something, and enough of them are killed."""
+    """Whether some faults are not equivalent, and enough of those are killed."""
     real = [fault for fault in faults if fault.outcome != "equivalent"]
     return bool(real) and sum(fault.outcome == "killed" for fault in real) >= NEEDED * len(real)
 
 
 def _survivor(folder: Path, command: str, timeout: int) -> str:
-    """Whether a fault that no vector found changes anything at all; one behind a flip-flop is taken to do so."""
+    """The outcome of a fault that no vector found; one at a flip-flop's output counts as survived."""
     if " -port Q " in command:
         return "survived"
     text = COMPARE.format(command=command.replace("-module unit", "-module faulty"))
@@ -123,7 +121,7 @@ def _survivor(folder: Path, command: str, timeout: int) -> str:
 
 
 def _killed(netlist: Netlist, config: PwlConfig, seed: int, tables: int) -> int:
-    """The copies that the vectors tell from copy 0, which itself must equal the reference."""
+    """A mask of the copies that differ from copy 0, which must equal the reference."""
     rng = np.random.default_rng(seed)
     width = len(netlist.ports["fault"])
     copies = range(netlist.all.bit_length())
@@ -206,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=100, metavar="N", help="faults (100)")
     parser.add_argument("--tables", type=int, default=TABLES, metavar="N", help=f"tables in the vectors ({TABLES})")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the faults and the vectors (1)")
-    parser.add_argument("--json", action="store_true", help="one row per fault as JSON")
+    parser.add_argument("--json", action="store_true", help="one record per fault as JSON")
     return parser
 
 

@@ -21,10 +21,10 @@ _GATES = {
 
 
 class Netlist:
-    """`copies` instances of a flat netlist of two-input gates and rising-edge flip-flops, in yosys' JSON.
+    """`copies` instances of a flat netlist of two-input gates and rising-edge flip-flops, from the JSON of Yosys.
 
-    The ports are set and read as lists of integers, one per bit, lowest first; bit k of such an integer belongs to copy
-    k. Flip-flops start at 0.
+    Ports are set and read as lists of integers, one per bit, lowest first; bit k of each integer belongs to copy k.
+    Flip-flops start at 0.
     """
 
     def __init__(self, text: str, top: str, copies: int) -> None:
@@ -81,7 +81,7 @@ class Netlist:
 
 
 def differ(bits: Iterable[int], everywhere: int) -> int:
-    """The copies where any bit is not that of copy 0."""
+    """A mask of the copies in which any bit differs from copy 0."""
     result = 0
     for bit in bits:
         result |= bit ^ (everywhere if bit & 1 else 0)

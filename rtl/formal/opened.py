@@ -1,7 +1,7 @@
-"""A unit's emitted Verilog with inner wires brought to ports: what is proved is the text that users are given.
+"""A unit's emitted Verilog with inner wires brought to ports, so that proofs are about the text that users get.
 
-A wire that is shown changes nothing. A wire that is cut loses its driver and becomes an input, so a proof about the
-rest holds for whatever the wire carries, and a proof about the wire joins it to the rest.
+A shown wire becomes an output, which changes nothing. A cut wire loses its driver and becomes an input: a proof about
+the rest then holds for every value of the wire, and another proof is about the wire's driver.
 """
 
 import re
@@ -25,7 +25,7 @@ class Port:
 
     @property
     def shape(self) -> str:
-        """What stands before its name in a declaration."""
+        """The text before its name in a declaration."""
         return f"{'signed ' if self.signed else ''}[{self.width - 1}:0]"
 
 
@@ -40,14 +40,14 @@ class Opened:
         return next(port for port in self.ports if port.name == name)
 
     def shown(self, wires: Mapping[str, bool]) -> "Opened":
-        """These wires (name to whether it is signed) as outputs."""
+        """A copy with these wires (name to whether it is signed) as outputs."""
         unit = self
         for name, signed in wires.items():
             unit = unit._ported(name, "output", signed)
         return unit
 
     def cut(self, wires: Mapping[str, bool]) -> "Opened":
-        """These wires (name to whether it is signed) as inputs; what drove them is gone."""
+        """A copy with these wires (name to whether it is signed) as inputs, without their drivers."""
         unit = self
         for name, signed in wires.items():
             text = _once(rf"^  assign {name} = .*;\n", "", unit.text)
@@ -55,9 +55,9 @@ class Opened:
         return unit
 
     def freed(self, wires: Mapping[str, bool]) -> "Opened":
-        """These wires as by `shown`, each a list of gates' outputs, which come from an input `free_NAME` instead.
+        """A copy with these wires as outputs, whose gate outputs are replaced by an input `free_NAME`.
 
-        What is no gate's output, a constant or a bit of another wire, stays what it is.
+        Bits that are constants or bits of another wire keep their drivers.
         """
         unit = self.shown(wires)
         for name in wires:
@@ -81,7 +81,7 @@ class Opened:
 
 
 def opened(component: wiring.Component) -> Opened:
-    """The component as a module `unit`, nothing shown and nothing cut."""
+    """The component as a module `unit`, with no wire shown or cut."""
     text = verilog.convert(component, name="unit", emit_src=False, strip_internal_attrs=True)
     rows = [row for row in ports(component) if row["width"] and row["name"] not in ("clk", "rst")]
     named = tuple(Port(row["name"], row["direction"], row["width"], row["signed"]) for row in rows)

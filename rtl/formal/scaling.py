@@ -1,4 +1,4 @@
-"""The units around the piecewise-linear one: what is proved of the requantiser and of the normaliser."""
+"""Proofs of the requantiser and the normaliser."""
 
 from collections.abc import Sequence
 
@@ -54,7 +54,7 @@ def scaling_proofs() -> list[Proof]:
 
 
 def requantised(unit: Opened, config: RequantConfig) -> str:
-    """Every beat leaves with round(A * m * 2**-k) + z, clamped."""
+    """Every result is round(A * m * 2**-k) + z, clamped."""
     n, a, m = config.stages, config.in_bits, config.multiplier_bits
     width = max(a + m + 1, config.max_shift + 1) + 2
     zero = "$signed(zero_point)" if config.out_signed else "$signed({1'b0, zero_point})"
@@ -72,8 +72,7 @@ def requantised(unit: Opened, config: RequantConfig) -> str:
 
 
 def normalised(unit: Opened, config: NormaliserConfig) -> str:
-    """Loaded with its table, the unit answers every input as `sim.reference.Normaliser` does: the reference's own
-    answers are listed, so nothing of it is written a second time."""
+    """Loaded with its table, the unit gives the results of `sim.reference.Normaliser`, which are listed by input."""
     reference, bits, n = config.reference, config.reference.input_bits, config.stages
     assert config.output_scale is not None
     low, high = code_range(bits, reference.input_signed)

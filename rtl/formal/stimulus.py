@@ -1,4 +1,4 @@
-"""Random tables and the cycles of a legal user of the unit: what the mutants, and tests, are driven with."""
+"""Random tables and legal input sequences of a unit, for mutants and tests."""
 
 from collections.abc import Generator
 from typing import Any
@@ -10,15 +10,14 @@ from sim.reference import LoweredTable
 from sim.reference.arithmetic import code_range
 
 CODES = 256  # at most so many for each table
-# how often the unit's input and output stall, table by table: what `sim.cosim.cocotb_tests.protocol` does in the
-# simulators
+# how often the unit's input and output stall, table by table, as in `sim.cosim.cocotb_tests.protocol`
 STALLS = ((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))
 
 
 def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generator[dict[str, Any], bool, None]:
-    """The inputs of each cycle; `lowered` names the table that is loaded from there on.
+    """The inputs of each cycle; `lowered` is the table that is loaded from then on.
 
-    It is told whether the code that it offered was taken, and offers it until then.
+    The caller sends whether the offered code was taken; it is offered until then.
     """
     names = ("table__en", "table__select", "table__address", "table__data")
     idle = dict.fromkeys([*names, *config.shift_ports, "i__valid", "i__payload", "o__ready", "rst"], 0)
@@ -46,11 +45,11 @@ def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generato
 def random_lowered(
     rng: np.random.Generator, config: PwlConfig, entries: int | None = None, results: str = "anywhere"
 ) -> LoweredTable:
-    """A lowered table that fits `config`. Thresholds are spread or crowded, often equal or at the ends of the codes;
-    coefficients have the whole range and often its ends.
+    """A random lowered table that fits `config`.
 
-    `results` is "inside" where the output shift brings most of them inside the codes, "around" where it brings many
-    just outside, and "anywhere" where it is as random as the rest.
+    Thresholds are spread or crowded, often equal or at the ends of the codes; coefficients have the whole range and
+    often its ends. `results` chooses the output shift: "inside" brings most results inside the codes, "around" brings
+    many just outside, "anywhere" is random.
     """
     entries = entries or config.entries
     low, high = code_range(config.in_bits, config.in_signed)

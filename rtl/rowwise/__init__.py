@@ -1,1 +1,1 @@
-"""Units that see a whole row before they give its first result: softmax, LayerNorm and RMSNorm."""
+"""Rowwise units, which take a whole row before its first result: softmax, LayerNorm and RMSNorm."""

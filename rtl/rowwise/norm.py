@@ -124,7 +124,7 @@ class NormConfig:
         return unit.rings(length, self.schedule.delays, (self.reference.in_bits,)) + lists
 
     def words(self, reference: Norm) -> list[Word]:
-        """The writes that load the table, gains and biases of `reference`. Raises `InputError` where they do not fit.
+        """The writes that load the table, gains and biases of `reference`. Raises `InputError` if they do not fit.
 
         A shorter norm than the unit's is loaded with its own gains and biases, the others staying as they are.
         """
@@ -146,7 +146,7 @@ class NormConfig:
 
 
 class NormUnit(storage.StoringUnit):
-    """The unit as a component; `rtl.rowwise.passes` tells of its memory and `sim.reference.row_cycles` of its cycles.
+    """The unit as a component; for its memory see `rtl.rowwise.passes`, for its cycles `sim.reference.row_cycles`.
 
     `i` carries (code, last), `last` 1 ending a row of 2..`length` codes; another length is undefined. `o` carries
     (code, last), a result for each code in order. One element per cycle, rows without a gap between them.
@@ -265,7 +265,7 @@ def _plan(
 def _row_steps(
     config: NormConfig, table: list[storage.Words], epsilon: Value | int, bits: Mapping[str, int]
 ) -> list[Step]:
-    """From `squares`, `sum` and `rest` (N - 1) to `length` N, `acc` and `distance`, what is left of the right shift."""
+    """From `squares`, `sum` and `rest` (N - 1) to `length` N, `acc` and `distance`, the remaining right shift."""
     reference = config.reference
     centring = ["sum"] if reference.centring else []
 
@@ -304,7 +304,7 @@ def _row_steps(
 
 
 def _steps_up(rest: Value) -> Value:
-    """ceil(bit length of `rest` / 2): what `sim.reference.norm.normal_frac_bits_for` takes off its largest value."""
+    """ceil(bit length of `rest` / 2), which `sim.reference.norm.normal_frac_bits_for` subtracts from its maximum."""
     return sum((rest[low:].any() for low in range(0, len(rest), 2)), C(0, 1))
 
 

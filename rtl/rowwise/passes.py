@@ -1,16 +1,16 @@
-"""A pass over rows that follow one another: what it needs of a whole row is ready before the row leaves its memory.
+"""A pass over consecutive rows: the values of a whole row are ready before the row leaves its memory.
 
     lead       steps on each element as it comes, before the totals
     totals     registers that run over a row: a maximum, sums
     row        steps from a row's totals to what its elements need, once a row, into a queue of rows
     element    steps on each element as it leaves the memory, with its row's values beside it
 
-Elements come and go at up to one per cycle. The memory is a ring, and a row begins to leave it as soon as its values
-are in the queue and the row before has left. So no memory of two rows is needed: with `delay` cycles from a row's last
-element to its values, a ring of `row_length + delay` words is never full, whatever the rows' lengths, since a full one
-would hold a whole row and the `delay` elements after it, and that row would have begun to leave.
+Elements enter and leave at up to one per cycle. The memory is a ring, and a row begins to leave it as soon as its
+values are in the queue and the row before has left. With `delay` cycles from a row's last element to its values, a ring
+of `row_length + delay` words is never full for any lengths of rows: a full ring would hold a whole row and the `delay`
+elements after it, and that row would have begun to leave.
 
-Everything in a pass moves in every cycle: `chain` enables it in those in which the unit moves.
+Every register of a pass moves in every cycle; `chain` enables them in the cycles in which the unit moves.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +60,7 @@ class PassPlan:
 
     @property
     def delay(self) -> int:
-        """Cycles from a row's last element entering to the first one leaving the memory, where it need not wait."""
+        """Cycles from a row's last element entering to its first element leaving the memory, if it does not wait."""
         return delay_of(len(self.lead), self.row_stages)
 
     @property
@@ -121,7 +121,7 @@ class Pass(wiring.Component):
         return m
 
     def _row(self, m: Module) -> tuple[SyncFIFO, StructLayout]:
-        """Totals and row steps; the queue of finished rows and what is in it."""
+        """Totals and row steps; returns the queue of finished rows and the layout of its words."""
         plan = self.plan
         valid, last = self.valid, self.last
         element: Fields = _fields(self.word, plan.word)

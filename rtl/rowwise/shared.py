@@ -1,4 +1,4 @@
-"""What the units for rows share: their tables behind one write port, the words of their descriptions."""
+"""Common parts of the rowwise units: tables behind one write port, and descriptions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

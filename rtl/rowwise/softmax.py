@@ -136,7 +136,7 @@ class SoftmaxConfig:
         return unit.rings(self.reference.row_length, self.schedule.delays, widths)
 
     def words(self, reference: Softmax) -> list[Word]:
-        """The writes that load the tables of `reference`. Raises `InputError` where they do not fit."""
+        """The writes that load the tables of `reference`. Raises `InputError` if they do not fit."""
         lowered = {"exp": reference.exp, "div": reference.div.lowered}
         for name in ("row_length", "exp_scale", "inverse_scale", "probability_scale", "score_bits"):
             has, own = getattr(reference, name), getattr(self.reference, name)
@@ -148,7 +148,7 @@ class SoftmaxConfig:
 
 
 class SoftmaxUnit(storage.StoringUnit):
-    """The unit as a component; `rtl.rowwise.passes` tells of its memories and `sim.reference.row_cycles` of its cycles.
+    """The unit as a component; for its memories see `rtl.rowwise.passes`, for its cycles `sim.reference.row_cycles`.
 
     `i` carries (score, valid, last): `valid` 0 masks a score, `last` 1 ends a row of 1..`row_length` scores; a longer
     row is undefined. `o` carries (probability, last), a result for each score in order. One element per cycle, rows

@@ -27,7 +27,7 @@ EXAMPLES = """  python -m sim convert checkpoint --tables tables --data sentence
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callable[..., None]) -> None:
-    """The three subcommands; `add_output` adds `--seed` and `--json`."""
+    """Add the three subcommands; `add_output` adds `--seed` and `--json`."""
     convert = commands.add_parser("convert", help="a checkpoint folder to a network in integers")
     convert.set_defaults(do=_convert)
     convert.add_argument(
@@ -37,9 +37,11 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
         help="config.json, weights and tokeniser; or from python -m quant quantize, whose codes are kept",
     )
     convert.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="where to write it")
-    convert.add_argument("--plan", type=Path, metavar="JSON", help="which module how (W8A8, activations per token)")
+    convert.add_argument(
+        "--plan", type=Path, metavar="JSON", help="the plan for the modules (W8A8, activations per token)"
+    )
     convert.add_argument("--tables", type=Path, metavar="DIR", help="take the tables from these files")
-    convert.add_argument("--entries", type=int, metavar="N", help="fit tables of so many entries instead (8)")
+    convert.add_argument("--entries", type=int, metavar="N", help="fit tables with N entries instead (8)")
     _add_data(convert)
     convert.add_argument("--no-report", action="store_true", help="without each site's share of the error")
     add_output(convert)
@@ -70,7 +72,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="text, .jsonl, .npz or a folder")
     parser.add_argument("--samples", type=int, default=128, help="how many samples (128)")
-    parser.add_argument("--sequence-length", type=int, default=128, help="cut to so many tokens (128)")
+    parser.add_argument("--sequence-length", type=int, default=128, help="cut to N tokens (128)")
     parser.add_argument("--batch-size", type=int, default=8, help="samples at a time (8)")
 
 
@@ -224,7 +226,7 @@ def sentence_sets(arguments: argparse.Namespace) -> list[Any]:
 
 @contextlib.contextmanager
 def _needs(extra: str) -> Iterator[None]:
-    """Turn a missing optional package into one line."""
+    """Raise `InputError` if an optional package is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,1 +1,1 @@
-"""Errors, files and command lines, for every package; no arithmetic."""
+"""What every package uses: errors, files, caches, command lines, text tables. No arithmetic."""

@@ -1,4 +1,4 @@
-"""Where derived files are kept that may be deleted at any time: builds, netlists, unfinished evaluations."""
+"""Cache folders for derived files: builds, netlists, unfinished evaluations. They may be deleted at any time."""
 
 import atexit
 import os

@@ -79,7 +79,7 @@ def _interrupted() -> int:
 
 
 def _open_closed_streams() -> None:
-    """Give a standard stream that was closed (`2>&-`) the null device.
+    """Open the null device for each standard stream that was closed (`2>&-`).
 
     Otherwise the next file to be opened would take its number, and `print(..., file=None)` would print to stdout.
     """
@@ -97,5 +97,5 @@ def _open_closed_streams() -> None:
 
 
 def print_json(rows: object) -> None:
-    """Print `rows` as strict JSON: infinities and NaN are our bugs, never output."""
+    """Print `rows` as strict JSON. Infinities and NaN raise `ValueError`: they are our bugs."""
     print(json.dumps(rows, indent=1, allow_nan=False))

@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """Bad input: one line that names the argument, or the file and key, what it must be and what it was.
+    """Invalid input. The message is one line: the argument, or the file and key, what it must be and what it was.
 
-    Commands print the line and exit with 2; anything else that is raised is our own bug and keeps its traceback.
+    Commands print the line and exit with code 2. Any other exception is our own bug and keeps its traceback.
     """

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and a folder is one run's at a time."""
+"""Reading files with one-line errors, writing them whole or not at all, and locking folders."""
 
 import contextlib
 import errno
@@ -18,8 +18,10 @@ from sim.common.errors import InputError
 def write_whole(path: str | Path, data: bytes | str) -> Path:
     """Write `data` beside `path` and rename it into place; an interruption leaves the old file or none.
 
-    Raises:
-        InputError: the folder cannot be made or written.
+    Raises
+    ------
+    InputError
+        If the folder cannot be made or written.
     """
     path = Path(path)
     write_together({path: data})
@@ -27,10 +29,12 @@ def write_whole(path: str | Path, data: bytes | str) -> Path:
 
 
 def write_together(files: Mapping[Path, bytes | str]) -> None:
-    """Write files that belong together: all are written beside their places before the first is renamed into its own.
+    """Write files that belong together: all are written beside their places before the first is renamed.
 
-    Raises:
-        InputError: one of them cannot be written, and then none is.
+    Raises
+    ------
+    InputError
+        If one of them cannot be written; then none is.
     """
     partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in files}
     path = next(iter(files))
@@ -52,7 +56,7 @@ def write_together(files: Mapping[Path, bytes | str]) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove what a run that was killed has left beside `path`."""
+    """Remove the temporary files that a killed run left beside `path`."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         process = partial.name.removesuffix(".partial").rpartition(".")[2]
         if process.isdigit() and not _alive(int(process)):
@@ -65,7 +69,7 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # another user's process, or no number of one
+    except (OSError, OverflowError):  # another user's process, or not a process number
         return True
     return True
 
@@ -124,7 +128,7 @@ def checked_description(
 
 
 def description_sha256(content: Mapping[str, Any]) -> str:
-    """The hash that a JSON holds of itself: of its canonical text (sorted keys) without the key `sha256`."""
+    """The SHA-256 of a JSON object's canonical text (sorted keys), without its key `sha256`."""
     kept = {key: value for key, value in content.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -138,7 +142,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        Another run holds the folder, or it cannot be written.
+        If another run holds the folder, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

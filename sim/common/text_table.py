@@ -1,4 +1,4 @@
-"""Aligned tables for people to read; machines get JSON."""
+"""Aligned text tables."""
 
 import re
 from collections.abc import Sequence

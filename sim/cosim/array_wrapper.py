@@ -1,11 +1,11 @@
 """The array's wrapper in Verilog, with a memory for each operand and one for the expected results.
 
-If operands come over streams, a memory holds the beats in the order in which they are taken, the activations those of
-one output tile, again for each; if they come from memories, it holds the image. Every stream stalls by itself,
-and the array may be reset in mid-stream several times: it then starts anew, and only the last start counts.
+If operands come over streams, a memory holds the beats in the order in which they are taken (of activations, those of
+one output tile, which are repeated for each). If they come from memories, it holds the image. Every stream stalls
+independently. The array may be reset in mid-stream several times; it then starts again, and only the last start counts.
 
-The job may be given several times, with its operands, without waiting for its results. The first one's cycles and
-results are counted by themselves.
+The job may be given several times, with its operands, without waiting for results. Cycles and results of the first job
+are counted separately.
 """
 
 from typing import Any

@@ -19,7 +19,7 @@ from sim.vectors.pwl import random_set
 from sim.vectors.requant import requant_set
 
 TARGET = 500_000  # vectors per second, bulk, Verilator
-RUNS = 3  # the fastest counts: what slows a run down is the machine, not the unit
+RUNS = 3  # the fastest counts, because only the machine slows a run down
 REPEATS = {"verilator": 40, "icarus": 1}  # so that each run lasts a second or more
 
 
@@ -61,9 +61,9 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def measure(names: Sequence[str], build: Path) -> list[dict[str, Any]]:
-    """A row for each simulator, unit and kind of run: vectors, seconds of simulation and vectors per second.
+    """A record for each simulator, unit and kind of run: vectors, seconds of simulation and vectors per second.
 
-    The vectors were sent `repeats` times over, which `vectors`, `cycles` and `seconds` include.
+    The vectors are sent `repeats` times, which `vectors`, `cycles` and `seconds` include.
     """
     sets = [random_set("int8-8", 0, 50, 8), requant_set("requant", 0, 100_000)]
     rows = []

@@ -1,4 +1,4 @@
-"""Names that reach a simulator's command line, Verilog, make or a path: one check for each kind."""
+"""Checks of names that reach a simulator's command line, Verilog, make or a path."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""How a set of vectors is run: what runs of units and of arrays share."""
+"""The options of a run, for units and arrays."""
 
 from dataclasses import dataclass
 from pathlib import Path

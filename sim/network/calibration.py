@@ -1,4 +1,4 @@
-"""What a network does in floating point on calibration data: ranges, and samples for scales chosen by their error."""
+"""Calibration of a network in floating point: ranges, and samples for scales that are chosen by their error."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from sim.network.operators.observations import Observations
 
 
 class Calibration:
-    """A network in floating point with what its operators saw: `quantise` makes integers of it, as often as wanted."""
+    """A network in floating point with the observations of its operators; it can be quantised repeatedly."""
 
     def __init__(self, network: Network, settings: Mapping[str, Settings], data_sha256: str) -> None:
         self.network, self.data_sha256 = network, data_sha256
@@ -38,7 +38,7 @@ class Calibration:
 
 
 def connect(network: Network, settings: Mapping[str, Settings], seen: Observations) -> dict[str, tuple[Operator, Site]]:
-    """Every operator with its site, by the node's key. Steps are passed through to the operators on either side."""
+    """Every operator with its site, by the node's key. Steps are skipped: a site's neighbours are operators."""
     sites: dict[str, tuple[Operator, Site]] = {}
     givers: dict[str, tuple[str, int] | None] = dict.fromkeys(network.graph.inputs)  # tensor -> operator's key, output
     operators = {node.key: operator for node, operator in network.sites()}

@@ -40,8 +40,8 @@ def convert(
     Raises
     ------
     InputError
-        A module without an integer operator, a rule that matches nothing, a site without a table, data that are empty
-        or give NaN. The line names the module or key.
+        If a module has no integer operator, a rule matches nothing, a site has no table, or data are empty or give NaN.
+        The line names the module or key.
     """
     return quantise(calibrate(model, plan, data, progress), plan)
 
@@ -52,7 +52,7 @@ def calibrate(
     data: CalibrationData | Iterable[Mapping[str, Any]],
     progress: Callable[[], object] = lambda: None,
 ) -> Calibration:
-    """The first half of `convert`: what the model does on the data. Arguments and errors are those of `convert`."""
+    """The first half of `convert`: run the model on the data. Parameters and errors are those of `convert`."""
     with ordinary_arithmetic():
         network = describe(model)
         settings = resolve(plan, network)
@@ -66,7 +66,7 @@ def calibrate(
 
 @contextmanager
 def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode meanwhile, each as it was afterwards."""
+    """Every module is in evaluation mode within the context; its mode is restored afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -77,9 +77,9 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
 
 
 def quantise(calibration: Calibration, plan: Plan) -> Network:
-    """The second half: every operator gets its integers, as `plan` says.
+    """The second half of `convert`: quantise every operator according to `plan`.
 
-    It can be repeated with other tables on the same calibration, and is then quick; the network is the same object.
+    It can be repeated with other tables on the same calibration, which is quick; it returns the same network object.
     """
     network = calibration.network
     settings = resolve(plan, network)

@@ -1,4 +1,4 @@
-"""A network: a list of operators with named inputs and outputs, in the order of execution, and what runs it."""
+"""Networks: a list of operators with named inputs and outputs, in the order of execution, and its execution."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +15,11 @@ from sim.reference import InputError
 
 @dataclass(frozen=True)
 class Node:
-    """A step or operator in a graph. `key` names it, and its tensors in a packed folder; `inputs` and `outputs` name
-    the tensors that it reads and gives. A tensor is a graph's input or an output of an earlier node."""
+    """A step or operator in a graph.
+
+    `key` names it, and its stored tensors in a packed folder. `inputs` and `outputs` name the tensors that it reads and
+    returns; an input is an input of the graph or an output of an earlier node.
+    """
 
     key: str
     step: Step
@@ -34,8 +37,11 @@ class GraphInput:
 
 @dataclass
 class Graph:
-    """Nodes in the order of execution. `limits` gives the most that a named axis may have, `boundary` says in words
-    where floating point ends, and `outside` names the model's modules beyond it."""
+    """Nodes in the order of execution.
+
+    `limits` gives the maximum length of named axes, `boundary` describes where floating point ends, and `outside` names
+    the model's modules outside the boundary.
+    """
 
     inputs: Mapping[str, GraphInput]
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -67,17 +73,17 @@ class Graph:
 
 
 class Output(NamedTuple):
-    """What a network gives at its boundary: codes, int16 or int8 (None in floating point), and the real numbers."""
+    """The output of a network: codes, int16 or int8 (None in floating point), and real numbers."""
 
     codes: Tensor | None
     last_hidden_state: Tensor
 
 
 class Network(nn.Module):
-    """A graph of operators that runs in integers, in floating point, or with integers that pass gradients.
+    """A graph of operators that runs in integers, in floating point, or in integers with gradients.
 
-    Called with the model's own keyword arguments. The boundary is the graph's output: pooling, heads and losses that
-    the converter leaves out stay with the caller, in floating point. `network[KEY]` is a node's operator.
+    It is called with the model's own keyword arguments. Its output is the boundary: pooling, heads and losses that the
+    converter leaves out are computed by the caller, in floating point. `network[KEY]` is a node's operator.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -105,9 +111,9 @@ class Network(nn.Module):
     def run(self, batch: Mapping[str, Any], watch: "Watch | None" = None, until: str | None = None) -> Tensor:
         """Execute the graph on the model's arguments: real numbers, or codes in the mode "integer".
 
-        `watch` is called after each node with it, its arguments and its results; `until` is the key of the node to
-        stop at, whose first result is returned. Tensors are freed after their last use. Parameters that were changed
-        since, by whatever means, are taken into the integers first.
+        `watch` is called after each node with the node, its arguments and its results. `until` is the key of the node
+        to stop at, whose first result is returned. Tensors are freed after their last use. Integers are updated first
+        if real parameters have changed.
         """
         graph = self.graph
         for name, value in batch.items():
@@ -148,17 +154,17 @@ class Network(nn.Module):
         return self.run(batch)
 
     def refresh(self) -> None:
-        """Take real parameters that have changed into the integers; grids and scales stay."""
+        """Update the integers from real parameters that have changed; grids and scales stay."""
         for operator in self.operators():
             operator.refresh()
 
     def train(self, mode: bool = True) -> "Network":
-        """Note the mode, which changes nothing here: the modules that are shared with the model stay as they are."""
+        """Set the mode of this module only; modules that are shared with the model keep theirs."""
         self.training = mode
         return self
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Network":
-        """Move to another device. Raises InputError for another type of numbers: the codes would not be the same."""
+        """Move to another device. Raises InputError for another data type, which would change the codes."""
         moved = fn(torch.zeros(1, dtype=torch.float32))
         if moved.dtype != torch.float32:
             raise InputError(f"an integer network cannot be changed to {moved.dtype}; convert the model in float32")

@@ -34,8 +34,8 @@ class IntegerOnly(TorchDispatchMode):
     """A context in which anything in floating point raises `InputError`: an operation that takes or gives tensors of
     it, a Python float as an argument, and a method that takes values out of PyTorch.
 
-    Only inside `exact_gemm` may floats carry integers. `operations` and `products` count what was looked at, outside
-    and inside of it.
+    Only inside `exact_gemm` may floats carry integers. `operations` counts the operations outside of it, `products`
+    those inside.
     """
 
     def __init__(self) -> None:
@@ -77,9 +77,9 @@ def _leaves(value: Any) -> list[Any]:
 
 
 def require_integer(network: Network, **batch: Tensor) -> IntegerOnly:
-    """Run `network.codes` on a batch and look at every operation; returns the counts.
+    """Run `network.codes` on a batch and check every operation; returns the counts.
 
-    Raises `InputError` for the first one in floating point.
+    Raises `InputError` at the first operation in floating point.
     """
     network.refresh()
     with torch.no_grad(), IntegerOnly() as mode:

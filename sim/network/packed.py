@@ -1,8 +1,8 @@
 """An integer network on disk: `quant.formats.packed` with the operators' constants, and back, bit for bit.
 
-What is stored is what runs: codes, integer scales, lowered tables, the control's values. Nothing is fitted, rounded or
-looked up again when it is read. `details.operators` of the JSON lists the graph in the order of execution: each
-operator's key, kind and name, the names, shapes and widths of the tensors that it reads and gives, and its numbers.
+Codes, integer scales, lowered tables and the control's values are stored as they run; nothing is fitted or rounded
+again when they are read. `details.operators` of the JSON lists the graph in the order of execution: each operator's
+key, kind and name, the names, shapes and widths of its input and output tensors, and its numbers.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def load(folder: str | Path) -> Network:
     if "network" not in model.details:
         maker = model.details.get("maker")
         hint = "; python -m sim convert makes one of it" if maker == "quant" else ""
-        raise InputError(f"{path}: is no integer network{hint}")
+        raise InputError(f"{path}: must be an integer network{hint}")
     try:
         with ordinary_arithmetic():
             network = Network(_graph(model))

@@ -1,7 +1,7 @@
 """Real activations of every site of an integer network, as vectors for the units: rows, tables, normalisers, the array.
 
-What each operator was given is recorded while the integer network runs; what the unit must answer comes from
-`sim.reference`. Each set is checked against what the network itself went on with, so PyTorch has the same integers.
+The inputs of each operator are recorded while the integer network runs; expected results come from `sim.reference`.
+Each set is checked against the network's own results, so that PyTorch has the same integers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,9 +48,9 @@ def record(network: Network, batches: Sequence[Mapping[str, Tensor]]) -> Seen:
 def network_sets(
     name: str, network: Network, batches: Sequence[Mapping[str, Tensor]], source: Mapping[str, Any]
 ) -> list[VectorSet]:
-    """The sets of every kind of operator that has a unit, a load for each site: rows, and the tables inside them.
+    """The sets of all operators that have a unit, with a load for each site: rows, and their inner tables.
 
-    The network must have tables everywhere, since the units do not hold the control.
+    The network must have tables everywhere, because the units cannot hold the control.
     """
     seen = record(network, batches)
     sets: list[VectorSet] = []

@@ -1,4 +1,4 @@
-"""What each site of an integer network does: scale exponents, tables, clipping, its share of the output's error."""
+"""A report on each site of an integer network: scale exponents, tables, clipping, share of the output's error."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from sim.network.operators.base import set_mode
 
 @torch.no_grad()
 def report(network: Network, data: Iterable[Mapping[str, Any]], shares: bool = True) -> list[dict[str, Any]]:
-    """A row for each operator, JSON values, in the order of execution.
+    """A record of JSON values for each operator, in the order of execution.
 
     `clipped` is the share of the real network's values that saturate in the operator's output grid (softmax: scores
     too far below the maximum for the table). `error` is the relative mean squared error of the network's output if

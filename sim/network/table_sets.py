@@ -1,4 +1,4 @@
-"""The tables of a network: one method's, for each function that a network evaluates."""
+"""The tables of a network: one for each function that it evaluates, from one method."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,14 +14,14 @@ Tables = Mapping[str, PwlTable | str]
 
 
 def control_tables(functions: Iterable[str] = FUNCTIONS) -> Tables:
-    """The correctly rounded function for each."""
+    """The control "exact" for each function: correctly rounded values."""
     return dict.fromkeys(functions, EXACT)
 
 
 def fitted_tables(
     method: str, entries: int, functions: Iterable[str] = FUNCTIONS, paper_domains: bool = False, seed: int = 0
 ) -> dict[str, PwlTable]:
-    """Tables that `method` fits on the domains of a network, or on the paper's. Raises `InputError` as a fit does."""
+    """Tables fitted by `method` on the domains of a network, or on the paper's. Raises `InputError` if a fit does."""
     domains = {} if paper_domains else NETWORK_DOMAINS
     return {name: fit_table(name, entries, method, domain=domains.get(name), seed=seed) for name in functions}
 

@@ -1,4 +1,4 @@
-"""The closed cycle formula of the weight-stationary array: load, tiles, drain, ragged edges, two passes.
+"""Clock cycles of the weight-stationary array, in closed form: load, tiles, drain, partial tiles, two passes.
 
 An R x C array holds R inputs of C output channels. The work is cut into tiles: channels by C, inputs by R within each
 group (a tile never straddles a group border), tokens into blocks of `depth`, the accumulators' number. A tile of s
@@ -90,11 +90,11 @@ class Schedule:
         return [min(self.depth, tokens - first) for first in range(0, tokens, self.depth)]
 
     def _cut(self, tokens: int) -> tuple[int, int]:
-        """How many blocks come before the last one, and the tokens of that: `blocks` without the list."""
+        """(number of blocks before the last one, tokens of the last one)."""
         return (tokens - 1) // self.depth, (tokens - 1) % self.depth + 1
 
     def tiles(self, tokens: int, inputs: int, outputs: int) -> int:
-        """How often a tile of weights is loaded: once for each block of tokens."""
+        """The number of tiles of weights that are loaded; each block of tokens loads all of them again."""
         return self.output_tiles(outputs) * len(self.input_tiles(inputs)) * -(-tokens // self.depth)
 
     def period(self, tokens: int, passes: int = 1) -> int:
@@ -118,10 +118,10 @@ class Schedule:
         return interval + last + self.latency
 
     def utilisation(self, tokens: int, inputs: int, outputs: int, passes: int = 1) -> float:
-        """The share of the multipliers' cycles that does useful work: passes * M * K * N / (R * C * cycles).
+        """The share of the multipliers' cycles that do useful work: passes * M * K * N / (R * C * cycles).
 
-        Both passes of an activation count, since each keeps its multiplier busy: at two passes a share of 1 is one full
-        product for each multiplier in two cycles.
+        Both passes of an activation count as useful: with two passes, a share of 1 means one full product for each
+        multiplier in two cycles.
         """
         work = passes * tokens * inputs * outputs
         return work / (self.rows * self.columns * self.cycles(tokens, inputs, outputs, passes))

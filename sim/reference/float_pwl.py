@@ -1,4 +1,4 @@
-"""The piecewise-linear unit in floating point: its table and what the hardware computes."""
+"""The floating-point piecewise-linear unit: its table and what the hardware computes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -63,17 +63,17 @@ class FloatTable:
 
     @classmethod
     def of_table(cls, number: FloatFormat, table: PwlTable) -> "FloatTable":
-        """An integer table's real coefficients in the format; exact as far as the format's range and precision go."""
+        """An integer table's real coefficients, each rounded to the nearest number of the format."""
         units = (table.bp_frac_bits, table.slope_frac_bits, table.intercept_frac_bits)
         lists = (table.breakpoints, table.slopes, table.intercepts)
         return cls.of(number, *(np.ldexp(np.asarray(v, float), -u) for v, u in zip(lists, units, strict=True)))
 
     def values(self, name: str) -> np.ndarray:
-        """A list as real numbers."""
+        """The list called `name` as real numbers (float64)."""
         return floating.value(self.format, getattr(self, name))
 
     def segment(self, x: np.ndarray) -> np.ndarray:
-        """i = #{j : x >= thresholds[j]}, the entry that serves each pattern; entry 0 for NaN. Same shape as `x`."""
+        """The entry i = #{j : x >= thresholds[j]} of each pattern, 0 for NaN; same shape as `x`."""
         keys = floating.order(self.format, self.thresholds)
         return np.searchsorted(keys, floating.order(self.format, x), side="right")
 

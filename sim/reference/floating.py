@@ -1,13 +1,13 @@
 """Floating-point arithmetic on bit patterns, as in the hardware of the baseline.
 
-IEEE 754 binary formats, round to nearest even, with three simplifications that such hardware makes:
+The formats are IEEE 754 binary formats and rounding is to nearest even, with three common simplifications:
 
 - A subnormal operand is a zero of its sign.
 - A result is rounded to full precision as if the exponent had no lower end; if its magnitude is then below the smallest
   normal number it is a zero of its sign. (A result that rounds up to the smallest normal number stays.)
 - There is one NaN: quiet, positive, only the fraction's top bit set.
 
-Every function takes and gives patterns as int64 arrays of any shape, unsigned, in the format's `bits`.
+Every function takes and returns patterns as int64 arrays of any shape, unsigned, in the format's `bits`.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,20 @@ from sim.common.errors import InputError
 
 @dataclass(frozen=True)
 class FloatFormat:
-    """A binary format: sign, biased exponent, fraction, from the top. Exponents have 3..8 bits, fractions 4..24."""
+    """A binary floating-point format: sign, biased exponent and fraction, from the top bit down.
+
+    Parameters
+    ----------
+    exponent_bits : int
+        3 to 8.
+    fraction_bits : int
+        4 to 24, without the hidden one.
+
+    Raises
+    ------
+    InputError
+        If a width is out of its range.
+    """
 
     exponent_bits: int
     fraction_bits: int
@@ -40,7 +53,7 @@ class FloatFormat:
 
     @property
     def bias(self) -> int:
-        """What is added to an exponent when it is stored."""
+        """The exponent bias."""
         return (1 << self.exponent_bits - 1) - 1
 
     @property
@@ -79,7 +92,7 @@ FORMATS = {"fp32": FP32, "fp16": FP16}
 
 @dataclass(frozen=True)
 class Decoded:
-    """Patterns taken apart. `sign` is 0 or 1, `exponent` the stored field, `significand` has its hidden one.
+    """The fields of patterns: `sign` (0 or 1), `exponent` as stored, `significand` with its hidden one.
 
     `nan`, `infinite` and `zero` are booleans; subnormals count as zeros. A significand has a meaning only if all
     three are false.
@@ -104,7 +117,7 @@ def checked(number: FloatFormat, patterns: object) -> np.ndarray:
 
 
 def decode(number: FloatFormat, patterns: object) -> Decoded:
-    """The parts and the class of each pattern."""
+    """The fields and the class of each pattern."""
     array = checked(number, patterns)
     exponent = array >> number.fraction_bits & number.special
     fraction = array & (1 << number.fraction_bits) - 1
@@ -144,7 +157,7 @@ def add(number: FloatFormat, a: object, b: object) -> np.ndarray:
     sign, _ = ordered(x.sign, y.sign)
     exponent, lower = ordered(x.exponent, y.exponent)
     big, small = ordered(np.where(x.zero, 0, x.significand), np.where(y.zero, 0, y.significand))
-    # three more bits: two that a subtraction can bring up, and one that says whether anything is below
+    # three more bits: two that a subtraction can shift up, and a sticky bit
     distance = np.minimum(exponent - lower, number.fraction_bits + 4)
     aligned = small << 3 >> distance
     aligned |= (aligned << distance) != small << 3
@@ -201,9 +214,9 @@ def require_exact_product(product: FloatFormat, accumulator: FloatFormat) -> Non
 
 
 def order(number: FloatFormat, patterns: object) -> np.ndarray:
-    """Signed integers of the format's width that compare as the numbers do; both zeros are 0 and NaN is the lowest.
+    """Signed integers of the format's width in the order of the numbers; both zeros are 0 and NaN is the lowest.
 
-    a >= b exactly when order(a) >= order(b), for every b that is not NaN.
+    a >= b exactly if order(a) >= order(b), for every b that is not NaN.
     """
     array = checked(number, patterns)
     x = decode(number, array)
@@ -230,7 +243,7 @@ def encode(number: FloatFormat, values: object) -> np.ndarray:
 
 
 def value(number: FloatFormat, patterns: object) -> np.ndarray:
-    """The real numbers that patterns stand for, as float64; exact. Subnormals are zeros."""
+    """The real numbers of patterns as float64; exact. Subnormals are zeros."""
     x = decode(number, patterns)
     magnitude = np.ldexp(
         x.significand.astype(np.float64), (x.exponent - number.bias - number.fraction_bits).astype(int)
@@ -242,7 +255,7 @@ def value(number: FloatFormat, patterns: object) -> np.ndarray:
 def _round(
     number: FloatFormat, sign: np.ndarray, exponent: np.ndarray, significand: np.ndarray, below: int
 ) -> np.ndarray:
-    """The pattern of a significand whose top bit is set and which has `below` bits too many; one rounding."""
+    """Round away the `below` lowest bits of a significand whose top bit is set, and pack the pattern."""
     rest = significand & (1 << below) - 1
     kept = significand >> below
     half = 1 << below - 1

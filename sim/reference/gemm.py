@@ -1,4 +1,4 @@
-"""The packed group GEMM: integers in, integer codes out, exact until the one rounding at its end.
+"""The matrix product with grouped weights: integers in, integer codes out, exact up to the one rounding at its end.
 
 A group is `group` consecutive inputs of one output channel; the last group is shorter if `group` does not divide the
 inputs.
@@ -7,8 +7,13 @@ psum_g = sum of (w - z_g) * a over the group's inputs       (computed as sum w*a
 A      = bias + sum over g of m_g * psum_g
 y      = saturate(round_half_up(A * m_c * 2**-k_c) + z_out)
 
-Symmetric signed weights (z = 0) are ZeroQuant's (2206.01861), unsigned ones with zero points EfficientQAT's
-(2407.11062); integer group multipliers m_g keep the groups in one integer accumulator.
+Symmetric signed weights (z = 0) are those of ZeroQuant [1]_, unsigned ones with zero points those of EfficientQAT [2]_.
+Integer group multipliers m_g keep the groups in one integer accumulator.
+
+References
+----------
+.. [1] Yao et al., "ZeroQuant", arXiv:2206.01861.
+.. [2] Chen et al., "EfficientQAT", arXiv:2407.11062.
 """
 
 from collections.abc import Mapping
@@ -41,7 +46,7 @@ def signed_bits(values: Range) -> int:
 
 
 def weight_range(bits: int, signed: bool) -> Range:
-    """What w - z can be: signed codes, or unsigned ones less any zero point."""
+    """The range of w - z: signed codes, or unsigned codes less any zero point."""
     return code_range(bits, True) if signed else (1 - (1 << bits), (1 << bits) - 1)
 
 
@@ -53,10 +58,23 @@ def accumulator_range(
     group_multiplier_bits: int = 0,
     bias: Range = (0, 0),
 ) -> Range:
-    """The smallest and the largest A that `inputs` inputs can give, whatever the weights and activations.
+    """The smallest and the largest accumulator A over all weights and activations.
 
-    Both ends are reached, so the bound is tight. `group_multiplier_bits` 0 means that every m_g is 1. Every partial
-    sum lies within it too, as long as the bias takes both signs or is 0: each term alone can be 0.
+    The bound is tight: both ends are reached. It holds for every partial sum as well if the range of the bias contains
+    0, because each term can be 0.
+
+    Parameters
+    ----------
+    inputs : int
+        K, the number of inputs.
+    weight_bits, activation_bits : int
+        Widths in bits; activations are signed.
+    weight_signed : bool
+        False for unsigned weights with zero points.
+    group_multiplier_bits : int
+        Width of m_g; 0 if every m_g is 1.
+    bias : tuple of int
+        Smallest and largest bias.
     """
     products = times(weight_range(weight_bits, weight_signed), code_range(activation_bits, True))
     low, high = times(products, (0, (1 << group_multiplier_bits) - 1 if group_multiplier_bits else 1))
@@ -198,7 +216,7 @@ class GroupedLinear:
         return requantise(total, self.multiplier, self.shift, self.zero_point, self.out_bits, self.out_signed)
 
     def _per_input(self, values: np.ndarray | None, otherwise: int) -> np.ndarray:
-        """A value per group (N, G) repeated for each of its inputs (N, K), int64."""
+        """Values per group (N, G), repeated for each input (N, K), int64; `otherwise` if there are none."""
         if values is None:
             return np.full((1, 1), otherwise, dtype=np.int64)
         sizes = [end - first for first, end in group_borders(self.inputs, self.group)]

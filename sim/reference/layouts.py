@@ -1,4 +1,4 @@
-"""A lowered table in the layouts that others read: hex for `$readmemh`, npz, a C header. The same keys in each."""
+"""Export formats of a lowered table: hex for `$readmemh`, npz, a C header. All have the same keys."""
 
 import io
 import re
@@ -11,7 +11,10 @@ from sim.reference.pwl import LoweredTable
 
 
 def to_hex(lowered: LoweredTable) -> str:
-    """One word a line in load order: thresholds, slopes, intercepts; two's complement, max(in_bits, coef_bits) wide."""
+    """One hex word a line in load order: thresholds, slopes, intercepts.
+
+    Words are two's complement of max(in_bits, coef_bits) bits.
+    """
     width = max(lowered.in_bits, lowered.coef_bits)
     lines = [f"// {key} {value}" for key, value in lowered.stored().items() if not isinstance(value, tuple)]
     for key in ("thresholds", "slopes", "intercepts"):
@@ -21,7 +24,10 @@ def to_hex(lowered: LoweredTable) -> str:
 
 
 def to_npz(lowered: LoweredTable) -> bytes:
-    """An .npz with the stored keys as int64 arrays; same table, same bytes. `output_shift` must be known."""
+    """An .npz with the stored keys as int64 arrays; the same table gives the same bytes.
+
+    Raises `InputError` if the table was lowered without an output scale.
+    """
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {key: np.asarray(value, dtype=np.int64) for key, value in _complete(lowered).items()}
     np.savez(buffer, **arrays)
@@ -35,7 +41,10 @@ def identifier(name: str) -> str:
 
 
 def to_c(lowered: LoweredTable, name: str) -> str:
-    """A C99 header with the stored keys, each prefixed by `name` as an identifier."""
+    """A C99 header with the stored keys, each prefixed by `name` as an identifier.
+
+    Raises `InputError` if the table was lowered without an output scale.
+    """
     prefix = identifier(name)
     guard = f"{prefix.upper()}_H"
     widths = {"thresholds": (lowered.in_bits, lowered.in_signed)}

@@ -1,4 +1,4 @@
-"""The table's lint: the faults that users of approximated functions find last and regret most."""
+"""Lint for tables: wasted entries, f(0), tails, sign and monotonicity."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ class Finding:
 
 
 def unreachable(table: PwlTable, output_scale: int) -> list[int]:
-    """The table's scales s whose accumulator is coarser than 2**-output_scale, so that they have no output code."""
+    """The table's scales that have no output code, because their accumulator is coarser than 2**-output_scale."""
     return [s for s in table.scales if table.slope_frac_bits + s < output_scale]
 
 
 def lint_structure(table: PwlTable) -> list[Finding]:
-    """Duplicate breakpoints and wasted entries; needs the table alone.
+    """Duplicate breakpoints and wasted entries.
 
-    An entry is wasted when no code of any of the table's scales selects it, or when it repeats its neighbour.
+    An entry is wasted if no code selects it at any of the table's scales, or if it repeats its neighbour.
     """
     findings = [
         Finding("duplicate breakpoints", None, f"breakpoints[{j}] = breakpoints[{j + 1}] = {p}")
@@ -58,7 +58,7 @@ def lint_values(
     natural: Callable[[np.ndarray], np.ndarray],
     monotone: int = 0,
 ) -> list[Finding]:
-    """f(0), both tails, sign and monotonicity of the table's output at each of its scales, for tables up to 16 bits.
+    """Check f(0), both tails, sign and monotonicity at each of the table's scales.
 
     `function` and `natural` take float64 x; `natural` says for which x f is defined. `monotone` is 1 if f rises, -1
     if it falls, else 0. f(0) and sign are judged on the rounded output code, the tails within

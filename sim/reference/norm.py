@@ -1,16 +1,16 @@
 """LayerNorm and RMSNorm over a row of integers: two exact sums, one reciprocal square root, one gain per channel.
 
-LayerNorm of N codes x, without a division by N and without a difference of rounded numbers:
+LayerNorm of N codes x needs no division by N and no difference of rounded numbers:
 
     (x_i - mean) / sqrt(variance + eps) = (N x_i - S) / sqrt(N Q - S**2 + N**2 eps),   S = sum x,  Q = sum x**2
 
-RMSNorm is the same with S = 0. Two passes over the row, which hardware keeps in a memory of one row:
+RMSNorm is the same with S = 0. There are two passes over the row, which hardware keeps in a memory of one row:
 
 1. S and Q; then, once for the row: spread = N Q - S**2 + epsilon, (acc, exponent) = 1 / sqrt(spread) by the normaliser
 2. centred = N x - S;  normal = saturate16(round(centred * acc * 2**(exponent + ...)));  output =
    saturate(round_half_up(normal * gain_i + bias_i, shift))
 
-N Q - S**2 is the sum of (N x - S)**2 divided by N, exactly, in one pass and in fewer bits. Constants are integers: N,
+N Q - S**2 equals the sum of (N x - S)**2 over N, exactly, in one pass and in fewer bits. All constants are integers: N,
 epsilon, the table, a gain and a bias per channel, one shift. A constant row gives the bias.
 """
 
@@ -33,7 +33,7 @@ MAX_SHIFT = 31
 
 
 class NormTrace(NamedTuple):
-    """Every intermediate of a batch of rows: per-row values (..., 1), the others (..., N); int64."""
+    """Every intermediate of a batch of rows, int64: `centred`, `normal` and `output` (..., N), the others (..., 1)."""
 
     sum: np.ndarray
     squares: np.ndarray
@@ -123,15 +123,15 @@ class Norm:
 
     @property
     def right_shift(self) -> int:
-        """The right shift of centred * acc that remains to be reduced by the normaliser's exponent; may be negative."""
+        """The right shift of centred * acc, before the normaliser's exponent is subtracted; may be negative."""
         return self.rsqrt.table.slope_frac_bits + self.rsqrt.scale - self.normal_frac_bits
 
     @property
     def widths(self) -> dict[str, tuple[int, bool]]:
-        """(bits, signed) that every row keeps to, for each intermediate.
+        """(bits, signed) of each intermediate; no row exceeds them.
 
-        `product` is centred * acc, `product.shifted` the same after the largest left shift or with half a unit of the
-        result added; `scaled` is normal * gain + bias, `scaled.rounded` the sum with half a unit of the output.
+        `product` is centred * acc; `product.shifted` is that after the largest left shift, or with half a unit of the
+        result added. `scaled` is normal * gain + bias; `scaled.rounded` is that plus half a unit of the output.
         """
         n, largest = self.length, 1 << (self.in_bits - 1)
         # |N x - S| <= (N - 1)(2 largest - 1); without centring N largest
@@ -159,7 +159,7 @@ class Norm:
         return self.trace(x).output
 
     def trace(self, x: np.ndarray) -> NormTrace:
-        """`compute` with every intermediate.
+        """`compute`, with every intermediate.
 
         Raises
         ------

@@ -89,7 +89,10 @@ class Normaliser:
         return np.where(v > 0, code, self.top_code), k
 
     def evaluate(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(acc, exponent): f(x) is acc * 2**(exponent - slope_frac_bits - scale); v <= 0 gives the largest of both."""
+        """(acc, exponent), int64: f(x) is acc * 2**(exponent - slope_frac_bits - scale).
+
+        v <= 0 gives the largest value of both.
+        """
         v = np.asarray(v, dtype=np.int64)
         code, k = self.normalise(v)
         numerator, denominator = POWERS[self.table.function]
@@ -98,7 +101,7 @@ class Normaliser:
         return np.where(v > 0, acc, largest), k * numerator // denominator
 
     def output(self, v: np.ndarray, output_scale: int, out_bits: int, out_signed: bool = True) -> np.ndarray:
-        """saturate(round_half_up(f(x) * 2**output_scale)) with the one rounding of the shift back; v <= 0 saturates."""
+        """saturate(round_half_up(f(x) * 2**output_scale)), rounded once; v <= 0 saturates."""
         v = np.asarray(v, dtype=np.int64)
         acc, exponent = self.evaluate(v)
         left = np.asarray(exponent + output_scale - self.table.slope_frac_bits - self.scale).astype(object)

@@ -1,7 +1,7 @@
 """The integer piecewise-linear unit: `PwlTable`, its lowering to a scale, and what the hardware computes.
 
-A code q at scale exponent s stands for x = q * 2**-s. The table holds slopes in units of 2**-slope_frac_bits,
-intercepts in units of 2**-intercept_frac_bits and breakpoints in units of 2**-bp_frac_bits; entry i serves
+A code q at scale exponent s represents x = q * 2**-s. Slopes are in units of 2**-slope_frac_bits, intercepts in units
+of 2**-intercept_frac_bits and breakpoints in units of 2**-bp_frac_bits. Entry i serves
 breakpoints[i-1] <= x < breakpoints[i].
 """
 
@@ -48,17 +48,41 @@ def frac_bits_pairs(in_bits: int, coef_bits: int) -> list[tuple[int, int]]:
 
 
 def default_scales(in_bits: int) -> tuple[int, ...]:
-    """The scale exponents a fit serves unless told otherwise: 0..6 for 8 bits, the upper seven above."""
+    """The scale exponents that a fit serves by default, seven of them: 0..6 for 8 bits, higher ones for wider codes."""
     return tuple(range(max(0, in_bits - 8), in_bits - 1))
 
 
 @dataclass(frozen=True)
 class PwlTable:
-    """An N-entry piecewise-linear table: data, immutable, stored and hashed, never recomputed silently.
+    """A piecewise-linear table of N entries: immutable, hashable, validated on construction.
 
-    Shapes: `slopes` and `intercepts` N integers, `breakpoints` N-1 sorted integers. Every field is checked on
-    construction and raises `InputError` with its name. `provenance` is free-form JSON, copied, and takes no part in
-    equality or hash.
+    Parameters
+    ----------
+    function : str
+        The name of the function.
+    domain : tuple of float
+        The interval that was fitted.
+    scales : tuple of int
+        Input scale exponents that the table serves, ascending.
+    slope_frac_bits, intercept_frac_bits, bp_frac_bits : int
+        Fraction bits of slopes (λ), intercepts (μ, at most λ) and breakpoints.
+    slopes, intercepts : tuple of int
+        N coefficients each, signed `coef_bits` integers.
+    breakpoints : tuple of int
+        N-1 sorted integers.
+    normaliser_step : int or None
+        The octaves g of the domain of a normaliser's table (see `sim.reference.normaliser`).
+    objective : str
+        What the fit minimised: "full", "inside" or "weights".
+    in_bits, in_signed, out_bits, out_signed
+        The input and output codes.
+    provenance : mapping
+        Free-form JSON; copied, and ignored by equality and hash.
+
+    Raises
+    ------
+    InputError
+        If a field is out of its range; the line names it.
     """
 
     function: str
@@ -136,7 +160,7 @@ class PwlTable:
     def thresholds(self, scale: int) -> tuple[int, ...]:
         """ceil(p * 2**scale) for each breakpoint p, not yet clamped to the codes.
 
-        The ceiling makes a breakpoint exact at every scale: q >= ceil(p / S) exactly when q * S >= p.
+        The ceiling makes a breakpoint exact at every scale S = 2**-scale: q >= ceil(p / S) exactly if q * S >= p.
         """
         require_range("scale", scale, 0, self.in_bits - 1)
         b = self.bp_frac_bits
@@ -172,10 +196,20 @@ class PwlTable:
         return np.clip(y, *code_range(self.out_bits, self.out_signed))
 
     def lower(self, scale: int, output_scale: int | None = None) -> "LoweredTable":
-        """What the hardware stores for codes at `scale`, rounding its output to units of 2**-output_scale.
+        """The table as the hardware stores it for input codes at one scale.
 
-        Without `output_scale` the output stays the accumulator in units of 2**-(slope_frac_bits + scale).
-        Raises `InputError` where a shift would be negative.
+        Parameters
+        ----------
+        scale : int
+            The scale exponent of the input codes.
+        output_scale : int or None
+            The output is rounded to units of 2**-output_scale; None keeps the accumulator, in units of
+            2**-(slope_frac_bits + scale).
+
+        Raises
+        ------
+        InputError
+            If a shift would be negative.
         """
         low, high = code_range(self.in_bits, self.in_signed)
         reach = self.thresholds(scale)
@@ -217,7 +251,7 @@ class PwlTable:
 
     @classmethod
     def from_json(cls, text: str, source: str = "table") -> "PwlTable":
-        """Read a table; every fault raises `InputError` with `source` and the key."""
+        """Read a table file's text. Raises `InputError` with `source` and the key if it is not valid."""
         try:
             content = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
         except json.JSONDecodeError as error:
@@ -240,12 +274,12 @@ class PwlTable:
             raise InputError(f"{source}: {error}") from None
 
     def save(self, path: str | Path) -> Path:
-        """Write the table file, whole or not at all."""
+        """Write the table file beside `path`, then rename it."""
         return write_whole(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> "PwlTable":
-        """Read a table file; `InputError` names the file and key at fault."""
+        """Read a table file. Raises `InputError` with the file and the key if it is not valid."""
         return cls.from_json(read_text(path), str(path))
 
 
@@ -253,8 +287,18 @@ class PwlTable:
 class LoweredTable:
     """A table at one scale, as the hardware stores it, and the arithmetic of the unit.
 
-    `thresholds` are N-1 `in_bits` codes; acc is in units of 2**-(slope_frac_bits + s). `output_shift` is None where
-    the output is the accumulator itself.
+    Parameters
+    ----------
+    thresholds : tuple of int
+        N-1 input codes.
+    slopes, intercepts : tuple of int
+        N integers each.
+    intercept_shift : int
+        Left shift of an intercept to units of the accumulator, 2**-(slope_frac_bits + s).
+    output_shift : int or None
+        Right shift of the accumulator to the output code; None if the output is the accumulator.
+    s : int
+        The scale exponent of the input codes.
     """
 
     thresholds: tuple[int, ...]
@@ -273,7 +317,7 @@ class LoweredTable:
 
     @property
     def acc_bits(self) -> int:
-        """Accumulator width that no code and no table can overflow; the rounding sum takes one bit more."""
+        """Accumulator width that no code and no table overflows; the sum for rounding takes one more bit."""
         return max(self.in_bits + self.coef_bits, self.coef_bits + self.intercept_shift) + 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -292,7 +336,7 @@ class LoweredTable:
         return np.arange(low, high + 1, dtype=np.int64)
 
     def segment(self, q: np.ndarray) -> np.ndarray:
-        """i = #{j : q >= thresholds[j]}, the entry that serves each code; same shape as `q`."""
+        """The entry i = #{j : q >= thresholds[j]} of each code; same shape as `q`."""
         q = np.asarray(q)
         if q.dtype.kind not in "iu":
             raise InputError(f"codes must be integers, not {q.dtype}")
@@ -304,7 +348,7 @@ class LoweredTable:
     def accumulate(self, q: np.ndarray) -> np.ndarray:
         """acc = slopes[i] * q + (intercepts[i] << intercept_shift), same shape as `q`.
 
-        int64, or an object array of Python integers where 62 bits are too few.
+        int64, or an object array of Python integers if 62 bits are too few.
         """
         i = self.segment(q)
         bits = self.acc_bits + 1
@@ -318,7 +362,7 @@ class LoweredTable:
         return saturate(round_half_up(self.accumulate(q), self.output_shift), self.out_bits, self.out_signed)
 
     def stored(self) -> dict[str, Any]:
-        """The keys that every export carries: what the hardware stores, and nothing else."""
+        """What the hardware stores, by key; every export has exactly these keys."""
         return {key: getattr(self, key) for key in self.STORED}
 
 
@@ -344,7 +388,7 @@ _KINDS = {
 
 
 def _checked(name: str, kind: str, value: Any) -> Any:
-    """`value` as the plain Python object that `kind` asks for; `InputError` with `name` where it is none."""
+    """`value` as a plain Python object of `kind`. Raises `InputError` with `name` if it is another."""
     if kind == "a string" and isinstance(value, str):
         return value
     if kind == "true or false" and isinstance(value, (bool, np.bool_)):
@@ -384,7 +428,7 @@ def _as_float(value: float) -> float:
 
 
 def _short(value: Any) -> str:
-    """`value` as JSON where it can be, cut to what a line can hold."""
+    """`value` as JSON, or as Python's repr, cut to fit a line."""
     try:
         return json.dumps(value)[:60]
     except TypeError:

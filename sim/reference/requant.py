@@ -1,4 +1,4 @@
-"""The requantiser: an exact accumulator back to a code, y = saturate(round(A * m * 2**-k) + z)."""
+"""The requantiser: from an exact accumulator to a code, y = saturate(round(A * m * 2**-k) + z)."""
 
 import numpy as np
 
@@ -18,10 +18,18 @@ def requantise(
     out_bits: int = 8,
     out_signed: bool = True,
 ) -> np.ndarray:
-    """Codes of `out_bits` as int64, in the shape to which `values`, `multiplier` and `shift` broadcast.
+    """Requantise accumulators: scale, round half up once, add the zero point, saturate.
 
-    `values` are integers of any size, `multiplier` unsigned 16-bit integers, `shift` in 0..47. Rounding is half up and
-    happens once, before the zero point is added; saturation comes last.
+    Parameters
+    ----------
+    values : ndarray
+        A, integers of any size.
+    multiplier, shift : ndarray or int
+        m, unsigned 16 bits, and k, 0..47; they broadcast with `values`.
+    zero_point : int
+        z, added after rounding.
+    out_bits, out_signed : int, bool
+        The output code.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The residual addition: two codes at two scales to one at a third, with a single rounding."""
+"""The residual addition: two codes at two scales, added to a code at a third scale with one rounding."""
 
 import numpy as np
 
@@ -11,9 +11,16 @@ STREAM_BITS = 16  # the residual stream is signed
 
 
 def add_scaled(a: np.ndarray, b: np.ndarray, multipliers: tuple[int, int], shift: int) -> np.ndarray:
-    """saturate16(round_half_up((a * m_a + b * m_b) * 2**-shift)), int64, shape of `a` and `b`, signed 16-bit codes.
+    """saturate16(round_half_up((a * m_a + b * m_b) * 2**-shift)).
 
-    Multipliers are unsigned 16-bit integers, `shift` is in 0..47. The sum has 33 bits, its rounding at most 49.
+    Parameters
+    ----------
+    a, b : ndarray
+        Signed 16-bit codes of one shape.
+    multipliers : tuple of int
+        (m_a, m_b), unsigned 16 bits.
+    shift : int
+        0..47. The sum has 33 bits, with half a unit of the result at most 49.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The cycle formula of the rowwise units: softmax, LayerNorm, RMSNorm.
 
-A row goes through a memory once in each pass (softmax has two, the norms one), and leaves it when its last element has
-come in. Rows follow one another without a gap, so E elements in rows of at most M take
+A row goes through a memory once in each pass (softmax has two, the norms one), and begins to leave it after its last
+element has entered. Rows follow one another without a gap, so E elements in rows of at most M take
 
     E + passes * M + latency
 
@@ -41,7 +41,7 @@ class RowSchedule:
 
     @property
     def latency(self) -> int:
-        """The cycles that do not depend on the rows: those from an element to its result are passes * M more."""
+        """The cycles that do not depend on the rows' lengths; an element's result comes passes * M cycles later."""
         return sum(self.delays) + sum(self.ways) - self.passes
 
     @property

@@ -1,14 +1,14 @@
 """Softmax over a row of integers: a row maximum, an EXP table, an integer sum and one reciprocal for the whole row.
 
-Three passes over a row of at most `row_length` scores, which hardware keeps in a memory of one row:
+There are three steps for a row of at most `row_length` scores:
 
 1. maximum = max of the valid scores
 2. distance = max(score - maximum, lowest code); power = max(exp(distance), 0); total = sum of the powers
-   then, once for the row: inverse = 1 / total, through the normaliser
+   then, once for the row, inverse = 1 / total by the normaliser
 3. probability = min(round_half_up(power * inverse, shift), 127)
 
-An invalid (masked) score takes no part in maximum and total, and its probability is 0; a row without a valid score is
-all zeros. Every constant is an integer: the lowered EXP table, the normaliser's table and one shift.
+Masked scores are left out of maximum and total, and their probability is 0; a row without a valid score gives zeros.
+All constants are integers: the lowered EXP table, the normaliser's table and one shift.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ PROBABILITY_BITS = 8  # signed, so that the array takes them as any activation; 
 
 
 class SoftmaxTrace(NamedTuple):
-    """Every intermediate of a batch of rows: scores and below (..., length), per-row values (..., 1); int64."""
+    """Every intermediate of a batch of rows, int64: `maximum`, `total`, `inverse` (..., 1), others (..., length)."""
 
     maximum: np.ndarray
     distance: np.ndarray
@@ -41,9 +41,22 @@ class SoftmaxTrace(NamedTuple):
 class Softmax:
     """Softmax from `score_bits` signed scores at the EXP table's scale to probabilities at 2**-probability_scale.
 
-    `exp` is a table lowered to the scores' scale exponent, its output in units of 2**-exp_scale. `div` is a normaliser
-    for unsigned totals of `total_bits` with `exp_scale` fraction bits (`total_bits_for` gives the width); 1/total is
-    rounded to units of 2**-inverse_scale.
+    Parameters
+    ----------
+    exp : LoweredTable
+        The EXP table at the scores' scale exponent, its output in units of 2**-exp_scale.
+    exp_scale : int
+        The scale exponent of the powers.
+    div : Normaliser
+        1/x of unsigned totals of `total_bits` bits (see `total_bits_for`) with `exp_scale` fraction bits.
+    row_length : int
+        The most scores in a row.
+    inverse_scale : int
+        1/total is rounded to units of 2**-inverse_scale.
+    probability_scale : int
+        The scale exponent of the result.
+    score_bits : int
+        Width of a score.
 
     Raises `InputError` with the field's name if it does not fit the others.
     """
@@ -90,10 +103,10 @@ class Softmax:
 
     @property
     def widths(self) -> dict[str, tuple[int, bool]]:
-        """(bits, signed) that every row up to `row_length` keeps to, for each intermediate.
+        """(bits, signed) of each intermediate; no row up to `row_length` exceeds them.
 
-        `distance.full` is the difference before its clamp, `product` is power * inverse, `product.rounded` the sum
-        with half a unit of the result.
+        `distance.full` is the difference before its clamp, `product` is power * inverse, `product.rounded` is that plus
+        half a unit of the result.
         """
         power = _power_bits(self.exp)
         product = power + INVERSE_BITS - 1
@@ -115,7 +128,7 @@ class Softmax:
         return self.trace(scores, valid).probability
 
     def trace(self, scores: np.ndarray, valid: np.ndarray | None = None) -> SoftmaxTrace:
-        """`compute` with every intermediate. A fully masked row has the lowest score as its maximum and total 0.
+        """`compute`, with every intermediate. A fully masked row has the lowest score as its maximum, and total 0.
 
         Raises
         ------

@@ -1,11 +1,11 @@
-"""Per-token activations: a row's own integer scale, found by one integer division, and the linear layer that takes it.
+"""Per-token quantisation of activations: an integer scale for each row, and the linear layer that takes it.
 
-magnitude = max(|x|), at least 1          the row's scale: a code of 2**(bits-1)-1 stands for it
+magnitude = max(|x|), at least 1          the row's scale: the code `top` represents it
 ratio     = (top * 2**24 + magnitude // 2) // magnitude,   top = 2**(bits-1)-1
 a_i       = round_half_up(x_i * ratio, 24)
 
-The linear layer's accumulator times the row's magnitude is exact again in units that all rows share, so that bias and
-requantisation are those of any other layer:
+The linear layer's accumulator times the row's magnitude is exact in units that all rows share. Bias and requantisation
+are therefore those of any other layer:
 
 A = bias + magnitude * sum over g of m_g * psum_g,   y = saturate(round_half_up(A * m_c * 2**-k_c))
 """
@@ -25,7 +25,7 @@ IN_BITS = 16
 
 
 def quantise_tokens(x: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """(codes, magnitudes): int64 of the shape of `x`, (..., K), and (..., 1), for signed 16-bit `x`.
+    """Quantise each row to its own scale.
 
     Codes lie in -top..top, magnitudes in 1..2**15; the widest intermediate, x * ratio plus half a unit, has
     `bits` + 25 bits. Raises `InputError` if the values are not signed 16-bit integers.

@@ -1,1 +1,1 @@
-"""A model, its data and its evaluation."""
+"""Workloads: models with their data and evaluation."""

@@ -1,6 +1,7 @@
-"""Real layers for the array: the digits network's linears, and one of a sentence encoder's size, quantised by `quant`.
+"""Layers for the array: the linear layers of the digits network, and one of a sentence encoder's size.
 
-Each expected result is computed twice, by the specification and by an exact integer GEMM in PyTorch, and must agree.
+They are quantised by `quant`. Each expected result is computed twice, by the specification and by an exact integer GEMM
+in PyTorch; both must agree.
 """
 
 from dataclasses import replace
@@ -79,7 +80,7 @@ def quantised_linear(
 
 
 def agreed(vectors: ArraySet) -> ArraySet:
-    """The set, if PyTorch's integer GEMM gives what the specification gave."""
+    """The set, after checking that PyTorch's integer GEMM agrees with the specification."""
     codes = torch_output(vectors.layer, vectors.arrays["inputs"])
     if vectors.table is not None:
         codes = vectors.table.output(codes)
@@ -89,15 +90,16 @@ def agreed(vectors: ArraySet) -> ArraySet:
 
 
 def digits_layers(gelu: PwlTable, seed: int = 0, images: int = 4, epochs: int = 25) -> list[ArraySet]:
-    """Train the digits network; `layers_of` it on the first test images."""
+    """Train the digits network; returns its `layers_of` on the first test images."""
     training, test = digits.load_data(seed)
     return layers_of(digits.train(training, seed, epochs), test.images[:images], gelu)
 
 
 @torch.no_grad()
 def layers_of(model: digits.Digits, images: Tensor, gelu: PwlTable) -> list[ArraySet]:
-    """Every linear layer of the digits network on real activations, by each recipe; and the layers before a GELU once
-    more with their table behind them, as one stream.
+    """Every linear layer of the digits network on real activations, by each recipe.
+
+    The layers before a GELU are there a second time, with its table behind them in one stream.
     """
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     seen = inputs_of(model, list(linears), images)
@@ -123,7 +125,7 @@ def layers_of(model: digits.Digits, images: Tensor, gelu: PwlTable) -> list[Arra
 
 
 def inputs_of(model: nn.Module, names: list[str], images: Tensor) -> dict[str, Tensor]:
-    """What reaches each named module, in one forward pass."""
+    """The input of each named module in one forward pass."""
     seen: dict[str, Tensor] = {}
     handles = [
         model.get_submodule(name).register_forward_hook(

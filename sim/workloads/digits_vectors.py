@@ -25,9 +25,10 @@ FUNCTIONS = ("gelu", "exp", "div", "rsqrt")
 
 
 def digits_sets(tables: Tables, seed: int = 0, images: int = 128, epochs: int = 25) -> list[VectorSet]:
-    """Train, convert, run `images` test images, and give every site's codes with the specification's outputs.
+    """Train, convert and run `images` test images; returns every site's codes with the specification's outputs.
 
-    `tables` holds one of each of `FUNCTIONS`. The GELUs come once more as numbers for the floating-point units.
+    `tables` holds a table for each of `FUNCTIONS`. The inputs of the GELUs are there again for the floating-point
+    units.
     """
     training, test = digits.load_data(seed)
     model = digits.train(training, seed, epochs)
@@ -52,7 +53,7 @@ def integer_network(model: digits.Digits, images: torch.Tensor, tables: Tables) 
 
 @torch.no_grad()
 def accuracy(network: Network, data: Data) -> float:
-    """The share of right answers in integers."""
+    """The accuracy of the integer network."""
     return float((network.codes(images=data.images).argmax(-1) == data.labels).float().mean())
 
 

@@ -1,7 +1,8 @@
-"""Sentence embeddings in integers against floating point: a row for each set of tables and calibration seed.
+"""Sentence embeddings in integers against floating point: a record for each set of tables and calibration seed.
 
 The model is all-MiniLM-L6-v2 or another checkpoint of BERT's family; the sentences are those that come with Python.
-The embedding is the mean of the last hidden state over the tokens, of unit length: the boundary is before the mean.
+The embedding is the mean of the last hidden state over the tokens, scaled to unit length. The mean is outside the
+integer network.
 """
 
 import importlib.util
@@ -35,7 +36,7 @@ NINETY_FIVE = 1.959963984540054  # two-sided normal quantile
 
 @dataclass(frozen=True)
 class Options:
-    """What is evaluated; `calibration` sentences are never among the `count` that are measured."""
+    """The options of the evaluation; `calibration` sentences are never among the `count` that are measured."""
 
     count: int = 2000
     calibration: int = 64
@@ -52,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Variant:
-    """A set of tables to measure: a method's, for all functions or for one with the others exact."""
+    """A set of tables to measure: those of a method for all functions, or for one while the others are exact."""
 
     method: str
     entries: int | None
@@ -93,7 +94,7 @@ def model_folder(given: Path | None = None) -> Path:
 
 
 class Sentences:
-    """The measured sentences as batches of similar length, and batches for calibration that share none with them."""
+    """The measured sentences in batches of similar length, and other sentences for calibration."""
 
     def __init__(self, folder: Path, options: Options) -> None:
         self.options = options
@@ -142,7 +143,7 @@ def _pad(ids: list[list[int]]) -> dict[str, Tensor]:
 
 
 class Networks:
-    """The integer networks of one calibration seed: calibrated once, quantised anew for each set of tables."""
+    """The integer networks of one calibration seed: calibrated once, quantised again for each set of tables."""
 
     def __init__(self, model: nn.Module, data: CalibrationData, granularity: str) -> None:
         self.granularity = granularity
@@ -160,7 +161,7 @@ class Networks:
 def evaluate(
     folder: Path, run: RunDirectory, options: Options, progress: Callable[[str], object] = lambda _: None
 ) -> dict[str, Any]:
-    """Everything, in units that a resumed run does not repeat: what was evaluated, and its rows."""
+    """The whole evaluation, in parts that a resumed run does not repeat; returns the options and the records."""
     texts = Sentences(folder, options)
     model, _ = load_model(folder)
     real = _unit(run, "fp32", progress, lambda: texts.embed(model))
@@ -190,7 +191,7 @@ def evaluate(
 
 
 def figures(real: np.ndarray, exact: np.ndarray, got: np.ndarray) -> dict[str, float]:
-    """Cosines to floating point, the fall against the control with its paired 95 % interval, rank correlation."""
+    """Cosines to floating point, their fall against the control with a paired 95 % interval, rank correlation."""
     cosine, control = (real * got).sum(1), (real * exact).sum(1)
     fall = control - cosine
     half = NINETY_FIVE * float(fall.std(ddof=1)) / len(fall) ** 0.5
@@ -236,7 +237,7 @@ def _tables(variant: Variant, fitted: dict[tuple[str, int], Tables]) -> Tables:
 def _unit(
     run: RunDirectory, name: str, progress: Callable[[str], object], measure: Callable[[], np.ndarray]
 ) -> np.ndarray:
-    """The embeddings of a finished unit, or those that `measure` makes now."""
+    """The embeddings of a finished part, or else those that `measure` computes."""
     done = run.done(name)
     if done is None:
         started = time.perf_counter()
@@ -249,7 +250,7 @@ def _unit(
 
 
 def table_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """The rows as an aligned table."""
+    """The records as an aligned table."""
     columns = ("method", "entries", "operation", "seed", "cosine", "worst", "fall", "95 % of the fall", "Spearman")
     cells: list[tuple[str, ...]] = [columns]
     for row in rows:

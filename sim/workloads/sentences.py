@@ -26,7 +26,7 @@ def digest(texts: list[str]) -> str:
 
 @cache
 def _every() -> tuple[str, ...]:
-    """All of them, once each; reading Python's own modules takes some seconds."""
+    """All sentences, once each; reading Python's modules takes some seconds."""
     return tuple(dict.fromkeys(s for text in _texts() for s in _split(text)))
 
 

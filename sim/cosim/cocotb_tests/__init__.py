@@ -1,1 +1,1 @@
-"""cocotb tests, run inside a simulator by `sim.cosim.run`; what they need to know comes as plusargs."""
+"""cocotb tests, run inside a simulator by `sim.cosim.run`, with plusargs as parameters."""

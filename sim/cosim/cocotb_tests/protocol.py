@@ -1,10 +1,8 @@
-"""The protocol on the unit's own ports: stalls, a reset in mid-stream, throughput, a beat at a time.
+"""Tests of the protocol on the unit's own ports: stalls, a reset in mid-stream, throughput.
 
-The first wrong beat of all goes to `mismatch`, as its vector in the set and the output's word.
-
-Plusargs: `vectors` the set's JSON, `lists` what is written through the table's port, in load order, `latency` the
-cycles that the first load takes beyond one for each vector, `seed`, `result` the file for the counters, `mismatch`
-the file for a wrong beat.
+Plusargs: `vectors`, the set's JSON; `lists`, the lists of the table's port in load order; `latency`, the cycles that
+the first load takes beyond one per vector; `seed`; `result`, the file for the counters; `mismatch`, the file for the
+first wrong beat (its vector in the set and the output's word).
 """
 
 import json
@@ -59,7 +57,7 @@ def _parts(vectors: VectorSet) -> list[tuple[int, list[int], list[int]]]:
 
 
 async def _check(dut: Any, vectors: VectorSet, load: int, expected: Sequence[int], stalled: Iterable[bool]) -> int:
-    """`stream.check` of a load's outputs, which may be repeated; a beat that differs is reported, once a run."""
+    """`stream.check` of a load's outputs, which may be repeated; the first wrong beat of a run is reported."""
     try:
         return await stream.check(dut, expected, stalled)
     except stream.Mismatch as wrong:

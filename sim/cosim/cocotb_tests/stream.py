@@ -1,6 +1,6 @@
-"""Feed and check: the two coroutines that the tests of streams are made of.
+"""Coroutines that feed and check streams.
 
-What is wrong with a unit is raised and never asserted, so that `python -O` finds it too.
+Faults of a unit raise exceptions instead of failing assertions, so that `python -O` finds them too.
 """
 
 import random
@@ -14,15 +14,15 @@ PATIENCE = 4096  # cycles without a beat before a stream counts as stuck: a long
 
 
 class StreamError(Exception):
-    """A unit that breaks the stream's protocol, or answers too late, too often or not at all."""
+    """A unit breaks the stream's protocol, or gives results too late, too many or none."""
 
 
 class Stuck(StreamError):
-    """A stream on which nothing has moved for `PATIENCE` cycles."""
+    """Nothing has moved on a stream for `PATIENCE` cycles."""
 
 
 class Mismatch(StreamError):
-    """A beat, by its `position` among the expected ones, whose payload is not the one expected."""
+    """The beat at `position` has another payload than expected."""
 
     def __init__(self, position: int, expected: int, got: int) -> None:
         super().__init__(f"beat {position}: expected {expected:#x}, got {got:#x}")
@@ -104,7 +104,7 @@ async def check(dut: Any, expected: Sequence[int], stalled: Iterable[bool]) -> i
 
 
 async def offered(dut: Any, at_least: int) -> None:
-    """Take nothing until a beat is offered, and for `at_least` so many cycles; gives up after `PATIENCE` more."""
+    """Hold `ready` low for `at_least` cycles and until a beat is offered; raises `Stuck` after `PATIENCE` more."""
     for cycle in range(at_least + PATIENCE):
         if cycle >= at_least and int(dut.o__valid.value):
             return

@@ -1,1 +1,1 @@
-"""From a PyTorch model to a network of operators, a file for each family of models; `describe` finds the right one."""
+"""Converters from PyTorch models to networks of operators, one file for each family; `describe` selects one."""

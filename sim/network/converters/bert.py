@@ -25,7 +25,7 @@ IDS = ("batch", "tokens")
 
 @dataclass(frozen=True)
 class Paths:
-    """Where a model keeps its parts, by attribute."""
+    """The attributes of a model's parts."""
 
     layers: str
     attention: str
@@ -64,7 +64,7 @@ def convert_distilbert(model: Any) -> Graph:
 
 
 def convert_roberta(model: Any) -> Graph:
-    """A `RobertaModel`, whose positions start behind the index of padding."""
+    """A `RobertaModel`, whose positions start after the padding index."""
     return _convert(model, BERT, model.config.pad_token_id)
 
 

@@ -1,7 +1,7 @@
-"""The converter of a model, found by its class, and the checks that hold for every one.
+"""The converter of a model, found by its class, and the checks of every conversion.
 
-Every module of the model is either claimed by an operator, or known to do nothing in evaluation, or beyond the
-boundary; anything else is refused by its name.
+Every module of the model must be claimed by an operator, do nothing in evaluation, or lie outside the boundary;
+otherwise the model is refused with the module's name.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ def _converter_of(model: nn.Module) -> Converter | None:
 
 
 def _require_claimed(model: nn.Module, network: Network) -> None:
-    """Every module without children must belong to an operator, do nothing, or lie beyond the boundary."""
+    """Raise InputError unless every module without children is claimed, does nothing, or lies outside the boundary."""
     claimed: set[int] = set()
     named: set[str] = set()
     for operator in network.operators():
@@ -72,7 +72,7 @@ def _require_claimed(model: nn.Module, network: Network) -> None:
 
 @contextlib.contextmanager
 def _real_activations(model: nn.Module) -> Iterator[None]:
-    """Quantised layers take their inputs in floating point meanwhile."""
+    """Quantised layers take floating-point inputs within the context."""
     layers = [module for module in model.modules() if isinstance(module, QuantisedLinear)]
     kept = [layer.activation for layer in layers]
     try:
@@ -86,7 +86,7 @@ def _real_activations(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def require_same(model: nn.Module, network: Network, batch: Mapping[str, Any]) -> None:
-    """The graph must compute what the model computes, on one batch. Raises InputError if it does not."""
+    """Raise InputError unless the graph computes what the model computes on one batch."""
     with _real_activations(model):
         expected = model(**batch)
     expected = expected if isinstance(expected, Tensor) else expected.last_hidden_state

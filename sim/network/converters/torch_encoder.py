@@ -21,7 +21,7 @@ FUNCTIONS = {
 
 
 def convert(model: nn.TransformerEncoder) -> Graph:
-    """The layers, and the norm behind them if there is one. Raises InputError for what has no integer operator."""
+    """The layers, and the final norm if there is one. Raises InputError if a part has no integer operator."""
     layers: list[Any] = list(model.layers)
     for i, block in enumerate(layers):
         _require_layer(f"layers.{i}", block)
@@ -73,7 +73,7 @@ def _parts(name: str, block: Any) -> LayerModules:
 
 
 def _fused(name: str, attention: nn.MultiheadAttention) -> dict[str, nn.Linear]:
-    """The three projections that `nn.MultiheadAttention` keeps in one parameter."""
+    """The three projections, which `nn.MultiheadAttention` keeps in one parameter."""
     assert attention.in_proj_weight is not None
     weights = attention.in_proj_weight.detach().chunk(3)
     biases = [None] * 3 if attention.in_proj_bias is None else attention.in_proj_bias.detach().chunk(3)

@@ -17,10 +17,10 @@ from sim.network.operators.split import Split
 
 @dataclass(frozen=True)
 class LayerModules:
-    """The modules of one layer of the model that is converted, and the names of what is no module there.
+    """The modules of one layer of the model, and names for operators without a module.
 
-    `qkv` maps three names to their linear layers, or one to the layer that gives all three; the others map one name.
-    `row_length` is the most scores that a row of softmax may have.
+    `qkv` maps three names to linear layers, or one name to the layer that computes all three; the other mappings have
+    one name. `row_length` is the most scores in a row of softmax.
     """
 
     qkv: Mapping[str, nn.Module]
@@ -37,7 +37,7 @@ class LayerModules:
 
 
 def add_layer(graph: Graph, key: str, parts: LayerModules, x: str, valid: str | None) -> str:
-    """Append a layer that reads the stream `x` and the mask `valid`, if there is one; returns the stream behind it."""
+    """Append a layer that reads the tensor `x` and the mask `valid`, if there is one; returns the output tensor."""
     out, down = Linear(parts.out), Linear(parts.down)
     add1, add2 = Add(f"{out.name}.residual"), Add(f"{down.name}.residual")
     if parts.norm_first:

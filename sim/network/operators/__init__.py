@@ -1,1 +1,1 @@
-"""The operators of an integer network: the same in floating point, in integers and in training."""
+"""The operators of an integer network, in floating point, in integers and for training."""

@@ -33,9 +33,9 @@ RELU = "relu"
 class Activation(Operator):
     """A function of one variable on 8-bit codes, each channel at its own scale exponent s; 8- or 16-bit codes out.
 
-    A few channels of a transformer's feed-forward layer carry values ten times the others'; with one scale for all,
-    they cost the rest three bits. The table is one; each s in use is one lowering of it, and hardware that orders the
-    channels by s loads each once. ReLU needs no table and takes any grid.
+    A few channels of a transformer's feed-forward layer have values ten times those of the others; one scale for all
+    would cost the others three bits. There is one table with a lowering for each s in use; hardware that orders the
+    channels by s loads each lowering once. ReLU needs no table and takes any grid.
     """
 
     kind = "activation"
@@ -60,12 +60,13 @@ class Activation(Operator):
     # ---- conversion
 
     def input_bits(self, index: int, site: Site) -> int:
-        """8 for a table; ReLU works on the next layer's own codes."""
+        """8 for a table; the width of the next layer's codes for ReLU."""
         return site.output_bits() if self.function == RELU else 8
 
     def input_grid(self, index: int, site: Site) -> Grid | None:
-        """For a table, the exponent of each channel with the least error; for ReLU what covers its output, since
-        the negative values that it takes away may saturate."""
+        """For a table, the exponent of each channel with the least error; for ReLU the grid that covers its output,
+        since negative inputs may saturate.
+        """
         if self.function == RELU:
             return site.covering(site.output_bits())
         scales = channel_scales(self.function, site.seen.sample(self.name))
@@ -176,7 +177,7 @@ def channel_scales(function: str, x: Tensor) -> Tensor:
 
 
 def output_scale(function: str, x: Tensor, bits: int, scales: Tensor, slope_frac_bits: int) -> int:
-    """The exponent of the output: at 8 bits the one with the least squared error, at 16 the finest that fits all."""
+    """The output's scale exponent: for 8 bits that with the least squared error, for 16 the largest that fits all."""
     finest = slope_frac_bits + int(scales.min())  # a table's output shift must not be negative
     exact = FUNCTIONS[function](x)
     if bits == 16:

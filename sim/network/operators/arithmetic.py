@@ -1,7 +1,7 @@
-"""The specification's integer arithmetic on tensors: no floating point anywhere.
+"""The specification's integer arithmetic on tensors, without floating point.
 
-Large tensors are worked on in blocks of rows that stay in the cache, in place, several times as fast as operation by
-operation: functions whose name ends in an underscore change their first argument and return it.
+Large tensors are processed in place, in blocks of rows that stay in the cache, which is several times faster than
+operation by operation. Functions whose name ends in an underscore change their first argument and return it.
 """
 
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def blockwise(function: Callable[..., Tensor], dtype: torch.dtype, *tensors: Ten
 def spread(work: Callable[[int], None], count: int) -> None:
     """`work` for 0..count-1, over as many threads as PyTorch has; in order on this one while PyTorch is traced.
 
-    An operation of PyTorch over several threads waits for the last of them each time; here they wait once.
+    PyTorch waits for all threads after each operation; here they are waited for once.
     """
     threads = min(torch.get_num_threads(), count)
     if threads <= 1 or _get_current_dispatch_mode() is not None:  # a mode sees its own thread only

@@ -36,10 +36,10 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 class _Product(Operator):
-    """A product of two activations, requantised: what both products of attention share.
+    """A requantised product of two activations, the base of both products of attention.
 
-    Inputs that `per_head` names have 8-bit codes with a scale for each head, found by the observer that the plan gives
-    the layer that they come from.
+    The inputs in `per_head` have 8-bit codes with a scale for each head, from the observer that the plan gives for the
+    layer that computes them.
     """
 
     multiplier: Tensor
@@ -229,7 +229,7 @@ class Softmax(Operator):
         return {**super().formats(), "scale_exponents": {str(spec.exp.s): 1}, "tables": tables}
 
     def clipped(self, arguments: tuple[Any, ...], results: tuple[Tensor, ...], mask: Tensor | None) -> float:
-        """The share of scores that are too far below the maximum for the table."""
+        """The share of scores whose distance from the maximum is out of the table's range."""
         assert self.specification is not None
         scores = _masked(*arguments)
         distance = (scores - scores.amax(-1, keepdim=True)) * 2.0**self.specification.exp.s
@@ -238,7 +238,7 @@ class Softmax(Operator):
 
     @classmethod
     def vector_sets(cls, name: str, operators: Sequence[Any], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
-        """Rows for the unit, and what reaches the tables of exp and div inside it."""
+        """Rows for the unit, and the inputs of its tables of exp and div."""
         loads, distances, totals = [], [], []
         units: list[Normaliser] = []
         longest = max(arguments[0].shape[-1] for operator in operators for arguments, _ in seen[operator.name])

@@ -1,8 +1,8 @@
-"""The parts of a network: steps, which only move values, and operators, which compute in three ways.
+"""The parts of a network: steps, which only move values, and operators, which compute in one of three modes.
 
-"real" computes in floating point, as the model it came from; calibration watches it. "integer" takes codes and gives
-codes, and equals `sim.reference`. "fake" takes and gives real numbers, computes in integers between, and lets
-gradients of the real operation through: a network of fake operations has the integer network's values, exactly.
+"real" computes in floating point like the original model; calibration observes it. "integer" maps codes to codes and
+equals `sim.reference`. "fake" maps real numbers to real numbers, computes in integers in between, and passes the
+gradients of the real operation; its values are exactly those of the integer network.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,13 +25,13 @@ from sim.reference.residual import STREAM_BITS
 from sim.vectors.vector_set import VectorSet
 
 MODES = ("real", "integer", "fake")
-HEADROOM = 1.25  # 16-bit grids hold more than calibration saw; they can spare it
+HEADROOM = 1.25  # 16-bit grids cover this much more than calibration saw
 Shape = tuple[int | str, ...]  # a named axis ("batch", "tokens") has the length of the data
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Signed codes of `bits`, each standing for code * scale; `scale` is float64 and broadcasts to the values."""
+    """Signed codes of `bits` that represent code * scale; `scale` is float64 and broadcasts to the values."""
 
     bits: int
     scale: Tensor
@@ -53,13 +53,13 @@ class Grid:
         return 1 - int(torch.frexp(self.scale).exponent)
 
     def codes(self, x: Tensor) -> Tensor:
-        """saturate(round half up(x / scale)), the smallest integer type; what is done once, at a network's boundary."""
+        """saturate(round half up(x / scale)) in the smallest integer type; used at a network's boundary."""
         low, high = code_range(self.bits, True)
         value = x.detach().double() / self.scale.to(x.device)
         return torch.floor(value + 0.5).clamp(low, high).to(code_type(self.bits))
 
     def real(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The real values of the codes; `codes` gives them back from it in float32 already."""
+        """The real values of the codes; `codes` recovers the codes from them, even in float32."""
         return (codes.double() * self.scale.to(codes.device)).to(dtype)
 
     def clipped(self, x: Tensor) -> float:
@@ -71,8 +71,10 @@ class Grid:
 
 @contextmanager
 def ordinary_arithmetic() -> Iterator[None]:
-    """Floating point as PyTorch has it by default, whatever the caller has set: no autocast, float32, no inference
-    mode. What is not ordinary would change codes, or leave tensors that cannot be trained."""
+    """PyTorch's default floating point within the context: no autocast, float32, no inference mode.
+
+    Other settings of the caller would change codes, or leave tensors that cannot be trained.
+    """
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -107,8 +109,8 @@ def straight_through(value: Tensor, smooth: Tensor) -> Tensor:
 class Step(nn.Module):
     """A computation that is the same in every mode: indices, masks and the order of axes.
 
-    It has no number format of its own: codes pass through it at the scale of its first input. A subclass defines
-    `kind`, `forward`, `shapes`, and `to_row` and `from_row` for the packed folder.
+    It has no number format: codes keep the scale of its first input. A subclass defines `kind`, `forward`, `shapes`,
+    and `to_row` and `from_row` for the packed folder.
     """
 
     kind = "step"
@@ -127,7 +129,7 @@ class Step(nn.Module):
         return (inputs[0],)
 
     def to_row(self, writer: Writer) -> dict[str, Any]:
-        """The JSON values that `from_row` needs besides kind, name and formats; tensors go to `writer`."""
+        """The JSON values that `from_row` needs besides kind, name and formats; tensors are stored by `writer`."""
         return {}
 
     @classmethod
@@ -137,11 +139,11 @@ class Step(nn.Module):
 
 
 class Operator(Step):
-    """An operation called `name`, after the module it stands for. `inputs` and `outputs` are its grids, once quantised.
+    """An operation with the `name` of its module. `inputs` and `outputs` are its grids after quantisation.
 
-    A subclass defines `real`, the operation in floating point, and `integer`, the one on codes, over the same
-    arguments: as many tensors as there are input grids, then indices or a mask. The methods below tell the rest of the
-    conversion what the operator needs; each has a default.
+    A subclass defines `real`, the operation in floating point, and `integer`, that on codes, with the same arguments:
+    one tensor for each input grid, then indices or a mask. The other methods define what the operator needs for
+    conversion, storage and reports; each has a default.
     """
 
     kind = "operator"
@@ -163,11 +165,11 @@ class Operator(Step):
 
     @property
     def trainable(self) -> bool:
-        """Whether the floating-point weights are at hand; they are not in a network that was loaded."""
+        """Whether the floating-point weights are present; a loaded network has none."""
         return True
 
     def claims(self) -> Mapping[str, nn.Module]:
-        """The model's modules that the operator stands for, by name. Raises InputError for one that it cannot be."""
+        """The model's modules that the operator replaces, by name. Raises InputError for an unsupported module."""
         return {}
 
     def input_bits(self, index: int, site: "Site") -> int:
@@ -179,18 +181,18 @@ class Operator(Step):
         return None
 
     def watch(self, site: "Site", arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
-        """Note what quantisation needs of a call on calibration data, in the mode "real": ranges of the outputs."""
+        """Record what quantisation needs from a call on calibration data in the mode "real": ranges of the outputs."""
         for k, values in enumerate(results):
             site.seen.observe((site.key, k), values, self.name)
 
     def quantise_at(self, site: "Site") -> None:
-        """Make the integers, for the grids of `site.input` and the settings of the plan."""
+        """Quantise, for the grids of `site.input` and the settings of the plan."""
         raise NotImplementedError
 
     # ---- state
 
     def finish(self, inputs: Sequence[Grid], outputs: Sequence[Grid]) -> None:
-        """Take the grids, and note the real parameters that the integers were made from."""
+        """Set the grids, and remember the real parameters that the integers were made from."""
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self._settle()
 
@@ -199,7 +201,7 @@ class Operator(Step):
             self._made_from = tuple(parameter.detach().clone() for parameter in self.parameters())
 
     def refresh(self) -> None:
-        """Take real parameters that have changed, however that was, into the integers; grids and scales stay."""
+        """Update the integers from real parameters that have changed; grids and scales stay."""
         parameters = list(self.parameters())
         if self.outputs and not all(map(torch.equal, parameters, self._made_from)):
             with torch.no_grad():
@@ -207,7 +209,7 @@ class Operator(Step):
             self._settle()
 
     def recode(self) -> None:
-        """Make the integers anew from the real parameters, on the same grids."""
+        """Compute the integers again from the real parameters, on the same grids."""
 
     # ---- computation
 
@@ -262,8 +264,8 @@ class Operator(Step):
 class Site:
     """The place of an operator in a graph, as calibration and quantisation see it.
 
-    `sources` are the operators that give its inputs, with the number of the output; `readers` those that read each of
-    its outputs, with the number of the input and their own site. `settings` are the plan's, by name.
+    `sources` are the operators that compute its inputs, with the number of the output; `readers` are those that read
+    each of its outputs, with the number of the input and their site. `settings` are the plan's, by name.
     """
 
     def __init__(self, key: str, settings: Mapping[str, Settings], seen: Observations) -> None:
@@ -272,7 +274,7 @@ class Site:
         self.readers: list[list[tuple[Operator, int, Site]]] = []
 
     def input(self, index: int = 0) -> Grid:
-        """The grid of an input, as the operator that gives it has it."""
+        """The grid of an input, from the operator that computes it."""
         operator, output = self.sources[index]
         return operator.outputs[output]
 
@@ -312,7 +314,7 @@ class Site:
 
 
 def set_mode(network: nn.Module, mode: str, chosen: Callable[[Operator], bool] = lambda _: True) -> None:
-    """Put every operator of `network` that is `chosen` into `mode`; what was trained is in the integers then.
+    """Put every operator of `network` that is `chosen` into `mode`, and update the integers from trained parameters.
 
     Raises InputError if the network was loaded from a packed folder and `mode` needs floating point.
     """

@@ -70,8 +70,7 @@ class KeyMask(Step):
 
 
 class TorchMask(Step):
-    """PyTorch's two masks, booleans that are true for what does not count, as one for the scores: keys (B, T), and
-    pairs of positions (T, T)."""
+    """PyTorch's two masks as one for the scores: keys (B, T) and pairs of positions (T, T), both true if masked."""
 
     kind = "torch-mask"
 

@@ -1,6 +1,6 @@
 """Integer matrix products, exact: the one module in which floating-point numbers may carry integers.
 
-A product of int8 codes goes, whichever comes first, to
+A product of int8 codes uses the first of these that is exact:
 
 1. `torch._int_mm`, if the device's implementation passes a self-test against int64 (once per device and process);
 2. float32, if 128 * sum|w| <= 2**24 for every output, so that each partial sum is an integer that float32 holds;

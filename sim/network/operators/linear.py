@@ -85,11 +85,11 @@ class PackedLinear(nn.Module):
 
     @property
     def offset(self) -> int:
-        """What was taken from the codes so that they fit int8."""
+        """The offset that was subtracted from the codes so that they fit int8."""
         return 128 if not self.weight_signed and self.weight_bits == 8 else 0
 
     def _bound(self) -> tuple[int, int]:
-        """The smallest and the largest accumulator that any activations and magnitudes can give: proved, not seen."""
+        """The proved smallest and largest accumulator over all activations and magnitudes."""
         repeat = [end - first for first, end in group_borders(self.codes.shape[1], self.group_size)]
         spread = torch.tensor(repeat, device=self.codes.device)
         zero, multiplier = (t.long().repeat_interleave(spread, 1) for t in (self.zero_point, self.group_multiplier))
@@ -367,7 +367,7 @@ class Linear(Operator):
 
 
 def _trainable(layer: nn.Module) -> nn.Module:
-    """The layer with real weights: of one that `quant` has quantised, those that its codes stand for."""
+    """The layer with real weights; for a layer that `quant` has quantised, those that its codes represent."""
     if not isinstance(layer, QuantisedLinear):
         return layer
     result = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)

@@ -1,4 +1,4 @@
-"""Checks of the modules that operators stand for."""
+"""Checks of the modules that operators replace."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""What calibration sees: ranges by observers, and samples for scales that are chosen by the error they make."""
+"""Observations of calibration: ranges by observers, and samples for scales that are chosen by their error."""
 
 from collections.abc import Callable
 
@@ -52,7 +52,7 @@ class Observations:
             self.samples.setdefault(name, []).append(values)
 
     def sample(self, name: str) -> Tensor:
-        """What was kept of every batch. Raises InputError if that is nothing."""
+        """The values that were kept of all batches. Raises InputError if there are none."""
         if name not in self.samples:
             raise InputError(f"{name}: calibration never reached it")
         return torch.cat(self.samples[name])

@@ -1,4 +1,4 @@
-"""Residual additions between two scales, embeddings and the quantised input: what carries the 16-bit stream."""
+"""The operators of the 16-bit residual stream: additions of two scales, embeddings and the quantised input."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -102,7 +102,7 @@ class Embedding(Operator):
         return total.to(code_type(STREAM_BITS))
 
     def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
-        """Nothing: the scale follows from the tables."""
+        """Record nothing: the scale follows from the tables."""
 
     def quantise_at(self, site: Site) -> None:
         self.quantise()

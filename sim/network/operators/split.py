@@ -11,7 +11,7 @@ from sim.network.operators.storage import Reader, Writer
 
 
 class Split(Operator):
-    """`count` equal parts of the last axis, each at the scales that its reader wants of the layer before."""
+    """`count` equal parts of the last axis, each at the scales that its reader wants from the layer before."""
 
     kind = "split"
 

@@ -1,6 +1,6 @@
-"""How an operator writes its integers to a packed folder and reads them back: tensors, weights and lowered tables.
+"""Storage of operators in a packed folder: tensors, weights and lowered tables.
 
-The exact control has the values of its function in the place of a table, as the tensor "SITE.values".
+The exact control stores the values of its function instead of a table, as the tensor "SITE.values".
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ NORMALISER = ("scale", "input_bits", "input_frac_bits")
 
 @dataclass
 class Contents:
-    """What a packed folder will hold of a network."""
+    """The contents of a network's packed folder."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[str, QuantisedWeight] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Reader:
         return self.model.weights[name]
 
     def table(self, name: str, function: str, scale: int, exponent: int, bits: int) -> LoweredTable:
-        """The table KEY.NAME; of the control, whose values alone are stored, for these formats."""
+        """The table KEY.NAME; for the control, which stores values only, with these formats."""
         values = self.model.tensors.get(f"{self.key}.{name}.values")
         if values is None:
             return self.model.tables[f"{self.key}.{name}"]

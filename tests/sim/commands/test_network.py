@@ -73,7 +73,7 @@ def test_a_checkpoint_that_was_quantised_before_keeps_its_codes(folder, capsys, 
     options = ["--data", text, "--weight-bits", "4", "--group-size", "16"]
     assert quant_main(["quantize", str(folder / "model"), *options, "-o", str(tmp_path / "packed")]) == 0
     refused = failure(capsys, "run", str(tmp_path / "packed"), "--data", text)
-    assert "is no integer network; python -m sim convert makes one of it" in refused
+    assert "must be an integer network; python -m sim convert makes one of it" in refused
     arguments = ["convert", str(tmp_path / "packed"), "--entries", "8", "--data", text, "-o", str(tmp_path / "network")]
     assert main([*arguments, "--no-report"]) == 0
     weights = json.loads((tmp_path / "network" / "packed.json").read_text())["weights"]

@@ -76,5 +76,5 @@ def test_a_packed_model_that_is_no_network_is_refused(tmp_path):
     from quant.formats.packed import PackedModel
 
     PackedModel(plan=plan()).save(tmp_path)
-    with pytest.raises(InputError, match=r"packed\.json: is no integer network"):
+    with pytest.raises(InputError, match=r"packed\.json: must be an integer network"):
         packed.load(tmp_path)

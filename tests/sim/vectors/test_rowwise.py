@@ -185,7 +185,7 @@ def test_a_set_is_cut_between_rows_only(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="the first row is longer than the limit"):
         vectors.head(vectors.lengths(0, vectors.size)[0] - 1)
     monkeypatch.setattr(harness, "VECTORS", 16)
-    with pytest.raises(InputError, match="is larger than the bench's memories"):
+    with pytest.raises(InputError, match="is larger than the wrapper's memories"):
         harness.chunks(vectors, own)
 
 
