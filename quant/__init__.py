@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quant.calibration import CalibrationData, Sampling
     from quant.formats.packed import PackedModel
-    from quant.methods.post_training import quantize
+    from quant.methods.post_training import Job, quantize
     from quant.plan import Plan, Rule, Settings
     from quant.pretrained import from_pretrained, save_pretrained
     from quant.primitives.linear import QuantisedLinear
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CalibrationData",
+    "Job",
     "PackedModel",
     "Plan",
     "QuantisedLinear",
@@ -35,6 +36,7 @@ __all__ = [
 
 _HOMES = {
     "CalibrationData": "quant.calibration",
+    "Job": "quant.methods.post_training",
     "PackedModel": "quant.formats.packed",
     "Plan": "quant.plan",
     "QuantisedLinear": "quant.primitives.linear",

@@ -8,8 +8,8 @@ from typing import Any
 
 from quant.plan import ACTIVATION_OBSERVERS, WEIGHT_OBSERVERS, Plan, Settings
 from sim.common.command import Parser, print_json, run
+from sim.common.text_table import format_table
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 EXAMPLES = """examples:
   python -m quant quantize checkpoint --weight-bits 8 --data sentences.txt -o packed
@@ -158,13 +158,12 @@ def _quantize(arguments: argparse.Namespace) -> int:
     sampling = Sampling(
         arguments.samples, arguments.sequence_length, arguments.batch_size, arguments.seed, arguments.pack
     )
-    if arguments.threads is not None:
-        require_range("--threads", arguments.threads, 1, 1024)
-    from quant.quantize_folder import quantize_folder
+    from quant.quantize_folder import Execution, quantize_folder
 
+    execution = Execution(arguments.device, arguments.dtype, arguments.threads)
     rows = quantize_folder(
-        arguments.checkpoint, arguments.output, plan, arguments.data, sampling, device=arguments.device,
-        dtype=arguments.dtype, threads=arguments.threads, resume=arguments.resume,
+        arguments.checkpoint, arguments.output, plan, arguments.data, sampling, execution=execution,
+        resume=arguments.resume,
     )  # fmt: skip
     return _report(rows, arguments, f"the packed model is in {arguments.output}/")
 
@@ -213,15 +212,6 @@ def _report(rows: Sequence[Mapping[str, Any]], arguments: argparse.Namespace, no
         print_json(list(rows))
     elif rows:
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
-        widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
-        for line in cells:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(format_table(columns, [[row.get(column) for column in columns] for row in rows]))
     print(note, file=sys.stderr)
     return 0
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

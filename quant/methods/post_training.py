@@ -21,7 +21,22 @@ from sim.reference import InputError
 
 ATTRIBUTE = "quantisation"  # of a quantised model: its `Quantisation`
 CALIBRATION = "calibration"
-Progress = Callable[[str], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """How a long job is kept and shown.
+
+    Parameters
+    ----------
+    run : RunDirectory, optional
+        Keeps what is done, unit by unit, so that an interrupted job can resume.
+    progress : callable
+        Called with the name of each unit when it is done: a layer, or "calibration" for a batch of data.
+    """
+
+    run: RunDirectory | None = None
+    progress: Callable[[str], object] = lambda unit: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +108,33 @@ def quantize(
     sampling: calibration.Sampling | None = None,
     tokeniser: calibration.Tokeniser | None = None,
     inplace: bool = False,
-    run: RunDirectory | None = None,
-    progress: Progress = lambda unit: None,
+    job: Job | None = None,
 ) -> nn.Module:
-    """A copy of `model`, in evaluation mode, whose linear layers (`quantisable`) compute on codes as `plan` says.
+    """A model whose linear layers (`quantisable`) compute on integer codes as a plan says.
 
-    `data` is what `calibration.load` takes: needed where a layer's inputs have static scales. Weights are rounded to
-    nearest; a layer that no rule matches, or that one skips, stays as it is. `run` keeps what is done, layer by layer,
-    and `progress` is called with each unit's name. The result's `quantisation` says what was done.
+    Weights are rounded to nearest. A layer that no rule matches, or that a rule skips, stays as it is.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model in floating point.
+    plan : Plan
+        Which layer is quantised how.
+    data : optional
+        Calibration data, as `quant.calibration.load` takes them; needed if a layer's inputs have static scales.
+    sampling : Sampling, optional
+        How many of the data are used.
+    tokeniser : callable, optional
+        Text to token ids, if the data are text.
+    inplace : bool
+        Change `model` itself instead of a copy.
+    job : Job, optional
+        Run directory and progress of a long job.
+
+    Returns
+    -------
+    nn.Module
+        The quantised model in evaluation mode; its attribute `quantisation` says what was done.
 
     Raises
     ------
@@ -108,6 +142,7 @@ def quantize(
         If a rule matches nothing, data are needed and missing or empty, or a parameter or a calibration value is
         complex, NaN or infinite; one line that names the rule or module.
     """
+    job = job or Job()
     layers = quantisable(model)
     settings = {name: s for name, s in plan.resolve(layers).items() if not s.skip}
     if not settings:
@@ -126,7 +161,7 @@ def quantize(
             f"data must be given: {static[0]} and {len(static) - 1} more have static activation scales "
             '(activation_granularity "token", or activation_bits null, need none)'
         )
-    ranges = _calibrate(model, {name: settings[name] for name in static}, loaded, run, progress)
+    ranges = _calibrate(model, {name: settings[name] for name in static}, loaded, job)
     result = model if inplace else copy.deepcopy(model)
     result.eval()
     rows: list[dict[str, Any]] = []
@@ -140,10 +175,10 @@ def quantize(
         activation = ranges.get(name)
         if activation is None and chosen.activation_bits:
             activation = ActivationQuantiser(chosen.activation_bits, chosen.activation_symmetric)
-        layer = QuantisedLinear(_weight(name, matrix, chosen, run), biases[name], activation, name)
+        layer = QuantisedLinear(_weight(name, matrix, chosen, job.run), biases[name], activation, name)
         replacements[id(linear)] = layer
         rows.append(_row(name, matrix, layer))
-        progress(name)
+        job.progress(name)
     replace(result, replacements)
     setattr(
         result,
@@ -200,19 +235,18 @@ def _calibrate(
     model: nn.Module,
     settings: Mapping[str, Settings],
     data: calibration.CalibrationData | None,
-    run: RunDirectory | None,
-    progress: Progress,
+    job: Job,
 ) -> dict[str, ActivationQuantiser]:
     """Static activation quantisers by name; one unit of the run."""
     if not settings or data is None:
         return {}
-    found = run.done(CALIBRATION) if run is not None else None
+    found = job.run.done(CALIBRATION) if job.run is not None else None
     if found is None:
         observers = {name: observer_for(name, s) for name, s in settings.items()}
-        observe(model, observers, data, lambda: progress(CALIBRATION))
+        observe(model, observers, data, lambda: job.progress(CALIBRATION))
         made = {name: activation_row(observer.quantiser()) for name, observer in observers.items()}
-        if run is not None:
-            run.finish(CALIBRATION, {}, made)
+        if job.run is not None:
+            job.run.finish(CALIBRATION, {}, made)
     else:
         made = found[1]
     return {name: activation_from(row) for name, row in made.items()}

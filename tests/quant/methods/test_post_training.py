@@ -9,7 +9,7 @@ from torch import nn
 import quant
 from quant.calibration import Sampling
 from quant.methods import post_training
-from quant.methods.post_training import quantisation_of
+from quant.methods.post_training import Job, quantisation_of
 from quant.plan import Plan, Rule
 from quant.primitives.linear import QuantisedLinear
 from quant.run_directory import RunDirectory
@@ -226,12 +226,12 @@ def test_an_interrupted_run_resumes_and_gives_the_same_bytes(tmp_path, monkeypat
     monkeypatch.setattr(post_training, "quantise_weight", counting)
     configuration = {"plan": MIXED.to_dict()}
     with pytest.raises(KeyboardInterrupt), RunDirectory.open(tmp_path / "run", configuration) as run:
-        quant.quantize(encoder(), MIXED, batches(), run=run)
+        quant.quantize(encoder(), MIXED, batches(), job=Job(run))
     calls[:] = [0, 0]
     observed = []
     monkeypatch.setattr(post_training, "observe", lambda *_: observed.append(1))
     with RunDirectory.open(tmp_path / "run", configuration, resume=True) as run:
-        made = quant.quantize(encoder(), MIXED, batches(), run=run)
+        made = quant.quantize(encoder(), MIXED, batches(), job=Job(run))
     assert calls == [0, 0, 16, 20] and not observed, "the first layer and calibration were done"
     quant.save_pretrained(made, tmp_path / "resumed")
     assert {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()} == {
