@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor
 from quant.formats.checkpoint import Checkpoint
 from quant.formats.gptq_layout import FORMATS, TENSORS, config_of, export_weight, import_weight
 from quant.formats.packed import PackedModel
+from quant.methods.coverage import coverage_line, coverage_of_packed, size_line
 from quant.plan import Plan, Rule
 from quant.pretrained import BOUNDARY, COMPANIONS, MAKER
 from sim.common.files import locked, read_json, write_whole
@@ -83,7 +86,8 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     _require_other(folder, target)
     config = _gptq_config(folder)
     bits, version = config["bits"], _version(config)
-    tensors = dict(Checkpoint.open(folder).tensors())
+    checkpoint = Checkpoint.open(folder)
+    tensors = dict(checkpoint.tensors())
     layers = [name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")]
     if not layers:
         raise InputError(f"{folder}: holds no qweight")
@@ -109,6 +113,8 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
         boundary=BOUNDARY,
         details={"maker": MAKER, "layers": details, "rows": rows, "tied": {}, "source": version},
     )
+    coverage = coverage_of_packed(packed) | {"bytes_before": checkpoint.size}
+    packed = replace(packed, details={**packed.details, "coverage": coverage})
     with locked(target):
         if (folder / "config.json").exists():
             content = read_json(folder / "config.json")
@@ -116,6 +122,7 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
             write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
         packed.save(target)
         copy_companions(folder, target)
+    print(coverage_line(coverage), size_line(coverage), sep="\n", file=sys.stderr)
     return rows
 
 

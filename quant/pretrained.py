@@ -9,17 +9,16 @@ from torch import Tensor, nn
 
 from quant.formats.checkpoint import build_model
 from quant.formats.packed import SHARD_BYTES, PackedModel
+from quant.methods.layers import matrix_of, replace
 from quant.methods.post_training import (
     ATTRIBUTE,
     Quantisation,
     activation_from,
     activation_row,
-    matrix_of,
     quantisation_of,
-    replace,
 )
 from quant.primitives.linear import QuantisedLinear
-from sim.common.files import write_whole
+from sim.common.files import locked, write_whole
 from sim.reference import InputError
 
 MAKER = "quant"
@@ -33,7 +32,7 @@ COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 
 
 def pack_model(model: nn.Module) -> PackedModel:
-    """A quantised model as a container. Raises `InputError` where it is none."""
+    """A quantised model as a container. Raises `InputError` if the model is not quantised."""
     done = quantisation_of(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, QuantisedLinear)}
     buffers = {f"{name}.{key}" for name, layer in layers.items() for key, _ in layer.named_buffers()}
@@ -74,10 +73,34 @@ def pack_model(model: nn.Module) -> PackedModel:
 
 
 def save_pretrained(model: nn.Module, folder: str | Path, shard_bytes: int = SHARD_BYTES) -> Path:
-    """Write a quantised model as a `bitwright-packed` folder; a transformers model's config.json beside it.
+    """Write a quantised model as a `bitwright-packed` folder, and the config.json of a transformers model beside it.
 
-    Returns the path of packed.json. Raises `InputError` where the model is not quantised or the folder not writable.
+    Parameters
+    ----------
+    model : nn.Module
+        A model from `quantize` or `from_pretrained`.
+    folder : str or Path
+        The folder to write; an earlier model in it is replaced.
+    shard_bytes : int
+        Size at which a further safetensors file begins.
+
+    Returns
+    -------
+    Path
+        The path of packed.json.
+
+    Raises
+    ------
+    InputError
+        If the model is not quantised, the folder cannot be written, or another run is writing there.
     """
+    quantisation_of(model)  # before the folder is made
+    with locked(Path(folder)):
+        return write_model(model, folder, shard_bytes)
+
+
+def write_model(model: nn.Module, folder: str | Path, shard_bytes: int = SHARD_BYTES) -> Path:
+    """As `save_pretrained`, for a caller that holds the folder's lock."""
     packed = pack_model(model)
     config = getattr(model, "config", None)
     if config is not None and hasattr(config, "to_json_string"):
@@ -93,13 +116,29 @@ def from_pretrained(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
-    """The quantised model in a folder, in evaluation mode.
+    """Load the quantised model in a folder.
 
-    `model` is a fresh one of the same architecture, which is changed in place; without it the folder's config.json is
-    built through transformers. `dtype` is that of what stays floating point, by default as it was saved.
+    Parameters
+    ----------
+    folder : str or Path
+        A `bitwright-packed` folder of `save_pretrained` or of the command.
+    model : nn.Module, optional
+        A fresh model of the same architecture, which is changed in place. Without it the folder's config.json is built
+        through transformers.
+    device : str or torch.device
+        Where the model is put.
+    dtype : torch.dtype, optional
+        Format of what stays floating point; by default as it was saved.
 
-    Raises:
-        InputError: a damaged folder, or one that does not fit the model; one line with the file and key.
+    Returns
+    -------
+    nn.Module
+        The model in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        If the folder is damaged or does not fit the model; one line with the file and key.
     """
     packed = PackedModel.load(folder)
     path = Path(folder) / "packed.json"

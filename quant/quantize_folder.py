@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from tqdm import tqdm
 
 from quant import calibration
 from quant.exchange import copy_companions
-from quant.formats.checkpoint import DTYPES, load_model
-from quant.methods.post_training import CALIBRATION, Job, coverage_line, quantisable, quantisation_of, quantize
+from quant.formats.checkpoint import DTYPES, Checkpoint, load_model
+from quant.methods.coverage import coverage_line, size_line
+from quant.methods.layers import quantisable
+from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, quantisation_of, quantize
 from quant.plan import Plan
-from quant.pretrained import save_pretrained
+from quant.pretrained import write_model
 from quant.run_directory import RunDirectory
 from sim.common.files import locked
 from sim.reference import InputError
@@ -120,8 +122,7 @@ def quantize_folder(
     }
     existed = output.exists()
     try:
-        rows = _run(model, output, plan, loaded, configuration, resume)
-        copy_companions(checkpoint, output)
+        rows = _run(model, Path(checkpoint), output, plan, loaded, configuration, resume)
     except InputError:
         if not existed:
             shutil.rmtree(output, ignore_errors=True)
@@ -131,13 +132,14 @@ def quantize_folder(
 
 def _run(
     model: torch.nn.Module,
+    checkpoint: Path,
     output: Path,
     plan: Plan,
     loaded: calibration.CalibrationData | None,
     configuration: Mapping[str, Any],
     resume: bool,
 ) -> list[Mapping[str, Any]]:
-    """Quantise and save `model` in the run directory of `output`."""
+    """Quantise the model of a checkpoint and save it, in the run directory of `output`."""
     with locked(output), RunDirectory.open(output / RUN, configuration, resume) as run:
         units = len(quantisable(model)) + (0 if loaded is None else len(loaded))
         with tqdm(total=units, unit="unit", file=sys.stderr, disable=None) as bar:
@@ -147,10 +149,14 @@ def _run(
                 bar.update()
 
             made = quantize(model, plan, loaded, inplace=True, job=Job(run, progress))
-        save_pretrained(made, output)
+        done = quantisation_of(made)
+        done = replace(done, coverage={**done.coverage, "bytes_before": Checkpoint.open(checkpoint).size})
+        setattr(made, ATTRIBUTE, done)
+        write_model(made, output)
+        copy_companions(checkpoint, output)
         run.clear()
-    print(coverage_line(quantisation_of(made).coverage), file=sys.stderr)
-    return list(quantisation_of(made).rows)
+    print(coverage_line(done.coverage), size_line(done.coverage), sep="\n", file=sys.stderr)
+    return list(done.rows)
 
 
 def _require_fitting(model: torch.nn.Module, data: calibration.CalibrationData, source: Any) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from quant import calibration
 from quant.formats.packed import read_weight, weight_row, weight_tensors
+from quant.methods.coverage import bytes_of, coverage_of, unquantised
+from quant.methods.layers import matrix_of, quantisable, replace
 from quant.plan import Plan, Settings
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import observe, observer_for
@@ -47,57 +49,6 @@ class Quantisation:
     data_sha256: str | None
     rows: tuple[Mapping[str, Any], ...]
     coverage: Mapping[str, Any] = field(default_factory=dict)
-
-
-def coverage_of(model: nn.Module) -> dict[str, Any]:
-    """How much of a quantised model is in integers, and what is not.
-
-    Returns
-    -------
-    dict
-        `integer_parameters`, `parameters` and their ratio `share`; `skipped`: the class of each module that keeps a
-        matrix in floating point, by name; `skipped_layers`: the names of the linear layers among them.
-    """
-    layers = [module for module in model.modules() if isinstance(module, QuantisedLinear)]
-    integer = sum(layer.get_buffer("codes").numel() for layer in layers)
-    total = integer + sum(parameter.numel() for parameter in model.parameters())
-    skipped = {
-        name: type(module).__name__
-        for name, module in model.named_modules()
-        if any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
-    }
-    return {
-        "integer_parameters": integer,
-        "parameters": total,
-        "share": integer / total,
-        "skipped": skipped,
-        "skipped_layers": [name for name in quantisable(model) if name in skipped],
-    }
-
-
-def coverage_line(coverage: Mapping[str, Any]) -> str:
-    """The coverage in one line for people."""
-    skipped = [f"{name} ({kind})" for name, kind in coverage["skipped"].items()]
-    kept = f"; in floating point: {', '.join(skipped)}" if skipped else ""
-    return f"{100 * coverage['share']:.1f} % of {coverage['parameters']} parameters are integers{kept}"
-
-
-def matrix_of(module: nn.Module | None) -> Tensor | None:
-    """The weights (out, in) of a layer that can be quantised, None for any other module.
-
-    Those are plain `nn.Linear` (a subclass may use its weights elsewhere) and transformers' `Conv1D` (GPT-2), which
-    holds them transposed.
-    """
-    if type(module) is nn.Linear:
-        return module.weight
-    if type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils":
-        return module.get_parameter("weight").t()  # pyright: ignore[reportOptionalMemberAccess]
-    return None
-
-
-def quantisable(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers that a plan's rules are matched against, by their first names; see `matrix_of`."""
-    return {name: module for name, module in model.named_modules() if name and matrix_of(module) is not None}
 
 
 def quantize(
@@ -143,6 +94,7 @@ def quantize(
         complex, NaN or infinite; one line that names the rule or module.
     """
     job = job or Job()
+    before = bytes_of(model.state_dict().values())
     layers = quantisable(model)
     settings = {name: s for name, s in plan.resolve(layers).items() if not s.skip}
     if not settings:
@@ -180,10 +132,13 @@ def quantize(
         rows.append(_row(name, matrix, layer))
         job.progress(name)
     replace(result, replacements)
+    weights = sum(round(row["stored_bits_per_weight"] * row["inputs"] * row["outputs"] / 8) for row in rows)
+    sizes = {"bytes_before": before, "bytes_after": weights + bytes_of(unquantised(result).values())}
+    coverage = coverage_of(result) | sizes
     setattr(
         result,
         ATTRIBUTE,
-        Quantisation(plan, None if loaded is None else loaded.digest, tuple(rows), coverage_of(result)),
+        Quantisation(plan, None if loaded is None else loaded.digest, tuple(rows), coverage),
     )
     return result
 
@@ -194,21 +149,6 @@ def quantisation_of(model: nn.Module) -> Quantisation:
     if not isinstance(done, Quantisation):
         raise InputError("the model must come from quantize or from_pretrained")
     return done
-
-
-def replace(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:
-    """Put each new module wherever the one of that id stands, also where several parents share it.
-
-    PyTorch's encoder layers have a fused path that reads the weights of their linear layers; they are taken off it.
-    """
-    for parent in list(model.modules()):
-        if isinstance(parent, nn.TransformerEncoderLayer):
-            parent.activation_relu_or_gelu = 0  # what the fused path asks for first
-        if isinstance(parent, nn.TransformerEncoder):
-            parent.use_nested_tensor = False
-        for name, child in list(parent._modules.items()):
-            if child is not None and id(child) in replacements:
-                setattr(parent, name, replacements[id(child)])
 
 
 def activation_row(quantiser: ActivationQuantiser) -> dict[str, Any]:

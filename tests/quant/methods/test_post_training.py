@@ -251,6 +251,8 @@ def test_the_coverage_names_what_stays_in_floating_point(tmp_path):
     }
     assert coverage["skipped_layers"] == ["layers.0.linear2"] and coverage["integer_parameters"] == 16 * 32
     assert coverage["parameters"] == sum(p.numel() for p in model.parameters())
+    assert coverage["integer_multiply_accumulates"] == 16 * 32
+    assert coverage["multiply_accumulates"] == 4 * 16 * 16 + 2 * 16 * 32
     assert coverage["share"] == pytest.approx(coverage["integer_parameters"] / coverage["parameters"])
     quant.save_pretrained(made, tmp_path)
     assert json.loads((tmp_path / "packed.json").read_text())["details"]["coverage"] == coverage
