@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from quant.formats.checkpoint import build_model
 from quant.formats.packed import SHARD_BYTES, PackedModel
+from quant.formats.packed_schema import require_details
 from quant.methods.layers import matrix_of, replace
 from quant.methods.post_training import (
     ATTRIBUTE,
@@ -144,6 +145,10 @@ def from_pretrained(
     path = Path(folder) / "packed.json"
     if packed.details.get("maker") != MAKER:
         raise InputError(f"{path}: was made by {packed.details.get('maker')!r}, whose own loader must read it")
+    try:
+        require_details(packed.details, packed.tensors, packed.weights)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if model is None:
         kinds = [tensor.dtype for tensor in packed.tensors.values() if tensor.is_floating_point()]
         model = build_model(folder, dtype or (max(kinds, key=kinds.count) if kinds else torch.float32))

@@ -34,6 +34,7 @@ from quant.primitives.quantisers import QuantisedWeight
 from quant.primitives.scales import Scale
 from sim.common.files import write_whole
 from sim.reference import InputError, LoweredTable
+from sim.reference.requant import MAX_SHIFT
 
 SHARD_BYTES = 4 << 30
 _TABLE_ARRAYS = ("thresholds", "slopes", "intercepts")
@@ -198,8 +199,17 @@ def read_weight(name: str, row: Mapping[str, Any], stored: dict[str, Tensor]) ->
     zero = torch.zeros(outputs, groups, dtype=torch.int32) if signed else take("zero_point", groups, bits).int()
     width = row["multiplier_bits"]
     multiplier = take("group_multiplier", groups, width).int() if width else torch.ones_like(zero)
-    scale = Scale(take("multiplier", 1, 16)[:, 0].long(), stored.pop(f"{name}.shift").long())
+    scale = Scale(take("multiplier", 1, 16)[:, 0].long(), _shift(name, stored.pop(f"{name}.shift"), outputs))
     return QuantisedWeight(codes, zero, multiplier, scale, bits, signed, size)
+
+
+def _shift(name: str, shift: Tensor, outputs: int) -> Tensor:
+    """The shifts of the channels' scales, int64. Raises `InputError` for another shape or type, or a value above 47."""
+    if list(shift.shape) != [outputs] or shift.dtype != torch.uint8:
+        raise InputError(f"{name}.shift must be uint8 [{outputs}], not {shift.dtype} {list(shift.shape)}")
+    if int(shift.max()) > MAX_SHIFT:
+        raise InputError(f"{name}.shift must be in 0..{MAX_SHIFT}, not {int(shift.max())}")
+    return shift.long()
 
 
 def _table_row(table: LoweredTable) -> dict[str, Any]:
