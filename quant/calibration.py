@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +21,7 @@ from sim.reference.pwl import require_range
 
 Sample = dict[str, np.ndarray]
 Tokeniser = Callable[[str], Sequence[int]]
+UNPACKED, EXPANSION = 1 << 28, 64  # an .npz may unpack to so many bytes, or to so many times its own size
 SUFFIXES = (".txt", ".text", ".md", ".rst", ".jsonl", ".npz")
 
 
@@ -253,8 +256,11 @@ def _cut(values: Any, place: str, sampling: Sampling) -> np.ndarray:
 
 def _npz(file: Path, sampling: Sampling) -> Iterator[Callable[[], Sample]]:
     try:
+        _require_bounded(file)
         with np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
+    except InputError:
+        raise
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
         raise InputError(f"{file}: not an .npz of arrays ({type(error).__name__})") from None
     lengths = {key: array.shape[0] if array.ndim else None for key, array in arrays.items()}
@@ -262,6 +268,26 @@ def _npz(file: Path, sampling: Sampling) -> Iterator[Callable[[], Sample]]:
         raise InputError(f"{file}: arrays must agree in their first axis, the samples, not {lengths}")
     for i in range(next(iter(lengths.values()), 0) or 0):
         yield partial(_npz_sample, arrays, i, file, sampling)
+
+
+def _require_bounded(file: Path) -> None:
+    """Raise `InputError` if arrays would take far more memory than the file; nothing is unpacked before."""
+    most = max(UNPACKED, EXPANSION * file.stat().st_size)
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, kind = read(stream)
+                header = stream.tell()
+            claimed = math.prod(shape) * kind.itemsize
+            if claimed != member.file_size - header:
+                raise InputError(
+                    f"{file}: {member.filename} holds {member.file_size - header} bytes, not the {claimed} of its shape"
+                )
+        total = sum(member.file_size for member in archive.infolist())
+    if total > most:
+        raise InputError(f"{file}: unpacks to {total} bytes; at most {most} are read from a file of this size")
 
 
 def _npz_sample(arrays: Mapping[str, np.ndarray], i: int, file: Path, sampling: Sampling) -> Sample:

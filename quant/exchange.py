@@ -28,11 +28,26 @@ def export_gptq(
 ) -> list[dict[str, Any]]:
     """Write a packed folder as a GPTQ checkpoint: model.safetensors, quantize_config.json, config.json if it has one.
 
-    The layout holds one bit width and group size for all layers, and no activation scales. A row a layer tells by how
-    much its scales were rounded to `dtype`, relatively.
+    The layout holds one bit width and group size for all layers, and no activation scales.
 
-    Raises:
-        InputError: layers that differ in bits or group size, or that the layout cannot hold.
+    Parameters
+    ----------
+    folder, target : str or Path
+        The packed folder to read, and the checkpoint folder to write.
+    checkpoint_format : str
+        "gptq_v2", or "gptq" (v1), which stores zero points less one.
+    dtype : torch.dtype
+        Format of the scales and of what stays floating point; float32 holds the scales exactly.
+
+    Returns
+    -------
+    list
+        A row for each layer; `scale_change` is the largest relative change of a scale by rounding to `dtype`.
+
+    Raises
+    ------
+    InputError
+        If layers differ in bits or group size, or the layout cannot hold them.
     """
     folder, target = Path(folder), Path(target)
     _require_other(folder, target)
@@ -77,10 +92,22 @@ def export_gptq(
 
 
 def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
-    """Write a GPTQ checkpoint as a packed folder. A row a layer tells by how much its scales were rounded, relatively.
+    """Write a GPTQ checkpoint as a packed folder; coverage and sizes are printed on stderr.
 
-    Raises:
-        InputError: no GPTQ configuration, or a layer that is incomplete or has groups out of order.
+    Parameters
+    ----------
+    folder, target : str or Path
+        The checkpoint folder to read, and the packed folder to write.
+
+    Returns
+    -------
+    list
+        A row for each layer; `scale_change` is the largest relative change of a scale by rounding.
+
+    Raises
+    ------
+    InputError
+        If there is no GPTQ configuration, or a layer is incomplete or has groups out of order.
     """
     folder, target = Path(folder), Path(target)
     _require_other(folder, target)
@@ -94,9 +121,12 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     weights, rows, details = {}, [], {}
     for layer in layers:
         parts = {key: tensors.pop(f"{layer}.{key}") for key in TENSORS if f"{layer}.{key}" in tensors}
-        made = import_weight(
-            parts, bits, layer, version, symmetric=config.get("sym") is True, group_size=config.get("group_size")
-        )
+        try:
+            made = import_weight(
+                parts, bits, layer, version, symmetric=config.get("sym") is True, group_size=config.get("group_size")
+            )
+        except InputError as error:
+            raise InputError(f"{checkpoint.files[f'{layer}.qweight']}: {error}") from None
         weights[f"{layer}.weight"] = made.weight
         details[layer] = {"activation": None}
         size = made.weight.group_size
@@ -144,7 +174,7 @@ def _version(config: Mapping[str, Any]) -> str:
 
 
 def copy_companions(source: str | Path, target: str | Path) -> None:
-    """The tokeniser's files, where there are any."""
+    """Copy the tokeniser's files that the folder has; the caller holds the target's lock."""
     for name in COMPANIONS:
         if (Path(source) / name).is_file() and Path(source).resolve() != Path(target).resolve():
             shutil.copyfile(Path(source) / name, Path(target) / name)

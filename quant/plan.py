@@ -106,6 +106,7 @@ class Plan:
     """
 
     rules: tuple[Rule, ...]
+    source: str | None = field(default=None, compare=False, repr=False)  # the file that errors name
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", tuple(self.rules))
@@ -128,7 +129,8 @@ class Plan:
         for i, rule in enumerate(self.rules):
             if not any(map(rule.matches, names)):
                 known = f"of {len(names)}, the first {names[0]!r}" if names else "since there is none to quantise"
-                raise InputError(f"rules[{i}]: {rule.modules!r} matches no module {known}")
+                place = "" if self.source is None else f"{self.source}: "
+                raise InputError(f"{place}rules[{i}]: {rule.modules!r} matches no module {known}")
         return {name: self._settings(name) for name in names}
 
     def _settings(self, name: str) -> Settings:
@@ -144,7 +146,8 @@ class Plan:
         try:
             return Settings(**merged) if matching else replace(Settings(), skip=True)
         except InputError as error:
-            raise InputError(f"{name}: {error}") from None
+            place = "" if self.source is None else f"{self.source}: "
+            raise InputError(f"{place}{name}: {error}") from None
 
     @property
     def digest(self) -> str:
@@ -171,7 +174,7 @@ class Plan:
     @classmethod
     def load(cls, path: str | Path) -> "Plan":
         """Read a plan file; `InputError` names the file and key at fault."""
-        return cls.from_json(read_text(path), str(path), Path(path).parent)
+        return replace(cls.from_json(read_text(path), str(path), Path(path).parent), source=str(path))
 
     @classmethod
     def from_json(cls, text: str, source: str = "plan", folder: Path | None = None) -> "Plan":

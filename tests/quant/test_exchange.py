@@ -105,7 +105,9 @@ def test_without_g_idx_the_groups_are_those_of_the_configuration(tmp_path):
     with_index = PackedModel.load(tmp_path / "a").weights["first.weight"]
     assert same(first, with_index) or torch.equal(first.dequantise(), with_index.dequantise())
     configured(tmp_path / "b", group_size=64)
-    with pytest.raises(InputError, match=r"^first\.scales must have a row for each group of 64 inputs, not 2 rows$"):
+    with pytest.raises(
+        InputError, match=r"model\.safetensors: first\.scales must have a row for each group of 64 inputs, not 2 rows$"
+    ):
         import_gptq(tmp_path / "b", tmp_path / "d")
 
 
