@@ -8,6 +8,7 @@ from typing import Any
 
 from quant.plan import ACTIVATION_OBSERVERS, WEIGHT_OBSERVERS, Plan, Settings
 from sim.common.command import Parser, print_json, run
+from sim.common.files import locked
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
@@ -147,7 +148,9 @@ def _plan_of(arguments: argparse.Namespace) -> Plan:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    print(_plan_of(arguments).save(arguments.output))
+    plan = _plan_of(arguments)
+    with locked(arguments.output.parent):
+        print(plan.save(arguments.output))
     return 0
 
 

@@ -16,6 +16,7 @@ from quant.methods import post_training
 from quant.plan import Plan
 from quant.primitives.linear import QuantisedLinear
 from quant.run_directory import RunDirectory
+from sim.common.files import locked
 from sim.reference import InputError
 from tests.quant.formats.test_gptq_layout import unpacked
 from tests.quant.models import bert_folder, llama_folder
@@ -161,6 +162,24 @@ def test_a_second_run_in_the_folder_is_refused(bert, tmp_path, capsys):
     with RunDirectory.open(tmp_path / "run", {}):
         code, _, err = output(capsys, "quantize", bert, "--no-activations", "-o", tmp_path)
     assert code == 2 and err.endswith(f"error: {tmp_path / 'run'}: another run is writing here\n")
+
+
+def test_every_writer_keeps_out_of_a_folder_that_another_run_holds(bert, tmp_path, capsys):
+    whole, held = tmp_path / "whole", tmp_path / "held"
+    assert output(capsys, "quantize", bert, "--no-activations", "-o", whole)[0] == 0
+    assert output(capsys, "export", whole, "-o", tmp_path / "gptq")[0] == 0
+    model = quant.from_pretrained(whole)
+    with locked(held):
+        before = files(held)
+        for argv in (
+            ("quantize", bert, "--no-activations"), ("export", whole), ("import", tmp_path / "gptq"),
+        ):  # fmt: skip
+            code, _, err = output(capsys, *argv, "-o", held)
+            assert code == 2 and f"error: {held}: another run is writing here" in err
+        assert output(capsys, "plan", "-o", held / "plan.json")[0] == 2
+        with pytest.raises(InputError, match="another run is writing here"):
+            quant.save_pretrained(model, held)
+        assert files(held) == before
 
 
 def test_mistakes_are_one_line_and_exit_code_2_and_write_nothing(bert, tmp_path, capsys):
