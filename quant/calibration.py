@@ -21,6 +21,7 @@ from sim.reference.pwl import require_range
 
 Sample = dict[str, np.ndarray]
 Tokeniser = Callable[[str], Sequence[int]]
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 UNPACKED, EXPANSION = 1 << 28, 64  # an .npz may unpack to so many bytes, or to so many times its own size
 SUFFIXES = (".txt", ".text", ".md", ".rst", ".jsonl", ".npz")
 
@@ -118,6 +119,29 @@ def load(source: Any, sampling: Sampling | None = None, tokeniser: Tokeniser | N
             raise InputError(f"{path}: samples must agree in their keys, not {sorted(picked[0])} and {sorted(sample)}")
     size = sampling.batch_size
     return CalibrationData(tuple(_batch(picked[i : i + size], path) for i in range(0, len(picked), size)), sampling)
+
+
+def require_fitting(model: torch.nn.Module, data: CalibrationData, source: str = "data") -> None:
+    """Raise `InputError` for token codes or lengths that a transformers model's configuration has no room for."""
+    config = getattr(model, "config", None)
+    vocabulary, positions = (getattr(config, key, None) for key in ("vocab_size", "max_position_embeddings"))
+    if positions is not None and getattr(config, "model_type", "") in _OFFSET_POSITIONS:
+        positions -= (getattr(config, "pad_token_id", None) or 0) + 1  # they count from behind the padding's
+    for batch in data:
+        ids = batch.get("input_ids")
+        if not isinstance(ids, Tensor) or not ids.numel() or ids.ndim != 2:
+            continue
+        if ids.is_floating_point():
+            raise InputError(f"{source}: input_ids must be integers, not {ids.dtype}")
+        if vocabulary is not None and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+            raise InputError(
+                f"{source}: input_ids must be in 0..{vocabulary - 1}, not {int(ids.min())}..{int(ids.max())}"
+            )
+        if positions is not None and ids.shape[1] > positions:
+            raise InputError(
+                f"{source}: sequences must have at most {positions} tokens for this model, not {ids.shape[1]} "
+                "(--sequence-length cuts them)"
+            )
 
 
 def _windows(samples: Iterable[Sample], sampling: Sampling, path: Path) -> Iterator[Sample]:

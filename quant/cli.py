@@ -98,6 +98,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--weight-bits", type=int, metavar="B", help="2..8 (8)")
     add("--group-size", type=int, metavar="G", help="inputs that share a scale (one scale per output channel)")
+    add("--multiplier-bits", type=int, metavar="B", help="of a group's multiplier, 1..16 (8)")
     add("--asymmetric", action="store_true", help="unsigned weights with a zero point")
     add(
         "--weight-observer",
@@ -122,7 +123,14 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.no_activations and (arguments.activation_bits is not None or arguments.per_token):
         raise InputError("--no-activations and --activation-bits or --per-token contradict each other")
     given: dict[str, Any] = {}
-    for name in ("weight_bits", "weight_observer", "activation_bits", "activation_observer", "percentile"):
+    for name in (
+        "weight_bits",
+        "multiplier_bits",
+        "weight_observer",
+        "activation_bits",
+        "activation_observer",
+        "percentile",
+    ):
         if getattr(arguments, name) is not None:
             given[name] = getattr(arguments, name)
     if arguments.group_size is not None:

@@ -15,7 +15,7 @@ from quant.exchange import copy_companions
 from quant.formats.checkpoint import DTYPES, Checkpoint, load_model
 from quant.methods.coverage import coverage_line, size_line
 from quant.methods.layers import quantisable
-from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, quantisation_of, quantize
+from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, advice, quantisation_of, quantize
 from quant.plan import Plan
 from quant.pretrained import write_model
 from quant.run_directory import RunDirectory
@@ -23,7 +23,6 @@ from sim.common.files import locked
 from sim.reference import InputError
 from sim.reference.pwl import require_range
 
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 RUN = "run"  # the run directory in the packed folder
 
 
@@ -111,7 +110,7 @@ def quantize_folder(
             f"{checkpoint}: {len(unused)} tensors are not used by the model: {', '.join(unused[:4])}", file=sys.stderr
         )
     if loaded is not None:
-        _require_fitting(model, loaded, data)
+        calibration.require_fitting(model, loaded, str(data))
     configuration = {
         "plan": plan.to_dict(),
         "plan_sha256": plan.digest,
@@ -155,28 +154,10 @@ def _run(
         write_model(made, output)
         copy_companions(checkpoint, output)
         run.clear()
-    print(coverage_line(done.coverage), size_line(done.coverage), sep="\n", file=sys.stderr)
+    for line in (coverage_line(done.coverage), size_line(done.coverage), advice(done.rows)):
+        if line is not None:
+            print(line, file=sys.stderr)
     return list(done.rows)
-
-
-def _require_fitting(model: torch.nn.Module, data: calibration.CalibrationData, source: Any) -> None:
-    """Raise `InputError` for token codes or lengths that a transformers model's configuration has no room for."""
-    config = getattr(model, "config", None)
-    vocabulary, positions = (getattr(config, key, None) for key in ("vocab_size", "max_position_embeddings"))
-    if positions is not None and getattr(config, "model_type", "") in _OFFSET_POSITIONS:
-        positions -= (getattr(config, "pad_token_id", None) or 0) + 1  # they count from behind the padding's
-    for batch in data:
-        ids = batch.get("input_ids")
-        if not isinstance(ids, torch.Tensor) or not ids.numel() or ids.ndim != 2:
-            continue
-        if ids.is_floating_point():
-            raise InputError(f"{source}: input_ids must be integers, not {ids.dtype}")
-        if vocabulary is not None and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
-            raise InputError(
-                f"{source}: input_ids must be in 0..{vocabulary - 1}, not {int(ids.min())}..{int(ids.max())}"
-            )
-        if positions is not None and ids.shape[1] > positions:
-            raise InputError(f"--sequence-length must be at most {positions} for this model, not {ids.shape[1]}")
 
 
 class _LateTokeniser:

@@ -2,12 +2,13 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from quant import calibration
 from quant.formats.packed import read_weight, weight_row, weight_tensors
@@ -23,6 +24,7 @@ from sim.reference import InputError
 
 ATTRIBUTE = "quantisation"  # of a quantised model: its `Quantisation`
 CALIBRATION = "calibration"
+COARSE = 3  # the largest group multiplier that counts as coarse: the next is a third or more away
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,7 @@ def quantize(
     loaded = None
     if data is not None:
         loaded = calibration.load(data, sampling, tokeniser)
+        calibration.require_fitting(model, loaded)
     elif static:
         raise InputError(
             f"data must be given: {static[0]} and {len(static) - 1} more have static activation scales "
@@ -227,4 +230,37 @@ def _row(name: str, matrix: Tensor, layer: QuantisedLinear) -> dict[str, Any]:
         "accumulator_bits": None if layer.bound is None else layer.bound.bit_length() + 1,
         "stored_bits_per_weight": 8 * stored / before.numel(),
         "weight_sqnr_db": 10 * math.log10(signal / noise) if noise and signal else None,
+    } | _group_row(before, weight)
+
+
+def _group_row(before: Tensor, weight: QuantisedWeight) -> dict[str, Any]:
+    """How far the groups are from the weights before.
+
+    Large weights decide `weight_sqnr_db`. `group_sqnr_db` counts every group alike: the mean of noise over signal, in
+    dB. `coarse_groups` have a multiplier so small that their scale is rounded by up to a seventh and more.
+    """
+    size = weight.group_size
+    noise, signal = (
+        functional.pad(values.square(), (0, -values.shape[1] % size)).reshape(values.shape[0], -1, size).sum(-1)
+        for values in (weight.dequantise(torch.float64) - before, before)
+    )
+    real = signal > 0
+    ratio = float((noise[real] / signal[real]).mean()) if bool(real.any()) else 0.0
+    multiplier = weight.group_multiplier
+    coarse = real & (multiplier <= COARSE) & (multiplier.amax(1, keepdim=True) > COARSE)
+    return {
+        "group_sqnr_db": -10 * math.log10(ratio) if ratio else None,
+        "coarse_groups": int(coarse.sum()),
     }
+
+
+def advice(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """One line if an outlier leaves other groups of a layer a coarse scale; None if no layer has such groups."""
+    found = [row for row in rows if row["coarse_groups"]]
+    if not found:
+        return None
+    worst = max(found, key=lambda row: row["coarse_groups"])
+    return (
+        f"{worst['module']}: {worst['coarse_groups']} groups have multipliers of {COARSE} or less beside much larger "
+        f"ones ({len(found)} layers have such groups); wider multipliers (multiplier_bits 16) hold their scales"
+    )

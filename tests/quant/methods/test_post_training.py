@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from quant.plan import Plan, Rule
 from quant.primitives.linear import QuantisedLinear
 from quant.run_directory import RunDirectory
 from sim.reference import InputError
+from sim.reference.gemm import GroupedLinear
 from tests.quant.models import Encoder, batches, encoder
 
 MIXED = Plan((
@@ -269,3 +271,65 @@ def test_numbers_that_cannot_be_quantised_are_refused_without_calibration(change
     change(model)
     with pytest.raises(InputError, match=message):
         quant.quantize(model, Plan.uniform(activation_bits=None))
+
+
+@pytest.mark.parametrize("multiplier_bits, coarse, least, most", [(8, 15, 10, 12), (16, 0, 25, 26)])
+def test_an_outlier_that_starves_the_other_groups_shows_in_the_row(multiplier_bits, coarse, least, most):
+    torch.manual_seed(0)
+    linear = nn.Linear(256, 1, bias=False)
+    with torch.no_grad():
+        linear.weight[0, 0] = 1000 * linear.weight.abs().max()
+    model = nn.Sequential(linear)
+    plan = Plan.uniform(weight_bits=4, weight_granularity="group", group_size=16, multiplier_bits=multiplier_bits,
+                        activation_bits=None)  # fmt: skip
+    (row,) = quantisation_of(quant.quantize(model, plan)).rows
+    assert row["weight_sqnr_db"] > 30, "the outlier alone decides it"
+    assert row["coarse_groups"] == coarse and least < row["group_sqnr_db"] < most
+    line = post_training.advice([row])
+    assert (line is None) == (coarse == 0) and (line is None or "multiplier_bits 16" in line)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_specification_takes_every_width_that_a_plan_gives(bits, symmetric):
+    model = nn.Sequential(nn.Linear(12, 3))
+    made = quant.quantize(model, Plan.uniform(weight_bits=bits, weight_symmetric=symmetric, activation_bits=8,
+                                              activation_granularity="token"))  # fmt: skip
+    weight = layer(made, "0").weight
+    same = GroupedLinear(
+        weight.codes.long().numpy(), np.zeros(3, np.int64), weight.scale.multiplier.numpy(), weight.scale.shift.numpy(),
+        weight_bits=bits, weight_signed=symmetric, zero_points=None if symmetric else weight.zero_point.numpy(),
+    )  # fmt: skip
+    codes = torch.arange(-6, 6)[None]
+    assert np.array_equal(same.accumulate(codes.numpy()), layer(made, "0").accumulate(codes).numpy())
+
+
+def test_data_that_are_all_padding_are_refused_in_one_line_and_one_such_batch_is_passed_over():
+    data = batches()
+    empty = {"input_ids": torch.zeros(2, 6, dtype=torch.long), "attention_mask": torch.zeros(2, 6, dtype=torch.long)}
+    with pytest.raises(InputError, match=r"^data: every token is padding$"):
+        quant.quantize(encoder(), Plan.uniform(), [empty, empty])
+    made, without = (quant.quantize(encoder(), Plan.uniform(), d) for d in ([empty, *data], data))
+    assert torch.equal(outputs(made), outputs(without))
+
+
+@pytest.mark.parametrize("kind", ["Roberta", "MPNet"])
+def test_positions_that_count_from_behind_the_padding_are_refused_where_the_table_ends(kind):
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=10, pad_token_id=1,
+    )  # fmt: skip
+    model = getattr(transformers, f"{kind}Model")(config).eval()
+    fitting, long = ([{"input_ids": torch.full((1, n), 5)}] for n in (8, 9))
+    quant.quantize(model, Plan.uniform(), fitting)
+    with pytest.raises(InputError, match=r"^data: sequences must have at most 8 tokens for this model, not 9 \("):
+        quant.quantize(model, Plan.uniform(), long)
+
+
+def test_a_decoder_without_its_ids_is_one_line():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.T5Config(vocab_size=16, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    model, data = transformers.T5Model(config), [{"input_ids": torch.ones(1, 4, dtype=torch.long)}]
+    with pytest.raises(InputError, match=r"^data: T5Model: .*; its decoder needs decoder_input_ids$"):
+        quant.quantize(model, Plan.uniform(), data)
