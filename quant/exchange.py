@@ -73,6 +73,9 @@ def export_gptq(
     tensors |= {
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in packed.tensors.items()
     }
+    for name, source in packed.details.get("tied", {}).items():
+        if source in packed.weights:  # the layout has no embedding of codes
+            tensors[name] = packed.weights[source].dequantise(dtype)
     for name, tensor in tensors.items():
         _require_finite(f"{name} in {str(dtype).removeprefix('torch.')}", tensor)
     config = config_of(*kind, checkpoint_format)

@@ -18,6 +18,7 @@ from quant.methods.post_training import (
     activation_row,
     quantisation_of,
 )
+from quant.primitives.embedding import TiedEmbedding
 from quant.primitives.linear import QuantisedLinear
 from sim.common.files import locked, write_whole
 from sim.reference import InputError
@@ -52,6 +53,10 @@ def pack_model(model: nn.Module) -> PackedModel:
             continue
         seen[place] = name
         tensors[name] = tensor
+    names = {id(layer): name for name, layer in layers.items()}
+    for name, module in model.named_modules():
+        if isinstance(module, TiedEmbedding):
+            tied[f"{name}.weight"] = f"{names[id(module.layer)]}.weight"
     details: dict[str, Any] = {
         "maker": MAKER,
         "layers": {
@@ -155,6 +160,7 @@ def from_pretrained(
     elif dtype is not None:
         model.to(dtype)
     replacements: dict[int, nn.Module] = {}
+    made: dict[str, QuantisedLinear] = {}
     modules = dict(model.named_modules())
     for name, row in packed.details["layers"].items():
         linear = modules.get(name)
@@ -167,7 +173,14 @@ def from_pretrained(
             raise InputError(f"{path}: {name}.weight must be of shape {wanted}, not {found}")
         bias = packed.tensors.get(f"{name}.bias")
         activation = None if row["activation"] is None else activation_from(row["activation"])
-        replacements[id(linear)] = QuantisedLinear(weight, bias, activation, name)
+        made[f"{name}.weight"] = replacements[id(linear)] = QuantisedLinear(weight, bias, activation, name)
+    for name, source in packed.details["tied"].items():
+        if source not in made:
+            continue
+        embedding, shape = modules.get(name.removesuffix(".weight")), tuple(made[source].weight.codes.shape)
+        if not isinstance(embedding, nn.Embedding) or tuple(embedding.weight.shape) != shape:
+            raise InputError(f"{path}: {name} must be an embedding of shape {shape} in the model")
+        replacements[id(embedding)] = TiedEmbedding(made[source], embedding.weight.dtype, embedding.padding_idx)
     replace(model, replacements)
     _load(model, packed, path)
     setattr(
@@ -182,7 +195,8 @@ def from_pretrained(
 
 def _load(model: nn.Module, packed: PackedModel, path: Path) -> None:
     """Copy what is not a code into the model, each tensor checked by name and shape."""
-    stored = {**packed.tensors, **{name: packed.tensors[source] for name, source in packed.details["tied"].items()}}
+    tied = {name: source for name, source in packed.details["tied"].items() if source in packed.tensors}
+    stored = {**packed.tensors, **{name: packed.tensors[source] for name, source in tied.items()}}
     layers = [name for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, QuantisedLinear)]
     targets = {
         name: tensor

@@ -62,8 +62,8 @@ def require_details(details: Mapping[str, Any], tensors: Mapping[str, Any], weig
             _activation(f"{key}.activation", row["activation"])
     for name, source in details["tied"].items():
         _text(f"details.tied[{name!r}]", source)
-        if source not in tensors:
-            raise InputError(f"details.tied[{name!r}] must be the name of a tensor, not {source[:60]!r}")
+        if source not in tensors and source not in weights:
+            raise InputError(f"details.tied[{name!r}] must be the name of a tensor or weight, not {source[:60]!r}")
 
 
 def _weight(key: str, row: Any) -> None:

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from quant.primitives.embedding import TiedEmbedding
+from quant.primitives.linear import QuantisedLinear
+
 
 def matrix_of(module: nn.Module | None) -> Tensor | None:
     """The weights (out, in) of a layer that can be quantised, None for any other module.
@@ -21,6 +24,20 @@ def matrix_of(module: nn.Module | None) -> Tensor | None:
 def quantisable(model: nn.Module) -> dict[str, nn.Module]:
     """The layers that a plan's rules are matched against, by their first names; see `matrix_of`."""
     return {name: module for name, module in model.named_modules() if name and matrix_of(module) is not None}
+
+
+def tied_embeddings(model: nn.Module, replacements: Mapping[int, nn.Module]) -> dict[int, nn.Module]:
+    """An embedding on the codes of a replaced linear layer for each one that held the same matrix, by its id."""
+    matrices: dict[int, QuantisedLinear] = {}
+    for module in model.modules():
+        layer = replacements.get(id(module))
+        if isinstance(layer, QuantisedLinear) and type(module) is nn.Linear:
+            matrices.setdefault(id(module.weight), layer)
+    return {
+        id(module): TiedEmbedding(matrices[id(module.weight)], module.weight.dtype, module.padding_idx)
+        for module in model.modules()
+        if type(module) is nn.Embedding and module.max_norm is None and id(module.weight) in matrices
+    }
 
 
 def replace(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from quant import calibration
 from quant.formats.packed import read_weight, weight_row, weight_tensors
 from quant.methods.coverage import bytes_of, coverage_of, unquantised
-from quant.methods.layers import matrix_of, quantisable, replace
+from quant.methods.layers import matrix_of, quantisable, replace, tied_embeddings
 from quant.plan import Plan, Settings
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import observe, observer_for
@@ -65,7 +65,8 @@ def quantize(
 ) -> nn.Module:
     """A model whose linear layers (`quantisable`) compute on integer codes as a plan says.
 
-    Weights are rounded to nearest. A layer that no rule matches, or that a rule skips, stays as it is.
+    Weights are rounded to nearest. A layer that no rule matches, or that a rule skips, stays as it is. An embedding
+    that is tied to a quantised layer stays tied: it looks up the rows of the quantised matrix.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def quantize(
         replacements[id(linear)] = layer
         rows.append(_row(name, matrix, layer))
         job.progress(name)
-    replace(result, replacements)
+    replace(result, {**replacements, **tied_embeddings(result, replacements)})
     weights = sum(round(row["stored_bits_per_weight"] * row["inputs"] * row["outputs"] / 8) for row in rows)
     sizes = {"bytes_before": before, "bytes_after": weights + bytes_of(unquantised(result).values())}
     coverage = coverage_of(result) | sizes

@@ -1,5 +1,6 @@
 """Quantising a model: the plan decides layer by layer, the original stays, saved and loaded integers are the same."""
 
+import copy
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from quant.calibration import Sampling
 from quant.methods import post_training
 from quant.methods.post_training import Job, quantisation_of
 from quant.plan import Plan, Rule
+from quant.primitives.embedding import TiedEmbedding
 from quant.primitives.linear import QuantisedLinear
 from quant.run_directory import RunDirectory
 from sim.reference import InputError
@@ -143,14 +145,14 @@ def test_save_and_load_give_the_same_integers_and_the_same_outputs(tmp_path):
     quant.save_pretrained(made, tmp_path / "one")
     again = quant.from_pretrained(tmp_path / "one", Encoder())
     assert torch.equal(outputs(again), outputs(made))
-    quant.save_pretrained(again, tmp_path / "two", shard_bytes=1000)
+    quant.save_pretrained(again, tmp_path / "two", shard_bytes=500)
     assert len(list((tmp_path / "two").glob("*.safetensors"))) > 2
     third = quant.from_pretrained(tmp_path / "two", Encoder())
     for name in ("first", "second", "head"):
         a, b = (layer(m, name) for m in (made, third))
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
     assert torch.equal(outputs(third), outputs(made))
-    quant.save_pretrained(third, tmp_path / "three", shard_bytes=1000)
+    quant.save_pretrained(third, tmp_path / "three", shard_bytes=500)
     assert {p.name: p.read_bytes() for p in (tmp_path / "three").iterdir()} == {
         p.name: p.read_bytes() for p in (tmp_path / "two").iterdir()
     }
@@ -162,6 +164,23 @@ def test_tied_parameters_are_stored_once_and_tied_again(tmp_path):
     content = json.loads((tmp_path / "packed.json").read_text())
     assert content["details"]["tied"] == {"head.weight": "embedding.weight"}
     assert torch.equal(outputs(quant.from_pretrained(tmp_path, Encoder())), outputs(made))
+
+
+def test_an_embedding_tied_to_a_quantised_layer_is_stored_once_and_looks_up_its_rows(tmp_path):
+    model = encoder()
+    made = quant.quantize(model, MIXED, batches())
+    embedding, weight = made.get_submodule("embedding"), layer(made, "head").weight
+    assert isinstance(embedding, TiedEmbedding) and embedding.layer is made.get_submodule("head")
+    ids = torch.tensor([[3, 0], [19, 7]])
+    assert torch.equal(embedding(ids), weight.dequantise()[ids]) and torch.equal(embedding.weight, weight.dequantise())
+    quant.save_pretrained(made, tmp_path)
+    content = json.loads((tmp_path / "packed.json").read_text())
+    assert content["details"]["tied"] == {"embedding.weight": "head.weight"}
+    assert "embedding.weight" not in content["tensors"]
+    loaded = quant.from_pretrained(tmp_path, Encoder())
+    assert torch.equal(outputs(loaded), outputs(made)) and torch.equal(outputs(copy.deepcopy(made)), outputs(made))
+    quant.save_pretrained(loaded, tmp_path / "again")
+    assert (tmp_path / "again" / "packed.json").read_text() == (tmp_path / "packed.json").read_text()
 
 
 def test_the_same_data_and_plan_give_the_same_bytes(tmp_path):
