@@ -28,10 +28,26 @@ SUFFIXES = (".txt", ".text", ".md", ".rst", ".jsonl", ".npz")
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which samples, how long, how many at a time. Fewer samples than asked for are all taken.
+    """Which samples are used, how long they are, and how many make a batch.
 
-    With `pack` the samples are joined and cut into windows of exactly `sequence_length` tokens, `samples` of them, as
-    is usual for language models.
+    Parameters
+    ----------
+    samples : int
+        How many samples; of fewer all are used.
+    sequence_length : int
+        Tokens to which a sample is cut.
+    batch_size : int
+        Samples in a batch.
+    seed : int
+        Decides which samples.
+    pack : bool
+        Join the samples and cut them into windows of exactly `sequence_length` tokens, as is usual for language models;
+        `samples` counts the windows.
+
+    Raises
+    ------
+    InputError
+        If a number is out of its range.
     """
 
     samples: int = 128
@@ -48,7 +64,15 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationData:
-    """Batches of model keyword arguments, in a fixed order. Iterate over it as often as you like."""
+    """Batches of model keyword arguments, in a fixed order; it can be iterated over again and again.
+
+    Parameters
+    ----------
+    batches : tuple of mappings
+        Each the keyword arguments of one call of the model.
+    sampling : Sampling
+        How they were made.
+    """
 
     batches: tuple[Mapping[str, Any], ...]
     sampling: Sampling
@@ -162,10 +186,10 @@ def _windows(samples: Iterable[Sample], sampling: Sampling, path: Path) -> Itera
 
 
 def tokeniser_of(folder: str | Path, sequence_length: int | None = None) -> Tokeniser:
-    """The tokeniser in a checkpoint folder, through transformers; nothing is fetched.
+    """The tokeniser in a checkpoint folder, through transformers; nothing is downloaded.
 
-    It cuts to `sequence_length` so that its closing tokens stay. Raises `InputError` where transformers is not
-    installed or the folder has no tokeniser.
+    It cuts to `sequence_length` so that its closing tokens stay. Raises `InputError` if transformers is not installed
+    or the folder has no tokeniser.
     """
     try:
         from transformers import AutoTokenizer

@@ -181,8 +181,12 @@ def _quantize(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from quant.formats.packed import PackedModel, weight_tensors
+    from quant.methods.coverage import coverage_line, size_line
+    from quant.pretrained import MAKER, require_own_details
 
     packed = PackedModel.load(arguments.folder)
+    if packed.details.get("maker") == MAKER:
+        require_own_details(packed, arguments.folder)
     known = {row["module"]: row for row in packed.details.get("rows", [])}
     rows = []
     for name, weight in packed.weights.items():
@@ -194,9 +198,11 @@ def _show(arguments: argparse.Namespace) -> int:
                "stored_bits_per_weight": 8 * stored / (inputs * outputs)}  # fmt: skip
         rows.append(known.get(module, {}) | row)
     text = "; ".join(f"{where}: {what}" for where, what in packed.boundary.items())
-    return _report(
-        rows, arguments, f"plan {packed.plan.digest[:12]}, data {(packed.data_sha256 or 'none')[:12]}; {text}"
-    )
+    note = f"plan {packed.plan.digest[:12]}, data {(packed.data_sha256 or 'none')[:12]}; {text}"
+    coverage = packed.details.get("coverage") if packed.details.get("maker") == MAKER else None
+    if coverage:
+        note += f"\n{coverage_line(coverage)}\n{size_line(coverage)}"
+    return _report(rows, arguments, note)
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -150,10 +150,7 @@ def from_pretrained(
     path = Path(folder) / "packed.json"
     if packed.details.get("maker") != MAKER:
         raise InputError(f"{path}: was made by {packed.details.get('maker')!r}, whose own loader must read it")
-    try:
-        require_details(packed.details, packed.tensors, packed.weights)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    require_own_details(packed, folder)
     if model is None:
         kinds = [tensor.dtype for tensor in packed.tensors.values() if tensor.is_floating_point()]
         model = build_model(folder, dtype or (max(kinds, key=kinds.count) if kinds else torch.float32))
@@ -191,6 +188,14 @@ def from_pretrained(
         ),
     )
     return model.to(device=device).eval()
+
+
+def require_own_details(packed: PackedModel, folder: str | Path) -> None:
+    """Raise `InputError`, with the file and key, unless the details are such as this package writes."""
+    try:
+        require_details(packed.details, packed.tensors, packed.weights)
+    except InputError as error:
+        raise InputError(f"{Path(folder) / 'packed.json'}: {error}") from None
 
 
 def _load(model: nn.Module, packed: PackedModel, path: Path) -> None:

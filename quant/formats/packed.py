@@ -44,10 +44,24 @@ _TABLE_ARRAYS = ("thresholds", "slopes", "intercepts")
 class PackedModel:
     """All that an integer model is, whoever made it.
 
-    `weights`: a matrix in integers per name. `tables`: a site's lowered table. `tensors`: everything else by name:
-    scales and zero points of activations as integers, what stays floating point as it is. `boundary` says in words what
-    is integer and what is not; `bounds` gives each layer's proved largest accumulator magnitude; `details` is the
-    maker's own JSON. `data_sha256` is the calibration data's hash, None where there was none.
+    Parameters
+    ----------
+    plan : Plan
+        The plan it was made with.
+    weights : mapping
+        Matrices in integers, by name.
+    tables : mapping
+        Lowered tables, by site.
+    tensors : mapping
+        Everything else by name: scales and zero points of activations as integers, the rest in floating point.
+    boundary : mapping
+        In words: what is integer and what is not.
+    bounds : mapping
+        The largest magnitude that each layer's accumulators can reach.
+    details : mapping
+        The maker's own JSON.
+    data_sha256 : str, optional
+        Hash of the calibration data.
     """
 
     plan: Plan
@@ -166,7 +180,7 @@ def weight_row(weight: QuantisedWeight) -> dict[str, Any]:
 
 
 def _multiplier_bits(weight: QuantisedWeight) -> int:
-    """0 where every group multiplier is 1, and none is stored."""
+    """The width of the group multipliers; 0 if each is 1, and then none is stored."""
     largest = int(weight.group_multiplier.max()) if weight.group_multiplier.numel() else 1
     return 0 if largest == 1 else largest.bit_length()
 

@@ -44,7 +44,7 @@ def require_details(details: Mapping[str, Any], tensors: Mapping[str, Any], weig
     """Check the details that this package writes: layers, rows, ties and coverage."""
     for key in ("layers", "tied"):
         _object(f"details.{key}", details.get(key))
-    _object("details.coverage", details.get("coverage", {}))
+    _coverage("details.coverage", details.get("coverage", {}))
     rows = details.get("rows")
     if not isinstance(rows, list):
         raise InputError(f"details.rows must be a list of objects, not {_short(rows)}")
@@ -64,6 +64,19 @@ def require_details(details: Mapping[str, Any], tensors: Mapping[str, Any], weig
         _text(f"details.tied[{name!r}]", source)
         if source not in tensors and source not in weights:
             raise InputError(f"details.tied[{name!r}] must be the name of a tensor or weight, not {source[:60]!r}")
+
+
+def _coverage(key: str, coverage: Any) -> None:
+    _object(key, coverage)
+    if coverage:  # a maker may leave it out
+        for name in ("integer_parameters", "parameters", "bytes_before", "bytes_after"):
+            _integer(f"{key}.{name}", coverage.get(name), 1, 1 << 62)
+        for name in ("share", "multiply_accumulate_share"):
+            value = coverage.get(name, 0.0)
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise InputError(f"{key}.{name} must be a number in 0..1, not {_short(value)}")
+        _integer(f"{key}.multiply_accumulates", coverage.get("multiply_accumulates", 1), 1, 1 << 62)
+        _object(f"{key}.skipped", coverage.get("skipped"))
 
 
 def _weight(key: str, row: Any) -> None:

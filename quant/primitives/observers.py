@@ -25,7 +25,7 @@ class Observer:
     def update(self, values: Tensor, mask: Tensor | None = None) -> None:
         """Take a batch in. `mask` is true where a token counts; it is used where it fits the leading axes of `values`.
 
-        Raises `InputError` where a value is NaN or infinite.
+        Raises `InputError` if a value is NaN or infinite.
         """
         values = values.detach()
         if mask is not None and values.shape[: mask.ndim] == mask.shape:
@@ -41,7 +41,7 @@ class Observer:
         self._take(values)
 
     def quantiser(self) -> ActivationQuantiser:
-        """The quantiser for what was seen. Raises `InputError` where that is nothing."""
+        """The quantiser for what was seen. Raises `InputError` if nothing was."""
         self.require_seen()
         return ActivationQuantiser.covering(*self.range(), self.bits, self.symmetric, self.name)
 
@@ -50,7 +50,7 @@ class Observer:
         return self.low, self.high
 
     def require_seen(self) -> None:
-        """Raise `InputError` where no value was seen."""
+        """Raise `InputError` if no value was seen."""
         if not self.seen:
             raise InputError(f"{self.name}: calibration never reached it")
 
@@ -156,7 +156,7 @@ class ExponentObserver(Observer):
             self.errors[exponent] += float(error.square().sum())
 
     def best(self) -> int:
-        """The exponent. Raises `InputError` where nothing was seen."""
+        """The exponent. Raises `InputError` if nothing was seen."""
         self.require_seen()
         return min(self.errors, key=lambda exponent: (self.errors[exponent], exponent))
 
