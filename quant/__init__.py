@@ -14,7 +14,7 @@ from sim.common.lazy import exports
 if TYPE_CHECKING:
     from quant.calibration import CalibrationData, Sampling
     from quant.formats.packed import PackedModel
-    from quant.methods.post_training import quantize
+    from quant.methods.post_training import Job, quantize
     from quant.plan import Plan, Rule, Settings
     from quant.pretrained import from_pretrained, save_pretrained
     from quant.primitives.linear import QuantisedLinear
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CalibrationData",
+    "Job",
     "PackedModel",
     "Plan",
     "QuantisedLinear",
@@ -38,6 +39,7 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "CalibrationData": "quant.calibration",
+        "Job": "quant.methods.post_training",
         "PackedModel": "quant.formats.packed",
         "Plan": "quant.plan",
         "QuantisedLinear": "quant.primitives.linear",

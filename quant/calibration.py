@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +21,33 @@ from sim.reference.pwl import require_range
 
 Sample = dict[str, np.ndarray]
 Tokeniser = Callable[[str], Sequence[int]]
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+UNPACKED, EXPANSION = 1 << 28, 64  # an .npz may unpack to so many bytes, or to so many times its own size
 SUFFIXES = (".txt", ".text", ".md", ".rst", ".jsonl", ".npz")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which samples, how long, how many at a time. Fewer samples than asked for are all taken.
+    """Which samples are used, how long they are, and how many make a batch.
 
-    With `pack` the samples are joined and cut into windows of exactly `sequence_length` tokens, `samples` of them, as
-    is usual for language models.
+    Parameters
+    ----------
+    samples : int
+        How many samples; of fewer all are used.
+    sequence_length : int
+        Tokens to which a sample is cut.
+    batch_size : int
+        Samples in a batch.
+    seed : int
+        Decides which samples.
+    pack : bool
+        Join the samples and cut them into windows of exactly `sequence_length` tokens, as is usual for language models;
+        `samples` counts the windows.
+
+    Raises
+    ------
+    InputError
+        If a number is out of its range.
     """
 
     samples: int = 128
@@ -44,7 +64,15 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationData:
-    """Batches of model keyword arguments, in a fixed order. Iterate over it as often as you like."""
+    """Batches of model keyword arguments, in a fixed order; it can be iterated over again and again.
+
+    Parameters
+    ----------
+    batches : tuple of mappings
+        Each the keyword arguments of one call of the model.
+    sampling : Sampling
+        How they were made.
+    """
 
     batches: tuple[Mapping[str, Any], ...]
     sampling: Sampling
@@ -117,6 +145,29 @@ def load(source: Any, sampling: Sampling | None = None, tokeniser: Tokeniser | N
     return CalibrationData(tuple(_batch(picked[i : i + size], path) for i in range(0, len(picked), size)), sampling)
 
 
+def require_fitting(model: torch.nn.Module, data: CalibrationData, source: str = "data") -> None:
+    """Raise `InputError` for token codes or lengths that a transformers model's configuration has no room for."""
+    config = getattr(model, "config", None)
+    vocabulary, positions = (getattr(config, key, None) for key in ("vocab_size", "max_position_embeddings"))
+    if positions is not None and getattr(config, "model_type", "") in _OFFSET_POSITIONS:
+        positions -= (getattr(config, "pad_token_id", None) or 0) + 1  # they count from behind the padding's
+    for batch in data:
+        ids = batch.get("input_ids")
+        if not isinstance(ids, Tensor) or not ids.numel() or ids.ndim != 2:
+            continue
+        if ids.is_floating_point():
+            raise InputError(f"{source}: input_ids must be integers, not {ids.dtype}")
+        if vocabulary is not None and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+            raise InputError(
+                f"{source}: input_ids must be in 0..{vocabulary - 1}, not {int(ids.min())}..{int(ids.max())}"
+            )
+        if positions is not None and ids.shape[1] > positions:
+            raise InputError(
+                f"{source}: sequences must have at most {positions} tokens for this model, not {ids.shape[1]} "
+                "(--sequence-length cuts them)"
+            )
+
+
 def _windows(samples: Iterable[Sample], sampling: Sampling, path: Path) -> Iterator[Sample]:
     """The samples' tokens joined, in windows; what is left at the end is not used."""
     joined: list[np.ndarray] = []
@@ -135,10 +186,10 @@ def _windows(samples: Iterable[Sample], sampling: Sampling, path: Path) -> Itera
 
 
 def tokeniser_of(folder: str | Path, sequence_length: int | None = None) -> Tokeniser:
-    """The tokeniser in a checkpoint folder, through transformers; nothing is fetched.
+    """The tokeniser in a checkpoint folder, through transformers; nothing is downloaded.
 
-    It cuts to `sequence_length` so that its closing tokens stay. Raises `InputError` where transformers is not
-    installed or the folder has no tokeniser.
+    It cuts to `sequence_length` so that its closing tokens stay. Raises `InputError` if transformers is not installed
+    or the folder has no tokeniser.
     """
     try:
         from transformers import AutoTokenizer
@@ -253,8 +304,11 @@ def _cut(values: Any, place: str, sampling: Sampling) -> np.ndarray:
 
 def _npz(file: Path, sampling: Sampling) -> Iterator[Callable[[], Sample]]:
     try:
+        _require_bounded(file)
         with np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
+    except InputError:
+        raise
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
         raise InputError(f"{file}: not an .npz of arrays ({type(error).__name__})") from None
     lengths = {key: array.shape[0] if array.ndim else None for key, array in arrays.items()}
@@ -262,6 +316,26 @@ def _npz(file: Path, sampling: Sampling) -> Iterator[Callable[[], Sample]]:
         raise InputError(f"{file}: arrays must agree in their first axis, the samples, not {lengths}")
     for i in range(next(iter(lengths.values()), 0) or 0):
         yield partial(_npz_sample, arrays, i, file, sampling)
+
+
+def _require_bounded(file: Path) -> None:
+    """Raise `InputError` if arrays would take far more memory than the file; nothing is unpacked before."""
+    most = max(UNPACKED, EXPANSION * file.stat().st_size)
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, kind = read(stream)
+                header = stream.tell()
+            claimed = math.prod(shape) * kind.itemsize
+            if claimed != member.file_size - header:
+                raise InputError(
+                    f"{file}: {member.filename} holds {member.file_size - header} bytes, not the {claimed} of its shape"
+                )
+        total = sum(member.file_size for member in archive.infolist())
+    if total > most:
+        raise InputError(f"{file}: unpacks to {total} bytes; at most {most} are read from a file of this size")
 
 
 def _npz_sample(arrays: Mapping[str, np.ndarray], i: int, file: Path, sampling: Sampling) -> Sample:

@@ -8,8 +8,9 @@ from typing import Any
 
 from quant.plan import ACTIVATION_OBSERVERS, WEIGHT_OBSERVERS, Plan, Settings
 from sim.common.command import Parser, print_json, run
+from sim.common.files import locked
+from sim.common.text_table import format_table
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 EXAMPLES = """examples:
   python -m quant quantize checkpoint --weight-bits 8 --data sentences.txt -o packed
@@ -97,6 +98,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--weight-bits", type=int, metavar="B", help="2..8 (8)")
     add("--group-size", type=int, metavar="G", help="inputs that share a scale (one scale per output channel)")
+    add("--multiplier-bits", type=int, metavar="B", help="of a group's multiplier, 1..16 (8)")
     add("--asymmetric", action="store_true", help="unsigned weights with a zero point")
     add(
         "--weight-observer",
@@ -121,7 +123,14 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.no_activations and (arguments.activation_bits is not None or arguments.per_token):
         raise InputError("--no-activations and --activation-bits or --per-token contradict each other")
     given: dict[str, Any] = {}
-    for name in ("weight_bits", "weight_observer", "activation_bits", "activation_observer", "percentile"):
+    for name in (
+        "weight_bits",
+        "multiplier_bits",
+        "weight_observer",
+        "activation_bits",
+        "activation_observer",
+        "percentile",
+    ):
         if getattr(arguments, name) is not None:
             given[name] = getattr(arguments, name)
     if arguments.group_size is not None:
@@ -147,7 +156,9 @@ def _plan_of(arguments: argparse.Namespace) -> Plan:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    print(_plan_of(arguments).save(arguments.output))
+    plan = _plan_of(arguments)
+    with locked(arguments.output.parent):
+        print(plan.save(arguments.output))
     return 0
 
 
@@ -158,21 +169,24 @@ def _quantize(arguments: argparse.Namespace) -> int:
     sampling = Sampling(
         arguments.samples, arguments.sequence_length, arguments.batch_size, arguments.seed, arguments.pack
     )
-    if arguments.threads is not None:
-        require_range("--threads", arguments.threads, 1, 1024)
-    from quant.quantize_folder import quantize_folder
+    from quant.quantize_folder import Execution, quantize_folder
 
+    execution = Execution(arguments.device, arguments.dtype, arguments.threads)
     rows = quantize_folder(
-        arguments.checkpoint, arguments.output, plan, arguments.data, sampling, device=arguments.device,
-        dtype=arguments.dtype, threads=arguments.threads, resume=arguments.resume,
+        arguments.checkpoint, arguments.output, plan, arguments.data, sampling, execution=execution,
+        resume=arguments.resume,
     )  # fmt: skip
     return _report(rows, arguments, f"the packed model is in {arguments.output}/")
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from quant.formats.packed import PackedModel, weight_tensors
+    from quant.methods.coverage import coverage_line, size_line
+    from quant.pretrained import MAKER, require_own_details
 
     packed = PackedModel.load(arguments.folder)
+    if packed.details.get("maker") == MAKER:
+        require_own_details(packed, arguments.folder)
     known = {row["module"]: row for row in packed.details.get("rows", [])}
     rows = []
     for name, weight in packed.weights.items():
@@ -184,9 +198,11 @@ def _show(arguments: argparse.Namespace) -> int:
                "stored_bits_per_weight": 8 * stored / (inputs * outputs)}  # fmt: skip
         rows.append(known.get(module, {}) | row)
     text = "; ".join(f"{where}: {what}" for where, what in packed.boundary.items())
-    return _report(
-        rows, arguments, f"plan {packed.plan.digest[:12]}, data {(packed.data_sha256 or 'none')[:12]}; {text}"
-    )
+    note = f"plan {packed.plan.digest[:12]}, data {(packed.data_sha256 or 'none')[:12]}; {text}"
+    coverage = packed.details.get("coverage") if packed.details.get("maker") == MAKER else None
+    if coverage:
+        note += f"\n{coverage_line(coverage)}\n{size_line(coverage)}"
+    return _report(rows, arguments, note)
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -213,15 +229,6 @@ def _report(rows: Sequence[Mapping[str, Any]], arguments: argparse.Namespace, no
         print_json(list(rows))
     elif rows:
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
-        widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
-        for line in cells:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(format_table(columns, [[row.get(column) for column in columns] for row in rows]))
     print(note, file=sys.stderr)
     return 0
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

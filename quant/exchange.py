@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor
 from quant.formats.checkpoint import Checkpoint
 from quant.formats.gptq_layout import FORMATS, TENSORS, config_of, export_weight, import_weight
 from quant.formats.packed import PackedModel
+from quant.methods.coverage import coverage_line, coverage_of_packed, size_line
 from quant.plan import Plan, Rule
 from quant.pretrained import BOUNDARY, COMPANIONS, MAKER
 from sim.common.files import locked, read_json, write_whole
@@ -25,11 +28,26 @@ def export_gptq(
 ) -> list[dict[str, Any]]:
     """Write a packed folder as a GPTQ checkpoint: model.safetensors, quantize_config.json, config.json if it has one.
 
-    The layout holds one bit width and group size for all layers, and no activation scales. A row a layer tells by how
-    much its scales were rounded to `dtype`, relatively.
+    The layout holds one bit width and group size for all layers, and no activation scales.
 
-    Raises:
-        InputError: layers that differ in bits or group size, or that the layout cannot hold.
+    Parameters
+    ----------
+    folder, target : str or Path
+        The packed folder to read, and the checkpoint folder to write.
+    checkpoint_format : str
+        "gptq_v2", or "gptq" (v1), which stores zero points less one.
+    dtype : torch.dtype
+        Format of the scales and of what stays floating point; float32 holds the scales exactly.
+
+    Returns
+    -------
+    list
+        A row for each layer; `scale_change` is the largest relative change of a scale by rounding to `dtype`.
+
+    Raises
+    ------
+    InputError
+        If layers differ in bits or group size, or the layout cannot hold them.
     """
     folder, target = Path(folder), Path(target)
     _require_other(folder, target)
@@ -55,6 +73,9 @@ def export_gptq(
     tensors |= {
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in packed.tensors.items()
     }
+    for name, source in packed.details.get("tied", {}).items():
+        if source in packed.weights:  # the layout has no embedding of codes
+            tensors[name] = packed.weights[source].dequantise(dtype)
     for name, tensor in tensors.items():
         _require_finite(f"{name} in {str(dtype).removeprefix('torch.')}", tensor)
     config = config_of(*kind, checkpoint_format)
@@ -74,25 +95,41 @@ def export_gptq(
 
 
 def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
-    """Write a GPTQ checkpoint as a packed folder. A row a layer tells by how much its scales were rounded, relatively.
+    """Write a GPTQ checkpoint as a packed folder; coverage and sizes are printed on stderr.
 
-    Raises:
-        InputError: no GPTQ configuration, or a layer that is incomplete or has groups out of order.
+    Parameters
+    ----------
+    folder, target : str or Path
+        The checkpoint folder to read, and the packed folder to write.
+
+    Returns
+    -------
+    list
+        A row for each layer; `scale_change` is the largest relative change of a scale by rounding.
+
+    Raises
+    ------
+    InputError
+        If there is no GPTQ configuration, or a layer is incomplete or has groups out of order.
     """
     folder, target = Path(folder), Path(target)
     _require_other(folder, target)
     config = _gptq_config(folder)
     bits, version = config["bits"], _version(config)
-    tensors = dict(Checkpoint.open(folder).tensors())
+    checkpoint = Checkpoint.open(folder)
+    tensors = dict(checkpoint.tensors())
     layers = [name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")]
     if not layers:
         raise InputError(f"{folder}: holds no qweight")
     weights, rows, details = {}, [], {}
     for layer in layers:
         parts = {key: tensors.pop(f"{layer}.{key}") for key in TENSORS if f"{layer}.{key}" in tensors}
-        made = import_weight(
-            parts, bits, layer, version, symmetric=config.get("sym") is True, group_size=config.get("group_size")
-        )
+        try:
+            made = import_weight(
+                parts, bits, layer, version, symmetric=config.get("sym") is True, group_size=config.get("group_size")
+            )
+        except InputError as error:
+            raise InputError(f"{checkpoint.files[f'{layer}.qweight']}: {error}") from None
         weights[f"{layer}.weight"] = made.weight
         details[layer] = {"activation": None}
         size = made.weight.group_size
@@ -109,6 +146,8 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
         boundary=BOUNDARY,
         details={"maker": MAKER, "layers": details, "rows": rows, "tied": {}, "source": version},
     )
+    coverage = coverage_of_packed(packed) | {"bytes_before": checkpoint.size}
+    packed = replace(packed, details={**packed.details, "coverage": coverage})
     with locked(target):
         if (folder / "config.json").exists():
             content = read_json(folder / "config.json")
@@ -116,6 +155,7 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
             write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
         packed.save(target)
         copy_companions(folder, target)
+    print(coverage_line(coverage), size_line(coverage), sep="\n", file=sys.stderr)
     return rows
 
 
@@ -137,7 +177,7 @@ def _version(config: Mapping[str, Any]) -> str:
 
 
 def copy_companions(source: str | Path, target: str | Path) -> None:
-    """The tokeniser's files, where there are any."""
+    """Copy the tokeniser's files that the folder has; the caller holds the target's lock."""
     for name in COMPANIONS:
         if (Path(source) / name).is_file() and Path(source).resolve() != Path(target).resolve():
             shutil.copyfile(Path(source) / name, Path(target) / name)

@@ -29,13 +29,42 @@ ACTIVATION_OBSERVERS = ("minmax", "percentile", "mse")
 
 @dataclass(frozen=True)
 class Settings:
-    """How one module is quantised; every field has the default that a rule may change.
+    """How one module is quantised.
 
-    Weights are signed `weight_bits` codes (symmetric) or unsigned ones with a zero point in 0..2**bits-1. A group is
-    `group_size` consecutive inputs of one output channel, with an unsigned multiplier of `multiplier_bits`.
-    `activation_bits` None leaves the inputs floating point; a token's scale is found when it is seen. `percentile` is
-    the share of the magnitudes, in percent, that the percentile observer keeps inside. `tables` maps a site's function
-    ("gelu", "exp", ...) to its `PwlTable`, or to "exact": the same codes with the correctly rounded function.
+    Parameters
+    ----------
+    weight_bits : int
+        Width of a weight's code, 2..8.
+    weight_granularity : str
+        What shares a scale: "tensor", "channel" (an output) or "group".
+    group_size : int, optional
+        Consecutive inputs of an output channel that share a multiplier; for granularity "group" alone.
+    weight_symmetric : bool
+        Signed codes without a zero point; else unsigned ones with a zero point in 0..2**bits-1.
+    weight_observer : str
+        "mse": the scale of least squared error; "minmax": no weight saturates.
+    multiplier_bits : int
+        Width of a group's unsigned multiplier, 1..16.
+    activation_bits : int, optional
+        Width of an input's code, 2..16; None leaves the inputs floating point.
+    activation_granularity : str
+        "tensor": one static scale, from calibration; "token": a scale for each token, found when it is seen.
+    activation_symmetric : bool
+        Signed codes without a zero point.
+    activation_observer : str
+        "minmax", "percentile" or "mse"; for static scales.
+    percentile : float
+        Share of the magnitudes, in percent, that the percentile observer keeps inside, 50..100.
+    tables : mapping
+        A function ("gelu", "exp", ...) to its `PwlTable`, or to "exact": the same codes with the correctly rounded
+        function.
+    skip : bool
+        Leave the module as it is.
+
+    Raises
+    ------
+    InputError
+        If a value is of a wrong type or out of range, or settings contradict each other.
     """
 
     weight_bits: int = 8
@@ -69,7 +98,17 @@ class Settings:
 class Rule:
     """`Rule("encoder.*", weight_bits=4)`: settings for the modules whose whole name the expression matches.
 
-    Raises `InputError` for an expression that is none, an unknown setting or a value out of range.
+    Parameters
+    ----------
+    modules : str
+        A regular expression.
+    **settings
+        Fields of `Settings`.
+
+    Raises
+    ------
+    InputError
+        If the expression is invalid or could take exponential time, or a setting is unknown or out of range.
     """
 
     modules: str
@@ -101,11 +140,24 @@ class Rule:
 class Plan:
     """Ordered rules, checked on construction; immutable, with a hash.
 
-    `Plan.load` reads a `bitwright-plan` file, in which a table is its file's path, relative to the plan, or the table
-    itself; `save` writes tables in full, so that a plan is complete.
+    `Plan.load` reads a `bitwright-plan` file, in which a table is the path of its file, relative to the plan, or the
+    table itself; `save` writes tables in full, so that a plan is complete.
+
+    Parameters
+    ----------
+    rules : tuple of Rule
+        Later rules refine earlier ones.
+    source : str, optional
+        The file that the plan was read from, for errors.
+
+    Raises
+    ------
+    InputError
+        If there is no rule.
     """
 
     rules: tuple[Rule, ...]
+    source: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", tuple(self.rules))
@@ -128,7 +180,8 @@ class Plan:
         for i, rule in enumerate(self.rules):
             if not any(map(rule.matches, names)):
                 known = f"of {len(names)}, the first {names[0]!r}" if names else "since there is none to quantise"
-                raise InputError(f"rules[{i}]: {rule.modules!r} matches no module {known}")
+                place = "" if self.source is None else f"{self.source}: "
+                raise InputError(f"{place}rules[{i}]: {rule.modules!r} matches no module {known}")
         return {name: self._settings(name) for name in names}
 
     def _settings(self, name: str) -> Settings:
@@ -144,7 +197,8 @@ class Plan:
         try:
             return Settings(**merged) if matching else replace(Settings(), skip=True)
         except InputError as error:
-            raise InputError(f"{name}: {error}") from None
+            place = "" if self.source is None else f"{self.source}: "
+            raise InputError(f"{place}{name}: {error}") from None
 
     @property
     def digest(self) -> str:
@@ -171,7 +225,7 @@ class Plan:
     @classmethod
     def load(cls, path: str | Path) -> "Plan":
         """Read a plan file; `InputError` names the file and key at fault."""
-        return cls.from_json(read_text(path), str(path), Path(path).parent)
+        return replace(cls.from_json(read_text(path), str(path), Path(path).parent), source=str(path))
 
     @classmethod
     def from_json(cls, text: str, source: str = "plan", folder: Path | None = None) -> "Plan":
@@ -253,7 +307,7 @@ _CHOICES = {
 
 
 def _checked(name: str, value: Any) -> Any:
-    """`value` as the setting `name` holds it; `InputError` where it cannot."""
+    """`value` as the setting `name` holds it. Raises `InputError` if it is of a wrong type or out of range."""
     if name in _INTEGERS:
         if value is None and name in _NONE_ALLOWED:
             return None

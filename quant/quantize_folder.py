@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,48 @@ from tqdm import tqdm
 
 from quant import calibration
 from quant.exchange import copy_companions
-from quant.formats.checkpoint import load_model
-from quant.methods.post_training import CALIBRATION, coverage_line, quantisable, quantisation_of, quantize
+from quant.formats.checkpoint import DTYPES, Checkpoint, load_model
+from quant.methods.coverage import coverage_line, size_line
+from quant.methods.layers import quantisable
+from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, advice, quantisation_of, quantize
 from quant.plan import Plan
-from quant.pretrained import save_pretrained
+from quant.pretrained import write_model
 from quant.run_directory import RunDirectory
 from sim.common.files import locked
 from sim.reference import InputError
+from sim.reference.pwl import require_range
 
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 RUN = "run"  # the run directory in the packed folder
+
+
+@dataclass(frozen=True)
+class Execution:
+    """On what a job runs, and in which number format.
+
+    Parameters
+    ----------
+    device : str
+        A name that torch knows: "cpu", "cuda", "cuda:1".
+    dtype : str
+        Format of what stays floating point: float32, bfloat16, float16, or auto: that of the files.
+    threads : int, optional
+        Threads of the processor; by default torch's choice.
+
+    Raises
+    ------
+    InputError
+        If dtype is unknown or threads is not in 1..1024.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in (*DTYPES, "auto"):
+            raise InputError(f"dtype must be one of {', '.join(DTYPES)}, auto, not {self.dtype!r}")
+        if self.threads is not None:
+            require_range("threads", self.threads, 1, 1024)
 
 
 def quantize_folder(
@@ -30,43 +63,65 @@ def quantize_folder(
     data: Any = None,
     sampling: calibration.Sampling | None = None,
     *,
-    device: str = "cpu",
-    dtype: str = "float32",
-    threads: int | None = None,
+    execution: Execution | None = None,
     resume: bool = False,
 ) -> list[Mapping[str, Any]]:
-    """Quantise a checkpoint folder into `output`; returns a row for each quantised layer.
+    """Quantise a checkpoint folder into another folder.
 
-    Text is tokenised with the folder's own tokeniser. An interrupted run leaves what it finished in `output`/run, and
-    `resume` goes on from there where plan, data and options are the same. Names in the files that the model has no use
-    for are told on stderr.
+    An interrupted run leaves what it finished in `output`/run. Coverage, sizes, and the names in the files that the
+    model does not use are printed on stderr.
 
-    Raises:
-        InputError: one line for every mistake of the user; see `quantize`, `load_model` and `calibration.load`.
+    Parameters
+    ----------
+    checkpoint : str or Path
+        Folder with config.json and safetensors or PyTorch files.
+    output : str or Path
+        The packed folder to write.
+    plan : Plan
+        Which layer is quantised how.
+    data : optional
+        Calibration data, as `quant.calibration.load` takes them; text is tokenised with the folder's own tokeniser.
+    sampling : Sampling, optional
+        How many of the data are used, and in what batches.
+    execution : Execution, optional
+        Device, number format and threads.
+    resume : bool
+        Continue an interrupted run; plan, data, checkpoint, device and dtype must be the same.
+
+    Returns
+    -------
+    list
+        A row for each quantised layer.
+
+    Raises
+    ------
+    InputError
+        One line for each mistake of the user; see `quantize`, `load_model` and `calibration.load`.
     """
-    output, sampling = Path(output), sampling or calibration.Sampling()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    target = _device(device)
+    output, sampling, execution = Path(output), sampling or calibration.Sampling(), execution or Execution()
+    if execution.threads is not None:
+        torch.set_num_threads(execution.threads)
+    target = _device(execution.device)
     tokeniser = _LateTokeniser(checkpoint, None if sampling.pack else sampling.sequence_length)
     loaded = None if data is None else calibration.load(data, sampling, tokeniser)
-    model, unused = load_model(checkpoint, dtype, target)
+    model, unused = load_model(checkpoint, execution.dtype, target)
     if unused:
-        print(f"{checkpoint}: {len(unused)} tensors are not the model's: {', '.join(unused[:4])}", file=sys.stderr)
+        print(
+            f"{checkpoint}: {len(unused)} tensors are not used by the model: {', '.join(unused[:4])}", file=sys.stderr
+        )
     if loaded is not None:
-        _require_fitting(model, loaded, data)
+        calibration.require_fitting(model, loaded, str(data))
     configuration = {
         "plan": plan.to_dict(),
         "plan_sha256": plan.digest,
         "data_sha256": None if loaded is None else loaded.digest,
-        "dtype": dtype,
+        "dtype": execution.dtype,
         "device": target.type,
         "checkpoint_sha256": calibration.digest([model.state_dict()]),
     }
     existed = output.exists()
     try:
-        rows = _run(model, output, plan, loaded, configuration, resume)
-        copy_companions(checkpoint, output)
+        rows = _run(model, Path(checkpoint), output, plan, loaded, configuration, resume)
     except InputError:
         if not existed:
             shutil.rmtree(output, ignore_errors=True)
@@ -76,13 +131,14 @@ def quantize_folder(
 
 def _run(
     model: torch.nn.Module,
+    checkpoint: Path,
     output: Path,
     plan: Plan,
     loaded: calibration.CalibrationData | None,
     configuration: Mapping[str, Any],
     resume: bool,
 ) -> list[Mapping[str, Any]]:
-    """Quantise and save `model` in the run directory of `output`."""
+    """Quantise the model of a checkpoint and save it, in the run directory of `output`."""
     with locked(output), RunDirectory.open(output / RUN, configuration, resume) as run:
         units = len(quantisable(model)) + (0 if loaded is None else len(loaded))
         with tqdm(total=units, unit="unit", file=sys.stderr, disable=None) as bar:
@@ -91,31 +147,17 @@ def _run(
                 bar.set_postfix_str(unit if unit == CALIBRATION else unit[-40:], refresh=False)
                 bar.update()
 
-            made = quantize(model, plan, loaded, inplace=True, run=run, progress=progress)
-        save_pretrained(made, output)
+            made = quantize(model, plan, loaded, inplace=True, job=Job(run, progress))
+        done = quantisation_of(made)
+        done = replace(done, coverage={**done.coverage, "bytes_before": Checkpoint.open(checkpoint).size})
+        setattr(made, ATTRIBUTE, done)
+        write_model(made, output)
+        copy_companions(checkpoint, output)
         run.clear()
-    print(coverage_line(quantisation_of(made).coverage), file=sys.stderr)
-    return list(quantisation_of(made).rows)
-
-
-def _require_fitting(model: torch.nn.Module, data: calibration.CalibrationData, source: Any) -> None:
-    """Raise `InputError` for token codes or lengths that a transformers model's configuration has no room for."""
-    config = getattr(model, "config", None)
-    vocabulary, positions = (getattr(config, key, None) for key in ("vocab_size", "max_position_embeddings"))
-    if positions is not None and getattr(config, "model_type", "") in _OFFSET_POSITIONS:
-        positions -= (getattr(config, "pad_token_id", None) or 0) + 1  # they count from behind the padding's
-    for batch in data:
-        ids = batch.get("input_ids")
-        if not isinstance(ids, torch.Tensor) or not ids.numel() or ids.ndim != 2:
-            continue
-        if ids.is_floating_point():
-            raise InputError(f"{source}: input_ids must be integers, not {ids.dtype}")
-        if vocabulary is not None and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
-            raise InputError(
-                f"{source}: input_ids must be in 0..{vocabulary - 1}, not {int(ids.min())}..{int(ids.max())}"
-            )
-        if positions is not None and ids.shape[1] > positions:
-            raise InputError(f"--sequence-length must be at most {positions} for this model, not {ids.shape[1]}")
+    for line in (coverage_line(done.coverage), size_line(done.coverage), advice(done.rows)):
+        if line is not None:
+            print(line, file=sys.stderr)
+    return list(done.rows)
 
 
 class _LateTokeniser:

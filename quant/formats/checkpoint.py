@@ -46,6 +46,11 @@ class Checkpoint:
             return cls(folder, dict.fromkeys(_names(others[0]), others[0]))
         raise InputError(f"{folder}: has no checkpoint: {' or '.join(SINGLE)}, or their index of shards")
 
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(file.stat().st_size for file in dict.fromkeys(self.files.values()))
+
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor, file by file."""
         for file in dict.fromkeys(self.files.values()):

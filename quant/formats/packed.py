@@ -34,6 +34,7 @@ from quant.primitives.quantisers import QuantisedWeight
 from quant.primitives.scales import Scale
 from sim.common.files import write_whole
 from sim.reference import InputError, LoweredTable
+from sim.reference.requant import MAX_SHIFT
 
 SHARD_BYTES = 4 << 30
 _TABLE_ARRAYS = ("thresholds", "slopes", "intercepts")
@@ -43,10 +44,24 @@ _TABLE_ARRAYS = ("thresholds", "slopes", "intercepts")
 class PackedModel:
     """All that an integer model is, whoever made it.
 
-    `weights`: a matrix in integers per name. `tables`: a site's lowered table. `tensors`: everything else by name:
-    scales and zero points of activations as integers, what stays floating point as it is. `boundary` says in words what
-    is integer and what is not; `bounds` gives each layer's proved largest accumulator magnitude; `details` is the
-    maker's own JSON. `data_sha256` is the calibration data's hash, None where there was none.
+    Parameters
+    ----------
+    plan : Plan
+        The plan it was made with.
+    weights : mapping
+        Matrices in integers, by name.
+    tables : mapping
+        Lowered tables, by site.
+    tensors : mapping
+        Everything else by name: scales and zero points of activations as integers, the rest in floating point.
+    boundary : mapping
+        In words: what is integer and what is not.
+    bounds : mapping
+        The largest magnitude that each layer's accumulators can reach.
+    details : mapping
+        The maker's own JSON.
+    data_sha256 : str, optional
+        Hash of the calibration data.
     """
 
     plan: Plan
@@ -165,7 +180,7 @@ def weight_row(weight: QuantisedWeight) -> dict[str, Any]:
 
 
 def _multiplier_bits(weight: QuantisedWeight) -> int:
-    """0 where every group multiplier is 1, and none is stored."""
+    """The width of the group multipliers; 0 if each is 1, and then none is stored."""
     largest = int(weight.group_multiplier.max()) if weight.group_multiplier.numel() else 1
     return 0 if largest == 1 else largest.bit_length()
 
@@ -198,8 +213,17 @@ def read_weight(name: str, row: Mapping[str, Any], stored: dict[str, Tensor]) ->
     zero = torch.zeros(outputs, groups, dtype=torch.int32) if signed else take("zero_point", groups, bits).int()
     width = row["multiplier_bits"]
     multiplier = take("group_multiplier", groups, width).int() if width else torch.ones_like(zero)
-    scale = Scale(take("multiplier", 1, 16)[:, 0].long(), stored.pop(f"{name}.shift").long())
+    scale = Scale(take("multiplier", 1, 16)[:, 0].long(), _shift(name, stored.pop(f"{name}.shift"), outputs))
     return QuantisedWeight(codes, zero, multiplier, scale, bits, signed, size)
+
+
+def _shift(name: str, shift: Tensor, outputs: int) -> Tensor:
+    """The shifts of the channels' scales, int64. Raises `InputError` for another shape or type, or a value above 47."""
+    if list(shift.shape) != [outputs] or shift.dtype != torch.uint8:
+        raise InputError(f"{name}.shift must be uint8 [{outputs}], not {shift.dtype} {list(shift.shape)}")
+    if int(shift.max()) > MAX_SHIFT:
+        raise InputError(f"{name}.shift must be in 0..{MAX_SHIFT}, not {int(shift.max())}")
+    return shift.long()
 
 
 def _table_row(table: LoweredTable) -> dict[str, Any]:

@@ -6,6 +6,7 @@ and the header, a JSON of each tensor's type, shape and place; the rest is the t
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from quant.formats.packed_schema import require_content
 from sim.common.files import checked_description
 from sim.reference import InputError
 
@@ -21,6 +23,8 @@ DESCRIPTION = "packed.json"
 BIT_ORDER = "least significant bit first; code i of a row fills bits i*b..i*b+b-1; each row begins at a byte"
 _KEYS = ("format", "version", "plan", "plan_sha256", "data_sha256", "boundary", "bounds", "details", "bit_order",
          "weights", "tables", "tensors", "files", "sha256")  # fmt: skip
+_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
+         "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8}  # fmt: skip
 _INTEGERS = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U8": "<u1"}  # safetensors' types in numpy
 
 
@@ -63,6 +67,10 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     content = checked_description(path, FORMAT, VERSION, _KEYS, content_sha256)
     if content["bit_order"] != BIT_ORDER:
         raise InputError(f"{path}: bit_order must be {BIT_ORDER!r}, not {content['bit_order']!r}")
+    try:
+        require_content(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return content
 
 
@@ -75,8 +83,6 @@ def content_sha256(content: Mapping[str, Any]) -> str:
 def read_files(folder: str | Path, content: Mapping[str, Any]) -> dict[str, bytes]:
     """The bytes of each file that the description names, whose hashes must be those it gives; `InputError` if not."""
     found: dict[str, bytes] = {}
-    if not isinstance(content["files"], dict) or not isinstance(content["tensors"], dict):
-        raise InputError(f"{Path(folder) / DESCRIPTION}: files and tensors must be objects")
     for name, digest in content["files"].items():
         path = plain_file(Path(folder), name, DESCRIPTION)
         try:
@@ -113,15 +119,21 @@ def require_tensors(folder: str | Path, content: Mapping[str, Any], stored: Mapp
         raise InputError(f"{path}: tensors must be those of the files; unknown or missing: {odd[0]}")
 
 
+def _tensor(name: str, row: Mapping[str, Any], body: memoryview) -> Tensor:
+    """A tensor of a header; `ValueError` if its shape and type take other bytes than its place has."""
+    kind, shape, (start, end) = row["dtype"], tuple(row["shape"]), row["data_offsets"]
+    if any(type(size) is not int or size < 0 for size in (*shape, start, end)):
+        raise ValueError(f"{name}: shape and data_offsets must be integers from 0")
+    if not start <= end <= len(body) or math.prod(shape) * _BITS[kind] != 8 * (end - start):
+        raise ValueError(f"{name}: its shape {list(shape)} does not fit the file")
+    return Tensor(kind, shape, body[start:end])
+
+
 def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
     try:
         end = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:end])
         body = memoryview(data)[end:]
-        return {
-            name: Tensor(row["dtype"], tuple(row["shape"]), body[slice(*row["data_offsets"])])
-            for name, row in header.items()
-            if name != "__metadata__"
-        }
+        return {name: _tensor(name, row, body) for name, row in header.items() if name != "__metadata__"}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from None

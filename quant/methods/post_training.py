@@ -2,15 +2,18 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from quant import calibration
 from quant.formats.packed import read_weight, weight_row, weight_tensors
+from quant.methods.coverage import bytes_of, coverage_of, unquantised
+from quant.methods.layers import matrix_of, quantisable, replace, tied_embeddings
 from quant.plan import Plan, Settings
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import observe, observer_for
@@ -21,7 +24,23 @@ from sim.reference import InputError
 
 ATTRIBUTE = "quantisation"  # of a quantised model: its `Quantisation`
 CALIBRATION = "calibration"
-Progress = Callable[[str], object]
+COARSE = 3  # the largest group multiplier that counts as coarse: the next is a third or more away
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """How a long job is kept and shown.
+
+    Parameters
+    ----------
+    run : RunDirectory, optional
+        Keeps what is done, unit by unit, so that an interrupted job can resume.
+    progress : callable
+        Called with the name of each unit when it is done: a layer, or "calibration" for a batch of data.
+    """
+
+    run: RunDirectory | None = None
+    progress: Callable[[str], object] = lambda unit: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,57 +53,6 @@ class Quantisation:
     coverage: Mapping[str, Any] = field(default_factory=dict)
 
 
-def coverage_of(model: nn.Module) -> dict[str, Any]:
-    """How much of a quantised model is in integers, and what is not.
-
-    Returns
-    -------
-    dict
-        `integer_parameters`, `parameters` and their ratio `share`; `skipped`: the class of each module that keeps a
-        matrix in floating point, by name; `skipped_layers`: the names of the linear layers among them.
-    """
-    layers = [module for module in model.modules() if isinstance(module, QuantisedLinear)]
-    integer = sum(layer.get_buffer("codes").numel() for layer in layers)
-    total = integer + sum(parameter.numel() for parameter in model.parameters())
-    skipped = {
-        name: type(module).__name__
-        for name, module in model.named_modules()
-        if any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
-    }
-    return {
-        "integer_parameters": integer,
-        "parameters": total,
-        "share": integer / total,
-        "skipped": skipped,
-        "skipped_layers": [name for name in quantisable(model) if name in skipped],
-    }
-
-
-def coverage_line(coverage: Mapping[str, Any]) -> str:
-    """The coverage in one line for people."""
-    skipped = [f"{name} ({kind})" for name, kind in coverage["skipped"].items()]
-    kept = f"; in floating point: {', '.join(skipped)}" if skipped else ""
-    return f"{100 * coverage['share']:.1f} % of {coverage['parameters']} parameters are integers{kept}"
-
-
-def matrix_of(module: nn.Module | None) -> Tensor | None:
-    """The weights (out, in) of a layer that can be quantised, None for any other module.
-
-    Those are plain `nn.Linear` (a subclass may use its weights elsewhere) and transformers' `Conv1D` (GPT-2), which
-    holds them transposed.
-    """
-    if type(module) is nn.Linear:
-        return module.weight
-    if type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils":
-        return module.get_parameter("weight").t()  # pyright: ignore[reportOptionalMemberAccess]
-    return None
-
-
-def quantisable(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers that a plan's rules are matched against, by their first names; see `matrix_of`."""
-    return {name: module for name, module in model.named_modules() if name and matrix_of(module) is not None}
-
-
 def quantize(
     model: nn.Module,
     plan: Plan,
@@ -93,14 +61,34 @@ def quantize(
     sampling: calibration.Sampling | None = None,
     tokeniser: calibration.Tokeniser | None = None,
     inplace: bool = False,
-    run: RunDirectory | None = None,
-    progress: Progress = lambda unit: None,
+    job: Job | None = None,
 ) -> nn.Module:
-    """A copy of `model`, in evaluation mode, whose linear layers (`quantisable`) compute on codes as `plan` says.
+    """A model whose linear layers (`quantisable`) compute on integer codes as a plan says.
 
-    `data` is what `calibration.load` takes: needed where a layer's inputs have static scales. Weights are rounded to
-    nearest; a layer that no rule matches, or that one skips, stays as it is. `run` keeps what is done, layer by layer,
-    and `progress` is called with each unit's name. The result's `quantisation` says what was done.
+    Weights are rounded to nearest. A layer that no rule matches, or that a rule skips, stays as it is. An embedding
+    that is tied to a quantised layer stays tied: it looks up the rows of the quantised matrix.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model in floating point.
+    plan : Plan
+        Which layer is quantised how.
+    data : optional
+        Calibration data, as `quant.calibration.load` takes them; needed if a layer's inputs have static scales.
+    sampling : Sampling, optional
+        How many of the data are used.
+    tokeniser : callable, optional
+        Text to token ids, if the data are text.
+    inplace : bool
+        Change `model` itself instead of a copy.
+    job : Job, optional
+        Run directory and progress of a long job.
+
+    Returns
+    -------
+    nn.Module
+        The quantised model in evaluation mode; its attribute `quantisation` says what was done.
 
     Raises
     ------
@@ -108,6 +96,8 @@ def quantize(
         If a rule matches nothing, data are needed and missing or empty, or a parameter or a calibration value is
         complex, NaN or infinite; one line that names the rule or module.
     """
+    job = job or Job()
+    before = bytes_of(model.state_dict().values())
     layers = quantisable(model)
     settings = {name: s for name, s in plan.resolve(layers).items() if not s.skip}
     if not settings:
@@ -121,12 +111,13 @@ def quantize(
     loaded = None
     if data is not None:
         loaded = calibration.load(data, sampling, tokeniser)
+        calibration.require_fitting(model, loaded)
     elif static:
         raise InputError(
             f"data must be given: {static[0]} and {len(static) - 1} more have static activation scales "
             '(activation_granularity "token", or activation_bits null, need none)'
         )
-    ranges = _calibrate(model, {name: settings[name] for name in static}, loaded, run, progress)
+    ranges = _calibrate(model, {name: settings[name] for name in static}, loaded, job)
     result = model if inplace else copy.deepcopy(model)
     result.eval()
     rows: list[dict[str, Any]] = []
@@ -140,15 +131,18 @@ def quantize(
         activation = ranges.get(name)
         if activation is None and chosen.activation_bits:
             activation = ActivationQuantiser(chosen.activation_bits, chosen.activation_symmetric)
-        layer = QuantisedLinear(_weight(name, matrix, chosen, run), biases[name], activation, name)
+        layer = QuantisedLinear(_weight(name, matrix, chosen, job.run), biases[name], activation, name)
         replacements[id(linear)] = layer
         rows.append(_row(name, matrix, layer))
-        progress(name)
-    replace(result, replacements)
+        job.progress(name)
+    replace(result, {**replacements, **tied_embeddings(result, replacements)})
+    weights = sum(round(row["stored_bits_per_weight"] * row["inputs"] * row["outputs"] / 8) for row in rows)
+    sizes = {"bytes_before": before, "bytes_after": weights + bytes_of(unquantised(result).values())}
+    coverage = coverage_of(result) | sizes
     setattr(
         result,
         ATTRIBUTE,
-        Quantisation(plan, None if loaded is None else loaded.digest, tuple(rows), coverage_of(result)),
+        Quantisation(plan, None if loaded is None else loaded.digest, tuple(rows), coverage),
     )
     return result
 
@@ -159,21 +153,6 @@ def quantisation_of(model: nn.Module) -> Quantisation:
     if not isinstance(done, Quantisation):
         raise InputError("the model must come from quantize or from_pretrained")
     return done
-
-
-def replace(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:
-    """Put each new module wherever the one of that id stands, also where several parents share it.
-
-    PyTorch's encoder layers have a fused path that reads the weights of their linear layers; they are taken off it.
-    """
-    for parent in list(model.modules()):
-        if isinstance(parent, nn.TransformerEncoderLayer):
-            parent.activation_relu_or_gelu = 0  # what the fused path asks for first
-        if isinstance(parent, nn.TransformerEncoder):
-            parent.use_nested_tensor = False
-        for name, child in list(parent._modules.items()):
-            if child is not None and id(child) in replacements:
-                setattr(parent, name, replacements[id(child)])
 
 
 def activation_row(quantiser: ActivationQuantiser) -> dict[str, Any]:
@@ -200,19 +179,18 @@ def _calibrate(
     model: nn.Module,
     settings: Mapping[str, Settings],
     data: calibration.CalibrationData | None,
-    run: RunDirectory | None,
-    progress: Progress,
+    job: Job,
 ) -> dict[str, ActivationQuantiser]:
     """Static activation quantisers by name; one unit of the run."""
     if not settings or data is None:
         return {}
-    found = run.done(CALIBRATION) if run is not None else None
+    found = job.run.done(CALIBRATION) if job.run is not None else None
     if found is None:
         observers = {name: observer_for(name, s) for name, s in settings.items()}
-        observe(model, observers, data, lambda: progress(CALIBRATION))
+        observe(model, observers, data, lambda: job.progress(CALIBRATION))
         made = {name: activation_row(observer.quantiser()) for name, observer in observers.items()}
-        if run is not None:
-            run.finish(CALIBRATION, {}, made)
+        if job.run is not None:
+            job.run.finish(CALIBRATION, {}, made)
     else:
         made = found[1]
     return {name: activation_from(row) for name, row in made.items()}
@@ -253,4 +231,37 @@ def _row(name: str, matrix: Tensor, layer: QuantisedLinear) -> dict[str, Any]:
         "accumulator_bits": None if layer.bound is None else layer.bound.bit_length() + 1,
         "stored_bits_per_weight": 8 * stored / before.numel(),
         "weight_sqnr_db": 10 * math.log10(signal / noise) if noise and signal else None,
+    } | _group_row(before, weight)
+
+
+def _group_row(before: Tensor, weight: QuantisedWeight) -> dict[str, Any]:
+    """How far the groups are from the weights before.
+
+    Large weights decide `weight_sqnr_db`. `group_sqnr_db` counts every group alike: the mean of noise over signal, in
+    dB. `coarse_groups` have a multiplier so small that their scale is rounded by up to a seventh and more.
+    """
+    size = weight.group_size
+    noise, signal = (
+        functional.pad(values.square(), (0, -values.shape[1] % size)).reshape(values.shape[0], -1, size).sum(-1)
+        for values in (weight.dequantise(torch.float64) - before, before)
+    )
+    real = signal > 0
+    ratio = float((noise[real] / signal[real]).mean()) if bool(real.any()) else 0.0
+    multiplier = weight.group_multiplier
+    coarse = real & (multiplier <= COARSE) & (multiplier.amax(1, keepdim=True) > COARSE)
+    return {
+        "group_sqnr_db": -10 * math.log10(ratio) if ratio else None,
+        "coarse_groups": int(coarse.sum()),
     }
+
+
+def advice(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """One line if an outlier leaves other groups of a layer a coarse scale; None if no layer has such groups."""
+    found = [row for row in rows if row["coarse_groups"]]
+    if not found:
+        return None
+    worst = max(found, key=lambda row: row["coarse_groups"])
+    return (
+        f"{worst['module']}: {worst['coarse_groups']} groups have multipliers of {COARSE} or less beside much larger "
+        f"ones ({len(found)} layers have such groups); wider multipliers (multiplier_bits 16) hold their scales"
+    )

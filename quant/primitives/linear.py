@@ -165,9 +165,9 @@ class FakeQuantLinear(nn.Module):
 
 
 def require_exact(weight: QuantisedWeight, activation: ActivationQuantiser | None, name: str) -> int | None:
-    """The largest magnitude that an accumulator of the layer can reach with any inputs; None where they are real.
+    """The largest magnitude that an accumulator of the layer can reach with any inputs; None if they are real.
 
-    For every output Σ|w - z_w| * m_g, times the largest |a - z_a|. Raises `InputError` where that passes 53 bits.
+    For every output Σ|w - z_w| * m_g, times the largest |a - z_a|. Raises `InputError` if that passes 53 bits.
     """
     if activation is None:
         return None

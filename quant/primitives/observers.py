@@ -25,7 +25,7 @@ class Observer:
     def update(self, values: Tensor, mask: Tensor | None = None) -> None:
         """Take a batch in. `mask` is true where a token counts; it is used where it fits the leading axes of `values`.
 
-        Raises `InputError` where a value is NaN or infinite.
+        Raises `InputError` if a value is NaN or infinite.
         """
         values = values.detach()
         if mask is not None and values.shape[: mask.ndim] == mask.shape:
@@ -41,7 +41,7 @@ class Observer:
         self._take(values)
 
     def quantiser(self) -> ActivationQuantiser:
-        """The quantiser for what was seen. Raises `InputError` where that is nothing."""
+        """The quantiser for what was seen. Raises `InputError` if nothing was."""
         self.require_seen()
         return ActivationQuantiser.covering(*self.range(), self.bits, self.symmetric, self.name)
 
@@ -50,7 +50,7 @@ class Observer:
         return self.low, self.high
 
     def require_seen(self) -> None:
-        """Raise `InputError` where no value was seen."""
+        """Raise `InputError` if no value was seen."""
         if not self.seen:
             raise InputError(f"{self.name}: calibration never reached it")
 
@@ -156,7 +156,7 @@ class ExponentObserver(Observer):
             self.errors[exponent] += float(error.square().sum())
 
     def best(self) -> int:
-        """The exponent. Raises `InputError` where nothing was seen."""
+        """The exponent. Raises `InputError` if nothing was seen."""
         self.require_seen()
         return min(self.errors, key=lambda exponent: (self.errors[exponent], exponent))
 
@@ -178,10 +178,16 @@ def observe(
     """Run `data` through `model` and show each observer the first input of the module of its name.
 
     Padding, as the batch's own mask has it, is not shown. The model is in evaluation mode meanwhile; `progress` is
-    called after each batch. Raises `InputError` for arguments that the model does not take.
+    called after each batch.
+
+    Raises
+    ------
+    InputError
+        If the model does not take the arguments, or every token is padding.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     mask: Tensor | None = None
+    shown, hidden = 0, 0  # batches, and those that are nothing but padding
 
     def watch(observer: Observer) -> Callable[..., None]:
         def hook(_module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> None:
@@ -200,13 +206,23 @@ def observe(
             batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             mask = token_mask(batch)
             _require_arguments(model, batch)
+            if mask is not None and not bool(mask.any()):  # shows nothing, and attention over nothing is NaN
+                hidden += 1
+                progress()
+                continue
+            shown += 1
             try:
                 model(**batch)
             except InputError:
                 raise
             except ValueError as error:  # arguments that the model itself refuses
-                raise InputError(f"data: {type(model).__name__}: {' '.join(str(error).split())[:200]}") from None
+                line = " ".join(str(error).split())[:200]
+                both = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+                hint = "; its decoder needs decoder_input_ids" if both and "decoder_input_ids" not in batch else ""
+                raise InputError(f"data: {type(model).__name__}: {line}{hint}") from None
             progress()
+    if hidden and not shown:
+        raise InputError("data: every token is padding")
 
 
 def _ids_checked(name: str) -> Callable[..., None]:

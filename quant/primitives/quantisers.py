@@ -68,8 +68,20 @@ class _Replace(torch.autograd.Function):
 class QuantisedWeight:
     """A weight matrix in integers: w ~ (codes - zero_point) * group_multiplier * S, S = m * 2**-k per channel.
 
-    Shapes: `codes` (out, in), int8 where signed, else uint8; `zero_point` and `group_multiplier` (out, groups), int32;
-    `scale` (out,). Group j holds the inputs j*group_size to (j+1)*group_size - 1, the last one what is left.
+    Parameters
+    ----------
+    codes : Tensor
+        (out, in), int8 if signed, else uint8.
+    zero_point, group_multiplier : Tensor
+        (out, groups), int32. Group j holds the inputs j*group_size to (j+1)*group_size - 1, the last one what is left.
+    scale : Scale
+        S of each output channel, (out,).
+    bits : int
+        Width of a code, 2..8.
+    signed : bool
+        Whether codes are signed; then every zero point is 0.
+    group_size : int
+        Inputs in a group; all of them if there is one scale for each channel.
     """
 
     codes: Tensor

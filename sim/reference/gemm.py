@@ -27,7 +27,7 @@ from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
 from sim.reference.pwl import require_range
 from sim.reference.requant import requantise
 
-WEIGHT_BITS = (2, 3, 4, 8)
+WEIGHT_BITS = (2, 3, 4, 8)  # of the arrays; a layer here takes any width in 2..8
 ACTIVATION_BITS = (4, 8)
 GROUP_MULTIPLIER_BITS = 16  # the widest m_g
 Range = tuple[int, int]  # smallest and largest value, both included
@@ -141,8 +141,7 @@ class GroupedLinear:
     out_signed: bool = True
 
     def __post_init__(self) -> None:
-        if type(self.weight_bits) is not int or self.weight_bits not in WEIGHT_BITS:
-            raise InputError(f"weight_bits must be one of 2, 3, 4, 8, not {self.weight_bits!r}")
+        require_range("weight_bits", self.weight_bits, min(WEIGHT_BITS), max(WEIGHT_BITS))
         if type(self.activation_bits) is not int or self.activation_bits not in ACTIVATION_BITS:
             raise InputError(f"activation_bits must be 4 or 8, not {self.activation_bits!r}")
         if self.group is not None:

@@ -1,11 +1,13 @@
 """Calibration data: every source gives its batches, the same seed the same ones, and its faults one line."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 
+from quant import calibration
 from quant.calibration import CalibrationData, Sampling, load
 from sim.reference import InputError
 
@@ -171,3 +173,21 @@ def test_a_file_of_another_kind_is_refused_by_its_ending(name, tmp_path):
 def test_numpy_arrays_are_taken_and_empty_batches_left_out():
     data = load([{"input_ids": np.zeros((0, 3), dtype=np.int64)}, {"input_ids": np.array([[1, 2, 3]])}])
     assert len(data) == 1 and isinstance(data.batches[0]["input_ids"], torch.Tensor) and data.samples == 1
+
+
+def test_an_npz_that_unpacks_to_far_more_than_its_size_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "UNPACKED", 1 << 16)
+    np.savez_compressed(tmp_path / "bomb.npz", input_ids=np.zeros((64, 1 << 12), np.int64))
+    with pytest.raises(InputError, match=r"bomb\.npz: unpacks to \d+ bytes; at most \d+ are read"):
+        calibration.load(tmp_path / "bomb.npz")
+    np.savez(tmp_path / "large.npz", input_ids=np.zeros((64, 1 << 12), np.int64))
+    assert calibration.load(tmp_path / "large.npz").samples == 64
+
+
+def test_an_array_whose_header_claims_more_than_the_file_holds_is_refused_unread(tmp_path):
+    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1125899906842624,), }"
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("input_ids.npy", array)
+    with pytest.raises(InputError, match=r"a\.npz: input_ids\.npy holds 64 bytes, not the 9007199254740992"):
+        calibration.load(tmp_path / "a.npz")

@@ -16,6 +16,7 @@ from quant.methods import post_training
 from quant.plan import Plan
 from quant.primitives.linear import QuantisedLinear
 from quant.run_directory import RunDirectory
+from sim.common.files import locked
 from sim.reference import InputError
 from tests.quant.formats.test_gptq_layout import unpacked
 from tests.quant.models import bert_folder, llama_folder
@@ -163,6 +164,24 @@ def test_a_second_run_in_the_folder_is_refused(bert, tmp_path, capsys):
     assert code == 2 and err.endswith(f"error: {tmp_path / 'run'}: another run is writing here\n")
 
 
+def test_every_writer_keeps_out_of_a_folder_that_another_run_holds(bert, tmp_path, capsys):
+    whole, held = tmp_path / "whole", tmp_path / "held"
+    assert output(capsys, "quantize", bert, "--no-activations", "-o", whole)[0] == 0
+    assert output(capsys, "export", whole, "-o", tmp_path / "gptq")[0] == 0
+    model = quant.from_pretrained(whole)
+    with locked(held):
+        before = files(held)
+        for argv in (
+            ("quantize", bert, "--no-activations"), ("export", whole), ("import", tmp_path / "gptq"),
+        ):  # fmt: skip
+            code, _, err = output(capsys, *argv, "-o", held)
+            assert code == 2 and f"error: {held}: another run is writing here" in err
+        assert output(capsys, "plan", "-o", held / "plan.json")[0] == 2
+        with pytest.raises(InputError, match="another run is writing here"):
+            quant.save_pretrained(model, held)
+        assert files(held) == before
+
+
 def test_mistakes_are_one_line_and_exit_code_2_and_write_nothing(bert, tmp_path, capsys):
     out = tmp_path / "out"
     (tmp_path / "empty.txt").write_text("\n")
@@ -175,12 +194,12 @@ def test_mistakes_are_one_line_and_exit_code_2_and_write_nothing(bert, tmp_path,
         (("quantize", bert, "--data", tmp_path / "empty.txt", "-o", out), "empty.txt: the data set is empty"),
         (("quantize", bert, "--data", tmp_path / "none", "-o", out), "none: cannot be read"),
         (("quantize", bert, "--samples", 0, "-o", out), "samples must be in 1.."),
-        (("quantize", bert, "--threads", 0, "-o", out), "--threads must be in 1..1024, not 0"),
+        (("quantize", bert, "--threads", 0, "-o", out), "threads must be in 1..1024, not 0"),
         (("quantize", bert, "--no-activations", "--per-token", "-o", out), "contradict each other"),
         (("quantize", bert, "--no-activations", "--device", "gpu7", "-o", out), "--device must be a device"),
         (("quantize", bert, "--no-activations", "--skip", "(", "-o", out), "must be a regular expression"),
         (("quantize", bert, "--plan", bad_plan, "--data", bert / "text.txt", "-o", out), "rules[1]: 'decoder.*'"),
-        (("quantize", bert, "--data", bert / "long.txt", "-o", out), "--sequence-length must be at most 40"),
+        (("quantize", bert, "--data", bert / "long.txt", "-o", out), "sequences must have at most 40 tokens"),
         (("quantize", bert, "--data", bert / "odd.jsonl", "-o", out), "input_ids must be in 0..15, not 1..16"),
         (("quantize", tmp_path, "--no-activations", "-o", out), "has no checkpoint"),
         (("show", tmp_path), "packed.json: cannot be read"),

@@ -12,8 +12,9 @@ import quant
 from quant.exchange import export_gptq, import_gptq
 from quant.formats.packed import PackedModel
 from quant.plan import Plan, Rule
+from quant.primitives.linear import QuantisedLinear
 from sim.reference import InputError
-from tests.quant.models import same
+from tests.quant.models import encoder, same
 
 
 class Net(nn.Module):
@@ -105,7 +106,9 @@ def test_without_g_idx_the_groups_are_those_of_the_configuration(tmp_path):
     with_index = PackedModel.load(tmp_path / "a").weights["first.weight"]
     assert same(first, with_index) or torch.equal(first.dequantise(), with_index.dequantise())
     configured(tmp_path / "b", group_size=64)
-    with pytest.raises(InputError, match=r"^first\.scales must have a row for each group of 64 inputs, not 2 rows$"):
+    with pytest.raises(
+        InputError, match=r"model\.safetensors: first\.scales must have a row for each group of 64 inputs, not 2 rows$"
+    ):
         import_gptq(tmp_path / "b", tmp_path / "d")
 
 
@@ -129,3 +132,12 @@ def test_tensors_that_are_not_the_layouts_are_refused_by_name(change, message, t
 def test_the_output_is_never_the_input(command, tmp_path):
     with pytest.raises(InputError, match="the output must be another folder than the input"):
         command(tmp_path, tmp_path / "x" / "..")
+
+
+def test_a_tied_embedding_is_exported_as_the_rows_of_the_quantised_layer(tmp_path):
+    made = quant.quantize(encoder(), Plan.uniform(activation_bits=None))
+    quant.save_pretrained(made, tmp_path / "packed")
+    export_gptq(tmp_path / "packed", tmp_path / "gptq", dtype=torch.float32)
+    stored = load_file(tmp_path / "gptq" / "model.safetensors")
+    head = made.get_submodule("head")
+    assert isinstance(head, QuantisedLinear) and torch.equal(stored["embedding.weight"], head.weight.dequantise())

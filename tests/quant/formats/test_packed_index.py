@@ -1,5 +1,6 @@
 """The index reads, without torch, what `quant.formats.packed` wrote: the same tensors, and the same refusals."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors import torch as safetensors
 
+from quant.formats import packed_index
 from quant.formats.packed_index import PackedIndex, read_files
 from sim.reference import InputError
 from tests.quant.formats.test_packed import model
@@ -46,3 +48,12 @@ def test_a_named_pipe_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "x")
     with pytest.raises(InputError, match="x: must be a regular file"):
         read_files(tmp_path, {"files": {"x": "0"}, "tensors": {}})
+
+
+@pytest.mark.parametrize("shape, places", [([1 << 50], [0, 8]), ([2], [0, 7]), ([-2], [0, 8]), ([1], [8, 12]),
+                                           ([1.0], [0, 4]), ([True], [0, 4])])  # fmt: skip
+def test_a_header_that_does_not_fit_the_file_is_refused(shape, places, tmp_path):
+    header = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": places}}).encode()
+    data = len(header).to_bytes(8, "little") + header + bytes(8)
+    with pytest.raises(InputError, match="x: not a safetensors file"):
+        packed_index._tensors(tmp_path / "x", data)

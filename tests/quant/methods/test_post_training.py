@@ -1,7 +1,9 @@
 """Quantising a model: the plan decides layer by layer, the original stays, saved and loaded integers are the same."""
 
+import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,11 +11,13 @@ from torch import nn
 import quant
 from quant.calibration import Sampling
 from quant.methods import post_training
-from quant.methods.post_training import quantisation_of
+from quant.methods.post_training import Job, quantisation_of
 from quant.plan import Plan, Rule
+from quant.primitives.embedding import TiedEmbedding
 from quant.primitives.linear import QuantisedLinear
 from quant.run_directory import RunDirectory
 from sim.reference import InputError
+from sim.reference.gemm import GroupedLinear
 from tests.quant.models import Encoder, batches, encoder
 
 MIXED = Plan((
@@ -141,14 +145,14 @@ def test_save_and_load_give_the_same_integers_and_the_same_outputs(tmp_path):
     quant.save_pretrained(made, tmp_path / "one")
     again = quant.from_pretrained(tmp_path / "one", Encoder())
     assert torch.equal(outputs(again), outputs(made))
-    quant.save_pretrained(again, tmp_path / "two", shard_bytes=1000)
+    quant.save_pretrained(again, tmp_path / "two", shard_bytes=500)
     assert len(list((tmp_path / "two").glob("*.safetensors"))) > 2
     third = quant.from_pretrained(tmp_path / "two", Encoder())
     for name in ("first", "second", "head"):
         a, b = (layer(m, name) for m in (made, third))
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
     assert torch.equal(outputs(third), outputs(made))
-    quant.save_pretrained(third, tmp_path / "three", shard_bytes=1000)
+    quant.save_pretrained(third, tmp_path / "three", shard_bytes=500)
     assert {p.name: p.read_bytes() for p in (tmp_path / "three").iterdir()} == {
         p.name: p.read_bytes() for p in (tmp_path / "two").iterdir()
     }
@@ -160,6 +164,23 @@ def test_tied_parameters_are_stored_once_and_tied_again(tmp_path):
     content = json.loads((tmp_path / "packed.json").read_text())
     assert content["details"]["tied"] == {"head.weight": "embedding.weight"}
     assert torch.equal(outputs(quant.from_pretrained(tmp_path, Encoder())), outputs(made))
+
+
+def test_an_embedding_tied_to_a_quantised_layer_is_stored_once_and_looks_up_its_rows(tmp_path):
+    model = encoder()
+    made = quant.quantize(model, MIXED, batches())
+    embedding, weight = made.get_submodule("embedding"), layer(made, "head").weight
+    assert isinstance(embedding, TiedEmbedding) and embedding.layer is made.get_submodule("head")
+    ids = torch.tensor([[3, 0], [19, 7]])
+    assert torch.equal(embedding(ids), weight.dequantise()[ids]) and torch.equal(embedding.weight, weight.dequantise())
+    quant.save_pretrained(made, tmp_path)
+    content = json.loads((tmp_path / "packed.json").read_text())
+    assert content["details"]["tied"] == {"embedding.weight": "head.weight"}
+    assert "embedding.weight" not in content["tensors"]
+    loaded = quant.from_pretrained(tmp_path, Encoder())
+    assert torch.equal(outputs(loaded), outputs(made)) and torch.equal(outputs(copy.deepcopy(made)), outputs(made))
+    quant.save_pretrained(loaded, tmp_path / "again")
+    assert (tmp_path / "again" / "packed.json").read_text() == (tmp_path / "packed.json").read_text()
 
 
 def test_the_same_data_and_plan_give_the_same_bytes(tmp_path):
@@ -226,12 +247,12 @@ def test_an_interrupted_run_resumes_and_gives_the_same_bytes(tmp_path, monkeypat
     monkeypatch.setattr(post_training, "quantise_weight", counting)
     configuration = {"plan": MIXED.to_dict()}
     with pytest.raises(KeyboardInterrupt), RunDirectory.open(tmp_path / "run", configuration) as run:
-        quant.quantize(encoder(), MIXED, batches(), run=run)
+        quant.quantize(encoder(), MIXED, batches(), job=Job(run))
     calls[:] = [0, 0]
     observed = []
     monkeypatch.setattr(post_training, "observe", lambda *_: observed.append(1))
     with RunDirectory.open(tmp_path / "run", configuration, resume=True) as run:
-        made = quant.quantize(encoder(), MIXED, batches(), run=run)
+        made = quant.quantize(encoder(), MIXED, batches(), job=Job(run))
     assert calls == [0, 0, 16, 20] and not observed, "the first layer and calibration were done"
     quant.save_pretrained(made, tmp_path / "resumed")
     assert {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()} == {
@@ -251,6 +272,8 @@ def test_the_coverage_names_what_stays_in_floating_point(tmp_path):
     }
     assert coverage["skipped_layers"] == ["layers.0.linear2"] and coverage["integer_parameters"] == 16 * 32
     assert coverage["parameters"] == sum(p.numel() for p in model.parameters())
+    assert coverage["integer_multiply_accumulates"] == 16 * 32
+    assert coverage["multiply_accumulates"] == 4 * 16 * 16 + 2 * 16 * 32
     assert coverage["share"] == pytest.approx(coverage["integer_parameters"] / coverage["parameters"])
     quant.save_pretrained(made, tmp_path)
     assert json.loads((tmp_path / "packed.json").read_text())["details"]["coverage"] == coverage
@@ -267,3 +290,65 @@ def test_numbers_that_cannot_be_quantised_are_refused_without_calibration(change
     change(model)
     with pytest.raises(InputError, match=message):
         quant.quantize(model, Plan.uniform(activation_bits=None))
+
+
+@pytest.mark.parametrize("multiplier_bits, coarse, least, most", [(8, 15, 10, 12), (16, 0, 25, 26)])
+def test_an_outlier_that_starves_the_other_groups_shows_in_the_row(multiplier_bits, coarse, least, most):
+    torch.manual_seed(0)
+    linear = nn.Linear(256, 1, bias=False)
+    with torch.no_grad():
+        linear.weight[0, 0] = 1000 * linear.weight.abs().max()
+    model = nn.Sequential(linear)
+    plan = Plan.uniform(weight_bits=4, weight_granularity="group", group_size=16, multiplier_bits=multiplier_bits,
+                        activation_bits=None)  # fmt: skip
+    (row,) = quantisation_of(quant.quantize(model, plan)).rows
+    assert row["weight_sqnr_db"] > 30, "the outlier alone decides it"
+    assert row["coarse_groups"] == coarse and least < row["group_sqnr_db"] < most
+    line = post_training.advice([row])
+    assert (line is None) == (coarse == 0) and (line is None or "multiplier_bits 16" in line)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_specification_takes_every_width_that_a_plan_gives(bits, symmetric):
+    model = nn.Sequential(nn.Linear(12, 3))
+    made = quant.quantize(model, Plan.uniform(weight_bits=bits, weight_symmetric=symmetric, activation_bits=8,
+                                              activation_granularity="token"))  # fmt: skip
+    weight = layer(made, "0").weight
+    same = GroupedLinear(
+        weight.codes.long().numpy(), np.zeros(3, np.int64), weight.scale.multiplier.numpy(), weight.scale.shift.numpy(),
+        weight_bits=bits, weight_signed=symmetric, zero_points=None if symmetric else weight.zero_point.numpy(),
+    )  # fmt: skip
+    codes = torch.arange(-6, 6)[None]
+    assert np.array_equal(same.accumulate(codes.numpy()), layer(made, "0").accumulate(codes).numpy())
+
+
+def test_data_that_are_all_padding_are_refused_in_one_line_and_one_such_batch_is_passed_over():
+    data = batches()
+    empty = {"input_ids": torch.zeros(2, 6, dtype=torch.long), "attention_mask": torch.zeros(2, 6, dtype=torch.long)}
+    with pytest.raises(InputError, match=r"^data: every token is padding$"):
+        quant.quantize(encoder(), Plan.uniform(), [empty, empty])
+    made, without = (quant.quantize(encoder(), Plan.uniform(), d) for d in ([empty, *data], data))
+    assert torch.equal(outputs(made), outputs(without))
+
+
+@pytest.mark.parametrize("kind", ["Roberta", "MPNet"])
+def test_positions_that_count_from_behind_the_padding_are_refused_where_the_table_ends(kind):
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=10, pad_token_id=1,
+    )  # fmt: skip
+    model = getattr(transformers, f"{kind}Model")(config).eval()
+    fitting, long = ([{"input_ids": torch.full((1, n), 5)}] for n in (8, 9))
+    quant.quantize(model, Plan.uniform(), fitting)
+    with pytest.raises(InputError, match=r"^data: sequences must have at most 8 tokens for this model, not 9 \("):
+        quant.quantize(model, Plan.uniform(), long)
+
+
+def test_a_decoder_without_its_ids_is_one_line():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.T5Config(vocab_size=16, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    model, data = transformers.T5Model(config), [{"input_ids": torch.ones(1, 4, dtype=torch.long)}]
+    with pytest.raises(InputError, match=r"^data: T5Model: .*; its decoder needs decoder_input_ids$"):
+        quant.quantize(model, Plan.uniform(), data)

@@ -12,7 +12,6 @@ from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 from sim.reference.gemm import (
     ACTIVATION_BITS,
-    WEIGHT_BITS,
     GroupedLinear,
     accumulator_range,
     group_borders,
@@ -52,7 +51,7 @@ def by_hand(layer: GroupedLinear, a: list[int], n: int) -> tuple[int, int]:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.sampled_from(list(product(WEIGHT_BITS, (True, False), ACTIVATION_BITS))),
+    st.sampled_from(list(product(range(2, 9), (True, False), ACTIVATION_BITS))),
     st.sampled_from([None, 1, 3, 32]),
     st.integers(1, 40),
     st.integers(0, 1 << 30),
@@ -83,7 +82,7 @@ def test_a_layer_s_own_bound_is_reached_at_both_ends():
     assert (min(reached), max(reached)) == made.bound
 
 
-@pytest.mark.parametrize("bits, signed", list(product(WEIGHT_BITS, (True, False))))
+@pytest.mark.parametrize("bits, signed", list(product(range(2, 9), (True, False))))
 def test_the_bound_of_all_layers_is_tight(bits, signed):
     low, high = code_range(bits, signed)
     # the four extreme (w, z, a) of which one is lowest and one is highest
@@ -100,7 +99,7 @@ def test_signed_bits_is_the_narrowest_width():
 def test_a_fault_is_named():
     made = layer(np.random.default_rng(1), 3, 10, 4, weight_bits=4, weight_signed=False)
     for fields, message in (
-        ({"weight_bits": 5}, "weight_bits must be one of 2, 3, 4, 8, not 5"),
+        ({"weight_bits": 9}, r"weight_bits must be in 2\.\.8, not 9"),
         ({"weight_bits": 2}, r"weights must be in 0\.\.3, not"),
         ({"weight_signed": True}, "zero_points must not be given for signed weights"),
         ({"group": 3}, r"zero_points must have shape \[3, 4\], not \[3, 3\]"),
@@ -111,7 +110,7 @@ def test_a_fault_is_named():
         ({"bias": None}, "bias must be an array, not NoneType"),
         ({"multiplier": [1, 1, 1]}, "multiplier must be an array, not list"),
         ({"weights": [[1, 2]]}, "weights must be an array, not list"),
-        ({"weight_bits": 4.0}, "weight_bits must be one of 2, 3, 4, 8, not 4.0"),
+        ({"weight_bits": 4.0}, r"weight_bits must be an integer in 2\.\.8, not 4\.0"),
         ({"activation_bits": 8.0}, "activation_bits must be 4 or 8, not 8.0"),
         ({"group": 2.5}, r"group must be an integer in 1\.\.65536, not 2\.5"),
         ({"group": True}, "group must be an integer in"),

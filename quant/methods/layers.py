@@ -1,0 +1,55 @@
+"""The layers of a model that can be quantised: finding them, and putting others in their places."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from quant.primitives.embedding import TiedEmbedding
+from quant.primitives.linear import QuantisedLinear
+
+
+def matrix_of(module: nn.Module | None) -> Tensor | None:
+    """The weights (out, in) of a layer that can be quantised, None for any other module.
+
+    Those are plain `nn.Linear` (a subclass may use its weights elsewhere) and transformers' `Conv1D` (GPT-2), which
+    holds them transposed.
+    """
+    if type(module) is nn.Linear:
+        return module.weight
+    if type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils":
+        return module.get_parameter("weight").t()  # pyright: ignore[reportOptionalMemberAccess]
+    return None
+
+
+def quantisable(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that a plan's rules are matched against, by their first names; see `matrix_of`."""
+    return {name: module for name, module in model.named_modules() if name and matrix_of(module) is not None}
+
+
+def tied_embeddings(model: nn.Module, replacements: Mapping[int, nn.Module]) -> dict[int, nn.Module]:
+    """An embedding on the codes of a replaced linear layer for each one that held the same matrix, by its id."""
+    matrices: dict[int, QuantisedLinear] = {}
+    for module in model.modules():
+        layer = replacements.get(id(module))
+        if isinstance(layer, QuantisedLinear) and type(module) is nn.Linear:
+            matrices.setdefault(id(module.weight), layer)
+    return {
+        id(module): TiedEmbedding(matrices[id(module.weight)], module.weight.dtype, module.padding_idx)
+        for module in model.modules()
+        if type(module) is nn.Embedding and module.max_norm is None and id(module.weight) in matrices
+    }
+
+
+def replace(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:
+    """Put each new module wherever the one of that id stands, also where several parents share it.
+
+    PyTorch's encoder layers have a fused path that reads the weights of their linear layers; they are taken off it.
+    """
+    for parent in list(model.modules()):
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            parent.activation_relu_or_gelu = 0  # what the fused path asks for first
+        if isinstance(parent, nn.TransformerEncoder):
+            parent.use_nested_tensor = False
+        for name, child in list(parent._modules.items()):
+            if child is not None and id(child) in replacements:
+                setattr(parent, name, replacements[id(child)])
