@@ -12,6 +12,7 @@ from amaranth.back import verilog
 from amaranth.hdl import Shape
 from amaranth.lib import data, wiring
 
+from rtl.clean_verilog import clean
 from rtl.verilog_keywords import KEYWORDS
 from sim.common.files import description_sha256, write_together
 from sim.reference import InputError
@@ -82,7 +83,7 @@ def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None
     """
     name = module_name(path)
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
-    text += getattr(component, "verilog", "")
+    text = clean(text + getattr(component, "verilog", ""))
     rows = ports(component)
     if name in {row["name"] for row in rows}:
         raise InputError(f"output file must be named after a module: {name!r} is a port of the unit")
