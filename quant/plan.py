@@ -220,7 +220,7 @@ def _rule(i: int, row: Any, folder: Path | None) -> Rule:
 
 def _read_table(site: str, table: object, folder: Path | None) -> object:
     if isinstance(table, dict):
-        return PwlTable.from_json(json.dumps(table), f"tables[{site!r}]")
+        return PwlTable.from_dict(table, f"tables[{site!r}]")
     if isinstance(table, str) and table != EXACT:
         if folder is None:
             raise InputError(f"tables[{site!r}] must be a table or {EXACT!r} here, not the path {table!r}")

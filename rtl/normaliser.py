@@ -7,7 +7,7 @@ y   = saturate(round_half_up(acc shifted back))      only where the output is a 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from math import frexp
 from typing import Any
@@ -22,10 +22,13 @@ from rtl.blocks.arithmetic import round_and_saturate, shift_right
 from rtl.blocks.pipeline import Fields, Step
 from rtl.blocks.selection import one_hot
 from rtl.pwl import OUTPUTS, PwlConfig, build_table, describe_table, pwl_steps
-from sim.reference import InputError, Normaliser
+from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
 from sim.reference.normaliser import POWERS
 from sim.reference.pwl import WIDTH_RANGE, require_range
+
+GEOMETRY = ("scale", "input_bits", "input_frac_bits", "input_signed")  # of the reference, beside its table
+OWN = ("output", "output_scale", "out_bits", "out_signed", "storage", "stages")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,18 @@ class NormaliserConfig:
         if self.output_scale is not None:
             require_range("output_scale", self.output_scale, -64, 64)
         pipeline.check_stages(self.stages, self.deepest)  # builds and so checks the table's unit
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON object, the reference's number format and table among them."""
+        own = {key: value for key, value in vars(self).items() if key in OWN}
+        return {key: getattr(self.reference, key) for key in GEOMETRY} | own | {"table": self.reference.table.to_dict()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "NormaliserConfig":
+        """The configuration from `to_dict`'s object, which has the table that a unit with storage "constants" holds."""
+        fields = dict(content)
+        table = PwlTable.from_dict(fields.pop("table", None))
+        return cls(Normaliser(table, **{key: fields.pop(key) for key in GEOMETRY}), **fields)
 
     @cached_property
     def pwl(self) -> PwlConfig:
@@ -130,10 +145,9 @@ class NormaliserUnit(storage.StoringUnit):
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
         config, reference = self.config, self.config.reference
-        own = {key: value for key, value in asdict(config).items() if key != "reference"}
-        names = ("scale", "input_bits", "input_frac_bits", "input_signed")
+        content = config.to_dict()
         return {
-            "parameters": own | {name: getattr(reference, name) for name in names},
+            "parameters": {key: content[key] for key in (*OWN, *GEOMETRY)},
             "function": reference.table.function,
             "domain": list(reference.table.domain),
             "normaliser_step": reference.table.normaliser_step,

@@ -23,6 +23,9 @@ from sim.reference.arithmetic import code_range
 from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, require_range
 
 OUTPUTS = ("code", "acc")
+SHIFTS = ("intercept_shift", "output_shift")
+LISTS = ("thresholds", "slopes", "intercepts")  # in load order
+WIDTHS = ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
 
 
 class Word(NamedTuple):
@@ -77,6 +80,34 @@ class PwlConfig:
             if self.intercept_shift is None or (self.output == "code" and self.output_shift is None):
                 raise InputError("intercept_shift and output_shift must be fixed where storage is constants")
             self.check_fit(self.constants)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "PwlConfig":
+        """The configuration from `to_dict`'s object, a vector set's or a description's parameters.
+
+        A unit with storage "constants" takes the table from `load`, its lists and shifts by name, unless `content` has
+        it. A description names the largest value of a fixed shift too, and the accumulator's width.
+        """
+        fields = {key: value for key, value in content.items() if key != "acc_bits"}
+        wired = fields.get("storage") == "constants"
+        if wired and fields.get("constants") is None and load is not None:
+            shifts = {name: load.get(name) for name in (*SHIFTS, "s")}
+            fields["constants"] = {**{name: load[name] for name in LISTS}, **shifts}
+            fields["constants"] |= {name: fields.get(name, getattr(cls, name)) for name in WIDTHS}
+            fields |= {name: load.get(name) for name in SHIFTS} | {f"max_{name}": None for name in SHIFTS}
+        if fields.get("constants") is not None:
+            fields["constants"] = LoweredTable.from_dict(fields["constants"])
+        for name in SHIFTS:
+            most = fields.get(f"max_{name}")
+            if most is not None and most == fields.get(name):
+                fields[f"max_{name}"] = None
+        if fields.get("output") == "acc" and fields.get("max_output_shift") == 0:
+            fields["max_output_shift"] = None
+        return cls(**fields)
 
     def _check_shift(self, name: str, limit: int) -> None:
         fixed = getattr(self, name) is not None
@@ -138,8 +169,7 @@ class PwlConfig:
     @property
     def shift_ports(self) -> list[str]:
         """The shifts that are inputs of the unit: not fixed, and not always 0."""
-        names = ("intercept_shift", "output_shift")
-        return [name for name in names if getattr(self, name) is None and self.largest(name)]
+        return [name for name in SHIFTS if getattr(self, name) is None and self.largest(name)]
 
     def check_fit(self, lowered: LoweredTable) -> None:
         """Raise `InputError` where the unit would not compute `lowered` exactly: a table wider than the unit."""
@@ -222,8 +252,8 @@ class Pwl(storage.StoringUnit):
 
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
-        parameters = {key: value for key, value in asdict(self.config).items() if key != "constants"}
-        parameters |= {f"max_{name}": self.config.largest(name) for name in ("intercept_shift", "output_shift")}
+        parameters = {key: value for key, value in self.config.to_dict().items() if key != "constants"}
+        parameters |= {f"max_{name}": self.config.largest(name) for name in SHIFTS}
         return {
             "parameters": parameters | {"acc_bits": self.config.acc_bits},
             "result": self._meaning(),

@@ -38,6 +38,15 @@ class RequantConfig:
         require_range("out_bits", self.out_bits, *WIDTH_RANGE)
         pipeline.check_stages(self.stages, 4)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "RequantConfig":
+        """The configuration from `to_dict`'s object; nothing of a `load` is wired in."""
+        return cls(**content)
+
     @property
     def in_layout(self) -> StructLayout:
         """The input payload, lowest bit first: m and k belong to the channel, so they travel with its accumulator."""
@@ -76,7 +85,7 @@ class Requantiser(wiring.Component):
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
         return {
-            "parameters": asdict(self.config),
+            "parameters": self.config.to_dict(),
             "latency": self.config.stages,
             "interval": 1,
             "result": "o__payload = saturate(round_half_up(value * multiplier * 2**-shift) + zero_point)",

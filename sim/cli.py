@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rtl.units import simulated
 from sim.commands import network
 from sim.common.command import Parser, print_json, run
 from sim.cosim import regress
@@ -21,8 +22,9 @@ from sim.cosim.simulators import SIMULATORS
 from sim.reference import InputError, PwlTable
 from sim.reference.pwl import require_range
 from sim.vectors.array import ArraySet
+from sim.vectors.files import load_folder
 from sim.vectors.suites import fitted_suite, random_suite
-from sim.vectors.vector_set import UNITS, VectorSet, load_folder
+from sim.vectors.vector_set import VectorSet
 
 EXAMPLE = (
     """examples:
@@ -103,7 +105,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--unit", nargs="+", choices=UNITS, default=UNITS, help="all unless given")
+    parser.add_argument("--unit", nargs="+", choices=simulated(), default=simulated(), help="all unless given")
     parser.add_argument("--quick", action="store_true", help="every kind of case, few of each")
     _add_output(parser)
 

@@ -12,7 +12,7 @@ import pytest
 
 from cost_model.commands.calibrate import error_record
 from rtl.array.config import ArrayConfig
-from sim.vectors.rowwise import norm_config, softmax_config
+from rtl.units import UNITS
 from sim.vectors.rowwise_suite import row_suite
 
 ROOT = Path(__file__).parent.parent
@@ -59,8 +59,8 @@ def test_the_cycles_of_rows_and_of_the_array_are_those_of_the_schedules():
     softmax, layernorm, rmsnorm = row_suite(
         0, True, ("softmax", "layernorm", "rmsnorm"), dict.fromkeys(("softmax", "layernorm", "rmsnorm"), ("40",))
     )
-    own = softmax_config(softmax.configuration).schedule
-    norms = {norm_config(v.unit, v.configuration, None).schedule for v in (layernorm, rmsnorm)}
+    own = UNITS["softmax"].configuration(softmax.configuration).schedule
+    norms = {UNITS[v.unit].configuration(v.configuration).schedule for v in (layernorm, rmsnorm)}
     assert len(norms) == 1 and (own.passes, next(iter(norms)).passes) == (2, 1)
     text = " ".join(READMES["rtl"].split())
     (norm,) = norms

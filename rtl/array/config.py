@@ -1,6 +1,8 @@
 """The array's parameters and every width that follows from them; the accumulator's bound is proved here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib.data import ArrayLayout, StructLayout
@@ -92,6 +94,16 @@ class ArrayConfig:
         pipeline.check_stages(self.stages, 5 + (0 if self.pwl is None else self.pwl.deepest))
         if self.pwl is not None and (self.pwl.in_bits, self.pwl.in_signed) != (self.out_bits, self.out_signed):
             raise InputError(f"in_bits and sign of pwl must be those of the requantiser's code, not {self.pwl.in_bits}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "ArrayConfig":
+        """The configuration from `to_dict`'s object; `load` is the table that the unit at the end has wired in."""
+        pwl = content["pwl"]
+        return cls(**{**content, "pwl": None if pwl is None else PwlConfig.from_dict(pwl, load)})
 
     @property
     def requant(self) -> RequantConfig:

@@ -4,6 +4,7 @@
 registers around `rtl.floating.mac`, whose adder's latency a systolic array hides by skewing its rows further.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +26,16 @@ class ElementConfig:
     weight_bits: int = 8
     activation_bits: int = 8
     mac: MacConfig | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON object; an element of integers has no `mac`."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "ElementConfig":
+        """The configuration from `to_dict`'s object; nothing of a `load` is wired in."""
+        mac = content.get("mac")
+        return cls(**{**content, "mac": None if mac is None else MacConfig.from_dict(mac)})
 
     @property
     def integer(self) -> ArrayConfig:

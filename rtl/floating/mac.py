@@ -1,5 +1,6 @@
 """Floating-point multiply-accumulate, the element of a systolic array: addend + a * b."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +32,16 @@ class MacConfig:
     def __post_init__(self) -> None:
         require_exact_product(self.number, self.sum)
         pipeline.check_stages(self.stages, 10 if self.sum == self.number else 9)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "MacConfig":
+        """The configuration from `to_dict`'s object; nothing of a `load` is wired in."""
+        formats = {key: content[key] and FloatFormat(**content[key]) for key in ("number", "accumulator")}
+        return cls(**{**content, **formats})
 
     @property
     def sum(self) -> FloatFormat:
@@ -67,7 +78,7 @@ class Mac(wiring.Component):
 
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
-        parameters = asdict(self.config) | {"accumulator": asdict(self.config.sum)}
+        parameters = self.config.to_dict() | {"accumulator": asdict(self.config.sum)}
         return {"parameters": parameters, "latency": self.config.stages, "interval": 1}
 
     def elaborate(self, platform: object) -> Module:

@@ -38,6 +38,15 @@ class OperatorConfig:
             raise InputError(f"operation must be one of {', '.join(OPERATIONS)}, not {self.operation!r}")
         pipeline.check_stages(self.stages, STEPS[self.operation])
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "OperatorConfig":
+        """The configuration from `to_dict`'s object; nothing of a `load` is wired in."""
+        return cls(**{**content, "number": FloatFormat(**content["number"])})
+
     @property
     def in_layout(self) -> StructLayout:
         """The input payload, a in the low bits."""
@@ -66,7 +75,7 @@ class Operator(wiring.Component):
 
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
-        return {"parameters": asdict(self.config), "latency": self.config.stages, "interval": 1}
+        return {"parameters": self.config.to_dict(), "latency": self.config.stages, "interval": 1}
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

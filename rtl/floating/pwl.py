@@ -53,6 +53,25 @@ class FloatPwlConfig:
         if self.constants is not None:
             self.check_fit(self.constants)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "FloatPwlConfig":
+        """The configuration from `to_dict`'s object, a vector set's or a description's parameters.
+
+        A unit with storage "constants" takes the table from `load`, its lists by name, unless `content` has it.
+        """
+        fields = {**content, "number": FloatFormat(**content["number"])}
+        table = fields.get("constants")
+        if table is None and fields.get("storage") == "constants":
+            table = load
+        if table is not None:
+            lists = (tuple(table[key]) for key in FloatTable.STORED)
+            fields["constants"] = FloatTable(fields["number"], *lists)
+        return cls(**fields)
+
     @classmethod
     def deepest(cls, entries: int, number: FloatFormat) -> int:
         """The most stages that a unit of this shape can be cut into."""
@@ -113,7 +132,7 @@ class FloatPwl(storage.StoringUnit):
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
         config = self.config
-        parameters = {key: value for key, value in asdict(config).items() if key != "constants"}
+        parameters = {key: value for key, value in config.to_dict().items() if key != "constants"}
         about = {"parameters": parameters, "latency": config.stages, "interval": 1}
         if config.storage == "constants":
             return about

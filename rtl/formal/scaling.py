@@ -1,6 +1,5 @@
 """The units around the piecewise-linear one: what is proved of the requantiser and of the normaliser."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,7 +25,7 @@ def reciprocal() -> NormaliserConfig:
         "out_signed": True, "slope_frac_bits": 8, "intercept_frac_bits": 6, "bp_frac_bits": 4, "symmetry": "none",
         "slopes": [-43, -21], "intercepts": [53, 37], "breakpoints": [48], "provenance": {},
     }  # fmt: skip
-    table = PwlTable.from_json(json.dumps(content), "the normaliser's table")
+    table = PwlTable.from_dict(content, "the normaliser's table")
     return NormaliserConfig(Normaliser(table, 4, NORMALISER_BITS, NORMALISER_FRAC_BITS), output_scale=6, stages=4)
 
 

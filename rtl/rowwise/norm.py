@@ -26,12 +26,15 @@ from rtl.normaliser import NormaliserConfig, normaliser_steps
 from rtl.pwl import Word, table_lists
 from rtl.rowwise import shared as unit
 from rtl.rowwise.passes import Pass, PassPlan, chain, delay_of, way_of
-from sim.reference import InputError, Norm
+from sim.reference import InputError, Norm, Normaliser, PwlTable
 from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, NORMAL_BITS, spread_bits_for
 from sim.reference.pwl import require_range
 from sim.reference.row_cycles import RowSchedule
 
 ELEMENT_STEPS = 8
+SHAPE = ("length", "in_bits", "out_bits")  # of the reference
+DRIVEN = ("gain", "bias", "epsilon", "shift")  # loaded or driven, or wired in
+DERIVED = ("spread_bits", "rsqrt")  # in a description's parameters
 LEAD = 1  # the square has a rank of its own before the sum
 
 
@@ -54,6 +57,38 @@ class NormConfig:
         # builds and so checks the normaliser; three steps are around it
         unit.check_stages(self.stages, (3 + self.rsqrt.deepest, ELEMENT_STEPS))
         require_range("rows", self.rows, *unit.ROWS_RANGE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON object, the reference's numbers and table among them."""
+        reference = self.reference
+        table = {"rsqrt": reference.rsqrt.table.to_dict(), "rsqrt_scale": reference.rsqrt.scale}
+        content = {key: getattr(reference, key) for key in SHAPE}
+        content |= {"max_epsilon": reference.epsilon, "tables": table, "centring": reference.centring}
+        content |= {"storage": self.storage, "stages": list(self.stages), "rows": self.rows}
+        if self.storage == "constants":
+            content |= {key: getattr(reference, key) for key in DRIVEN}
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "NormConfig":
+        """The configuration from `to_dict`'s object, a vector set's, or a description's parameters with `tables` added.
+
+        A unit with storage "constants" takes gain, bias, epsilon and shift from `load`, unless `content` has them. What
+        a description says of the table's shape follows from it and is not read.
+        """
+        fields = {key: value for key, value in content.items() if key not in DERIVED}
+        shape, tables = {key: fields.pop(key) for key in SHAPE}, fields.pop("tables")
+        epsilon, centring = fields.pop("max_epsilon"), fields.pop("centring")
+        zeros = (0,) * shape.pop("length")
+        values: dict[str, Any] = {"gain": zeros, "bias": zeros, "epsilon": epsilon, "shift": 0}
+        if fields.get("storage") == "constants":
+            wired = fields if "gain" in fields else load or {}
+            values = {key: tuple(wired[key]) if key in ("gain", "bias") else wired[key] for key in DRIVEN}
+            fields = {key: value for key, value in fields.items() if key not in DRIVEN}
+        table = PwlTable.from_dict(tables["rsqrt"], "rsqrt")
+        bits = spread_bits_for(len(values["gain"]), values["epsilon"], shape["in_bits"])
+        rsqrt = Normaliser(table, tables["rsqrt_scale"], bits, 0, False)
+        return cls(Norm(rsqrt=rsqrt, centring=centring, **values, **shape), **unit.with_stages(fields))
 
     @cached_property
     def rsqrt(self) -> NormaliserConfig:
@@ -80,6 +115,13 @@ class NormConfig:
     def memories(self) -> list[tuple[str, int, int]]:
         """(name, select, bits) of the lists that lie in memories, in load order."""
         return [("gain", unit.LISTS, GAIN_BITS), ("bias", unit.LISTS + 1, BIAS_BITS)]
+
+    @property
+    def written_memories(self) -> list[tuple[str, int, int]]:
+        """(path in the unit, words, bits) of each memory that is written: the pass's, and those of stored lists."""
+        length = self.reference.length
+        lists = [] if self.storage == "constants" else [(name, length, bits) for name, _, bits in self.memories]
+        return unit.rings(length, self.schedule.delays, (self.reference.in_bits,)) + lists
 
     def words(self, reference: Norm) -> list[Word]:
         """The writes that load the table, gains and biases of `reference`. Raises `InputError` where they do not fit.
@@ -145,7 +187,11 @@ class NormUnit(storage.StoringUnit):
             "Another length is undefined, a longer one until a reset",
             "o": "for each code, in order, its result, and last as it came in",
         }
-        return {"parameters": parameters, **unit.describe(config.schedule, config.storage, lists, streams)}
+        return {
+            "parameters": parameters,
+            **unit.describe(config.schedule, config.storage, lists, streams),
+            **unit.describe_memories(config.written_memories),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

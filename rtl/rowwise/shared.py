@@ -1,6 +1,6 @@
 """What the units for rows share: their tables behind one write port, the words of their descriptions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amaranth.hdl import Module
@@ -24,6 +24,11 @@ RESET = (
     "while it is high are dropped, o__valid is 0 from the next cycle on, and the next element taken begins a row. Data "
     "registers, memories and tables keep their content."
 )
+
+
+def with_stages(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with `stages` as a tuple, which JSON has as a list."""
+    return {key: tuple(value) if key == "stages" else value for key, value in fields.items()}
 
 
 def check_stages(stages: Sequence[int], most: Sequence[int]) -> None:
@@ -65,6 +70,17 @@ def describe_shape(table: PwlConfig) -> dict[str, Any]:
     names = ("entries", "in_bits", "in_signed", "coef_bits", "out_bits", "out_signed", "acc_bits")
     shifts = {f"max_{name}": table.largest(name) for name in ("intercept_shift", "output_shift")}
     return {name: getattr(table, name) for name in names} | shifts
+
+
+def rings(row_length: int, delays: Sequence[int], widths: Sequence[int]) -> list[tuple[str, int, int]]:
+    """(path in the unit, words, bits) of the memory of each pass, as `rtl.rowwise.passes` builds it."""
+    both = enumerate(zip(delays, widths, strict=True))
+    return [(f"pass_{k}.ring", row_length + delay, bits) for k, (delay, bits) in both]
+
+
+def describe_memories(memories: Sequence[tuple[str, int, int]]) -> dict[str, Any]:
+    """The unit's memories as (path in the unit, words, bits), for its description."""
+    return {"memories": [{"name": name, "words": words, "bits": bits} for name, words, bits in memories]}
 
 
 def describe(

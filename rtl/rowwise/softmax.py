@@ -21,13 +21,15 @@ from rtl.normaliser import NormaliserConfig, normaliser_steps
 from rtl.pwl import PwlConfig, Word, pwl_steps, table_lists
 from rtl.rowwise import shared as unit
 from rtl.rowwise.passes import Pass, PassPlan, chain, delay_of, way_of
-from sim.reference import InputError, Softmax
+from sim.reference import InputError, LoweredTable, Normaliser, PwlTable, Softmax
 from sim.reference.arithmetic import code_range
 from sim.reference.pwl import require_range
 from sim.reference.row_cycles import RowSchedule
-from sim.reference.softmax import INVERSE_BITS, PROBABILITY_BITS
+from sim.reference.softmax import INVERSE_BITS, PROBABILITY_BITS, total_bits_for
 
 SCALE_STEPS = 3
+NUMBERS = ("exp_scale", "row_length", "inverse_scale", "probability_scale", "score_bits")  # of the reference
+DERIVED = ("shift", "total_bits", "exp", "div")  # in a description's parameters
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,34 @@ class SoftmaxConfig:
         # builds and so checks both units; two steps are around the table of EXP
         unit.check_stages(self.stages, (2 + self.exp.deepest, self.div.deepest, SCALE_STEPS))
         require_range("rows", self.rows, *unit.ROWS_RANGE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a JSON object, the reference's numbers and tables among them."""
+        reference = self.reference
+        tables = {
+            "exp": reference.exp.to_dict(),
+            "div": reference.div.table.to_dict(),
+            "div_scale": reference.div.scale,
+        }
+        own = {"storage": self.storage, "stages": list(self.stages), "rows": self.rows}
+        return {key: getattr(reference, key) for key in NUMBERS} | {"tables": tables} | own
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "SoftmaxConfig":
+        """The configuration from `to_dict`'s object, a vector set's, or a description's parameters with `tables` added.
+
+        The tables are those that a unit with storage "constants" holds. What a description says of their shape follows
+        from them and is not read.
+        """
+        fields = {key: value for key, value in content.items() if key not in DERIVED}
+        numbers, tables = {key: fields.pop(key) for key in NUMBERS}, fields.pop("tables")
+        exp = LoweredTable.from_dict(tables["exp"])
+        div = PwlTable.from_dict(tables["div"], "div")
+        bits = total_bits_for(exp, numbers["row_length"])
+        reference = Softmax(
+            exp=exp, div=Normaliser(div, tables["div_scale"], bits, numbers["exp_scale"], False), **numbers
+        )
+        return cls(reference, **unit.with_stages(fields))
 
     @cached_property
     def exp(self) -> PwlConfig:
@@ -97,6 +127,13 @@ class SoftmaxConfig:
         """The unit's cycles."""
         exp, div, scale = self.stages
         return RowSchedule((delay_of(0, 0), delay_of(0, div)), (way_of(exp), way_of(scale)), self.rows)
+
+    @property
+    def rings(self) -> list[tuple[str, int, int]]:
+        """(path in the unit, words, bits) of the memory of each pass."""
+        powers, _ = self.reference.widths["power"]
+        widths = (self.reference.score_bits + 1, powers)
+        return unit.rings(self.reference.row_length, self.schedule.delays, widths)
 
     def words(self, reference: Softmax) -> list[Word]:
         """The writes that load the tables of `reference`. Raises `InputError` where they do not fit."""
@@ -149,7 +186,11 @@ class SoftmaxUnit(storage.StoringUnit):
             "A longer row is undefined, until a reset",
             "o": "for each score, in order, its probability, and last as it came in",
         }
-        return {"parameters": parameters, **unit.describe(config.schedule, config.storage, lists, streams)}
+        return {
+            "parameters": parameters,
+            **unit.describe(config.schedule, config.storage, lists, streams),
+            **unit.describe_memories(config.rings),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

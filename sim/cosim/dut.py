@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rtl.units import UNITS
 from sim.common.files import description_sha256, read_text
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
-from sim.reference.floating import FloatFormat
 from sim.reference.row_cycles import RowSchedule
 from sim.vectors.vector_set import TABLE_LISTS, VectorSet
 
@@ -77,12 +76,10 @@ def device(vectors: VectorSet, module: str = "unit") -> Device:
 
 def emitted(component: Any, unit: str, module: str = "unit") -> Device:
     """An Amaranth component as a device; `unit` is what the description calls it."""
-    from rtl.emit import emit
+    from rtl.emit import render
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{module}.v"
-        description = emit(path, unit, component)
-        return _described(description, path.read_text())
+    verilog, description = render(component, module, unit)
+    return _described(description, verilog)
 
 
 def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
@@ -140,117 +137,22 @@ def _schedule(described: Mapping[str, Any] | None) -> RowSchedule | None:
 
 def _component(vectors: VectorSet) -> Any:
     """The unit of a set as an Amaranth component."""
+    unit, load = UNITS[vectors.unit], None
     try:
-        return _BUILDERS[vectors.unit](vectors, dict(vectors.configuration))
-    except (KeyError, TypeError, AttributeError, InputError) as error:
+        if vectors.configuration.get("storage") == "constants":
+            if len(vectors.counts) != 1:
+                raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
+            load = vectors.loaded(0)
+        return unit.component_class(unit.configuration(vectors.configuration, load))
+    except InputError as error:
         raise InputError(f"{vectors.name}: configuration: {error}") from None
-
-
-def _pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.pwl import Pwl, PwlConfig
-
-    if configuration.get("storage") != "constants":
-        return Pwl(PwlConfig(**configuration))
-    _require_one_load(vectors)
-    return Pwl(PwlConfig.hard_wired(lowered(vectors, 0), configuration["stages"]))
-
-
-def _require_one_load(vectors: VectorSet) -> None:
-    if len(vectors.counts) != 1:
-        raise InputError(f"storage constants holds one load, not {len(vectors.counts)}")
-
-
-def _normaliser(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.normaliser import NormaliserUnit
-    from sim.vectors.normaliser import config_of
-
-    return NormaliserUnit(config_of(configuration))
-
-
-def _requant(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.requant import RequantConfig, Requantiser
-
-    return Requantiser(RequantConfig(**configuration))
-
-
-def _float_pwl(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.floating.pwl import FloatPwl, FloatPwlConfig
-    from sim.reference.float_pwl import FloatTable
-
-    number = FloatFormat(**configuration.pop("number"))
-    if configuration.get("storage") == "constants":
-        _require_one_load(vectors)
-        lists = (tuple(vectors.arrays[key][0].tolist()) for key in TABLE_LISTS)
-        configuration["constants"] = FloatTable(number, *lists)
-    return FloatPwl(FloatPwlConfig(number=number, **configuration))
-
-
-def _float_mac(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.floating.mac import Mac, MacConfig
-
-    formats = {key: FloatFormat(**configuration.pop(key)) for key in ("number", "accumulator")}
-    return Mac(MacConfig(**formats, **configuration))
-
-
-def _float_operator(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.floating.operators import Operator, OperatorConfig
-
-    return Operator(OperatorConfig(number=FloatFormat(**configuration.pop("number")), **configuration))
-
-
-def _element(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.array.processing_element_stream import ElementConfig, ElementStream
-    from rtl.floating.mac import MacConfig
-
-    mac = configuration.pop("mac", None)
-    if mac is not None:
-        formats = {key: FloatFormat(**mac[key] or mac["number"]) for key in ("number", "accumulator")}
-        configuration["mac"] = MacConfig(**{**mac, **formats})
-    return ElementStream(ElementConfig(**configuration))
-
-
-def _softmax(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.rowwise.softmax import SoftmaxUnit
-    from sim.vectors.rowwise import softmax_config
-
-    if configuration.get("storage") == "constants":
-        _require_one_load(vectors)
-    return SoftmaxUnit(softmax_config(configuration))
-
-
-def _norm(vectors: VectorSet, configuration: dict[str, Any]) -> Any:
-    from rtl.rowwise.norm import NormUnit
-    from sim.vectors.rowwise import norm_config
-
-    wired = None
-    if configuration.get("storage") == "constants":
-        _require_one_load(vectors)
-        wired = {key: vectors.arrays[key][0].tolist() for key in ("gain", "bias", "epsilon", "shift")}
-    return NormUnit(norm_config(vectors.unit, configuration, wired))
-
-
-# unit -> its component from a set; each imports its own, so that reading a description needs no Amaranth
-_BUILDERS: dict[str, Callable[[VectorSet, dict[str, Any]], Any]] = {
-    "pwl": _pwl,
-    "normaliser": _normaliser,
-    "requant": _requant,
-    "fp-pwl": _float_pwl,
-    "fp-mac": _float_mac,
-    "element": _element,
-    **dict.fromkeys(("fp-mul", "fp-add", "fp-compare"), _float_operator),
-    "softmax": _softmax,
-    **dict.fromkeys(("layernorm", "rmsnorm"), _norm),
-}
 
 
 def lowered(vectors: VectorSet, load: int) -> LoweredTable:
     """The table of one load as the specification's object."""
-    lists = {key: tuple(vectors.arrays[key][load].tolist()) for key in TABLE_LISTS}
-    shifts = {
-        key: int(vectors.arrays[key][load]) if key in vectors.arrays else None
-        for key in ("intercept_shift", "output_shift", "s")
-    }
+    arrays = vectors.loaded(load)
+    shifts = {key: arrays.get(key) for key in ("intercept_shift", "output_shift", "s")}
     widths = {
         key: vectors.configuration[key] for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
     }
-    return LoweredTable(**lists, **shifts, **widths)
+    return LoweredTable.from_dict({key: arrays[key] for key in TABLE_LISTS} | shifts | widths)

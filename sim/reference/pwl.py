@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from numbers import Integral
 from operator import index
@@ -193,6 +193,14 @@ class PwlTable:
             ) from None
         except (RecursionError, ValueError) as error:
             raise InputError(f"{source}: not valid JSON ({error})") from None
+        return cls.from_dict(content, source)
+
+    @classmethod
+    def from_dict(cls, content: object, source: str = "table") -> "PwlTable":
+        """The table from its JSON object, the inverse of `to_dict`.
+
+        Raises `InputError` with `source` and the key if one is missing, unknown or refused.
+        """
         try:
             return cls(**_checked_content(content))
         except InputError as error:
@@ -234,6 +242,16 @@ class LoweredTable:
     def acc_bits(self) -> int:
         """Accumulator width that no code and no table can overflow; the rounding sum takes one bit more."""
         return max(self.in_bits + self.coef_bits, self.coef_bits + self.intercept_shift) + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field by name, lists as tuples."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "LoweredTable":
+        """The table from its fields, lists as JSON has them."""
+        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        return cls(**fields)
 
     def codes(self) -> np.ndarray:
         """Every input code, ascending; int64, shape (2**in_bits,)."""

@@ -1,7 +1,7 @@
 """A layer as vectors: weights and constants, activations, and the codes that the specification gives for them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rtl.array.config import ArrayConfig
 from rtl.array.operands import job, results
-from rtl.pwl import PwlConfig
+from rtl.units import UNITS
 from sim.reference import InputError, LoweredTable
 from sim.reference.gemm import GroupedLinear, group_borders
 from sim.reference.pwl import require_range
@@ -90,12 +90,10 @@ class ArraySet(VectorSet):
     @cached_property
     def config(self) -> ArrayConfig:
         """The array."""
-        fields: dict[str, Any] = {key: value for key, value in self.configuration.items() if key != "operands"}
+        content = {key: value for key, value in self.configuration.items() if key != "operands"}
         try:
-            if fields["pwl"] is not None:
-                fields["pwl"] = PwlConfig(**fields["pwl"])
-            return ArrayConfig(**fields)
-        except (KeyError, TypeError) as error:
+            return UNITS["array"].configuration(content)
+        except InputError as error:
             raise InputError(f"{self.name}: configuration: {error}") from None
 
     @cached_property
@@ -208,4 +206,4 @@ def array_set(
         "expected": (out.width, out.signed),
     }
     arrays = {key: array.astype(np.int64) for key, array in arrays.items()}
-    return ArraySet(name, "array", {**asdict(config), "operands": operands}, arrays, widths, dict(source))
+    return ArraySet(name, "array", {**config.to_dict(), "operands": operands}, arrays, widths, dict(source))

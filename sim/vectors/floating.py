@@ -1,7 +1,6 @@
 """Vectors for the floating-point units: operations, multiply-accumulate, and the piecewise-linear unit."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,7 @@ def operator_set(name: str, unit: str, number: FloatFormat, seed: int, count: in
     else:
         expected = getattr(floating, operation)(number, a, b)
     config = OperatorConfig(operation, number, stages)
-    return _operand_set(name, unit, asdict(config), {"a": a, "b": b}, expected, config.out_bits, seed)
+    return _operand_set(name, unit, config.to_dict(), {"a": a, "b": b}, expected, config.out_bits, seed)
 
 
 def mac_set(
@@ -60,7 +59,7 @@ def mac_set(
     expected = floating.multiply_add(number, accumulator, a, b, addend)
     config = MacConfig(number, accumulator, stages)
     columns = {"a": a, "b": b, "addend": addend}
-    return _operand_set(name, "fp-mac", asdict(config), columns, expected, config.out_bits, seed)
+    return _operand_set(name, "fp-mac", config.to_dict(), columns, expected, config.out_bits, seed)
 
 
 def _pairs(number: FloatFormat, rng: np.random.Generator, count: int) -> np.ndarray:
@@ -115,7 +114,7 @@ def float_pwl_set(name: str, loads: Sequence[Load], source: dict[str, Any], **ch
         **{key: np.array([row[key] for row in padded], dtype=np.int64) for key in TABLE_LISTS},
     }
     widths: dict[str, tuple[int, bool]] = dict.fromkeys(("inputs", "expected", *TABLE_LISTS), (number.bits, False))
-    return VectorSet(name, "fp-pwl", {"number": asdict(number), **fields}, arrays, widths, source)
+    return VectorSet(name, "fp-pwl", {"number": config.to_dict()["number"], **fields}, arrays, widths, source)
 
 
 def fitted_float_pwl_set(name: str, number: FloatFormat, table: PwlTable, random: int = 500) -> VectorSet:

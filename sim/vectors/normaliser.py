@@ -1,13 +1,12 @@
 """Vectors for the normaliser: every input of its width, or the row sums and variances of a network."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from amaranth.lib.data import StructLayout
 
-from rtl.normaliser import NormaliserConfig
+from rtl.normaliser import GEOMETRY, NormaliserConfig
 from sim.reference import Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
 from sim.vectors.vector_set import TABLE_LISTS, VectorSet, column
@@ -50,21 +49,9 @@ def normaliser_set(
         **{key: np.array([getattr(lowered, key)], dtype=np.int64) for key in TABLE_LISTS},
         "s": np.array([reference.scale], dtype=np.int64),
     }
-    geometry = ("scale", "input_bits", "input_frac_bits", "input_signed")
-    configuration = {
-        **{key: getattr(reference, key) for key in geometry},
-        **fields,
-        "table": json.loads(reference.table.to_json()),
-    }
+    content = config.to_dict()
+    configuration = {key: content[key] for key in (*GEOMETRY, *fields, "table")}
     return VectorSet(name, "normaliser", configuration, arrays, widths, dict(source))
-
-
-def config_of(configuration: Mapping[str, Any]) -> NormaliserConfig:
-    """The unit's configuration from a set's; `InputError` where its table or a value is bad."""
-    fields = dict(configuration)
-    table = PwlTable.from_json(json.dumps(fields.pop("table", None)), "table")
-    geometry = {key: fields.pop(key) for key in ("scale", "input_bits", "input_frac_bits", "input_signed")}
-    return NormaliserConfig(Normaliser(table, **geometry), **fields)
 
 
 def top_scale(table: PwlTable) -> int:

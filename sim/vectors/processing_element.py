@@ -1,8 +1,5 @@
 """Vectors for one processing element between streams: weights that are shifted in and swapped while beats flow."""
 
-from dataclasses import asdict
-from typing import Any
-
 import numpy as np
 
 from rtl.array.processing_element_stream import ElementConfig
@@ -38,7 +35,7 @@ def element_set(
     widths["expected"] = widths["inputs.sum"]
     arrays = {f"inputs.{key}": np.asarray(values, dtype=np.int64) for key, values in columns.items()}
     arrays |= {"expected": np.asarray(expected, dtype=np.int64), "counts": np.array([count], dtype=np.int64)}
-    return VectorSet(name, "element", _fields(config), arrays, widths, {"reuse": reuse})
+    return VectorSet(name, "element", config.to_dict(), arrays, widths, {"reuse": reuse})
 
 
 def random_element_set(name: str, seed: int, count: int, config: ElementConfig, reuse: int = 8) -> VectorSet:
@@ -54,10 +51,3 @@ def random_element_set(name: str, seed: int, count: int, config: ElementConfig, 
 
     activations, weights = draw("activation", count), draw("weight", -(-count // reuse))
     return element_set(name, config, activations, weights, draw("sum", count), reuse)
-
-
-def _fields(config: ElementConfig) -> dict[str, Any]:
-    fields = asdict(config)
-    if config.mac is None:
-        del fields["mac"]
-    return fields

@@ -1,6 +1,5 @@
 """Vectors for the requantiser: corners of every operand, and random accumulators."""
 
-from dataclasses import asdict
 from itertools import product
 from typing import Any
 
@@ -44,7 +43,7 @@ def requant_set(name: str, seed: int, count: int, **changes: Any) -> VectorSet:
         "expected": (config.out_bits, config.out_signed),
         "zero_point": (config.out_bits, config.out_signed),
     }
-    return VectorSet(name, "requant", asdict(config), arrays, widths, {"seed": seed})
+    return VectorSet(name, "requant", config.to_dict(), arrays, widths, {"seed": seed})
 
 
 def _operands(config: RequantConfig, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,16 +1,15 @@
 """Vectors for the units that work on rows: softmax, LayerNorm and RMSNorm."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ga_search.methods.secants import secant_table
 from rtl.pwl import table_lists
-from rtl.rowwise.norm import NormConfig, shorter
-from rtl.rowwise.softmax import SoftmaxConfig
+from rtl.rowwise.norm import SHAPE, NormConfig, shorter
+from rtl.rowwise.softmax import NUMBERS, SoftmaxConfig
 from sim.reference import LoweredTable, Norm, Normaliser, PwlTable, Softmax
 from sim.reference.arithmetic import code_range
 from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, normal_frac_bits_for, spread_bits_for
@@ -20,9 +19,7 @@ from sim.vectors.pwl import random_table
 from sim.vectors.random_rows import Rows
 from sim.vectors.vector_set import TABLE_LISTS, VectorSet
 
-SOFTMAX_NUMBERS = ("exp_scale", "row_length", "inverse_scale", "probability_scale", "score_bits")
 EXP_SHIFTS = ("intercept_shift", "output_shift")
-NORM_SHAPE = ("length", "in_bits", "out_bits")
 
 
 def softmax_set(
@@ -58,29 +55,9 @@ def softmax_set(
         "expected.probability": (PROBABILITY_BITS, True),
         **_list_widths([("exp", config.exp), ("div", config.div.pwl)]),
     }
-    configuration = {
-        **{key: getattr(first, key) for key in SOFTMAX_NUMBERS},
-        "tables": {
-            "exp": asdict(first.exp),
-            "div": json.loads(first.div.table.to_json()),
-            "div_scale": first.div.scale,
-        },
-        **changes,
-    }
+    content = config.to_dict()
+    configuration = {key: content[key] for key in (*NUMBERS, "tables", *changes)}
     return VectorSet(name, "softmax", configuration, arrays, widths, dict(source))
-
-
-def softmax_config(configuration: Mapping[str, Any]) -> SoftmaxConfig:
-    """The unit's configuration from a set's; `InputError` where a table or a value is bad."""
-    fields = dict(configuration)
-    numbers = {key: fields.pop(key) for key in SOFTMAX_NUMBERS}
-    tables = dict(fields.pop("tables"))
-    stored: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in tables["exp"].items()}
-    exp = LoweredTable(**stored)
-    bits = total_bits_for(exp, numbers["row_length"])
-    div = PwlTable.from_json(json.dumps(tables["div"]), "div")
-    normaliser = Normaliser(div, tables["div_scale"], bits, numbers["exp_scale"], False)
-    return SoftmaxConfig(Softmax(exp=exp, div=normaliser, **numbers), **_with_stages(fields))
 
 
 def norm_set(
@@ -124,29 +101,10 @@ def norm_set(
         "gain": (GAIN_BITS, True),
         "bias": (BIAS_BITS, True),
     }
-    configuration = {
-        **{key: getattr(reference, key) for key in NORM_SHAPE},
-        "max_epsilon": reference.epsilon,
-        "tables": {"rsqrt": json.loads(reference.rsqrt.table.to_json()), "rsqrt_scale": reference.rsqrt.scale},
-        **changes,
-    }
+    content = config.to_dict()
+    configuration = {key: content[key] for key in (*SHAPE, "max_epsilon", "tables", *changes)}
     unit = "layernorm" if reference.centring else "rmsnorm"
     return VectorSet(name, unit, configuration, arrays, widths, dict(source))
-
-
-def norm_config(unit: str, configuration: Mapping[str, Any], wired: Mapping[str, Any] | None) -> NormConfig:
-    """The unit's configuration from a set's, with the gains, biases, epsilon and shift that are `wired` in."""
-    fields = dict(configuration)
-    length, in_bits, out_bits = (fields.pop(key) for key in NORM_SHAPE)
-    epsilon, tables = fields.pop("max_epsilon"), dict(fields.pop("tables"))
-    rsqrt = PwlTable.from_json(json.dumps(tables["rsqrt"]), "rsqrt")
-    normaliser = Normaliser(rsqrt, tables["rsqrt_scale"], spread_bits_for(length, epsilon, in_bits), 0, False)
-    zeros = (0,) * length
-    values: dict[str, Any] = {"gain": zeros, "bias": zeros, "epsilon": epsilon, "shift": 0}
-    if wired is not None:
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in wired.items()}
-    reference = Norm(rsqrt=normaliser, centring=unit == "layernorm", in_bits=in_bits, out_bits=out_bits, **values)
-    return NormConfig(reference, **_with_stages(fields))
 
 
 def random_softmax(
@@ -195,10 +153,6 @@ def near_table(rng: np.random.Generator, function: str, wild: bool = False) -> P
         return tuple(np.clip(values + rng.integers(-3, 4, len(values)), low, high).tolist())
 
     return replace(table, slopes=moved(table.slopes), intercepts=moved(table.intercepts))
-
-
-def _with_stages(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if key == "stages" else value for key, value in fields.items()}
 
 
 def _join(parts: Sequence[np.ndarray]) -> np.ndarray:

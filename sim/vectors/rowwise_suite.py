@@ -104,7 +104,7 @@ def _norm(
     return norm_set(name, work, {"seed": seed}, reference, **fields)
 
 
-def fitted_row_suite(tables: Mapping[str, PwlTable], units: tuple[str, ...]) -> list[VectorSet]:
+def fitted_row_suite(tables: Mapping[str, PwlTable], units: Sequence[str]) -> list[VectorSet]:
     """The units with fitted tables: a softmax for each EXP table and reciprocal, norms for each reciprocal root.
 
     Only a normaliser's highest octaves are taken: 1/x on [2, 4), 1/sqrt(x) on [1, 4).

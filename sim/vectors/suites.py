@@ -1,10 +1,12 @@
 """Which vectors a regression is made of. `quick` keeps every kind of case and few of each."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rtl.units import simulated
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.floating import FORMATS
 from sim.vectors.array_suite import array_suite
@@ -13,7 +15,7 @@ from sim.vectors.normaliser import every_input, normaliser_set, top_scale
 from sim.vectors.pwl import fitted_set, random_set, random_table
 from sim.vectors.requant import requant_set
 from sim.vectors.rowwise_suite import fitted_row_suite, row_suite
-from sim.vectors.vector_set import UNITS, VectorSet
+from sim.vectors.vector_set import VectorSet
 
 # name, tables, entries, the unit: 200 tables; every depth of a unit for codes, both outputs, all four pairs of signs
 # and, with `_hard_wired`, every storage are among them
@@ -40,8 +42,9 @@ OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
 QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8", "int32-8-acc")
 
 
-def random_suite(seed: int = 0, quick: bool = False, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
-    """Random tables and operands for every unit, in many configurations."""
+def random_suite(seed: int = 0, quick: bool = False, units: Sequence[str] | None = None) -> list[VectorSet]:
+    """Random tables and operands for every unit, in many configurations; for every simulated unit unless given."""
+    units = simulated() if units is None else units
     sets: list[VectorSet] = []
     if "pwl" in units:
         sets += _pwl(seed, quick)
@@ -108,11 +111,12 @@ def _normaliser(seed: int, quick: bool) -> list[VectorSet]:
     return sets
 
 
-def fitted_suite(folder: Path, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
+def fitted_suite(folder: Path, units: Sequence[str] | None = None) -> list[VectorSet]:
     """Every table file of `folder`: every code at every scale, every 16-bit input of a normaliser, and rows.
 
     The floating-point unit gets each table's coefficients and codes as numbers, in FP32 and FP16.
     """
+    units = simulated() if units is None else units
     sets = []
     tables = load_tables(folder)
     for name, table in tables:

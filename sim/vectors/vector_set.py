@@ -9,7 +9,6 @@ which belong to the first load, and so on. Where the unit works on rows, a vecto
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,29 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from sim.common.files import checked_description, description_sha256, write_together
-from sim.reference import InputError, Normaliser, PwlTable
+from rtl.units import UNITS
+from sim.common.files import description_sha256, write_together
+from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 from sim.reference.floating import FloatFormat, greater_equal
 
 FORMAT, VERSION = "bitwright-vectors", 1
-UNITS = (
-    "pwl",
-    "normaliser",
-    "requant",
-    "fp-pwl",
-    "fp-mac",
-    "fp-mul",
-    "fp-add",
-    "fp-compare",
-    "softmax",
-    "layernorm",
-    "rmsnorm",
-    "array",
-)
-NETLIST_UNITS = ("element",)  # checked as netlists only: a state without reset is unknown at first in their Verilog
 TABLE_LISTS = ("thresholds", "slopes", "intercepts")
-_KEYS = ("format", "version", "name", "unit", "configuration", "source", "arrays", "npz_sha256", "sha256")
 NARROW = 64  # bits of the widest payload field whose values fit an int64 each
 WORD = 32  # bits of a word of a wider one
 MAX_BITS = 256  # of any field; no accumulator is so wide
@@ -67,7 +51,7 @@ class VectorSet:
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.unit not in (*UNITS, *NETLIST_UNITS):
+        if self.unit not in UNITS:
             raise InputError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
         for side in ("inputs", "expected"):
             if not self.columns(side):
@@ -132,6 +116,11 @@ class VectorSet:
         ends = np.flatnonzero(self.arrays["inputs.last"][first:limit])
         return first + int(ends[-1]) + 1 if len(ends) else first
 
+    def loaded(self, load: int) -> dict[str, Any]:
+        """What is loaded or driven in one load, by name: a list's integers, or one integer."""
+        arrays = {key: array for key, array in self.arrays.items() if not _is_payload(key) and key != "counts"}
+        return {key: array[load].tolist() for key, array in arrays.items()}
+
     def load_of(self, vector: int) -> int:
         """The load that a vector belongs to."""
         return int(np.searchsorted(np.cumsum(self.counts), vector, side="right"))
@@ -195,9 +184,8 @@ class VectorSet:
             number = FloatFormat(**self.configuration["number"])
             return {"segment": int(greater_equal(number, value, thresholds[load]).sum())}
         if self.unit == "normaliser" and thresholds is not None:
-            geometry = (self.configuration[key] for key in ("scale", "input_bits", "input_frac_bits", "input_signed"))
-            table = PwlTable.from_json(json.dumps(self.configuration["table"]), "table")
-            code = int(Normaliser(table, *geometry).normalise(np.array([value]))[0][0])
+            reference = UNITS["normaliser"].configuration(self.configuration).reference
+            code = int(reference.normalise(np.array([value]))[0][0])
             return {"code": code, "segment": int((thresholds[load] <= code).sum())}
         if self.unit == "pwl" and thresholds is not None:
             return {"segment": int((thresholds[load] <= value).sum())}
@@ -251,7 +239,7 @@ class VectorSet:
         np.savez_compressed(buffer, allow_pickle=False, **dict(self.arrays))
         arrays = {}
         for key, array in self.arrays.items():
-            arrays[key] = {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": _sha256(_bytes(array))}
+            arrays[key] = {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": array_sha256(array)}
             if key in self.widths:
                 arrays[key] |= dict(zip(("bits", "signed"), self.widths[key], strict=True))
         content: dict[str, Any] = {
@@ -262,28 +250,12 @@ class VectorSet:
             "configuration": dict(self.configuration),
             "source": dict(self.source),
             "arrays": arrays,
-            "npz_sha256": _sha256(buffer.getvalue()),
+            "npz_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         }
         content["sha256"] = description_sha256(content)
         path = Path(folder) / f"{self.name}.json"
         write_together({path.with_suffix(".npz"): buffer.getvalue(), path: json.dumps(content, indent=1) + "\n"})
         return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> "VectorSet":
-        """Read the set described by the JSON at `path`, refusing any byte that is not what was written.
-
-        Raises `InputError`, one line with the file and the key, for anything missing, unknown, damaged or foreign.
-        """
-        path = Path(path)
-        content = _description(path)
-        data = _read_npz(path.with_suffix(".npz"), content)
-        widths = {key: (row["bits"], row["signed"]) for key, row in content["arrays"].items() if "bits" in row}
-        try:
-            kind = _kind(content["unit"], cls)
-            return kind(content["name"], content["unit"], content["configuration"], data, widths, content["source"])
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
 
 
 def column(values: np.ndarray, bits: int) -> np.ndarray:
@@ -305,66 +277,6 @@ def integers(array: np.ndarray) -> np.ndarray:
     return sum(words[:, k] << WORD * k for k in range(array.shape[1]))  # pyright: ignore[reportReturnType]
 
 
-def _kind(unit: str, otherwise: type[VectorSet]) -> type[VectorSet]:
-    """The class of a unit's sets; the array's is imported where there is one."""
-    if unit != "array":
-        return otherwise
-    from sim.vectors.array import ArraySet
-
-    return ArraySet
-
-
-def load_folder(folder: str | Path, units: tuple[str, ...] = UNITS) -> list[VectorSet]:
-    """Every set of the folder for these units, by name. Raises `InputError` where there is none."""
-    paths = sorted(Path(folder).glob("*.json"))
-    sets = [vectors for vectors in map(VectorSet.load, paths) if vectors.unit in units]
-    if not sets:
-        raise InputError(f"{folder}: must hold vector files for {', '.join(units)}, but there are none")
-    return sets
-
-
-def _description(path: Path) -> dict[str, Any]:
-    content = checked_description(path, FORMAT, VERSION, _KEYS)
-    for key in ("configuration", "source", "arrays"):
-        if not isinstance(content[key], dict):
-            raise InputError(f"{path}: {key} must be an object, not {type(content[key]).__name__}")
-    for key, row in content["arrays"].items():
-        if not isinstance(row, dict) or not {"shape", "dtype", "sha256"} <= set(row):
-            raise InputError(f"{path}: arrays[{key!r}] must have shape, dtype and sha256")
-        if (
-            ("bits" in row) != ("signed" in row)
-            or type(row.get("bits", 1)) is not int
-            or not 1 <= row.get("bits", 1) <= MAX_BITS
-        ):
-            raise InputError(f"{path}: arrays[{key!r}] must have bits in 1..{MAX_BITS} and signed, or neither")
-    return content
-
-
-def _read_npz(path: Path, content: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if _sha256(data) != content["npz_sha256"]:
-        raise InputError(f"{path}: corrupted: its SHA-256 is not the one in {path.stem}.json")
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{path}: not an .npz of integer arrays ({error})") from None
-    if set(arrays) != set(content["arrays"]):
-        raise InputError(f"{path}: must hold {', '.join(content['arrays'])}, not {', '.join(arrays)}")
-    for key, row in content["arrays"].items():
-        array = arrays[key]
-        if (array.dtype.str, list(array.shape)) != (row["dtype"], row["shape"]):
-            raise InputError(
-                f"{path}: {key} must be {row['dtype']} {row['shape']}, not {array.dtype.str} {array.shape}"
-            )
-        if _sha256(_bytes(array)) != row["sha256"]:
-            raise InputError(f"{path}: {key} is corrupted: its SHA-256 is not the one in {path.stem}.json")
-    return arrays
-
-
 def _is_payload(key: str) -> bool:
     return key.split(".")[0] in ("inputs", "expected")
 
@@ -373,9 +285,6 @@ def _plain(numbers: dict[str, int]) -> int | dict[str, int]:
     return numbers if len(numbers) > 1 else next(iter(numbers.values()))
 
 
-def _bytes(array: np.ndarray) -> bytes:
-    return np.ascontiguousarray(array).tobytes()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def array_sha256(array: np.ndarray) -> str:
+    """The hash of an array's bytes that a set's description holds."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -12,9 +12,10 @@ import pytest
 
 from sim import cli
 from sim.cosim import simulators
+from sim.vectors.files import load_folder
 from sim.vectors.pwl import random_set
 from sim.vectors.requant import requant_set
-from sim.vectors.vector_set import VectorSet, load_folder
+from sim.vectors.vector_set import VectorSet
 from tests.sim.tables import FUNCTIONS, secant_table
 
 ROW = {

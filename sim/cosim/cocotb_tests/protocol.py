@@ -18,6 +18,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from sim.cosim.cocotb_tests import stream
+from sim.vectors.files import load
 from sim.vectors.vector_set import VectorSet
 
 NEVER = repeat(False)
@@ -30,7 +31,7 @@ def _plusarg(name: str) -> int:
 
 
 def _vectors() -> VectorSet:
-    return VectorSet.load(str(cocotb.plusargs["vectors"]))
+    return load(str(cocotb.plusargs["vectors"]))
 
 
 async def _load(dut: Any, vectors: VectorSet, load: int) -> None:

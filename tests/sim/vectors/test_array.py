@@ -11,7 +11,7 @@ from sim.reference import InputError
 from sim.reference.gemm import WEIGHT_BITS
 from sim.vectors.array import ArraySet, array_set
 from sim.vectors.array_suite import array_suite
-from sim.vectors.vector_set import VectorSet, load_folder
+from sim.vectors.files import load, load_folder
 
 SETS = {vectors.name: vectors for vectors in array_suite(seed=1)}
 
@@ -19,7 +19,7 @@ SETS = {vectors.name: vectors for vectors in array_suite(seed=1)}
 @pytest.mark.parametrize("name", ["array-w4u-a8-two-pass-g64", "array-pwl", "array-memories-per-channel"])
 def test_a_saved_set_is_read_back_whole(name, tmp_path):
     vectors = SETS[name]
-    again = VectorSet.load(vectors.save(tmp_path))
+    again = load(vectors.save(tmp_path))
     assert isinstance(again, ArraySet) and again.config == vectors.config and again.table == vectors.table
     assert again.widths == vectors.widths and again.configuration == {**vectors.configuration}
     assert all(np.array_equal(again.arrays[key], array) for key, array in vectors.arrays.items())

@@ -8,20 +8,21 @@ import pytest
 
 from ga_search.methods.secants import secant_table
 from rtl.rowwise import norm, passes, softmax
+from rtl.units import UNITS
 from sim.cosim import run as runner
 from sim.cosim import wrapper as harness
 from sim.cosim.dut import Device, device
 from sim.cosim.options import BenchOptions
 from sim.reference import InputError
+from sim.vectors.files import load
 from sim.vectors.random_rows import Rows, random_rows
-from sim.vectors.rowwise import norm_config, softmax_config, softmax_set
+from sim.vectors.rowwise import softmax_set
 from sim.vectors.rowwise_suite import NORMS, fitted_row_suite, row_suite
-from sim.vectors.vector_set import VectorSet
 
-UNITS = ("softmax", *NORMS)
+ROW_UNITS = ("softmax", *NORMS)
 CASES = ("40", "8-bit", "17")
-QUICK = {vectors.name: vectors for vectors in row_suite(0, True, UNITS, dict.fromkeys(UNITS, CASES))}
-SMALL = {unit: QUICK[f"random-{unit}-17"] for unit in UNITS}  # wired in, so that they build in little time
+QUICK = {vectors.name: vectors for vectors in row_suite(0, True, ROW_UNITS, dict.fromkeys(ROW_UNITS, CASES))}
+SMALL = {unit: QUICK[f"random-{unit}-17"] for unit in ROW_UNITS}  # wired in, so that they build in little time
 DEVICES = {unit: device(vectors) for unit, vectors in SMALL.items()}
 
 
@@ -32,13 +33,13 @@ def test_every_result_equals_the_specification_at_the_formula_s_cycles(vectors):
     assert (outcome.vectors, outcome.passed) == (vectors.size, True), outcome
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ROW_UNITS)
 def test_stalls_resets_and_throughput_hold_on_the_unit_s_own_ports(unit):
     outcome = runner.run_protocol(QUICK[f"random-{unit}-40"], BenchOptions("icarus"), seed=3, limit=100)
     assert outcome.passed, outcome.problem
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ROW_UNITS)
 def test_the_sets_have_every_length_and_outputs_of_many_values(unit):
     for name in CASES:
         vectors = QUICK[f"random-{unit}-{name}"]
@@ -103,7 +104,7 @@ def test_a_stale_total_is_found(unit, total):
     assert found(unit, replaced(unit, rf"first  ?\? \d+'h\w+ : {total}", total)).mismatches
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ROW_UNITS)
 def test_a_lost_last_flag_is_found_on_either_side(unit):
     own = DEVICES[unit]
     outcome = found(unit, around(unit, f"i__payload & ~((row == 9) << {own.in_bits - 1})", "payload"))
@@ -114,7 +115,7 @@ def test_a_lost_last_flag_is_found_on_either_side(unit):
     assert outcome.first["expected"]["last"] == 1
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ROW_UNITS)
 def test_a_wrong_rounding_constant_is_found(unit, monkeypatch):
     # the round bit is always 0
     monkeypatch.setattr(softmax if unit == "softmax" else norm, "shift_right", lambda v, shift: (v >> shift) << 1)
@@ -133,7 +134,7 @@ def last_left_out(plan: passes.PassPlan) -> passes.PassPlan:
     return dataclasses.replace(plan, totals={**plan.totals, "late": (shape, 0)}, add=add)
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ROW_UNITS)
 def test_a_sum_that_is_one_element_short_is_found(unit, monkeypatch):
     room, name = (softmax, "_probability_plan") if unit == "softmax" else (norm, "_plan")
     good = getattr(room, name)
@@ -141,7 +142,7 @@ def test_a_sum_that_is_one_element_short_is_found(unit, monkeypatch):
     assert found(unit).mismatches
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ROW_UNITS)
 def test_a_ring_that_is_too_short_is_found(unit, monkeypatch):
     vectors = QUICK[f"random-{unit}-40"]  # with rows enough inside to fill it
     monkeypatch.setattr(passes.PassPlan, "depth", property(lambda self: self.row_length + self.delay - 2))
@@ -164,9 +165,9 @@ def test_a_reset_that_leaves_part_of_a_row_is_found_by_the_protocol_bench(regist
     assert outcome.problem is not None and outcome.problem.startswith("a_reset_in_mid_stream"), outcome
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", ROW_UNITS)
 def test_a_set_is_its_configuration_again_after_saving(unit, tmp_path):
-    again = VectorSet.load(SMALL[unit].save(tmp_path))
+    again = load(SMALL[unit].save(tmp_path))
     assert device(again).verilog == DEVICES[unit].verilog
 
 
@@ -196,7 +197,7 @@ def test_a_sample_has_whole_rows_of_each_load():
 
 
 def test_the_full_suite_has_a_hundred_thousand_rows_of_each_unit():
-    for unit in UNITS:
+    for unit in ROW_UNITS:
         sets = row_suite(0, False, (unit,))
         assert sum(int(vectors.arrays["inputs.last"].sum()) for vectors in sets) > 100_000
         assert {str(v.configuration.get("storage")) for v in sets} == {"None", "latches", "constants"}
@@ -205,15 +206,15 @@ def test_the_full_suite_has_a_hundred_thousand_rows_of_each_unit():
 
 def test_fitted_tables_serve_every_unit():
     tables = {name: secant_table(name) for name in ("gelu", "exp", "div", "rsqrt")}
-    sets = {vectors.unit: vectors for vectors in fitted_row_suite(tables, UNITS)}
-    assert set(sets) == set(UNITS) and all(len(vectors.counts) == 4 for vectors in sets.values())
+    sets = {vectors.unit: vectors for vectors in fitted_row_suite(tables, ROW_UNITS)}
+    assert set(sets) == set(ROW_UNITS) and all(len(vectors.counts) == 4 for vectors in sets.values())
     assert runner.run_bulk(sets["softmax"].head(2_000), BenchOptions("icarus")).passed
     assert runner.run_bulk(sets["layernorm"].head(2_000), BenchOptions("icarus")).passed
 
 
 def test_rows_of_a_batch_are_evaluated_as_the_batch_is():
     rng = np.random.default_rng(0)
-    reference = softmax_config(SMALL["softmax"].configuration).reference
+    reference = UNITS["softmax"].configuration(SMALL["softmax"].configuration).reference
     scores, valid = rng.integers(-300, 300, (4, 3, 9)), rng.random((4, 1, 9)) < 0.7
     rows = Rows.of_batch(scores, valid)
     assert rows.lengths.tolist() == [9] * 12 and rows.last.sum() == 12
@@ -232,10 +233,10 @@ def test_random_rows_have_every_length_first_and_stay_within_their_bits():
 def test_a_bad_configuration_is_named():
     configuration = dict(SMALL["softmax"].configuration) | {"rows": 0}
     with pytest.raises(InputError, match=r"rows must be in 1\.\.64, not 0"):
-        softmax_config(configuration)
+        UNITS["softmax"].configuration(configuration)
     configuration = dict(SMALL["rmsnorm"].configuration) | {"in_bits": 20}
     with pytest.raises(InputError, match=r"in_bits must be in 4\.\.16, not 20"):
-        norm_config("rmsnorm", configuration, None)
+        UNITS["rmsnorm"].configuration(configuration, SMALL["rmsnorm"].loaded(0))
     broken = {**SMALL["rmsnorm"].arrays, "inputs.last": SMALL["rmsnorm"].arrays["inputs.last"] * 0}
     with pytest.raises(InputError, match=r"inputs.last must be 1 at the end of each load"):
         dataclasses.replace(SMALL["rmsnorm"], arrays=broken)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ga_search.cli
+from rtl.units import UNITS, simulated
 from sim.cosim import regress, simulators
 from sim.cosim import run as runner
 from sim.cosim.dut import device
@@ -14,10 +15,8 @@ from sim.reference import InputError, floating
 from sim.reference.arithmetic import code_range
 from sim.reference.floating import FORMATS, FP16
 from sim.vectors.floating import mac_set, random_float_pwl_set
-from sim.vectors.normaliser import config_of
 from sim.vectors.pwl import random_set
 from sim.vectors.suites import EIGHT_BIT, OTHER_WIDTHS, fitted_suite, random_suite
-from sim.vectors.vector_set import UNITS
 from tests.sim.tables import FUNCTIONS, secant_table
 
 QUICK = {vectors.name: vectors for vectors in random_suite(seed=1, quick=True)}
@@ -70,14 +69,14 @@ def test_a_flipped_bit_of_a_normaliser_s_table_is_found():
     assert outcome.mismatches and outcome.first is not None
     first = outcome.first
     assert set(first["got"]) == {"acc", "exponent"} and first["got"] != first["expected"]
-    code, _ = config_of(vectors.configuration).reference.normalise(np.array([first["input"]]))
+    code, _ = UNITS["normaliser"].configuration(vectors.configuration).reference.normalise(np.array([first["input"]]))
     assert first["code"] == code[0]
     assert first["segment"] == np.searchsorted(vectors.arrays["thresholds"][0], code[0], side="right")
 
 
 def test_the_quick_suite_has_every_unit_output_sign_storage_and_several_stage_counts():
     configurations = [v.configuration for v in QUICK.values()]
-    assert {v.unit for v in QUICK.values()} == set(UNITS)
+    assert {v.unit for v in QUICK.values()} == set(simulated())
     pwl = [v.configuration for v in QUICK.values() if v.unit == "pwl"]
     assert {c["in_bits"] for c in pwl} == {4, 8, 16, 32}
     assert {c["output"] for c in pwl} == {"code", "acc"}

@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from rtl.units import UNITS
 from sim.common.files import description_sha256
 from sim.cosim.dut import lowered
 from sim.reference import InputError
+from sim.vectors.files import load, load_folder
 from sim.vectors.pwl import random_set
-from sim.vectors.vector_set import UNITS, VectorSet, integers, load_folder
+from sim.vectors.vector_set import VectorSet, integers
 from tests.sim.tables import wide_set
 
 
@@ -21,7 +23,7 @@ def vectors() -> VectorSet:
 
 def test_a_set_comes_back_as_it_was_written_and_the_same_set_gives_the_same_bytes(vectors, tmp_path):
     path = vectors.save(tmp_path / "a")
-    again = VectorSet.load(path)
+    again = load(path)
     assert again.arrays.keys() == vectors.arrays.keys()
     assert all(np.array_equal(again.arrays[key], vectors.arrays[key]) for key in vectors.arrays)
     for name in ("name", "unit", "configuration", "widths", "source"):
@@ -37,10 +39,10 @@ def test_every_flipped_byte_of_the_arrays_is_refused(vectors, tmp_path):
     for position in range(0, len(data), len(data) // 50):
         path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
         with pytest.raises(InputError, match=r"small\.npz: corrupted: its SHA-256"):
-            VectorSet.load(path.with_suffix(".json"))
+            load(path.with_suffix(".json"))
     path.unlink()
     with pytest.raises(InputError, match=r"small\.npz: cannot be read"):
-        VectorSet.load(path.with_suffix(".json"))
+        load(path.with_suffix(".json"))
 
 
 DAMAGE = [
@@ -66,7 +68,7 @@ def test_a_bad_description_is_one_line_with_the_file_and_key(damage, message, ve
     damage(content)
     path.write_text(json.dumps(content | {"sha256": description_sha256(content)}))
     with pytest.raises(InputError) as error:
-        VectorSet.load(path)
+        load(path)
     assert message in str(error.value) and str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -76,7 +78,7 @@ def test_flipped_bytes_of_the_description_are_refused(vectors, tmp_path):
     for position in range(0, len(data), 7):
         path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
         with pytest.raises(InputError) as error:
-            VectorSet.load(path)
+            load(path)
         assert "\n" not in str(error.value)
 
 
@@ -90,13 +92,13 @@ def test_a_changed_description_is_corrupted(change, vectors, tmp_path):
     change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"small\.json: corrupted: its own SHA-256 is not the one it names"):
-        VectorSet.load(path)
+        load(path)
 
 
 def test_a_field_of_more_than_64_bits_comes_back_and_goes_out_as_one_word(tmp_path):
     vectors = wide_set()
     bits = vectors.widths["expected"][0]
-    again = VectorSet.load(vectors.save(tmp_path))
+    again = load(vectors.save(tmp_path))
     values = integers(again.arrays["expected"]).tolist()
     want = lowered(again, 0).accumulate(again.arrays["inputs"]).tolist()
     assert values == want and max(map(abs, want)) >= 1 << 64
@@ -114,7 +116,7 @@ def test_a_field_of_more_than_64_bits_comes_back_and_goes_out_as_one_word(tmp_pa
 def test_text_that_describes_no_vectors_is_one_line(text, tmp_path):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError) as error:
-        VectorSet.load(tmp_path / "x.json")
+        load(tmp_path / "x.json")
     assert "\n" not in str(error.value)
 
 
