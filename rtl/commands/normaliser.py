@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from rtl.blocks.multiplication import PRODUCTS
 from rtl.commands import options
 from rtl.emit import emit
 from rtl.normaliser import NormaliserConfig, NormaliserUnit
@@ -22,6 +23,7 @@ def add(units: Any) -> None:
     normaliser.add_argument("--out-width", type=int, metavar="BITS", help="output, 4..32 bits (the table's)")
     normaliser.add_argument("--out-unsigned", action="store_true", help="output codes are unsigned")
     options.add_table(normaliser)
+    options.add_product(normaliser)
     options.add_common(normaliser, stages=4)
 
 
@@ -46,5 +48,5 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
         storage=arguments.storage,
         stages=arguments.stages,
     )
-    component = NormaliserUnit(config, latch_cell=f"{arguments.module}_latch")
+    component = NormaliserUnit(config, f"{arguments.module}_latch", PRODUCTS[arguments.product])
     return emit(arguments.output_file, "normaliser", component, options.source(config.pwl, table, reference.lowered))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rtl.blocks.multiplication import PRODUCTS
 from rtl.blocks.storage import STYLES
 from rtl.pwl import PwlConfig
 from sim.reference import InputError, LoweredTable, PwlTable
@@ -16,6 +17,12 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", choices=("code", "acc"), default="code", help="rounded code (default), accumulator")
     parser.add_argument("--scale", type=int, metavar="S", help="scale exponent of the table's input codes")
     parser.add_argument("--output-scale", type=int, metavar="S", help="scale exponent of the output codes")
+
+
+def add_product(parser: argparse.ArgumentParser) -> None:
+    """How the unit multiplies; read it back as `PRODUCTS[arguments.product]`."""
+    text = "a tree of its own (default), or *, which an FPGA's tools put into its multipliers"
+    parser.add_argument("--product", choices=tuple(PRODUCTS), default="tree", help=text)
 
 
 def add_common(
