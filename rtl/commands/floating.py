@@ -8,7 +8,6 @@ from typing import Any
 from rtl.blocks.multiplication import PRODUCTS
 from rtl.blocks.storage import STYLES
 from rtl.commands import options
-from rtl.emit import emit
 from rtl.floating.mac import Mac, MacConfig
 from rtl.floating.operators import Operator, OperatorConfig
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
@@ -45,14 +44,14 @@ def add(units: Any) -> None:
         options.add_common(operator, stages=1)
 
 
-def _unit(units: Any, name: str, text: str, make: Callable[[argparse.Namespace], dict[str, Any]]) -> Any:
+def _unit(units: Any, name: str, text: str, make: Callable[[argparse.Namespace], options.Made]) -> Any:
     parser = units.add_parser(name, help=text)
     parser.set_defaults(make=make)
     parser.add_argument("--format", choices=FORMATS, default="fp32", help="of the numbers (fp32)")
     return parser
 
 
-def _pwl(arguments: argparse.Namespace) -> dict[str, Any]:
+def _pwl(arguments: argparse.Namespace) -> options.Made:
     number = FORMATS[arguments.format]
     source: dict[str, Any] = {}
     table = None
@@ -70,15 +69,15 @@ def _pwl(arguments: argparse.Namespace) -> dict[str, Any]:
     if table is not None and not wired:
         source["words"] = [list(word) for word in config.words(table)]
     component = FloatPwl(config, f"{arguments.module}_latch", PRODUCTS[arguments.product])
-    return emit(arguments.output_file, "fp-pwl", component, source)
+    return "fp-pwl", component, source
 
 
-def _mac(arguments: argparse.Namespace) -> dict[str, Any]:
+def _mac(arguments: argparse.Namespace) -> options.Made:
     accumulator = FORMATS[arguments.accumulator or arguments.format]
     config = MacConfig(FORMATS[arguments.format], accumulator, arguments.stages)
-    return emit(arguments.output_file, "fp-mac", Mac(config, PRODUCTS[arguments.product]))
+    return "fp-mac", Mac(config, PRODUCTS[arguments.product]), None
 
 
-def _operator(arguments: argparse.Namespace) -> dict[str, Any]:
+def _operator(arguments: argparse.Namespace) -> options.Made:
     config = OperatorConfig(arguments.operation, FORMATS[arguments.format], arguments.stages)
-    return emit(arguments.output_file, arguments.unit, Operator(config, PRODUCTS[arguments.product]))
+    return arguments.unit, Operator(config, PRODUCTS[arguments.product]), None

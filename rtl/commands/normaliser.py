@@ -6,7 +6,6 @@ from typing import Any
 
 from rtl.blocks.multiplication import PRODUCTS
 from rtl.commands import options
-from rtl.emit import emit
 from rtl.normaliser import NormaliserConfig, NormaliserUnit
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.normaliser import POWERS
@@ -27,7 +26,7 @@ def add(units: Any) -> None:
     options.add_common(normaliser, stages=4)
 
 
-def _make(arguments: argparse.Namespace) -> dict[str, Any]:
+def _make(arguments: argparse.Namespace) -> options.Made:
     table = PwlTable.load(arguments.table)
     if table.function not in POWERS or table.normaliser_step is None:
         raise InputError(
@@ -49,4 +48,4 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
         stages=arguments.stages,
     )
     component = NormaliserUnit(config, f"{arguments.module}_latch", PRODUCTS[arguments.product])
-    return emit(arguments.output_file, "normaliser", component, options.source(config.pwl, table, reference.lowered))
+    return "normaliser", component, options.source(config.pwl, table, reference.lowered)

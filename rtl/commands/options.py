@@ -10,6 +10,8 @@ from rtl.blocks.storage import STYLES
 from rtl.pwl import PwlConfig
 from sim.reference import InputError, LoweredTable, PwlTable
 
+Made = tuple[str, Any, dict[str, Any] | None]  # what a command makes: unit, component, source as for `rtl.emit.emit`
+
 
 def add_table(parser: argparse.ArgumentParser) -> None:
     """What a unit with a table has: its storage, its output and the scales."""
@@ -32,6 +34,8 @@ def add_common(
     text = text or f"pipeline stages ({stages})"
     several: dict[str, Any] = {"nargs": len(parts)} if parts else {}
     parser.add_argument("--stages", type=int, default=stages, metavar=parts or "N", help=text, **several)
+    styles = ("plain", "axis")
+    parser.add_argument("--ports", choices=styles, default="plain", help="own names (default), or AXI4-Stream's")
     parser.add_argument("-o", dest="output_file", type=Path, required=True, metavar="FILE.v", help="the Verilog file")
     parser.add_argument("--json", action="store_true", help="print the description that is written beside the Verilog")
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from rtl.blocks.multiplication import PRODUCTS
 from rtl.commands import options
-from rtl.emit import emit
 from rtl.pwl import Pwl, PwlConfig
 from sim.reference import InputError, LoweredTable, PwlTable
 from sim.reference.pwl import WIDTH_RANGE, require_range
@@ -31,7 +30,7 @@ def add(units: Any) -> None:
     options.add_common(pwl, stages=3)
 
 
-def _make(arguments: argparse.Namespace) -> dict[str, Any]:
+def _make(arguments: argparse.Namespace) -> options.Made:
     table = None if arguments.table is None else PwlTable.load(arguments.table)
     options.check_output(arguments)
     lowered = _lowered(arguments, table)
@@ -52,7 +51,7 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
     if table is not None and lowered is not None:
         source["result"] = _meaning(config, table, lowered)
     component = Pwl(config, f"{arguments.module}_latch", PRODUCTS[arguments.product])
-    return emit(arguments.output_file, "pwl", component, source)
+    return "pwl", component, source
 
 
 def _meaning(config: PwlConfig, table: PwlTable, lowered: LoweredTable) -> str:
