@@ -46,6 +46,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m rtl", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     units = parser.add_subparsers(required=True, metavar="UNIT", dest="unit")
-    for unit in commands.UNITS:
+    for unit in commands.COMMANDS:
         unit.add(units)
     return parser

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amaranth.back import verilog
-from amaranth.hdl import Shape
+from amaranth.hdl import Fragment, Shape
 from amaranth.lib import data, wiring
 
 from rtl.axis import wrapped
@@ -66,6 +66,12 @@ def ports(component: wiring.Component) -> list[dict[str, Any]]:
             ]
         rows.append(row)
     return rows
+
+
+def interface(component: wiring.Component) -> dict[str, Any]:
+    """What a description says that follows from the component alone, as JSON has it: `describe()` and the ports."""
+    Fragment.get(component, None)  # or Amaranth warns of a component that nobody used
+    return json.loads(json.dumps({**component.describe(), "ports": ports(component)}))
 
 
 def template(name: str, rows: list[dict[str, Any]]) -> str:

@@ -4,15 +4,42 @@ A unit is a stream component with a configuration: a frozen dataclass that valid
 field, and goes to JSON and back by `to_dict()` and `from_dict(content, load)`. `load` is what a stored unit would be
 loaded with, by the names of `sim.vectors.vector_set.VectorSet.arrays`; a unit that has it wired in is built with it.
 
+A configuration that is a `Reference` too brings its own specification: vectors, regression and check of such a unit
+need no code of theirs. So a new unit is its module, its specification and a line in `UNITS`.
+
 Nothing here imports Amaranth until a class is asked for, so that files about units can be read without it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from sim.reference import InputError
+
+
+@runtime_checkable
+class Reference(Protocol):
+    """What a unit computes, as methods of its configuration.
+
+    Payloads are dictionaries of int64 arrays (V,), one for each field of the stream's payload; one named "payload" if
+    it has no fields. A load is a dictionary of the quasi-static inputs, one integer each, and of the lists that are
+    written through the table's port, by the names of the ports and of the description's `load_order`.
+    """
+
+    def random_load(self, rng: np.random.Generator) -> dict[str, Any]:
+        """One load; empty if there is nothing to drive or load."""
+        ...
+
+    def random_inputs(self, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+        """`count` payloads of the input stream, corners among them."""
+        ...
+
+    def expected(self, inputs: dict[str, np.ndarray], load: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The payloads of the output stream for those of the input stream."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,6 +72,11 @@ class Unit:
     def component_class(self) -> Any:
         """The class of the component, imported now."""
         return _imported(self.component)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether its configuration is a `Reference`."""
+        return issubclass(self.config_class, Reference)
 
     def default(self) -> Any:
         """The configuration with every field at its default."""

@@ -12,11 +12,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rtl.commands.rowwise import read_parameters
 from rtl.units import simulated
 from sim.commands import network
 from sim.common.command import Parser, print_json, run
 from sim.cosim import regress
-from sim.cosim.check import check_set
+from sim.cosim.check import Given, check_set
 from sim.cosim.options import BUILD
 from sim.cosim.simulators import SIMULATORS
 from sim.reference import InputError, PwlTable
@@ -33,6 +34,7 @@ EXAMPLE = (
   python -m sim vectors --from sentence --no-random -o build/sentence-vectors
   python -m sim regress --from build/vectors --unit pwl --simulator verilator --json
   python -m sim check gelu8.v --table tables/gelu-8-genetic.json --simulator icarus
+  python -m sim check softmax.v --table exp.json --table div.json
 """
     + network.EXAMPLES
 )
@@ -85,10 +87,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_running(regression)
     _add_common(regression)
 
-    check = commands.add_parser("check", help="an emitted piecewise-linear unit on every code and scale of a table")
+    check = commands.add_parser("check", help="an emitted unit against its specification; of a table every code, scale")
     check.set_defaults(do=_check)
-    check.add_argument("verilog", type=Path, metavar="FILE.v", help="from python -m rtl pwl; FILE.rtl.json beside it")
-    check.add_argument("--table", type=Path, required=True, metavar="JSON", help="the table to load")
+    check.add_argument("verilog", type=Path, metavar="FILE.v", help="from python -m rtl; FILE.rtl.json beside it")
+    check.add_argument(
+        "--table", type=Path, action="append", default=[], metavar="JSON", help="a table of the unit, each once"
+    )
+    check.add_argument("--parameters", type=Path, metavar="JSON", help="gain, bias, epsilon and shift of a norm")
+    check.add_argument("--edited", action="store_true", help="the Verilog was edited: its hash is not compared")
     _add_running(check)
     _add_output(check)
     network.add_commands(commands, _add_output)
@@ -193,7 +199,9 @@ def _regress(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    unit, vectors = check_set(arguments.verilog, PwlTable.load(arguments.table))
+    tables = tuple(PwlTable.load(path) for path in arguments.table)
+    parameters = None if arguments.parameters is None else read_parameters(arguments.parameters)
+    unit, vectors = check_set(arguments.verilog, Given(tables, parameters, arguments.edited, arguments.seed))
     work = regress.jobs([vectors], arguments.simulator, quick=True)
     return _run(arguments, [dataclasses.replace(job, unit=unit) for job in work])
 
@@ -233,7 +241,8 @@ def _failure(row: dict[str, Any]) -> str:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    cells = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in rows)]
+    named = [row | {"set": f"{row['set']} (edited)" if row["edited"] else row["set"]} for row in rows]
+    cells = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in named)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(COLUMNS))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -194,16 +194,21 @@ def emitted_design(path: Path, table: PwlTable) -> Design:
     Its work is the real inputs at scale 5, or the nearest one that the unit is for. Raises `InputError` where file,
     description and table do not fit.
     """
-    from sim.cosim.check import check_set, unit_fields
+    from sim.cosim.check import Given, check_set
 
-    unit, check = check_set(path, table)
+    unit, check = check_set(path, Given((table,)))
     scales = check.arrays["s"].tolist()
     scale = min(scales, key=lambda s: abs(s - 5))
     loaded = lowered(check, scales.index(scale))
     if not table.in_signed:
         raise InputError("the real inputs are signed, so that the table's must be")
     source = {"table": table.digest}
-    work = pwl_set("gelu", [(loaded, codes(scale, table.in_bits))], source, **unit_fields(check.configuration, loaded))
+    work = pwl_set(
+        "gelu",
+        [(loaded, codes(scale, table.in_bits))],
+        source,
+        **vars(PwlConfig.from_dict(check.configuration, loaded.to_dict())),
+    )
     return Design(path.stem, f"INT{table.in_bits}", work, (check,), emitted=unit)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ class Device:
     the table port's `select`, `address` and `data`, None where there is no such port, and `lists` the names and lengths
     of what is written through it, by `select`. `ranges` are the lowest and the highest value of each quasi-static
     input, of each list's words, and of a payload's field (`i__payload.FIELD`) that does not take all it could.
-    `latency` is in cycles; `schedule` tells the cycles of a unit for rows.
+    `latency` is in cycles; `schedule` gives the cycles of a unit for rows. `edited` says that the text may differ from
+    the file that its description is of.
     """
 
     module: str
@@ -37,6 +38,7 @@ class Device:
     lists: Mapping[str, int] = field(default_factory=dict)
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     schedule: RowSchedule | None = None
+    edited: bool = False
 
     def cycles(self, vectors: VectorSet, first: int, last: int) -> int:
         """Cycles of the vectors `first` to `last` (excluded) as one stream that nothing stalls, ends included."""
@@ -82,10 +84,12 @@ def emitted(component: Any, unit: str, module: str = "unit") -> Device:
     return _described(description, verilog)
 
 
-def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
+def read_device(path: Path, edited: bool = False) -> tuple[Device, dict[str, Any]]:
     """An emitted unit from `FILE.v` and the description beside it, which is returned too.
 
-    Raises `InputError` where one is missing, the description is none or was changed, or the Verilog is not the one it
+    With `edited` the Verilog may be another than the one described, if a comment was added for instance.
+
+    Raises `InputError` if a file is missing, the description is none or was changed, or the Verilog is not the one it
     describes.
     """
     verilog, source = read_text(path), path.with_suffix(".rtl.json")
@@ -95,13 +99,22 @@ def read_device(path: Path) -> tuple[Device, dict[str, Any]]:
             raise ValueError("another format")
         if description.get("sha256") != description_sha256(description):
             raise InputError(f"{source}: its own SHA-256 is not the one it names")
-        if hashlib.sha256(verilog.encode()).hexdigest() != description["verilog"]["sha256"]:
+        if not edited and hashlib.sha256(verilog.encode()).hexdigest() != description["verilog"]["sha256"]:
             raise InputError(f"{path}: its SHA-256 is not the one in {source.name}")
-        return _described(description, verilog), description
+        return replace(_described(description, verilog), edited=edited), description
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{source}: not a description that python -m rtl wrote ({error})") from None
+
+
+def require_consistent(path: Path, description: Mapping[str, Any], component: Any) -> None:
+    """Raise `InputError` unless the description of `path` is that of the component built from its parameters."""
+    from rtl.emit import interface
+
+    for key, value in interface(component).items():
+        if description.get(key) != value:
+            raise InputError(f"{path.with_suffix('.rtl.json')}: {key} must be what its parameters say")
 
 
 def _described(description: Mapping[str, Any], verilog: str) -> Device:

@@ -199,6 +199,7 @@ def _row(job: Job, bench: str, seed: int, outcome: Outcome) -> dict[str, Any]:
         "utilisation": _utilisation(job.vectors, outcome.cycles) if bench == "flow" else None,
         "vectors_per_second": round(outcome.vectors / outcome.seconds) if outcome.seconds else 0,
         "seed": seed,
+        "edited": job.unit is not None and job.unit.edited,
         "first": outcome.first,
         "problem": outcome.problem,
     }

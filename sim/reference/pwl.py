@@ -138,6 +138,35 @@ class PwlTable:
         b = self.bp_frac_bits
         return tuple(p << (scale - b) if scale >= b else -((-p) >> (b - scale)) for p in self.breakpoints)
 
+    def define(self, q: np.ndarray, scale: int, output_scale: int | None = None) -> np.ndarray:
+        """What a unit must answer, from the table alone and not from what the hardware stores of it.
+
+        Parameters
+        ----------
+        q : ndarray
+            Codes at `scale`, any shape; x = q * 2**-scale.
+        scale : int
+            Their scale exponent.
+        output_scale : int or None
+            That of the output; None for the accumulator, in units of 2**-(slope_frac_bits + scale).
+
+        Returns
+        -------
+        ndarray
+            slope * x + intercept of the last entry whose breakpoint is at most x, exact, rounded half up and saturated
+            to a code if there is an `output_scale`. Python integers, same shape as `q`.
+        """
+        x = np.asarray(q).astype(object) << self.bp_frac_bits  # in units of 2**-(scale + bp_frac_bits)
+        entry = sum(((x >= (p << scale)).astype(np.int64) for p in self.breakpoints), np.zeros(x.shape, np.int64))
+        slopes, intercepts = (np.array(values, dtype=object)[entry] for values in (self.slopes, self.intercepts))
+        unit = self.slope_frac_bits + scale
+        y = slopes * np.asarray(q).astype(object) + (intercepts << (unit - self.intercept_frac_bits))
+        if output_scale is None:
+            return y
+        shift = unit - output_scale
+        y = (y + ((1 << shift) >> 1)) >> shift
+        return np.clip(y, *code_range(self.out_bits, self.out_signed))
+
     def lower(self, scale: int, output_scale: int | None = None) -> "LoweredTable":
         """What the hardware stores for codes at `scale`, rounding its output to units of 2**-output_scale.
 
@@ -250,7 +279,7 @@ class LoweredTable:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "LoweredTable":
         """The table from its fields, lists as JSON has them."""
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
         return cls(**fields)
 
     def codes(self) -> np.ndarray:

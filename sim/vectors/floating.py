@@ -117,11 +117,13 @@ def float_pwl_set(name: str, loads: Sequence[Load], source: dict[str, Any], **ch
     return VectorSet(name, "fp-pwl", {"number": config.to_dict()["number"], **fields}, arrays, widths, source)
 
 
-def fitted_float_pwl_set(name: str, number: FloatFormat, table: PwlTable, random: int = 500) -> VectorSet:
+def fitted_float_pwl_set(
+    name: str, number: FloatFormat, table: PwlTable, random: int = 500, **changes: Any
+) -> VectorSet:
     """An integer table's coefficients as numbers: every code of every scale as a number, corners, random patterns.
 
     Codes of different scales that are one number come once. Above 16 bits there are too many codes: as for the integer
-    unit, corners and 10^4 random ones of each scale.
+    unit, corners and 10^4 random ones of each scale. `changes` are fields of `rtl.floating.pwl.FloatPwlConfig`.
     """
     rng = np.random.default_rng(0)
     lowered = [table.lower(scale) for scale in every_scale(table)]
@@ -129,7 +131,9 @@ def fitted_float_pwl_set(name: str, number: FloatFormat, table: PwlTable, random
     patterns = floating.encode(number, np.unique(np.concatenate(codes)))
     own = FloatTable.of_table(number, table)
     source = {"table": table.digest, "function": table.function}
-    return float_pwl_set(name, [(own, np.concatenate([patterns, corner_patterns(rng, own, random)]))], source)
+    return float_pwl_set(
+        name, [(own, np.concatenate([patterns, corner_patterns(rng, own, random)]))], source, **changes
+    )
 
 
 def random_float_pwl_set(

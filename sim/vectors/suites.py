@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from rtl.units import simulated
+from rtl.units import UNITS, simulated
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.floating import FORMATS
 from sim.vectors.array_suite import array_suite
 from sim.vectors.floating import fitted_float_pwl_set, float_suite
 from sim.vectors.normaliser import every_input, normaliser_set, top_scale
 from sim.vectors.pwl import fitted_set, random_set, random_table
+from sim.vectors.random_unit import random_unit_set
 from sim.vectors.requant import requant_set
 from sim.vectors.rowwise_suite import fitted_row_suite, row_suite
 from sim.vectors.vector_set import VectorSet
@@ -57,7 +58,12 @@ def random_suite(seed: int = 0, quick: bool = False, units: Sequence[str] | None
             sets.append(requant_set("random-requant-wide", seed + 1, 100_000, **wide))
     if "array" in units:
         sets += array_suite(seed, quick)
-    return sets + row_suite(seed, quick, units) + float_suite(seed, quick, units)
+    sets += row_suite(seed, quick, units) + float_suite(seed, quick, units)
+    for name in units:
+        if UNITS[name].is_reference:
+            count = 2_000 if quick else 100_000
+            sets.append(random_unit_set(f"random-{name}", name, UNITS[name].default(), seed, count))
+    return sets
 
 
 def _pwl(seed: int, quick: bool) -> list[VectorSet]:

@@ -20,7 +20,7 @@ from tests.sim.tables import FUNCTIONS, secant_table
 
 ROW = {
     "unit", "set", "configuration", "simulator", "bench", "vectors", "of", "rows", "mismatches", "cycles",
-    "utilisation", "vectors_per_second", "seed", "first", "problem", "waves",
+    "utilisation", "vectors_per_second", "seed", "edited", "first", "problem", "waves",
 }  # fmt: skip
 
 
