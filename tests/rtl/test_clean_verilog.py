@@ -26,6 +26,7 @@ UNITS = {
     "normaliser": ["normaliser", "--table", "div.json", "--output-scale", "7"],
     "requant": ["requant", "--in-width", "12", "--multiplier-width", "8", "--max-shift", "15"],
     "softmax": SOFTMAX,
+    "axis": [*SOFTMAX, "--ports", "axis"],
     "softmax latches": [*SOFTMAX, "--storage", "latches"],
     "layernorm": ["layernorm", "--rsqrt", "rsqrt.json", "--length", "9"],
     "rmsnorm": ["rmsnorm", "--rsqrt", "rsqrt.json", "--parameters", "norm.json", "--storage", "constants"],
