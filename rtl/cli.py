@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from rtl import commands
-from rtl.emit import module_name
+from rtl.emit import emit, module_name
 from sim.common.command import Parser, print_json, run
 
 EXAMPLE = """examples:
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     arguments.module = module_name(arguments.output_file)
-    description = arguments.make(arguments)
+    unit, component, source = arguments.make(arguments)
+    description = emit(arguments.output_file, unit, component, source, axis=arguments.ports == "axis")
     if arguments.json:
         print_json(description)
     schedule = description.get("schedule")

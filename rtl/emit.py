@@ -12,6 +12,8 @@ from amaranth.back import verilog
 from amaranth.hdl import Fragment, Shape
 from amaranth.lib import data, wiring
 
+from rtl.axis import wrapped
+from rtl.clean_verilog import clean
 from rtl.verilog_keywords import KEYWORDS
 from sim.common.files import description_sha256, write_together
 from sim.reference import InputError
@@ -78,7 +80,9 @@ def template(name: str, rows: list[dict[str, Any]]) -> str:
     return f"{name} {name}_0 (\n{connections}\n);\n"
 
 
-def render(component: Any, name: str, unit: str, source: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+def render(
+    component: Any, name: str, unit: str, source: Mapping[str, Any] | None = None, axis: bool = False
+) -> tuple[str, dict[str, Any]]:
     """A component as Verilog and its description, in memory.
 
     Parameters
@@ -92,6 +96,8 @@ def render(component: Any, name: str, unit: str, source: Mapping[str, Any] | Non
         The unit's name in `rtl.units.UNITS`.
     source : Mapping or None
         Which table the unit was made for.
+    axis : bool
+        Whether the ports have the names of AXI4-Stream: the unit's own module is then `name` with "_core" behind.
 
     Returns
     -------
@@ -103,9 +109,15 @@ def render(component: Any, name: str, unit: str, source: Mapping[str, Any] | Non
     InputError
         If the name is that of a port of the unit.
     """
-    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    core = f"{name}_core" if axis else name
+    text = verilog.convert(component, name=core, emit_src=False, strip_internal_attrs=True)
     text += getattr(component, "verilog", "")
     rows = ports(component)
+    about = None
+    if axis:
+        wrapper, rows, about = wrapped(name, core, rows)
+        text += wrapper
+    text = clean(text)
     if name in {row["name"] for row in rows}:
         raise InputError(f"output file must be named after a module: {name!r} is a port of the unit")
     description: dict[str, Any] = {
@@ -119,6 +131,7 @@ def render(component: Any, name: str, unit: str, source: Mapping[str, Any] | Non
         **({"source": source} if source else {}),
         "stall": getattr(component, "stall", STALL),
         "reset": getattr(component, "reset", RESET),
+        **({"axis": about} if about else {}),
         "ports": rows,
         "instance": template(name, rows),
     }
@@ -126,11 +139,13 @@ def render(component: Any, name: str, unit: str, source: Mapping[str, Any] | Non
     return text, description
 
 
-def emit(path: Path, unit: str, component: Any, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def emit(
+    path: Path, unit: str, component: Any, source: Mapping[str, Any] | None = None, axis: bool = False
+) -> dict[str, Any]:
     """Write `FILE.v` and `FILE.rtl.json` as `render` gives them; returns the description.
 
     Raises `InputError` if the file's name cannot be a module's, or a file cannot be written; then neither is.
     """
-    text, description = render(component, module_name(path), unit, source)
+    text, description = render(component, module_name(path), unit, source, axis)
     write_together({path: text, path.with_suffix(".rtl.json"): json.dumps(description, indent=1) + "\n"})
     return description

@@ -19,6 +19,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.blocks import pipeline, storage
 from rtl.blocks.arithmetic import round_and_saturate, shift_right
+from rtl.blocks.multiplication import Product, carry_save, product_name
 from rtl.blocks.pipeline import Fields, Step
 from rtl.blocks.selection import one_hot
 from rtl.pwl import OUTPUTS, PwlConfig, build_table, describe_table, pwl_steps
@@ -133,10 +134,11 @@ class NormaliserUnit(storage.StoringUnit):
     cycle.
 
     Streams: `i` carries v, `o` codes y or (acc, exponent). v <= 0 gives the largest output. `table` is the table's
-    write port as for `rtl.pwl.Pwl`, and as quasi-static.
+    write port as for `rtl.pwl.Pwl`, and as quasi-static. `product` is as there.
     """
 
-    def __init__(self, config: NormaliserConfig, latch_cell: str = "latch") -> None:
+    def __init__(self, config: NormaliserConfig, latch_cell: str = "latch", product: Product = carry_save) -> None:
+        self.product = product
         ports = {"i": In(stream.Signature(config.in_shape)), "o": Out(stream.Signature(config.out_shape))}
         if config.storage != "constants":
             ports["table"] = In(storage.port(config.pwl.entries, config.pwl.data_bits))
@@ -148,6 +150,7 @@ class NormaliserUnit(storage.StoringUnit):
         content = config.to_dict()
         return {
             "parameters": {key: content[key] for key in (*OWN, *GEOMETRY)},
+            "product": product_name(self.product),
             "function": reference.table.function,
             "domain": list(reference.table.domain),
             "normaliser_step": reference.table.normaliser_step,
@@ -168,7 +171,9 @@ class NormaliserUnit(storage.StoringUnit):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         table = build_table(m, self.config.pwl, getattr(self, "table", None), self.latch_cell)
-        pipeline.build(m, self.i, self.o, normaliser_steps(self.config, *table), self.config.stages)
+        pipeline.build(
+            m, self.i, self.o, normaliser_steps(self.config, *table, product=self.product), self.config.stages
+        )
         return m
 
 
@@ -178,12 +183,13 @@ def normaliser_steps(
     slopes: storage.Words,
     intercepts: storage.Words,
     source: str = "payload",
+    product: Product = carry_save,
 ) -> list[Step]:
     """The steps from the field `source`, v, to the field `result`: a code, or the bits of (acc, exponent)."""
     shift = config.reference.lowered.intercept_shift
     return [
         *_normalise_steps(config, source),
-        *pwl_steps(config.pwl, thresholds, slopes, intercepts, shift, output_shift=0, source="q_in"),
+        *pwl_steps(config.pwl, thresholds, slopes, intercepts, shift, output_shift=0, source="q_in", product=product),
         *(_code_steps if config.output == "code" else _pair_steps)(config),
     ]
 

@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.blocks import pipeline, storage
 from rtl.blocks.arithmetic import round_and_saturate, shift_right
-from rtl.blocks.multiplication import Product, carry_save, carry_save_levels
+from rtl.blocks.multiplication import Product, carry_save, carry_save_levels, product_name
 from rtl.blocks.pipeline import Fields, Step, wire
 from rtl.blocks.selection import edge, one_hot
 from sim.reference import InputError, LoweredTable
@@ -236,7 +236,7 @@ class Pwl(storage.StoringUnit):
     on.
 
     `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.blocks.storage.latch_verilog`.
-    `product` makes the multiplier's rows: a tree of our own, or another for comparison.
+    `product` makes the multiplier's rows: a tree of our own, or what the synthesis tool makes of `*`.
     """
 
     def __init__(self, config: PwlConfig, latch_cell: str = "latch", product: Product = carry_save) -> None:
@@ -256,6 +256,7 @@ class Pwl(storage.StoringUnit):
         parameters |= {f"max_{name}": self.config.largest(name) for name in SHIFTS}
         return {
             "parameters": parameters | {"acc_bits": self.config.acc_bits},
+            "product": product_name(self.product),
             "result": self._meaning(),
             "ranges": {name: [0, self.config.largest(name)] for name in self.config.shift_ports},
             "outside_ranges": "undefined",

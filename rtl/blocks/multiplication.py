@@ -18,7 +18,7 @@ from amaranth.hdl import C, Cat, Module, Value
 
 from rtl.blocks.pipeline import wire
 
-# two rows of a * b + addend from (module, a, b, width, addend): `carry_save` or, for comparison, `as_operator`
+# two rows of a * b + addend from (module, a, b, width, addend): `carry_save` or `as_operator`
 Product = Callable[[Module, Value, Value, int, Value | None], tuple[Value, Value]]
 
 _LATE = 2  # gate levels of a full adder, in the unit in which the rows' bits arrive at 0
@@ -45,6 +45,14 @@ def as_operator(m: Module, a: Value, b: Value, width: int, addend: Value | None 
     """The sum of `carry_save`'s rows as one row and 0, with the operators `*` and `+` left to the synthesis tool."""
     total = a * b if addend is None else a * b + addend
     return wire(m, total[:width], "product"), C(0, width)
+
+
+PRODUCTS: dict[str, Product] = {"tree": carry_save, "plain": as_operator}
+
+
+def product_name(product: Product) -> str:
+    """The name of a product in `PRODUCTS`."""
+    return next(name for name, made in PRODUCTS.items() if made is product)
 
 
 def carry_save_levels(b_bits: int, addends: int = 0) -> int:

@@ -125,7 +125,10 @@ def latch_verilog(cell: str) -> str:
     """The module of one latched word."""
     return f"""
 /* One table word: q follows d while gate is 1 and holds while it is 0. A synthesis tool maps it to latches. */
+/* verilator lint_save */
+/* verilator lint_off LATCH */
 module {cell} #(parameter WIDTH = 1) (input gate, input [WIDTH-1:0] d, output reg [WIDTH-1:0] q);
   always @* if (gate) q = d;
 endmodule
+/* verilator lint_restore */
 """

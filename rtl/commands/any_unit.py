@@ -5,7 +5,6 @@ from dataclasses import fields
 from typing import Any
 
 from rtl.commands import options
-from rtl.emit import emit
 from rtl.units import UNITS
 
 
@@ -24,7 +23,7 @@ def add(units: Any) -> None:
         options.add_common(parser, stages=stages)
 
 
-def _make(arguments: argparse.Namespace) -> dict[str, Any]:
+def _make(arguments: argparse.Namespace) -> options.Made:
     unit = UNITS[arguments.unit]
     config = unit.configuration({key: getattr(arguments, key) for key in arguments.numbers})
-    return emit(arguments.output_file, arguments.unit, unit.component_class(config))
+    return arguments.unit, unit.component_class(config), None

@@ -9,7 +9,6 @@ from rtl.array.fetch import MemoryGemm
 from rtl.array.gemm import Gemm
 from rtl.array.processing_element import Element
 from rtl.commands import options
-from rtl.emit import emit
 from rtl.pwl import PwlConfig
 from sim.reference import InputError, LoweredTable, PwlTable
 
@@ -49,7 +48,7 @@ def add(units: Any) -> None:
     options.add_common(array, stages=defaults.stages)
 
 
-def _make(arguments: argparse.Namespace) -> dict[str, Any]:
+def _make(arguments: argparse.Namespace) -> options.Made:
     names = (
         "rows", "columns", "weight_bits", "activation_bits", "two_pass", "max_inputs", "bias_bits", "acc_bits", "depth",
         "count_bits", "address_bits", "out_bits", "stages",
@@ -73,10 +72,10 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
         pwl=unit,
     )
     if arguments.part == "element":
-        return emit(arguments.output_file, "element", Element(config))
+        return "element", Element(config), None
     component = (MemoryGemm if arguments.operands == "memory" else Gemm)(config, f"{arguments.module}_latch")
     source = None if unit is None else options.source(unit, table, lowered)
-    return emit(arguments.output_file, "array", component, source)
+    return "array", component, source
 
 
 def _group(text: str) -> int | None:

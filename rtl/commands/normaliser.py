@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from rtl.blocks.multiplication import PRODUCTS
 from rtl.commands import options
-from rtl.emit import emit
 from rtl.normaliser import NormaliserConfig, NormaliserUnit
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.normaliser import POWERS
@@ -22,10 +22,11 @@ def add(units: Any) -> None:
     normaliser.add_argument("--out-width", type=int, metavar="BITS", help="output, 4..32 bits (the table's)")
     normaliser.add_argument("--out-unsigned", action="store_true", help="output codes are unsigned")
     options.add_table(normaliser)
+    options.add_product(normaliser)
     options.add_common(normaliser, stages=4)
 
 
-def _make(arguments: argparse.Namespace) -> dict[str, Any]:
+def _make(arguments: argparse.Namespace) -> options.Made:
     table = PwlTable.load(arguments.table)
     if table.function not in POWERS or table.normaliser_step is None:
         raise InputError(
@@ -46,5 +47,5 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
         storage=arguments.storage,
         stages=arguments.stages,
     )
-    component = NormaliserUnit(config, latch_cell=f"{arguments.module}_latch")
-    return emit(arguments.output_file, "normaliser", component, options.source(config.pwl, table, reference.lowered))
+    component = NormaliserUnit(config, f"{arguments.module}_latch", PRODUCTS[arguments.product])
+    return "normaliser", component, options.source(config.pwl, table, reference.lowered)

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rtl.blocks.multiplication import PRODUCTS
 from rtl.blocks.storage import STYLES
 from rtl.pwl import PwlConfig
 from sim.reference import InputError, LoweredTable, PwlTable
+
+Made = tuple[str, Any, dict[str, Any] | None]  # what a command makes: unit, component, source as for `rtl.emit.emit`
 
 
 def add_table(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +21,12 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-scale", type=int, metavar="S", help="scale exponent of the output codes")
 
 
+def add_product(parser: argparse.ArgumentParser) -> None:
+    """How the unit multiplies; read it back as `PRODUCTS[arguments.product]`."""
+    text = "a tree of its own (default), or *, which an FPGA's tools put into its multipliers"
+    parser.add_argument("--product", choices=tuple(PRODUCTS), default="tree", help=text)
+
+
 def add_common(
     parser: argparse.ArgumentParser, stages: int | Sequence[int], parts: tuple[str, ...] = (), text: str = ""
 ) -> None:
@@ -25,6 +34,8 @@ def add_common(
     text = text or f"pipeline stages ({stages})"
     several: dict[str, Any] = {"nargs": len(parts)} if parts else {}
     parser.add_argument("--stages", type=int, default=stages, metavar=parts or "N", help=text, **several)
+    styles = ("plain", "axis")
+    parser.add_argument("--ports", choices=styles, default="plain", help="own names (default), or AXI4-Stream's")
     parser.add_argument("-o", dest="output_file", type=Path, required=True, metavar="FILE.v", help="the Verilog file")
     parser.add_argument("--json", action="store_true", help="print the description that is written beside the Verilog")
 

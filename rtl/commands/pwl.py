@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from rtl.blocks.multiplication import PRODUCTS
 from rtl.commands import options
-from rtl.emit import emit
 from rtl.pwl import Pwl, PwlConfig
 from sim.reference import InputError, LoweredTable, PwlTable
 from sim.reference.pwl import WIDTH_RANGE, require_range
@@ -26,10 +26,11 @@ def add(units: Any) -> None:
     pwl.add_argument("--output-shift", type=int, metavar="N", help="fix the output shift")
     pwl.add_argument("--max-intercept-shift", type=int, metavar="N", help="largest intercept shift (input width - 1)")
     pwl.add_argument("--max-output-shift", type=int, metavar="N", help="largest output shift (input + coefficient - 1)")
+    options.add_product(pwl)
     options.add_common(pwl, stages=3)
 
 
-def _make(arguments: argparse.Namespace) -> dict[str, Any]:
+def _make(arguments: argparse.Namespace) -> options.Made:
     table = None if arguments.table is None else PwlTable.load(arguments.table)
     options.check_output(arguments)
     lowered = _lowered(arguments, table)
@@ -49,7 +50,8 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
     source = options.source(config, table, lowered)
     if table is not None and lowered is not None:
         source["result"] = _meaning(config, table, lowered)
-    return emit(arguments.output_file, "pwl", Pwl(config, latch_cell=f"{arguments.module}_latch"), source)
+    component = Pwl(config, f"{arguments.module}_latch", PRODUCTS[arguments.product])
+    return "pwl", component, source
 
 
 def _meaning(config: PwlConfig, table: PwlTable, lowered: LoweredTable) -> str:

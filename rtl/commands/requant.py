@@ -4,7 +4,6 @@ import argparse
 from typing import Any
 
 from rtl.commands import options
-from rtl.emit import emit
 from rtl.requant import RequantConfig, Requantiser
 
 
@@ -20,7 +19,7 @@ def add(units: Any) -> None:
     options.add_common(requant, stages=3)
 
 
-def _make(arguments: argparse.Namespace) -> dict[str, Any]:
+def _make(arguments: argparse.Namespace) -> options.Made:
     config = RequantConfig(
         in_bits=arguments.in_width,
         multiplier_bits=arguments.multiplier_width,
@@ -29,4 +28,4 @@ def _make(arguments: argparse.Namespace) -> dict[str, Any]:
         out_signed=not arguments.out_unsigned,
         stages=arguments.stages,
     )
-    return emit(arguments.output_file, "requant", Requantiser(config))
+    return "requant", Requantiser(config), None

@@ -7,7 +7,6 @@ from typing import Any
 
 from rtl.blocks.storage import STYLES
 from rtl.commands import options
-from rtl.emit import emit
 from rtl.rowwise.norm import NormConfig, NormUnit
 from rtl.rowwise.softmax import SoftmaxConfig, SoftmaxUnit
 from sim.common.files import read_json
@@ -64,7 +63,7 @@ def _add_common(parser: argparse.ArgumentParser, config: Any, depths: tuple[str,
     options.add_common(parser, config.stages, depths, f"pipeline stages of each part ({text})")
 
 
-def _softmax(arguments: argparse.Namespace) -> dict[str, Any]:
+def _softmax(arguments: argparse.Namespace) -> options.Made:
     exp, div = PwlTable.load(arguments.exp), PwlTable.load(arguments.div)
     if exp.function != "exp":  # what the normalisers compute they check themselves
         raise InputError(f"--exp must be a table of exp, but {arguments.exp} is one of {exp.function}")
@@ -90,10 +89,10 @@ def _softmax(arguments: argparse.Namespace) -> dict[str, Any]:
     if config.storage != "constants":
         source["words"] = [list(word) for word in config.words(reference)]
     component = SoftmaxUnit(config, latch_cell=f"{arguments.module}_latch")
-    return emit(arguments.output_file, "softmax", component, source)
+    return "softmax", component, source
 
 
-def _norm(arguments: argparse.Namespace, centring: bool) -> dict[str, Any]:
+def _norm(arguments: argparse.Namespace, centring: bool) -> options.Made:
     table = PwlTable.load(arguments.rsqrt)
     scale = options.only_scale(arguments.rsqrt_scale, "--rsqrt-scale", table, arguments.rsqrt)
     wired = arguments.storage == "constants"
@@ -127,7 +126,7 @@ def _norm(arguments: argparse.Namespace, centring: bool) -> dict[str, Any]:
         if not wired:
             source["words"] = [list(word) for word in config.words(own)]
     component = NormUnit(config, latch_cell=f"{arguments.module}_latch")
-    return emit(arguments.output_file, arguments.unit, component, source)
+    return arguments.unit, component, source
 
 
 def read_parameters(path: Path) -> dict[str, Any]:

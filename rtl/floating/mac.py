@@ -10,6 +10,7 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from rtl.blocks import pipeline
+from rtl.blocks.multiplication import Product, carry_save, product_name
 from rtl.blocks.pipeline import Step
 from rtl.floating.adder import adder_steps
 from rtl.floating.multiplier import multiplier_steps
@@ -75,10 +76,11 @@ class MacConfig:
 class Mac(wiring.Component):
     """The unit as a component; stall and reset are as in `rtl.blocks.pipeline`. Latency `stages`, one result per cycle.
 
-    Streams: `i` carries (a, b, addend), `o` addend + a * b, all as patterns.
+    Streams: `i` carries (a, b, addend), `o` addend + a * b, all as patterns. `product` is as for `rtl.pwl.Pwl`.
     """
 
-    def __init__(self, config: MacConfig) -> None:
+    def __init__(self, config: MacConfig, product: Product = carry_save) -> None:
+        self.product = product
         self.config = config
         super().__init__(
             {
@@ -90,15 +92,20 @@ class Mac(wiring.Component):
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
         parameters = self.config.to_dict() | {"accumulator": asdict(self.config.sum)}
-        return {"parameters": parameters, "latency": self.config.stages, "interval": 1}
+        return {
+            "parameters": parameters,
+            "product": product_name(self.product),
+            "latency": self.config.stages,
+            "interval": 1,
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        pipeline.build(m, self.i, self.o, _steps(self.config), self.config.stages)
+        pipeline.build(m, self.i, self.o, _steps(self.config, self.product), self.config.stages)
         return m
 
 
-def _steps(config: MacConfig) -> list[Step]:
-    product = multiplier_steps(config.number, config.sum, "a", "b", "product")
+def _steps(config: MacConfig, rows: Product) -> list[Step]:
+    product = multiplier_steps(config.number, config.sum, "a", "b", "product", rows)
     then = adder_steps(config.sum, "addend", "product", "result")
     return [operands(config.in_layout, product[0]), *product[1:], *then]

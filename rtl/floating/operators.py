@@ -10,6 +10,7 @@ from amaranth.lib.data import StructLayout, View
 from amaranth.lib.wiring import In, Out
 
 from rtl.blocks import pipeline
+from rtl.blocks.multiplication import Product, carry_save, product_name
 from rtl.blocks.pipeline import Fields, Step
 from rtl.floating.adder import adder_steps
 from rtl.floating.multiplier import multiplier_steps
@@ -73,10 +74,12 @@ class Operator(wiring.Component):
 
     Latency `stages`, one result per cycle.
 
-    Streams: `i` carries pairs of patterns (a, b), `o` a pattern, or for "compare" one bit.
+    Streams: `i` carries pairs of patterns (a, b), `o` a pattern, or for "compare" one bit. `product` is as for
+    `rtl.pwl.Pwl`; only "multiply" has one.
     """
 
-    def __init__(self, config: OperatorConfig) -> None:
+    def __init__(self, config: OperatorConfig, product: Product = carry_save) -> None:
+        self.product = product
         self.config = config
         super().__init__(
             {
@@ -87,18 +90,24 @@ class Operator(wiring.Component):
 
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
-        return {"parameters": self.config.to_dict(), "latency": self.config.stages, "interval": 1}
+        multiplies = self.config.operation == "multiply"
+        return {
+            "parameters": self.config.to_dict(),
+            **({"product": product_name(self.product)} if multiplies else {}),
+            "latency": self.config.stages,
+            "interval": 1,
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        pipeline.build(m, self.i, self.o, _steps(self.config), self.config.stages)
+        pipeline.build(m, self.i, self.o, _steps(self.config, self.product), self.config.stages)
         return m
 
 
-def _steps(config: OperatorConfig) -> list[Step]:
+def _steps(config: OperatorConfig, product: Product) -> list[Step]:
     number = config.number
     if config.operation == "multiply":
-        steps = multiplier_steps(number, number, "a", "b", "result")
+        steps = multiplier_steps(number, number, "a", "b", "result", product)
     elif config.operation == "add":
         steps = adder_steps(number, "a", "b", "result")
     else:

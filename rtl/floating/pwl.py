@@ -16,7 +16,7 @@ from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from rtl.blocks import pipeline, storage
-from rtl.blocks.multiplication import Product, carry_save
+from rtl.blocks.multiplication import Product, carry_save, product_name
 from rtl.blocks.pipeline import Fields, Step
 from rtl.blocks.selection import edge, one_hot
 from rtl.floating.adder import adder_steps
@@ -148,7 +148,12 @@ class FloatPwl(storage.StoringUnit):
         """What a user must know beside the ports."""
         config = self.config
         parameters = {key: value for key, value in config.to_dict().items() if key != "constants"}
-        about = {"parameters": parameters, "latency": config.stages, "interval": 1}
+        about = {
+            "parameters": parameters,
+            "product": product_name(self.product),
+            "latency": config.stages,
+            "interval": 1,
+        }
         if config.storage == "constants":
             return about
         counts = (("thresholds", config.entries - 1), ("slopes", config.entries), ("intercepts", config.entries))

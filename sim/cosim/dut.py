@@ -97,6 +97,8 @@ def read_device(path: Path, edited: bool = False) -> tuple[Device, dict[str, Any
         description = json.loads(read_text(source))
         if description["format"] != "bitwright-rtl" or description["version"] != 1:
             raise ValueError("another format")
+        if "axis" in description:
+            raise InputError(f"{path}: needs the unit's own ports: emit it without --ports axis")
         if description.get("sha256") != description_sha256(description):
             raise InputError(f"{source}: its own SHA-256 is not the one it names")
         if not edited and hashlib.sha256(verilog.encode()).hexdigest() != description["verilog"]["sha256"]:
@@ -113,7 +115,7 @@ def require_consistent(path: Path, description: Mapping[str, Any], component: An
     from rtl.emit import interface
 
     for key, value in interface(component).items():
-        if description.get(key) != value:
+        if key != "product" and description.get(key) != value:  # how a unit multiplies changes no result
             raise InputError(f"{path.with_suffix('.rtl.json')}: {key} must be what its parameters say")
 
 

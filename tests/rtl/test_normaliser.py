@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rtl import emit, normaliser
+from rtl.blocks.multiplication import as_operator
 from rtl.blocks.storage import SETTLE
 from rtl.normaliser import NormaliserConfig, NormaliserUnit
 from sim.reference import InputError, Normaliser, PwlTable
@@ -89,6 +90,12 @@ def test_every_depth_equals_the_reference_under_random_stalls_and_takes_one_beat
     _, taken, given = simulate(NormaliserUnit(config), v.tolist(), words)
     assert np.diff(taken).tolist() == [1] * (len(v) - 1)
     assert {g - t for t, g in zip(taken, given, strict=True)} == {stages}
+
+
+def test_a_plain_product_equals_the_reference():
+    config = config_of(("rsqrt", 1, 2), 16, 8, output_scale=7, storage="constants")
+    v = corners(16, True)
+    assert simulate(NormaliserUnit(config, product=as_operator), v.tolist(), [])[0] == expected(config, v)
 
 
 @pytest.mark.parametrize("storage", ["flops", "latches", "constants"])

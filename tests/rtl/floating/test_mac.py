@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rtl.blocks.multiplication import Product, as_operator, carry_save
 from rtl.floating.mac import Mac, MacConfig
 from sim.reference import InputError, floating
 from sim.reference.floating import FP16, FP32, FloatFormat
@@ -11,7 +12,7 @@ from tests.rtl.floating.patterns import TINY, run
 WIDE = FloatFormat(5, 9)  # holds every product of TINY
 
 
-def differences(folder, config: MacConfig, count: int, seed: int) -> int:
+def differences(folder, config: MacConfig, count: int, seed: int, rows: Product = carry_save) -> int:
     rng = np.random.default_rng(seed)
     number, total = config.number, config.sum
     a, b = rng.integers(0, 1 << number.bits, (2, count))
@@ -19,7 +20,9 @@ def differences(folder, config: MacConfig, count: int, seed: int) -> int:
     product = floating.multiply_add(number, total, a, b, zero)
     near = (product + rng.integers(-9, 10, count)) % (1 << total.bits) ^ total.sign_bit
     addend = np.where(rng.random(count) < 0.5, near, rng.integers(0, 1 << total.bits, count))
-    got = run(folder, Mac(config), [a, b, addend], [number.bits, number.bits, total.bits], total.bits, [], seed)
+    got = run(
+        folder, Mac(config, rows), [a, b, addend], [number.bits, number.bits, total.bits], total.bits, [], seed
+    )
     return int((got != floating.multiply_add(number, total, a, b, addend)).sum())
 
 
@@ -35,6 +38,10 @@ def test_every_depth_with_a_wider_accumulator_equals_the_specification(stages, t
 
 def test_fp16_with_an_fp32_accumulator_equals_the_specification(tmp_path):
     assert differences(tmp_path, MacConfig(FP16, FP32, 3), 2_000, seed=0) == 0
+
+
+def test_a_plain_product_equals_the_specification(tmp_path):
+    assert differences(tmp_path, MacConfig(TINY, stages=2), 2_000, seed=0, rows=as_operator) == 0
 
 
 def test_an_accumulator_that_would_round_the_product_twice_is_refused():

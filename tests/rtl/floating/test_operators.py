@@ -5,6 +5,7 @@ import pytest
 from amaranth.hdl import Module, Signal, signed
 from amaranth.sim import Simulator
 
+from rtl.blocks.multiplication import as_operator
 from rtl.floating.operators import STEPS, Operator, OperatorConfig
 from rtl.floating.parts import ordered
 from sim.reference import InputError, floating
@@ -26,6 +27,13 @@ def outputs(folder, config: OperatorConfig, a: np.ndarray, b: np.ndarray, seed: 
 def test_every_pair_of_8_bit_patterns_equals_the_specification(operation, tmp_path):
     a, b = every_pair(TINY)
     assert np.array_equal(outputs(tmp_path, OperatorConfig(operation, TINY), a, b), expected(operation, TINY, a, b))
+
+
+def test_a_plain_product_of_every_pair_equals_the_specification(tmp_path):
+    a, b = every_pair(TINY)
+    unit = Operator(OperatorConfig("multiply", TINY), as_operator)
+    got = run(tmp_path, unit, [a, b], [TINY.bits] * 2, TINY.bits, [], 0)
+    assert np.array_equal(got, expected("multiply", TINY, a, b))
 
 
 @pytest.mark.parametrize("number", [FloatFormat(4, 5), FloatFormat(5, 4), FloatFormat(8, 7)], ids=str)
