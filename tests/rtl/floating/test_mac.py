@@ -20,9 +20,7 @@ def differences(folder, config: MacConfig, count: int, seed: int, rows: Product 
     product = floating.multiply_add(number, total, a, b, zero)
     near = (product + rng.integers(-9, 10, count)) % (1 << total.bits) ^ total.sign_bit
     addend = np.where(rng.random(count) < 0.5, near, rng.integers(0, 1 << total.bits, count))
-    got = run(
-        folder, Mac(config, rows), [a, b, addend], [number.bits, number.bits, total.bits], total.bits, [], seed
-    )
+    got = run(folder, Mac(config, rows), [a, b, addend], [number.bits, number.bits, total.bits], total.bits, [], seed)
     return int((got != floating.multiply_add(number, total, a, b, addend)).sum())
 
 
