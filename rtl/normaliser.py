@@ -189,7 +189,7 @@ def normaliser_steps(
     shift = config.reference.lowered.intercept_shift
     return [
         *_normalise_steps(config, source),
-        *pwl_steps(config.pwl, thresholds, slopes, intercepts, shift, output_shift=0, source="q_in", product=product),
+        *pwl_steps(config.pwl, (thresholds, slopes, intercepts), (shift, 0), "q_in", product),
         *(_code_steps if config.output == "code" else _pair_steps)(config),
     ]
 

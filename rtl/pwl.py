@@ -276,7 +276,7 @@ class Pwl(storage.StoringUnit):
         m = Module()
         table = build_table(m, self.config, getattr(self, "table", None), self.latch_cell)
         shifts = self._shift("intercept_shift"), self._shift("output_shift")
-        steps = pwl_steps(self.config, *table, *shifts, product=self.product)
+        steps = pwl_steps(self.config, table, shifts, product=self.product)
         pipeline.build(m, self.i, self.o, steps, self.config.stages, result=self.config.output)
         return m
 
@@ -321,15 +321,17 @@ def describe_table(config: PwlConfig) -> dict[str, Any]:
 
 def pwl_steps(
     config: PwlConfig,
-    thresholds: storage.Words,
-    slopes: storage.Words,
-    intercepts: storage.Words,
-    intercept_shift: Value | int,
-    output_shift: Value | int,
+    table: tuple[storage.Words, storage.Words, storage.Words],
+    shifts: tuple[Value | int, Value | int],
     source: str = "payload",
     product: Product = carry_save,
 ) -> list[Step]:
-    """The steps from the field `source`, a code q, to the field `acc` or `code`."""
+    """The steps from the field `source`, a code q, to the field `acc` or `code`.
+
+    `table` is thresholds, slopes and intercepts; `shifts` are the intercept's and the output's.
+    """
+    thresholds, slopes, intercepts = table
+    intercept_shift, output_shift = shifts
 
     def compare(m: Module, f: Mapping[str, Value]) -> Fields:
         return {"q": f[source], "above": Cat(f[source] >= t for t in thresholds)}

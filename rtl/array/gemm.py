@@ -182,11 +182,11 @@ class Gemm(wiring.Component):
         last = "requantised"
         if config.pwl is not None:
             table = build_table(m, config.pwl, getattr(self, "table", None), self.latch_cell)
-            shifts = (
+            intercept_shift, output_shift = (
                 getattr(self, name) if name in config.pwl.shift_ports else getattr(config.pwl, name) or 0
                 for name in ("intercept_shift", "output_shift")
             )
-            steps += pwl_steps(config.pwl, *table, *shifts, source=last)
+            steps += pwl_steps(config.pwl, table, (intercept_shift, output_shift), source=last)
             last = config.pwl.output
         codes = tuple(f"{last}_{c}" for c in range(config.columns))
         return [

@@ -28,7 +28,7 @@ def words(config: PwlConfig) -> dict[str, bool]:
 def ranks_before(config: PwlConfig) -> dict[str, int]:
     """For each step, the number of register ranks before it."""
     none: list[object] = [0] * config.entries
-    steps = pwl_steps(config, none[1:], none, none, 0, 0)
+    steps = pwl_steps(config, (none[1:], none, none), (0, 0))
     ends = pipeline.cut([step.levels for step in steps], config.stages)
     return {step.name: sum(end < position for end in ends) for position, step in enumerate(steps)}
 

@@ -239,7 +239,7 @@ def _exp_plan(
         row_fields=("maximum",),
         element_steps=[
             Step("distance", ("score", "maximum"), pipeline.adder_levels(reference.score_bits + 1) + 2, distance),
-            *pwl_steps(config.exp, *table, intercept_shift, output_shift, source="distance"),
+            *pwl_steps(config.exp, table, (intercept_shift, output_shift), source="distance"),
             Step("power", ("code", "valid"), 1, power),
         ],
         element_stages=config.stages[0],

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sim.reference import PwlTable
-from sim.vectors.random_rows import random_rows
+from sim.reference import Norm, PwlTable
+from sim.vectors.random_rows import Rows, random_rows
 from sim.vectors.rowwise import (
     fitted_softmax,
     near_table,
@@ -77,22 +77,20 @@ def row_suite(
             if unit in units and name in cases[unit]:
                 rng = np.random.default_rng((seed, *f"{unit}-{name}".encode()))
                 part = (min(loads, 2), 40) if quick else (loads, count)
-                sets.append(_norm(f"random-{unit}-{name}", rng, part, longest, epsilon, centring, widths, fields, seed))
+                reference, work = _norms(rng, part, centring, longest, epsilon, widths)
+                sets.append(norm_set(f"random-{unit}-{name}", work, {"seed": seed}, reference, **fields))
     return sets
 
 
-def _norm(
-    name: str,
+def _norms(
     rng: np.random.Generator,
     part: tuple[int, int],
+    centring: bool,
     longest: int,
     epsilon: int,
-    centring: bool,
     widths: Mapping[str, int],
-    fields: Mapping[str, Any],
-    seed: int,
-) -> VectorSet:
-    """The first load is the longest norm with the largest epsilon."""
+) -> tuple[Norm, list[tuple[Norm, Rows]]]:
+    """The longest norm with the largest epsilon, and `part` loads and rows of each; the first load is that norm's."""
     reference = random_norm(rng, near_table(rng, "rsqrt"), longest, epsilon, centring, **widths)
     work = []
     for k in range(part[0]):
@@ -101,7 +99,7 @@ def _norm(
         table = near_table(rng, "rsqrt", wild=k % WILD == WILD - 1)
         norm = reference if not k else random_norm(rng, table, length, small, centring, **widths)
         work.append((norm, random_rows(rng, part[1], 2, length, widths.get("in_bits", 16))))
-    return norm_set(name, work, {"seed": seed}, reference, **fields)
+    return reference, work
 
 
 def fitted_row_suite(tables: Mapping[str, PwlTable], units: Sequence[str]) -> list[VectorSet]:

@@ -1,7 +1,8 @@
 """Two small benches: a stream component in Amaranth's simulator, emitted Verilog in Icarus."""
 
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,28 +100,32 @@ endmodule
 """
 
 
-def icarus(
-    folder: Path,
-    verilog: Path,
-    codes: Sequence[int],
-    in_bits: int,
-    out_bits: int,
-    words: Iterable[Word] = (),
-    settings: dict[str, int] | None = None,
-    seed: int = 0,
-    settle: int = 1,
-) -> list[int]:
-    """The outputs of the emitted unit for `codes`, as unsigned bits; a `seed` other than 0 stalls the output.
-
-    Everything is driven at the rising edge without delay. The first code is taken `settle` cycles after the last word.
+@dataclass(frozen=True)
+class Drive:
+    """How a unit is driven: the table's words, its quasi-static inputs, a seed other than 0 that stalls the output, and
+    after how many cycles from the last word the first code is taken.
     """
+
+    words: Iterable[Word] = ()
+    settings: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+    settle: int = 1
+
+
+def icarus(verilog: Path, codes: Sequence[int], bits: tuple[int, int], drive: Drive = Drive()) -> list[int]:
+    """The outputs of the emitted unit for `codes`, as unsigned bits; `bits` are those of a code and of an output.
+
+    Everything is driven at the rising edge without delay.
+    """
+    folder, (in_bits, out_bits) = verilog.parent, bits
+    words, settings, seed, settle = drive.words, drive.settings, drive.seed, drive.settle
     loads = [(w.select << 48) | (w.address << 32) | w.data for w in words]
     mask = (1 << in_bits) - 1
     (folder / "load.hex").write_text("".join(f"{w:x}\n" for w in [*loads, 0]))
     (folder / "beats.hex").write_text("".join(f"{c & mask:x}\n" for c in [*codes, 0]))
     table = {"en": "en", "select": "word[49:48]", "address": "word[47:32]", "data": "word[31:0]"}
     connections = [f", .table__{name}({wire})" for name, wire in table.items() if loads]
-    connections += [f", .{name}({value})" for name, value in (settings or {}).items()]
+    connections += [f", .{name}({value})" for name, value in settings.items()]
     text = ICARUS.replace("MODULE", verilog.stem).replace("CONNECTIONS", "".join(connections))
     for name, value in (
         ("LOADS", len(loads)),

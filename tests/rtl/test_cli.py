@@ -17,7 +17,7 @@ from rtl.pwl import PwlConfig, Word
 from sim.reference import PwlTable
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FP16
-from tests.rtl.bench import icarus
+from tests.rtl.bench import Drive, icarus
 from tests.rtl.test_normaliser import secant_table
 from tests.sim import tables
 
@@ -56,7 +56,7 @@ def test_a_loaded_unit_driven_by_its_description_alone_equals_the_table(table, t
     lowered = GELU.lower(4, 5)
     loads = PwlConfig().words(lowered)
     assert [tuple(word) for word in loads] == words
-    got = icarus(tmp_path, tmp_path / "gelu4.v", lowered.codes().tolist(), 8, 8, loads, settings)
+    got = icarus(tmp_path / "gelu4.v", lowered.codes().tolist(), (8, 8), Drive(loads, settings))
     assert got == (lowered.output(lowered.codes()) & 255).tolist()
 
 
@@ -353,4 +353,4 @@ def test_a_floating_point_unit_loaded_with_its_description_s_words_equals_the_ta
     assert [row["count"] for row in about["table"]["load_order"]] == [7, 8, 8]
     x = list(range(0, 1 << 16, 97))
     words = [Word(*word) for word in about["source"]["words"]]
-    assert icarus(tmp_path, tmp_path / "g.v", x, 16, 16, words) == expected.evaluate(np.array(x)).tolist()
+    assert icarus(tmp_path / "g.v", x, (16, 16), Drive(words)) == expected.evaluate(np.array(x)).tolist()

@@ -9,7 +9,7 @@ from rtl.blocks.storage import SETTLE
 from rtl.normaliser import NormaliserConfig, NormaliserUnit
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
-from tests.rtl.bench import icarus, simulate
+from tests.rtl.bench import Drive, icarus, simulate
 
 DOMAINS = {"div": [(2, 1), (0.5, 3)], "rsqrt": [(1, 2), (0.25, 4)]}  # bottom and g: highest octaves, the paper's
 CASES = [(function, *case) for function, cases in DOMAINS.items() for case in cases]
@@ -104,7 +104,7 @@ def test_every_16_bit_input_equals_the_reference_in_icarus(storage, tmp_path):
     emit.emit(tmp_path / "unit.v", "normaliser", NormaliserUnit(config, latch_cell="unit_latch"))
     words = [] if storage == "constants" else config.pwl.words(config.reference.lowered)
     v = np.arange(-(1 << 15), 1 << 15)
-    got = icarus(tmp_path, tmp_path / "unit.v", v.tolist(), 16, 8, words, settle=SETTLE.get(storage, 1))
+    got = icarus(tmp_path / "unit.v", v.tolist(), (16, 8), Drive(words, settle=SETTLE.get(storage, 1)))
     assert got == [y & 255 for y in expected(config, v)]
 
 

@@ -11,7 +11,7 @@ from rtl.formal.stimulus import random_lowered
 from rtl.pwl import Pwl, PwlConfig
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
-from tests.rtl.bench import icarus, simulate
+from tests.rtl.bench import Drive, icarus, simulate
 
 
 def corner_codes(rng: np.random.Generator, config: PwlConfig, lowered: LoweredTable, count: int = 40) -> np.ndarray:
@@ -145,8 +145,8 @@ def test_the_emitted_verilog_equals_the_reference_in_icarus(storage, tmp_path):
     emit.emit(tmp_path / "unit.v", "pwl", unit)
     words = [] if storage == "constants" else config.words(lowered)
     for seed in (0, 1):
-        how = dict(settings=shifts(config, lowered), seed=seed, settle=SETTLE.get(storage, 1))
-        got = icarus(tmp_path, tmp_path / "unit.v", lowered.codes().tolist(), 8, 8, words, **how)
+        drive = Drive(words, shifts(config, lowered), seed, SETTLE.get(storage, 1))
+        got = icarus(tmp_path / "unit.v", lowered.codes().tolist(), (8, 8), drive)
         assert got == (lowered.output(lowered.codes()) & 255).tolist()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from rtl import emit
 from rtl.pwl import Word
 from sim.reference.floating import FloatFormat
-from tests.rtl.bench import icarus
+from tests.rtl.bench import Drive, icarus
 
 TINY = FloatFormat(3, 4)  # 8 bits: every pair of patterns can be had
 
@@ -29,7 +29,7 @@ def run(
     for column, width in zip(columns, bits, strict=True):
         beats = [beat | int(pattern) << offset for beat, pattern in zip(beats, column, strict=True)]
         offset += width
-    return np.array(icarus(folder, folder / "unit.v", beats, offset, out_bits, words, seed=seed))
+    return np.array(icarus(folder / "unit.v", beats, (offset, out_bits), Drive(words, seed=seed)))
 
 
 def every_pair(number: FloatFormat) -> tuple[np.ndarray, np.ndarray]:

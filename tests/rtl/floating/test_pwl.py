@@ -8,7 +8,7 @@ from rtl.floating.pwl import FloatPwl, FloatPwlConfig
 from sim.reference import InputError, floating
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FP16, FP32
-from tests.rtl.bench import icarus
+from tests.rtl.bench import Drive, icarus
 from tests.rtl.floating.patterns import TINY, run
 
 EVERY = np.arange(1 << TINY.bits)
@@ -31,7 +31,7 @@ def outputs(folder, config: FloatPwlConfig, table: FloatTable, seed: int = 0) ->
 
         emit.emit(folder / "unit.v", "fp-pwl", unit)
         settle = SETTLE["latches"]
-        return icarus(folder, folder / "unit.v", EVERY.tolist(), 8, 8, words, seed=seed, settle=settle)
+        return icarus(folder / "unit.v", EVERY.tolist(), (8, 8), Drive(words, seed=seed, settle=settle))
     return run(folder, unit, [EVERY], [8], 8, words, seed).tolist()
 
 
