@@ -9,6 +9,7 @@ from ga_search.config import FitConfig
 from ga_search.functions import Function, resolve
 from ga_search.grid import Codes, Grid, build_grid, code_weights, measured_where_finite
 from ga_search.methods.nn_lut import require_torch
+from sim.common.files import require_regular
 from sim.reference import InputError
 from sim.reference.pwl import default_scales
 
@@ -72,6 +73,7 @@ def prepare(config: FitConfig) -> Problem:
 
 def load_histogram(path: str, codes: Codes) -> np.ndarray:
     """`histogram` from an .npz: counts per code, ascending, shape (codes,) or (scales, codes)."""
+    require_regular(path)
     try:
         with np.load(path, allow_pickle=False) as content:
             if "histogram" not in content:

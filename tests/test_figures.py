@@ -24,9 +24,17 @@ PHRASES = {
     "README.md": ("[2403.19591]", "![GELU with 8 entries", "for 2 to 8-bit weights", "Apache-2.0"),
     "cost_model/README.md": ("NAND2 = 1", "130 nm [SG13G2]", "beside ours, 8 entries at", "Scaled to 28 nm",
         "widths of 4 to 16 bits", "(15/7, 11/7 bits)"),
+    "ga_search/README.md": (
+        "breakpoints[i - 1]", '`"bitwright-pwl"`, 1', "4 to 32 bits", "`coef_bits` + 4", "N from 2 to 64",
+        "N - 1 integers", "SHA-256", "Up to 8 bits every fit", "up to 8 bits |", "arXiv:2403.19591", "arXiv:2112.02191",
+    ),
+    "quant/README.md": (
+        "weights of 2 to 8 bits", "inputs of 2 to 16", "outlier of 1000 times", "multipliers of 1 beside 255",
+    ),
     "rtl/README.md": (
         "in 1 to 7 stages", "up to 16 bits", "the unit with 8 entries and 8 bits", "Of 100 mutants", "must find 95 %",
         "figure 1.13: TSMC 45 nm", "FreePDK45", "weights: 2, 3, 4 or 8-bit", "; 4 or 8-bit activations (8 bits",
+        "iCE40, ECP5", "AXI4-Stream",
     ),
     "sim/README.md": ("calibration seed 0", "16 x 128 tokens"),
 }  # fmt: skip

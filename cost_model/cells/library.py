@@ -28,6 +28,7 @@ import numpy as np
 from cost_model.cells import liberty
 from cost_model.cells.identifiers import require_identifier, require_pin
 from cost_model.cells.liberty import Group
+from sim.common.files import require_regular
 from sim.reference import InputError
 
 GATE_EQUIVALENTS = Path(__file__).parents[1] / "data" / "gate_equivalents.lib"
@@ -217,9 +218,8 @@ def _common_start(names: Sequence[str]) -> str:
 
 def _read(path: Path) -> str:
     """The text of a file, uncompressed."""
+    require_regular(path)
     try:
-        if not path.is_file() and path.exists():
-            raise InputError(f"{path}: must be a regular file")
         data = path.read_bytes()
         if data.startswith(b"\x1f\x8b"):
             with gzip.open(path) as file:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from quant.formats.packed_schema import require_content
-from sim.common.files import checked_description
+from sim.common.files import checked_description, require_regular
 from sim.reference import InputError
 
 FORMAT, VERSION = "bitwright-packed", 1
@@ -106,8 +106,7 @@ def plain_file(folder: Path, name: object, source: str) -> Path:
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
         raise InputError(f"{folder / source}: files must have plain names, not {name!r}")
     path = folder / name
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: must be a regular file")
+    require_regular(path)
     return path
 
 

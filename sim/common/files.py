@@ -74,8 +74,15 @@ def _alive(process: int) -> bool:
     return True
 
 
+def require_regular(path: str | Path) -> None:
+    """Raise `InputError` if `path` exists and is a folder, pipe or device, which may never end."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"{path}: must be a regular file")
+
+
 def read_text(path: str | Path) -> str:
-    """The text of `path`. Raises `InputError` if it is missing, unreadable or not UTF-8."""
+    """The text of `path`. Raises `InputError` if it is missing, unreadable, not a regular file or not UTF-8."""
+    require_regular(path)
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-_NUMBER = re.compile(r"[-+]?[\d.][\d.,]*([eE][-+]?\d+)?%?")
+_NUMBER = re.compile(r"[-+]?[\d.][\d.,]*([eE][-+]?\d+)?(%|·2\^-?\d+)?")  # 0.77·2^-4: in steps of 2^-4
 
 
 def format_table(headings: Sequence[str], records: Sequence[Sequence[Any]]) -> str:

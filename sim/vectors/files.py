@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rtl.units import simulated
-from sim.common.files import checked_description
+from sim.common.files import checked_description, require_regular
 from sim.reference import InputError
 from sim.vectors.array import ArraySet
 from sim.vectors.vector_set import FORMAT, MAX_BITS, VERSION, VectorSet, array_sha256
@@ -87,6 +87,7 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _read_npz(path: Path, content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    require_regular(path)
     try:
         data = path.read_bytes()
     except OSError as error:

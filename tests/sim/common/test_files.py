@@ -59,6 +59,13 @@ def test_a_missing_file_is_one_line(tmp_path):
         read_text(tmp_path / "none")
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_not_a_regular_file_is_refused_before_it_is_opened(kind, tmp_path):
+    os.mkfifo(tmp_path / "a") if kind == "pipe" else (tmp_path / "a").mkdir()
+    with pytest.raises(InputError, match="a: must be a regular file"):
+        read_text(tmp_path / "a")
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
