@@ -16,6 +16,7 @@ from rtl.commands.rowwise import read_parameters
 from rtl.units import simulated
 from sim.commands import network
 from sim.common.command import Parser, print_json, run
+from sim.common.text_table import format_table
 from sim.cosim import regress
 from sim.cosim.check import Given, check_set
 from sim.cosim.options import BUILD
@@ -242,11 +243,4 @@ def _failure(row: dict[str, Any]) -> str:
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     named = [row | {"set": f"{row['set']} (edited)" if row["edited"] else row["set"]} for row in rows]
-    cells = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in named)]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(COLUMNS))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    print(format_table(COLUMNS, [[row[column] for column in COLUMNS] for row in named]))

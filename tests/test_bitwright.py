@@ -32,6 +32,8 @@ def test_fit_is_ga_search_and_another_name_is_one_line():
 
 def test_version_is_the_packages():
     assert script("--version").stdout == f"bitwright {metadata.version('bitwright')}\n"
+    module = [sys.executable, "-m", "bitwright", "--version"]
+    assert subprocess.run(module, capture_output=True, text=True, check=True).stdout == script("--version").stdout
 
 
 def test_a_module_of_the_current_folder_is_not_imported(tmp_path):

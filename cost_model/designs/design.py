@@ -149,7 +149,10 @@ def pwl_design(options: PwlOptions) -> Design:
             changes["max_output_shift"] = limit
     work = pwl_set("gelu", [(loaded, codes(scale, in_bits))], {"table": table.digest}, options.entries, **changes)
     checks = () if wired else (_checks(PwlConfig(**work.configuration)),)
-    other = None if options.own_tree else emitted(Pwl(PwlConfig(**work.configuration), product=as_operator), "pwl")
+    other = None
+    if not options.own_tree:
+        config = PwlConfig.from_dict(work.configuration, work.loaded(0))
+        other = emitted(Pwl(config, product=as_operator), "pwl")
     name = f"pwl-{options.name}-{options.entries}"
     return Design(name, options.name, work, checks, options.stalls, asdict(options), other)
 
@@ -174,7 +177,7 @@ def float_design(
         checks = (random_float_pwl_set("random", number, 0, CHECK_TABLES, entries, CHECK_CODES, **changes),)
     other = None
     if not own_tree:
-        config = FloatPwlConfig(**{**work.configuration, "number": number})
+        config = FloatPwlConfig.from_dict(work.configuration, work.loaded(0))
         other = emitted(FloatPwl(config, product=as_operator), "fp-pwl")
     parameters = {"entries": entries, **changes, "own_tree": own_tree}
     return Design(f"pwl-{name}-{entries}", name, work, checks, parameters=parameters, emitted=other)

@@ -40,7 +40,7 @@ def file_design(path: Path, given: Given, memories_inside: bool = False) -> Desi
     if unit == "pwl":
         return _pwl(path, given)
     dut, check = check_set(path, given)
-    work = check.head(WORK_VECTORS)
+    work = check.shuffled(WORK_VECTORS, 0)  # in the order of the check, neighbours are alike
     return Design(path.stem, str(unit), work, (check,), emitted=dut, random_work=True)
 
 

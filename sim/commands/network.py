@@ -17,6 +17,7 @@ from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.files import locked, write_whole
 from sim.common.results import write_results
+from sim.common.text_table import format_table
 from sim.reference import InputError
 from sim.reference.pwl import require_range
 
@@ -135,7 +136,7 @@ def _tables(arguments: argparse.Namespace, model: Any) -> Any:
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
-    cells = [("site", "kind", "bits", "scale exponents", "tables", "clipped", "share")]
+    cells = []
     for row in rows:
         scales = row["scale_exponents"] or {}
         cells.append(
@@ -149,9 +150,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
                 f"{row['share']:.1%}" if row["share"] is not None else "-",
             )
         )
-    widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(format_table(("site", "kind", "bits", "scale exponents", "tables", "clipped", "share"), cells))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -213,7 +212,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(result["rows"])
     else:
-        print("\n".join(sentence.table_lines(result["rows"])))
+        print(sentence.table_text(result["rows"]))
     return 0
 
 

@@ -1,7 +1,8 @@
 """Vector files: inputs and what the specification expects, a file per unit; free of torch."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sim.common.lazy import exports
 
 if TYPE_CHECKING:
     from sim.vectors.files import load_folder
@@ -9,10 +10,4 @@ if TYPE_CHECKING:
 
 __all__ = ["VectorSet", "load_folder"]
 
-_HOMES = {"VectorSet": "sim.vectors.vector_set", "load_folder": "sim.vectors.files"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'sim.vectors' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__ = exports(__name__, {"VectorSet": "sim.vectors.vector_set", "load_folder": "sim.vectors.files"})

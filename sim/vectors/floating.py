@@ -114,6 +114,7 @@ def float_pwl_set(name: str, loads: Sequence[Load], source: dict[str, Any], **ch
         **{key: np.array([row[key] for row in padded], dtype=np.int64) for key in TABLE_LISTS},
     }
     widths: dict[str, tuple[int, bool]] = dict.fromkeys(("inputs", "expected", *TABLE_LISTS), (number.bits, False))
+    fields.pop("constants", None)  # a table that is wired in is the set's one load
     return VectorSet(name, "fp-pwl", {"number": config.to_dict()["number"], **fields}, arrays, widths, source)
 
 

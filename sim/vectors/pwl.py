@@ -56,6 +56,7 @@ def pwl_set(
     }
     if not acc:
         arrays["output_shift"] = np.array([table.output_shift for table in tables], dtype=np.int64)
+    fields.pop("constants", None)  # a table that is wired in is the set's one load
     return VectorSet(name, "pwl", fields, arrays, widths, dict(source))
 
 

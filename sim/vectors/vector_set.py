@@ -212,6 +212,14 @@ class VectorSet:
         """About `limit` vectors at most, evenly over all loads; whole rows, where there are rows."""
         return self._of(self._every([-(-self.size // limit)] * len(self.counts)))
 
+    def shuffled(self, limit: int, seed: int) -> "VectorSet":
+        """About `limit` vectors at most, drawn at random over all loads and in random order; not for rows."""
+        rng = np.random.default_rng(seed)
+        starts = np.cumsum(self.counts) - self.counts
+        each = max(1, limit // len(self.counts))
+        orders = [rng.permutation(count)[:each] for count in self.counts.tolist()]
+        return self._of([start + order for start, order in zip(starts.tolist(), orders, strict=True)])
+
     def _of(self, chosen: Sequence[np.ndarray]) -> "VectorSet":
         return self._chosen(np.concatenate(chosen), np.array([len(part) for part in chosen], dtype=np.int64))
 

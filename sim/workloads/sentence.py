@@ -7,7 +7,7 @@ integer network.
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from quant import Plan
 from quant.calibration import CalibrationData, load, tokeniser_of
 from quant.formats.checkpoint import load_model
 from quant.run_directory import RunDirectory
+from sim.common.text_table import format_table
 from sim.network.convert import calibrate, quantise
 from sim.network.graph import Network
 from sim.network.table_sets import FUNCTIONS, Tables, control_tables, fitted_tables
@@ -249,10 +250,10 @@ def _unit(
     return embeddings.numpy()
 
 
-def table_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+def table_text(rows: Sequence[dict[str, Any]]) -> str:
     """The records as an aligned table."""
     columns = ("method", "entries", "operation", "seed", "cosine", "worst", "fall", "95 % of the fall", "Spearman")
-    cells: list[tuple[str, ...]] = [columns]
+    cells: list[tuple[str, ...]] = []
     for row in rows:
         interval = f"{row['fall_low']:+.5f} .. {row['fall_high']:+.5f}"
         cells.append(
@@ -261,6 +262,4 @@ def table_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
                 f"{row['cosine_worst']:.4f}", f"{row['fall']:+.5f}", interval, f"{row['spearman']:.5f}",
             )
         )  # fmt: skip
-    widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
-    for line in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    return format_table(columns, cells)

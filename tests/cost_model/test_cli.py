@@ -55,7 +55,7 @@ def test_a_real_library_gives_watts(tmp_path, capsys):
         (["unit", "--period", "0"], "--period must be above 0"),
         (["unit", "--activity", "2"], "activity must be in 0..1, not 2.0"),
         (["unit", "--format", "FP16", "--in-width", "8"], "are for integer formats"),
-        (["unit", "gelu8.v"], "FILE.v and --table must be given together"),
+        (["unit", "--table", "gelu.json"], "--table, --parameters and --memories are for a FILE.v"),
         (["stages"], "--liberty must be given"),
         (["calibrate", "--count", "3"], "--count must be at least 30, not 3"),
         (["table", "--jobs", "0"], "--jobs must be at least 1, not 0"),

@@ -1,7 +1,6 @@
 """Run folders: the same bytes whatever the jobs, resumption, and one run at a time."""
 
 import dataclasses
-import fcntl
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from ga_search import sweep as module
 from ga_search.config import FitConfig
 from ga_search.sweep import Sweep
-from sim.common.files import description_sha256
+from sim.common.files import description_sha256, locked
 from sim.reference import InputError, PwlTable
 
 CONFIGS = tuple(FitConfig(f, n, in_bits=6, certificate=False) for f in ("gelu", "div") for n in (4, 8))
@@ -146,10 +145,8 @@ def test_resume_does_again_a_row_that_is_no_object(text, tmp_path):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
-    with (tmp_path / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another run is writing here"):
-            Sweep(CONFIGS[:1], tmp_path).run(1, False)
+    with locked(tmp_path), pytest.raises(InputError, match="another run is writing here"):
+        Sweep(CONFIGS[:1], tmp_path).run(1, False)
 
 
 def test_the_same_fit_twice_is_refused(tmp_path):

@@ -29,7 +29,9 @@ def definition(t: PwlTable, v: int, frac_bits: int, reach: int = 40) -> tuple[in
     return min(code, int(high * 32) - 1), k
 
 
-@pytest.mark.parametrize("frac_bits", [0, 9, 20])
+@pytest.mark.parametrize(
+    "frac_bits", [pytest.param(0, marks=pytest.mark.slow), 9, pytest.param(20, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("function, domain, step", CASES)
 def test_every_16_bit_input_equals_the_definition(function, domain, step, frac_bits):
     t = table(function, domain, step)
