@@ -30,7 +30,7 @@ def _about(name: str) -> int:
     elif name in ("-h", "--help"):
         print("usage: bitwright COMMAND [ARGUMENTS]\n       bitwright --version\n")
         print("\n".join(f"  {command:<6} {text}" for command, (_, text) in COMMANDS.items()))
-        print("\nbitwright COMMAND --help lists its arguments.")
+        print("\nFor the options of a command: bitwright COMMAND --help")
     else:
         raise InputError(f"command must be one of {', '.join(COMMANDS)}, not {name!r}")
     return 0

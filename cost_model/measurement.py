@@ -26,7 +26,19 @@ ENGINES = (*SIMULATORS, BIT_PARALLEL)
 
 @dataclass(frozen=True)
 class Measured:
-    """A design's area and power with their sources; `parts` is empty without a breakdown."""
+    """A design's area and power with their sources.
+
+    Parameters
+    ----------
+    design : Design
+        The unit and its vectors.
+    synthesis : Synthesis
+        Its netlist, with the area in the library's unit.
+    power : Power
+        Its energy per cycle in J, or in NAND2 inputs charged if the library gives no energies.
+    parts : tuple of Part
+        Area and energy by component; empty without a breakdown.
+    """
 
     design: Design
     synthesis: Synthesis
@@ -88,6 +100,11 @@ def measure(
         Whether to split area and energy by component.
     cache : Path
         The folder for netlists and toggles.
+
+    Returns
+    -------
+    Measured
+        Area in the library's unit, and energy per cycle in J if the library gives energies.
 
     Raises
     ------

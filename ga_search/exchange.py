@@ -32,7 +32,7 @@ def function_of(table: PwlTable, own: str | None = None) -> Function:
     """The table's function on the table's domain.
 
     A table is data: a `module:callable` that it names is never imported, unless the caller gives the same as `own`.
-    Raises `InputError` if the function is neither in the catalogue nor given.
+    Raises `InputError` if the function is neither in `FUNCTIONS` nor given.
     """
     if own is None and table.function not in FUNCTIONS:
         raise InputError(f"the table's function {table.function!r} must be given with --function to be called")

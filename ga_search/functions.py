@@ -21,9 +21,26 @@ Real = np.ndarray  # float64
 class Function:
     """A real function of one variable and what a fit must know about it.
 
-    `evaluate` maps float64 arrays to float64 arrays of the same shape. `domain` holds the x for which the fit is made
-    (closed; half-open if `half_open`); `natural` holds the x that are measured at all under the `full`
-    protocol. `even_step`: its normaliser may only shift by even powers of two. `monotone`: 1 rises, -1 falls.
+    Parameters
+    ----------
+    name : str
+        A key of `FUNCTIONS`, or `package.module:callable`.
+    evaluate : callable
+        Maps a float64 array to a float64 array of the same shape.
+    domain : tuple of float
+        The interval of x that is fitted: closed, or without its upper end if `half_open`.
+    natural : tuple of float
+        The closed interval of x that the `full` protocol measures.
+    half_open : bool
+        Whether the upper end of `domain` is left out.
+    normalised : bool
+        Whether a normaliser brings inputs into `domain` first, as for 1/x.
+    even_step : bool
+        Whether that normaliser may only shift by even powers of two, as for a square root.
+    monotone : int
+        1 if the function rises, -1 if it falls, 0 if neither.
+    measured_inside : bool
+        Whether the `full` protocol measures `domain` alone and not `natural`.
     """
 
     name: str

@@ -41,7 +41,7 @@ class Sweep:
         names = [config.name for config in self.configs]
         for name in names:
             if names.count(name) > 1:
-                raise InputError(f"{name} is asked for twice")
+                raise InputError(f"{name} is given twice")
         object.__setattr__(self, "plans", tuple(_plan(config) for config in self.configs))
 
     def run(self, jobs: int, resume: bool) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ def read(name: str) -> Any:
 def execute(name: str) -> Any:
     """The notebook called `name` with new outputs; its working directory is the repository's root.
 
-    What differs between machines and is no figure is left out: times of cells, versions and messages on stderr.
+    What differs between machines and is not a result is left out: times of cells, versions and messages on stderr.
     """
     notebook = read(name)
     resources = {"metadata": {"path": str(FOLDER.parent)}}

@@ -31,11 +31,11 @@ RESET = (
 
 
 def module_name(path: Path) -> str:
-    """The module's name, which is the file's stem. Raises `InputError` where it cannot be one."""
+    """The module's name: the file's stem. Raises `InputError` if that is not a Verilog identifier or is a keyword."""
     if path.suffix != ".v":
         raise InputError(f"output file must end in .v, not {path.name!r}")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", path.stem):
-        raise InputError(f"output file must be named after a module: {path.stem!r} is no Verilog identifier")
+        raise InputError(f"output file must be named after a module: {path.stem!r} is not a Verilog identifier")
     if path.stem in KEYWORDS:
         raise InputError(f"output file must be named after a module: {path.stem!r} is a Verilog keyword")
     return path.stem

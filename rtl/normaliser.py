@@ -55,7 +55,7 @@ class NormaliserConfig:
         require_range("out_bits", self.out_bits, *WIDTH_RANGE)
         require_range("input_frac_bits", self.reference.input_frac_bits, -64, 64)
         if (self.output == "code") != (self.output_scale is not None):
-            raise InputError("output_scale must be given exactly where the output is a code")
+            raise InputError("output_scale must be given if and only if the output is a code")
         if self.output_scale is not None:
             require_range("output_scale", self.output_scale, -64, 64)
         pipeline.check_stages(self.stages, self.deepest)  # builds and so checks the table's unit
@@ -130,8 +130,9 @@ class NormaliserConfig:
 
 
 class NormaliserUnit(storage.StoringUnit):
-    """The unit as a component; `rtl.blocks.pipeline` tells of stall and reset. Latency `stages` cycles, one result per
-    cycle.
+    """The normaliser as a component, with stall and reset as in `rtl.blocks.pipeline`.
+
+    The latency is `stages` cycles, the throughput one result per cycle.
 
     Streams: `i` carries v, `o` codes y or (acc, exponent). v <= 0 gives the largest output. `table` is the table's
     write port as for `rtl.pwl.Pwl`, and as quasi-static. `product` is as there.

@@ -72,13 +72,13 @@ class PwlConfig:
         if self.output == "code":
             self._check_shift("output_shift", self.acc_bits)
         elif self.output_shift is not None or self.max_output_shift is not None:
-            raise InputError("output_shift must not be given where the output is the accumulator")
+            raise InputError("output_shift must not be given if the output is the accumulator")
         pipeline.check_stages(self.stages, self.deepest)
         if (self.storage == "constants") != (self.constants is not None):
-            raise InputError("constants must be a lowered table exactly where storage is constants")
+            raise InputError("constants must be a lowered table if and only if storage is constants")
         if self.constants is not None:
             if self.intercept_shift is None or (self.output == "code" and self.output_shift is None):
-                raise InputError("intercept_shift and output_shift must be fixed where storage is constants")
+                raise InputError("intercept_shift and output_shift must be fixed if storage is constants")
             self.check_fit(self.constants)
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class PwlConfig:
     def _check_shift(self, name: str, limit: int) -> None:
         fixed = getattr(self, name) is not None
         if fixed and getattr(self, f"max_{name}") is not None:
-            raise InputError(f"max_{name} must not be given where {name} is fixed")
+            raise InputError(f"max_{name} must not be given if {name} is fixed")
         require_range(name if fixed else f"max_{name}", self.largest(name), 0, limit)
 
     def largest(self, shift: str) -> int:
@@ -125,7 +125,7 @@ class PwlConfig:
 
     @classmethod
     def hard_wired(cls, lowered: LoweredTable, stages: int = 3) -> "PwlConfig":
-        """The unit of one table at one scale; its output is the accumulator where the table has no output shift."""
+        """The unit of one table at one scale; its output is the accumulator if the table has no output shift."""
         return cls(
             entries=len(lowered.slopes),
             in_bits=lowered.in_bits,
@@ -172,7 +172,7 @@ class PwlConfig:
         return [name for name in SHIFTS if getattr(self, name) is None and self.largest(name)]
 
     def check_fit(self, lowered: LoweredTable) -> None:
-        """Raise `InputError` where the unit would not compute `lowered` exactly: a table wider than the unit."""
+        """Raise `InputError` if the unit would not compute `lowered` exactly: a table wider than the unit."""
         for name in ("entries", "in_bits", "coef_bits"):
             has = len(lowered.slopes) if name == "entries" else getattr(lowered, name)
             if has > getattr(self, name):
@@ -206,7 +206,7 @@ class PwlConfig:
         """The lists of `lowered`, in load order and as long as the unit's.
 
         A shorter table is filled up with thresholds at the top code and copies of its last entry, which is exact.
-        Raises `InputError` where the table does not fit.
+        Raises `InputError` if the table does not fit.
         """
         self.check_fit(lowered)
         spare = self.entries - len(lowered.slopes)

@@ -65,8 +65,9 @@ class RequantConfig:
 
 
 class Requantiser(wiring.Component):
-    """The unit as a component; `rtl.blocks.pipeline` tells of stall and reset. Latency `stages` cycles, one result per
-    cycle.
+    """The requantiser as a component, with stall and reset as in `rtl.blocks.pipeline`.
+
+    The latency is `stages` cycles, the throughput one result per cycle.
 
     Streams: `i` carries (value, multiplier, shift), `o` carries codes y. The input `zero_point` is one code for the
     whole tensor and quasi-static: changing it with beats in flight is undefined.

@@ -75,7 +75,7 @@ class Halve(Operator):
 
 
 class Toy(nn.Module):
-    """A perceptron that is no encoder: a layer's input is halved and comes back behind the activation."""
+    """A perceptron, not an encoder: a layer's input is halved and comes back behind the activation."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -114,7 +114,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Library:
-    """The cells of one or more Liberty files (`texts`) that have an area; `unknown_area` names the others."""
+    """The cells of one or more Liberty files; `cost_model.cells.library.load` reads one.
+
+    Parameters
+    ----------
+    name, sha256 : str
+        The library's name and the hash of its texts.
+    texts : tuple of str
+        The Liberty files.
+    area_unit : str
+        The unit of the cells' areas: "um2", or "GE" (NAND2 equivalents).
+    voltage_v : float
+        The nominal voltage in V; 0 if it is not given.
+    cells : dict of str to Cell
+        The cells that have an area.
+    unknown_area : frozenset of str
+        The names of the others.
+    """
 
     name: str
     sha256: str

@@ -47,11 +47,24 @@ CHECK_TABLES, CHECK_CODES = 12, 120  # random tables in a netlist's check, and r
 class Design:
     """A unit to be costed.
 
-    `work` is the set of vectors whose toggles are counted, `checks` are further sets that the netlist must pass.
-    `stalls` is False where `o__ready` is tied to 1, which only serves to see what the stall logic costs. `emitted` is
-    the Verilog to take where it is a given file and not emitted for `work`. Row memories are beside the netlist unless
-    they are to be `memories_inside` it, as flip-flops. `random_work` says that the work is random operands, which move
-    more than real ones.
+    Parameters
+    ----------
+    name, format : str
+        What tables of results call the unit and its number format.
+    work : VectorSet
+        The vectors whose toggles are counted.
+    checks : tuple of VectorSet
+        Further vectors that the netlist must pass.
+    stalls : bool
+        False ties `o__ready` to 1, to see what the stall logic costs.
+    parameters : mapping
+        The options that the design was made from, for records.
+    emitted : Device or None
+        The Verilog of the unit if it is not to be emitted for `work`.
+    memories_inside : bool
+        Whether row memories are in the netlist, as flip-flops, and not beside it.
+    random_work : bool
+        Whether the work is random operands, which toggle more nets than real ones.
     """
 
     name: str
@@ -96,10 +109,26 @@ class Design:
 
 @dataclass(frozen=True)
 class PwlOptions:
-    """A piecewise-linear unit to be costed; by default the reference unit. Widths that are None are the input's.
+    """A piecewise-linear unit to be costed; by default the reference unit.
 
-    `output_shift_fixed` makes the unit for one output shift, `full_shifts` for every shift that its widths can need
-    (then the inputs use the whole width), and without `own_tree` the product is a `*`.
+    Parameters
+    ----------
+    entries : int
+        Segments of the table.
+    in_bits, coef_bits, out_bits : int
+        Widths in bits of inputs, coefficients and outputs; None is the inputs' width.
+    stages : int
+        Latency in cycles.
+    storage, output : str
+        As for `rtl.PwlConfig`.
+    output_shift_fixed : bool
+        Whether the unit is for one output shift only.
+    stalls : bool
+        False ties `o__ready` to 1.
+    full_shifts : bool
+        Whether it takes every shift that its widths can need; the vectors then use the whole input width.
+    own_tree : bool
+        Whether the product is `rtl`'s own carry-save tree; otherwise it is a `*`, left to the synthesis tool.
     """
 
     entries: int = 8
@@ -128,7 +157,23 @@ class PwlOptions:
 
 
 def pwl_design(options: PwlOptions) -> Design:
-    """The unit of `options`. Raises `InputError` for what `rtl.pwl.PwlConfig` refuses."""
+    """The unit of `options`, with a GELU table and its vectors.
+
+    Parameters
+    ----------
+    options : PwlOptions
+        The unit.
+
+    Returns
+    -------
+    Design
+        Its work is GELU on recorded inputs; its checks are random tables, with none if the table is wired in.
+
+    Raises
+    ------
+    InputError
+        If `rtl.PwlConfig` refuses the options.
+    """
     in_bits, coef_bits, out_bits = options.in_bits, options.coef_bits, options.out_bits
     assert coef_bits is not None and out_bits is not None
     scale = in_bits - 3 if options.full_shifts else min(in_bits - 3, SHIFTS["max_intercept_shift"])

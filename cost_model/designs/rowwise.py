@@ -67,7 +67,7 @@ def emitted_row_design(
 ) -> Design:
     """The unit in a Verilog file from `python -m rtl softmax`, `layernorm` or `rmsnorm`, with the tables it is for.
 
-    Raises `InputError` where file, description and tables do not fit.
+    Raises `InputError` if file, description and tables do not belong together.
     """
     device, config, chosen = row_unit(path, tables, wired)
     if isinstance(config, SoftmaxConfig):

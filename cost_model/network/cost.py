@@ -214,7 +214,7 @@ def _gemm(site: Gemm, machine: Machine) -> Row:
         "macs": site.macs,
     }
     if site.activation_bits is None:
-        why = "linear layers whose activations are no signed codes of at most 8 bits: not for the array"
+        why = "linear layers whose activations are not signed codes of at most 8 bits: not for the array"
         return shape | {"not_counted": why}
     config = machine.array_of(site)
     passes = 1 + config.two_pass

@@ -18,7 +18,7 @@ from sim.reference import InputError
 from sim.reference.gemm import WEIGHT_BITS
 
 REST = "other tensors"
-CONTROL = "the control: correctly rounded values, of which there is no unit"
+CONTROL = "the control: correctly rounded values, for which there is no unit"
 PER_TOKEN = "finding a token's scale and applying it"
 FROM_FLOATS = "rounding floating-point activations to codes"
 
@@ -39,7 +39,7 @@ class Gemm(Site):
     Weights are `weight_bits` wide in the array; `group` is None per channel, `multiplier_bits` 0 if every m_g is 1.
     `activation_bits` is None unless the activations are signed codes of at most 8 bits. `inputs_requantised` is for
     the site whose 16-bit inputs go through a requantiser first: of several on one input the first, since an input is
-    quantised once. `inputs_uncounted` says what else makes the codes, of which there is no unit.
+    quantised once. `inputs_uncounted` says what else makes the codes, for which there is no unit.
     """
 
     jobs: int

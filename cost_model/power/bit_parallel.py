@@ -14,7 +14,7 @@ from typing import Any
 
 from cost_model.netlist.netlist import Instance, Netlist, expression, required, state_pins
 from cost_model.power.gate_level import Activity, GateLevelError, Verified
-from sim.cosim import wrapper as harness
+from sim.cosim import wrapper
 from sim.cosim.dut import Device
 from sim.reference import InputError
 from sim.vectors.vector_set import VectorSet
@@ -135,7 +135,7 @@ class BitParallel:
         """Reset and write the table, a cycle at a time; returns the final value of every net."""
         nets = dict.fromkeys(self.nets, 0) | {flop.inverse: 1 for flop in self._flops}
         nets |= {flop.state: 0 for flop in self._flops}
-        writes = [step for step in harness.load_steps(vectors, self.unit, load) if step.operation == harness.TABLE]
+        writes = [step for step in wrapper.load_steps(vectors, self.unit, load) if step.operation == wrapper.TABLE]
         idle = self._statics(vectors, load)
         self._cycle(nets, idle | {"rst": 1})
         self._cycle(nets, idle | {"rst": 1})

@@ -22,8 +22,7 @@ from cost_model.netlist import memories
 from cost_model.netlist.memories import Memory
 from cost_model.netlist.netlist import Netlist
 from sim.common.files import write_whole
-from sim.cosim import simulators
-from sim.cosim import wrapper as harness
+from sim.cosim import simulators, wrapper
 from sim.cosim.dut import Device
 from sim.reference import InputError
 from sim.vectors.vector_set import VectorSet
@@ -88,10 +87,10 @@ class GateLevel:
         self.version = simulators.version(self.simulator)
         self.engine = self.version + (", delays of the library's cells" if delayed else "")
         self.cache = cache
-        top = _TOP.replace("bulk bench(", f"{harness.top(self.unit)} bench(")
+        top = _TOP.replace("bulk bench(", f"{wrapper.top(self.unit)} bench(")
         if delayed:
             top = f"`timescale 1us/1ps\n{top}"  # a clock so slow that every glitch ends within its half
-        self.sources = {"power.v": top, "bulk.v": harness.wrapper(self.unit), "unit.v": self.unit.verilog}
+        self.sources = {"power.v": top, "bulk.v": wrapper.wrapper(self.unit), "unit.v": self.unit.verilog}
         self._identity = [self.simulator, self.version, _VERILATOR, self.sources]
 
     def verify(self, sets: Sequence[VectorSet], stalls: bool = True) -> Verified:
@@ -100,21 +99,21 @@ class GateLevel:
         Raises `GateLevelError` if a result differs or is missing, or there are too many.
         """
         for vectors in sets:
-            for chunk in harness.chunks(vectors, self.unit):
+            for chunk in wrapper.chunks(vectors, self.unit):
                 for stall in (0, STALL_SEED) if stalls else (0,):
                     self._require_equal(vectors, chunk, self._run(vectors, chunk, stall, "none"))
         return Verified(self.netlist.sha256, self.engine, sum(vectors.size for vectors in sets))
 
     def activity(self, vectors: VectorSet) -> Activity:
         """The toggles during a set of one load without stalls. Raises `GateLevelError` if a result differs."""
-        chunk, *more = harness.chunks(vectors, self.unit)
+        chunk, *more = wrapper.chunks(vectors, self.unit)
         assert not more and len(vectors.counts) == 1, "one load that fits the memory"
         result = self._run(vectors, chunk, 0, "saif" if self.simulator == "verilator" else "vcd")
         self._require_equal(vectors, chunk, result)
         toggles = {int(net): count for net, count in result["toggles"].items()}
         return Activity(self.netlist.sha256, self.engine, vectors.name, result["cycles"], toggles)
 
-    def _require_equal(self, vectors: VectorSet, chunk: harness.Chunk, result: dict[str, Any]) -> None:
+    def _require_equal(self, vectors: VectorSet, chunk: wrapper.Chunk, result: dict[str, Any]) -> None:
         count = chunk.last - chunk.first
         if result["mismatches"]:
             first = vectors.describe(chunk.first + result["first_index"], result["first_got"])
@@ -124,12 +123,12 @@ class GateLevel:
         if result["stuck"] or result["checked"] != count or result["extra"]:
             raise GateLevelError(f"netlist of {vectors.name}: {result['checked']} results instead of {count}")
 
-    def _run(self, vectors: VectorSet, chunk: harness.Chunk, stall: int, trace: str) -> dict[str, Any]:
+    def _run(self, vectors: VectorSet, chunk: wrapper.Chunk, stall: int, trace: str) -> dict[str, Any]:
         texts = (chunk.vectors_hex(vectors, self.unit), chunk.program_hex())
         identity = [self._identity, *texts, stall, trace]
         return json.loads(remember(self.cache, "gates", identity, lambda: self._simulate(chunk, texts, stall, trace)))
 
-    def _simulate(self, chunk: harness.Chunk, texts: tuple[str, str], stall: int, trace: str) -> str:
+    def _simulate(self, chunk: wrapper.Chunk, texts: tuple[str, str], stall: int, trace: str) -> str:
         program = self._build()
         with tempfile.TemporaryDirectory(prefix="gates-") as name, simulators.environment(self.simulator):
             folder = Path(name)

@@ -25,7 +25,7 @@ def gqa_lut(function: Function, entries: int, seed: int, generations: int = GENE
     """The best of the last generation; coefficients not yet rounded."""
     rng = np.random.default_rng(seed)
     low, high = function.domain
-    # a function of the user's may grow in any way beyond its domain, so only the catalogue's have far secants
+    # a function of the user's may grow in any way beyond its domain, so only those of `FUNCTIONS` have far secants
     goes_on = function.name in FUNCTIONS and not function.measured_inside and function.natural == (-np.inf, np.inf)
     ends = (-FAR, FAR) if goes_on else (low, high)
     # the paper rounds no breakpoints of DIV and RSQRT

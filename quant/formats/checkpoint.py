@@ -32,7 +32,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Checkpoint":
-        """Find the files of a folder, or take one file. Raises `InputError` where there is none or a shard is amiss."""
+        """Find the files of a folder, or take one file. Raises `InputError` if there is none or a shard is damaged."""
         folder = Path(folder)
         if folder.is_file():
             return cls(folder.parent, dict.fromkeys(_names(folder), folder))
@@ -94,7 +94,7 @@ class Checkpoint:
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The folder's config.json. Raises `InputError` where it is missing or no object."""
+    """The folder's config.json. Raises `InputError` if it is missing or has no `model_type`."""
     path = Path(folder) / "config.json"
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):

@@ -12,7 +12,7 @@ from quant.primitives.scales import Scale
 class TiedEmbedding(nn.Module):
     """Looks up rows of the matrix that a quantised layer's codes stand for.
 
-    The layer is no submodule: its tensors are in the state of the model once, under the layer's own name.
+    The layer is not a submodule: its tensors are in the state of the model once, under the layer's own name.
 
     Parameters
     ----------

@@ -226,7 +226,7 @@ def observe(
 
 
 def _ids_checked(name: str) -> Callable[..., None]:
-    """A hook for an embedding that refuses what is no index of its table."""
+    """A hook for an embedding; raises `InputError` for integers that are not indices of its table."""
 
     def hook(module: nn.Embedding, arguments: tuple, keywords: dict[str, Any]) -> None:
         ids = arguments[0] if arguments else next(iter(keywords.values()))

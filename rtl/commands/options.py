@@ -43,14 +43,14 @@ def add_common(
 def check_output(
     arguments: argparse.Namespace, names: Sequence[str] = ("out_width", "out_unsigned", "output_scale")
 ) -> None:
-    """Refuse what describes a code, `names`, where the output is the accumulator."""
+    """Raise `InputError` for an option of the output code, one of `names`, if the output is the accumulator."""
     for name in names if arguments.output == "acc" else ():
         if getattr(arguments, name) not in (None, False):
             raise InputError(f"--{name.replace('_', '-')} must not be given with --output acc")
 
 
 def only_scale(given: int | None, option: str, table: PwlTable, path: Path) -> int:
-    """The scale exponent that was given, else the table's, where it has one."""
+    """The scale exponent that was given, else the table's if it has only one."""
     if given is not None:
         return given
     if len(table.scales) != 1:

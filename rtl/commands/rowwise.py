@@ -100,7 +100,7 @@ def _norm(arguments: argparse.Namespace, centring: bool) -> options.Made:
     if wired and given is None:
         raise InputError("--storage constants needs --parameters")
     if wired and (arguments.length, arguments.max_epsilon) != (None, None):
-        raise InputError("--length and --max-epsilon must not be given where --parameters are wired in")
+        raise InputError("--length and --max-epsilon must not be given if --parameters are wired in")
 
     def norm(gain: tuple[int, ...], bias: tuple[int, ...], epsilon: int, shift: int) -> Norm:
         bits = spread_bits_for(max(len(gain), 1), max(epsilon, 1), arguments.in_width)

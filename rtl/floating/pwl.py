@@ -64,7 +64,7 @@ class FloatPwlConfig:
             raise InputError(f"storage must be one of {', '.join(storage.STYLES)}, not {self.storage!r}")
         pipeline.check_stages(self.stages, self.deepest(self.entries, self.number))
         if (self.storage == "constants") != (self.constants is not None):
-            raise InputError("constants must be a table exactly where storage is constants")
+            raise InputError("constants must be a table if and only if storage is constants")
         if self.constants is not None:
             self.check_fit(self.constants)
 

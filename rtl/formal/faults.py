@@ -28,7 +28,7 @@ FAULTS = (
     Fault("> for >=", "selection", r"(\$signed\(i__payload\)) >= ", r"\1 > "),
     Fault("an entry that is never selected", "selection", r"\? slope_1 ", "? 1'h0 "),
     Fault("a digit that is 1 for 2", "product", r"(\[2\] )\^( \\slope_0\$\d+ \[1\])", r"\1|\2"),
-    Fault("a sum bit that is no exclusive or", "product", r"\^( addend\[3\])", r"|\1"),
+    Fault("a sum bit that is not an exclusive or", "product", r"\^( addend\[3\])", r"|\1"),
     Fault("a lost round bit", "arithmetic", r"scaled\[0\]", "1'h0"),
     Fault("a logical shift", "arithmetic", r"\$signed\((\{[^}]*, 1'h0 \})\) >>>", r"\1 >>"),
     Fault("a top code that is one too low", "arithmetic", r"(\? \d+'h80* : \d+'h7?)[7f];", r"\g<1>6;"),

@@ -63,7 +63,7 @@ class Netlist:
         for name, value in values.items():
             bits = self.ports[name]
             if name not in self._inputs:
-                raise ValueError(f"{name} is no input of the netlist")
+                raise ValueError(f"{name} is not an input of the netlist")
             lanes = value if isinstance(value, list) else [self.all * (value >> k & 1) for k in range(len(bits))]
             self._net.update(zip(bits, lanes, strict=True))
 

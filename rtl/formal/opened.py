@@ -63,7 +63,7 @@ class Opened:
         for name in wires:
             found = re.search(rf"^  assign {name} = \{{ (.*) \}};$", unit.text, re.M)
             if found is None:
-                raise ValueError(f"{name} is no list of wires")
+                raise ValueError(f"{name} is not a list of wires")
             text, port = unit.text, Port(f"free_{name}", "input", _width(name, unit.text), False)
             for k, net in enumerate(re.findall(r"(\\\$\d+) ", found[1])):
                 text = _once(rf"^  assign {re.escape(net)}  = .*;$", f"  assign {net}  = {port.name}[{k}];", text)
@@ -94,7 +94,7 @@ _DECLARED = r"^  (?:reg|wire) (?:\[(\d+):0\] )?{}(?: = .*)?;$"
 def _width(name: str, text: str) -> int:
     found = re.search(_DECLARED.format(re.escape(name)), text, re.M)
     if found is None:
-        raise ValueError(f"{name} is no wire of the unit")
+        raise ValueError(f"{name} is not a wire of the unit")
     return int(found[1] or 0) + 1
 
 

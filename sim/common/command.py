@@ -55,7 +55,7 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     except InputError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `... | head`: the reader has gone, and that is no error
+    except BrokenPipeError:  # `... | head`: the reader has gone, which is not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

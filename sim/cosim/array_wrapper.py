@@ -161,7 +161,7 @@ module array_bench(
     .o__payload(o_payload), .o__valid(o_valid), .o__ready(o_ready){connections}
   );
 
-  wire i_taken = i_valid && i_ready === 1'b1;  // X on valid or ready is no transfer; the stream then times out
+  wire i_taken = i_valid && i_ready === 1'b1;  // X on valid or ready is not a transfer; the stream then times out
   wire given = o_valid === 1'b1 && o_ready;
   wire [{out_top}:0] want = expected[place];
   assign left = {untaken};

@@ -20,7 +20,7 @@ class Device:
     """A unit as Verilog.
 
     `ports` are the names of all its ports; `statics` its quasi-static inputs, port name to bits; `table` the bits of
-    the table port's `select`, `address` and `data`, None where there is no such port, and `lists` the names and lengths
+    the table port's `select`, `address` and `data`, None if there is no such port, and `lists` the names and lengths
     of what is written through it, by `select`. `ranges` are the lowest and the highest value of each quasi-static
     input, of each list's words, and of a payload's field (`i__payload.FIELD`) that does not take all it could.
     `latency` is in cycles; `schedule` gives the cycles of a unit for rows. `edited` says that the text may differ from
@@ -50,8 +50,8 @@ class Device:
 def device(vectors: VectorSet, module: str = "unit") -> Device:
     """Emit the unit that a set of vectors is for.
 
-    Raises `InputError` for a configuration that cannot be built, and where the set does not hold all that the unit is
-    to be loaded with, or a value that its port cannot carry.
+    Raises `InputError` if the configuration cannot be built, the set lacks an array that the unit is loaded with, or a
+    value does not fit its port.
     """
     component = _component(vectors)
     unit = emitted(component, vectors.unit, module)
@@ -89,8 +89,8 @@ def read_device(path: Path, edited: bool = False) -> tuple[Device, dict[str, Any
 
     With `edited` the Verilog may be another than the one described, if a comment was added for instance.
 
-    Raises `InputError` if a file is missing, the description is none or was changed, or the Verilog is not the one it
-    describes.
+    Raises `InputError` if a file is missing, the description is not in bitwright's format or was changed, or it is for
+    another Verilog text.
     """
     verilog, source = read_text(path), path.with_suffix(".rtl.json")
     try:

@@ -70,7 +70,7 @@ class Build:
     Raises
     ------
     InputError
-        If the simulator is unknown, or a name is no plain identifier or file name.
+        If the simulator is unknown, or a name is not a plain identifier or file name.
     """
 
     simulator: str

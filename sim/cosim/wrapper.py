@@ -220,7 +220,7 @@ module {top}(
     .o__payload(o_payload), .o__valid(o_valid), .o__ready(o_ready){connections}
   );
 
-  wire taken = i_valid && i_ready === 1'b1;  // X on valid or ready is no transfer; the stream then times out
+  wire taken = i_valid && i_ready === 1'b1;  // X on valid or ready is not a transfer; the stream then times out
   wire given = o_valid === 1'b1 && o_ready;
   wire last = checked + 1 == remaining;
 

@@ -37,6 +37,11 @@ def convert(
     progress
         Called after each batch.
 
+    Returns
+    -------
+    Network
+        A module that takes the model's keyword arguments and computes every operator in integers.
+
     Raises
     ------
     InputError

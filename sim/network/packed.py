@@ -19,9 +19,24 @@ from sim.reference import InputError
 
 
 def save(network: Network, folder: str | Path) -> Path:
-    """Write an integer network; returns the path of its description. Same network, same bytes.
+    """Write an integer network. Same network, same bytes.
 
-    Raises InputError if the folder cannot be written.
+    Parameters
+    ----------
+    network : Network
+        A network from `sim.convert` or `sim.load`.
+    folder : str or Path
+        Where to write; it is made if it is missing, and the files of an earlier network in it are removed.
+
+    Returns
+    -------
+    Path
+        The description, `packed.json` in the folder; the tensors are in `.safetensors` files beside it.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
     """
     assert network.plan is not None
     network.refresh()
@@ -52,9 +67,22 @@ def save(network: Network, folder: str | Path) -> Path:
 
 
 def load(folder: str | Path) -> Network:
-    """Read what `save` wrote, in the mode "integer"; it has no floating-point weights, so no other mode.
+    """Read an integer network that `save` wrote, bit for bit.
 
-    Raises InputError if anything is missing, altered or truncated; the line names the file and key.
+    Parameters
+    ----------
+    folder : str or Path
+        The folder given to `save`.
+
+    Returns
+    -------
+    Network
+        The network in the mode "integer". It has no floating-point weights, so no other mode.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, altered or truncated; the line names the file and key.
     """
     model = PackedModel.load(folder)
     path = Path(folder) / DESCRIPTION

@@ -14,12 +14,26 @@ from sim.network.operators.base import set_mode
 
 @torch.no_grad()
 def report(network: Network, data: Iterable[Mapping[str, Any]], shares: bool = True) -> list[dict[str, Any]]:
-    """A record of JSON values for each operator, in the order of execution.
+    """Formats, clipping and error of every operator.
 
-    `clipped` is the share of the real network's values that saturate in the operator's output grid (softmax: scores
-    too far below the maximum for the table). `error` is the relative mean squared error of the network's output if
-    this operator alone computes in integers, `share` its part of their sum; both None without `shares`. The network
-    is in the mode "integer" afterwards.
+    Parameters
+    ----------
+    network : Network
+        A network from `sim.convert`. It is in the mode "integer" afterwards.
+    data : iterable of mapping
+        Batches of the network's keyword arguments.
+    shares : bool
+        Whether to measure `error` and `share`, which takes one run of the data for each operator.
+
+    Returns
+    -------
+    list of dict
+        A record of JSON values for each operator, in the order of execution: `site` and `kind`, its formats, and
+
+        - `clipped`, the fraction of the floating-point network's values that saturate in the operator's output grid
+          (softmax: scores too far below the maximum for the table);
+        - `error`, the relative mean squared error of the network's output if this operator alone computes in integers;
+        - `share`, its fraction of the sum of all errors. Both are None without `shares`.
     """
     batches = list(data)
     try:

@@ -182,7 +182,7 @@ def array_set(
 ) -> ArraySet:
     """The set of `layer` on the array, with the outputs that the specification gives.
 
-    Raises `InputError` where the array would not compute the layer exactly.
+    Raises `InputError` if the array would not compute the layer exactly.
     """
     job(config, layer, len(inputs))
     expected = layer.output(inputs)

@@ -43,7 +43,7 @@ NORM: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...]
     ("short", 4, 25_000, 4, 1 << 16, {}, {}),
 )
 QUICK = {"softmax": ("40",), "layernorm": ("40",), "rmsnorm": ("17",)}
-WILD = 4  # one load in so many has tables that are no function's
+WILD = 4  # one load in so many has random tables
 FITTED_ROWS = 8_000
 LONGEST = 128
 

@@ -143,8 +143,9 @@ NO_TABLE = ("run.json", ".row.json", ".gqa-lut.json")
 def load_tables(folder: Path) -> list[tuple[str, PwlTable]]:
     """(name, table) of every table file of `folder` and its subfolders; the name is the path with - for /.
 
-    What `python -m ga_search` writes beside its tables is passed over. Raises
-    `InputError` where another JSON is no table or there is none.
+    What `python -m ga_search` writes beside its tables is passed over.
+
+    Raises `InputError` if any other JSON file is not a table, or there are no tables.
     """
     paths = [p for p in sorted(folder.rglob("*.json")) if not p.name.endswith(NO_TABLE)]
     if not paths:

@@ -40,7 +40,7 @@ class VectorSet:
     the hardware carries, payloads always. `configuration` holds the unit's parameters and `source` where the vectors
     come from.
 
-    Raises `InputError` where shapes disagree or a value does not fit its width.
+    Raises `InputError` if shapes disagree or a value does not fit its width.
     """
 
     name: str
@@ -66,7 +66,7 @@ class VectorSet:
         self._check_rows()
         for key, (bits, signed) in self.widths.items():
             if key not in self.arrays:
-                raise InputError(f"widths name {key!r}, which is no array")
+                raise InputError(f"widths name {key!r}, which is not an array")
             if bits > NARROW and (not _is_payload(key) or self.arrays[key].shape[1:] != (-(-bits // WORD),)):
                 raise InputError(f"{key} must have {-(-bits // WORD)} words of {WORD} bits for its {bits} bits")
             values = integers(self.arrays[key]) if bits > NARROW else self.arrays[key]

@@ -111,7 +111,7 @@ BAD = [
     (["gelu", "--objective", "weights", "--weights", "none.npz"], "none.npz: cannot be read"),
     (["gelu", "-o", "in_the_way"], "in_the_way: cannot be written"),
     (["gelu", "-o", "in_the_way/deep"], "in_the_way/deep: cannot be written"),
-    (["gelu", "gelu"], "gelu-8-genetic is asked for twice"),
+    (["gelu", "gelu"], "gelu-8-genetic is given twice"),
     (["lint", "truncated.json"], "truncated.json: not valid JSON"),
     (["lint", "missing.json"], "missing.json: cannot be read"),
     (["export", "other.json", "--format", "hex"], "other.json: format must be"),

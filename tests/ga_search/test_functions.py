@@ -1,4 +1,4 @@
-"""The catalogue's functions against independent formulas, and how names are resolved."""
+"""The functions of `FUNCTIONS` against independent formulas, and how names are resolved."""
 
 import math
 

@@ -76,7 +76,7 @@ def test_resume_refuses_another_plan_and_names_the_key(tmp_path):
     changed = FitConfig("gelu", 4, in_bits=6, certificate=False, seed=7)
     with pytest.raises(InputError, match="cannot resume, seed of gelu-4-genetic-6x8x8bit was 0, not 7"):
         Sweep((changed,), tmp_path, plots=False).run(1, True)
-    more = Sweep(CONFIGS[:2], tmp_path, plots=False).run(1, True)  # a longer list is no other plan
+    more = Sweep(CONFIGS[:2], tmp_path, plots=False).run(1, True)  # a longer list does not change the plan
     assert len(more) == 2
 
 
@@ -150,7 +150,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
 
 
 def test_the_same_fit_twice_is_refused(tmp_path):
-    with pytest.raises(InputError, match="gelu-4-genetic-6x8x8bit is asked for twice"):
+    with pytest.raises(InputError, match="gelu-4-genetic-6x8x8bit is given twice"):
         Sweep((CONFIGS[0], CONFIGS[0]), tmp_path)
 
 

@@ -148,8 +148,8 @@ def test_importing_the_package_or_its_command_does_not_import_torch():
 
 
 MISTAKES = [
-    ("pwl -o 8gelu.v", "output file must be named after a module: '8gelu' is no Verilog identifier"),
-    ("pwl -o a-b.v", "output file must be named after a module: 'a-b' is no Verilog identifier"),
+    ("pwl -o 8gelu.v", "output file must be named after a module: '8gelu' is not a Verilog identifier"),
+    ("pwl -o a-b.v", "output file must be named after a module: 'a-b' is not a Verilog identifier"),
     ("pwl -o reg.v", "output file must be named after a module: 'reg' is a Verilog keyword"),
     ("pwl -o clk.v", "output file must be named after a module: 'clk' is a port of the unit"),
     ("requant -o i__payload.v", "output file must be named after a module: 'i__payload' is a port of the unit"),
@@ -180,7 +180,7 @@ MISTAKES = [
      "--output-shift must be the table's 4, not 9"),
     ("pwl --scale 3 -o u.v", "--scale needs --table"),
     ("pwl --table gelu.json --output-scale 3 -o u.v", "--output-scale needs --scale"),
-    ("pwl --output acc --output-shift 3 -o u.v", "output_shift must not be given where the output is the accumulator"),
+    ("pwl --output acc --output-shift 3 -o u.v", "output_shift must not be given if the output is the accumulator"),
     ("array --group none -o u.v", "--group must be a size or channel, not 'none'"),
     ("array --weight-bits 5 -o u.v", "weight_bits must be one of 2, 3, 4, 8, not 5"),
     ("array --group 64 --acc-bits 20 -o u.v",
@@ -237,7 +237,7 @@ MISTAKES = [
     ("layernorm --rsqrt rsqrt.json --max-epsilon 0 -o u.v", "epsilon must be in 1..281474976710656, not 0"),
     ("rmsnorm --rsqrt rsqrt.json --storage constants -o u.v", "--storage constants needs --parameters"),
     ("rmsnorm --rsqrt rsqrt.json --storage constants --parameters norm.json --length 3 -o u.v",
-     "--length and --max-epsilon must not be given where --parameters are wired in"),
+     "--length and --max-epsilon must not be given if --parameters are wired in"),
     ("rmsnorm --rsqrt rsqrt.json --parameters gelu.json -o u.v",
      "gelu.json: must be an object of gain, bias, epsilon, shift"),
     ("rmsnorm --rsqrt rsqrt.json --parameters broken.json -o u.v",

@@ -121,8 +121,8 @@ def test_a_wrong_rounding_and_a_wrong_group_are_seen(monkeypatch):
 
 
 BAD = [
-    ({"output": "acc", "output_scale": 3}, "output_scale must be given exactly where the output is a code"),
-    ({}, "output_scale must be given exactly where the output is a code"),
+    ({"output": "acc", "output_scale": 3}, "output_scale must be given if and only if the output is a code"),
+    ({}, "output_scale must be given if and only if the output is a code"),
     ({"output_scale": 3, "stages": 11}, "stages must be in 1..10, not 11"),
     ({"output_scale": 65}, "output_scale must be in -64..64, not 65"),
     ({"output_scale": 3, "out_bits": 2}, "out_bits must be in 4..32, not 2"),

@@ -173,11 +173,11 @@ BAD = [
     ({"stages": 0}, "stages must be in 1..7, not 0"),
     (
         {"intercept_shift": 3, "max_intercept_shift": 4},
-        "max_intercept_shift must not be given where intercept_shift is fixed",
+        "max_intercept_shift must not be given if intercept_shift is fixed",
     ),
     ({"output_shift": -1}, "output_shift must be in 0..17, not -1"),
-    ({"output": "acc", "output_shift": 1}, "output_shift must not be given where the output is the accumulator"),
-    ({"storage": "constants"}, "constants must be a lowered table exactly where storage is constants"),
+    ({"output": "acc", "output_shift": 1}, "output_shift must not be given if the output is the accumulator"),
+    ({"storage": "constants"}, "constants must be a lowered table if and only if storage is constants"),
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from sim.reference import LoweredTable, PwlTable
 from sim.vectors.pwl import pwl_set
 from sim.vectors.vector_set import VectorSet
 
-# name in the catalogue of functions -> the same in floating point
+# name in `ga_search.FUNCTIONS` -> the same in floating point
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "gelu-tanh": lambda x: functional.gelu(x, approximate="tanh"),

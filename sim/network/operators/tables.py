@@ -38,7 +38,7 @@ class ValueTable(LoweredTable):
         return self._look_up(q)
 
     def _look_up(self, q: np.ndarray) -> np.ndarray:
-        self.segment(q)  # refuses what is no code
+        self.segment(q)  # raises `InputError` for a value that is not a code
         return np.array(self.values, dtype=np.int64)[np.asarray(q) - self.codes()[0]]
 
 

@@ -68,7 +68,7 @@ def test_a_configuration_or_a_table_that_does_not_fit_is_one_line():
     for fields, message in (
         (dict(entries=65), "entries must be in 2..64, not 65"),
         (dict(storage="ram"), "storage must be one of flops, latches, constants, not 'ram'"),
-        (dict(storage="constants"), "constants must be a table exactly where storage is constants"),
+        (dict(storage="constants"), "constants must be a table if and only if storage is constants"),
         (dict(stages=14), "stages must be in 1..13, not 14"),
         (dict(number=FP16, entries=40, stages=13), "stages must be in 1..12, not 13"),
         (dict(number=TINY, entries=4, storage="constants", constants=table),

@@ -134,7 +134,7 @@ def test_arrays_of_any_integer_type_are_exact(kind):
     made = layer(np.random.default_rng(2), 3, 10, 4, weight_bits=4, weight_signed=False)
     names = ("weights", "multiplier", "shift", "zero_points", "group_multipliers")
     changes = {name: getattr(made, name).astype(kind) for name in names}
-    large = (1 << 60) + 1 if kind is np.uint64 else (1 << 31) - 1  # 2**60 + 1 is no float
+    large = (1 << 60) + 1 if kind is np.uint64 else (1 << 31) - 1  # 2**60 + 1 is not a float
     bias = np.full(3, large, dtype=kind)
     again = dataclasses.replace(made, bias=bias, **changes)
     assert all(getattr(again, name).dtype == np.int64 for name in ("bias", *names))

@@ -10,7 +10,7 @@ from ga_search.methods.secants import secant_table
 from rtl.rowwise import norm, passes, softmax
 from rtl.units import UNITS
 from sim.cosim import run as runner
-from sim.cosim import wrapper as harness
+from sim.cosim import wrapper
 from sim.cosim.dut import Device, device
 from sim.cosim.options import BenchOptions
 from sim.reference import InputError
@@ -71,7 +71,7 @@ def around(unit: str, sent: str, given: str) -> Device:
     `row` and `out_row` count the rows taken and given.
     """
     own = DEVICES[unit]
-    wrapper = f"""
+    outer = f"""
 module unit(input clk, input rst,
   input [{own.in_bits - 1}:0] i__payload, input i__valid, output i__ready,
   output [{own.out_bits - 1}:0] o__payload, output o__valid, input o__ready);
@@ -87,7 +87,7 @@ module unit(input clk, input rst,
   assign o__payload = {given};
 endmodule
 """
-    return dataclasses.replace(own, verilog=own.verilog.replace("module unit(", "module inner(") + wrapper)
+    return dataclasses.replace(own, verilog=own.verilog.replace("module unit(", "module inner(") + outer)
 
 
 def found(unit: str, wrong: Device | None = None) -> runner.Outcome:
@@ -172,10 +172,10 @@ def test_a_set_is_its_configuration_again_after_saving(unit, tmp_path):
 
 
 def test_a_set_is_cut_between_rows_only(monkeypatch, tmp_path):
-    monkeypatch.setattr(harness, "VECTORS", 1 << 8)
+    monkeypatch.setattr(wrapper, "VECTORS", 1 << 8)
     vectors = QUICK["random-softmax-40"]
     own = device(vectors)
-    parts = harness.chunks(vectors, own)
+    parts = wrapper.chunks(vectors, own)
     assert len(parts) > 3 and parts[-1].last == vectors.size
     assert all(vectors.arrays["inputs.last"][part.last - 1] for part in parts)
     outcome = runner.run_bulk(vectors, BenchOptions("icarus", tmp_path, dut=own))
@@ -184,9 +184,9 @@ def test_a_set_is_cut_between_rows_only(monkeypatch, tmp_path):
     assert head.size <= 100 and head.arrays["inputs.last"][-1] == 1
     with pytest.raises(InputError, match="the first row is longer than the limit"):
         vectors.head(vectors.lengths(0, vectors.size)[0] - 1)
-    monkeypatch.setattr(harness, "VECTORS", 16)
+    monkeypatch.setattr(wrapper, "VECTORS", 16)
     with pytest.raises(InputError, match="is larger than the wrapper's memories"):
-        harness.chunks(vectors, own)
+        wrapper.chunks(vectors, own)
 
 
 def test_a_sample_has_whole_rows_of_each_load():
