@@ -38,12 +38,33 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True)
 class PwlConfig:
-    """The shape of a unit, checked on construction; every fault raises `InputError` with the field's name.
+    """The configuration of a unit, checked on construction.
 
-    Widths are in bits. `storage` is "flops", "latches", or "constants", which needs `constants`, the table to wire in.
-    A shift given as an integer is fixed; None makes it an input of the unit, up to `max_intercept_shift` (in_bits - 1
-    unless given) and `max_output_shift` (in_bits + coef_bits - 1). `output` is "code", rounded and saturated to
-    `out_bits`, or "acc", the accumulator itself. `stages` is the latency in cycles.
+    Parameters
+    ----------
+    entries : int
+        Segments of the table.
+    in_bits, coef_bits, out_bits : int
+        Widths in bits of q, of slopes and intercepts, and of y.
+    in_signed, out_signed : bool
+        Whether q and y are signed.
+    output : str
+        "code", rounded and saturated to `out_bits`, or "acc", the accumulator itself.
+    storage : str
+        How the table is kept: "flops", "latches", or "constants", wired in.
+    constants : LoweredTable, optional
+        The table to wire in; given if and only if `storage` is "constants".
+    intercept_shift, output_shift : int, optional
+        Fixed shifts in bits; None makes a shift an input of the unit.
+    max_intercept_shift, max_output_shift : int, optional
+        The largest value of such an input; in_bits - 1 and in_bits + coef_bits - 1 by default.
+    stages : int
+        Latency in cycles.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range, or two disagree; the line starts with the field's name.
     """
 
     entries: int = 8
@@ -227,16 +248,23 @@ class PwlConfig:
 
 
 class Pwl(storage.StoringUnit):
-    """The unit as a component; see `PwlConfig` for its parameters and `rtl.blocks.pipeline` for stall and reset.
+    """The piecewise-linear unit as a component, with stall and reset as in `rtl.blocks.pipeline`.
 
-    Streams: `i` carries codes q, `o` codes y or accumulators. Latency `stages` cycles, one result per cycle.
+    Streams: `i` carries codes q, `o` codes y or accumulators. The latency is `stages` cycles, the throughput one result
+    per cycle.
 
     A stored table is written through `table` (see `rtl.blocks.storage`). Table and shifts are quasi-static: changing
     them with beats in flight is undefined. A word written in cycle n serves codes taken from cycle n + `storage.SETTLE`
     on.
 
-    `latch_cell` names the latch module where `storage` is "latches"; its text is `rtl.blocks.storage.latch_verilog`.
-    `product` makes the multiplier's rows: a tree of our own, or what the synthesis tool makes of `*`.
+    Parameters
+    ----------
+    config : PwlConfig
+        The unit's widths, table storage and stages.
+    latch_cell : str
+        The name of the latch module if `storage` is "latches"; its text is `rtl.blocks.storage.latch_verilog`.
+    product : callable
+        Makes the multiplier's rows: `carry_save`, a tree of our own, or `as_operator`, a `*` for the synthesis tool.
     """
 
     def __init__(self, config: PwlConfig, latch_cell: str = "latch", product: Product = carry_save) -> None:
