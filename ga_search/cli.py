@@ -12,7 +12,8 @@ from ga_search.config import METHODS, OBJECTIVES, FitConfig
 from ga_search.functions import FUNCTIONS, PAPER
 from sim.common.command import Parser, print_json, run
 from sim.reference import InputError, PwlTable
-from sim.reference.pwl import WIDTH_RANGE, require_range
+from sim.reference.code_format import WIDTH_RANGE
+from sim.reference.pwl import require_range
 
 EXAMPLES = """\
 examples:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sim.reference import InputError
-from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, frac_bits_range, require_range
+from sim.reference.code_format import WIDTH_RANGE
+from sim.reference.pwl import ENTRIES_RANGE, frac_bits_range, require_range
 
 METHODS = ("genetic", "optimal", "gqa-lut", "nn-lut", "uniform")
 OBJECTIVES = ("full", "inside", "weights")

@@ -20,12 +20,12 @@ from rtl.blocks.pipeline import Fields, Step, wire
 from rtl.blocks.selection import edge, one_hot
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
-from sim.reference.pwl import ENTRIES_RANGE, WIDTH_RANGE, require_range
+from sim.reference.code_format import CodeFormat
+from sim.reference.pwl import ENTRIES_RANGE, require_range
 
 OUTPUTS = ("code", "acc")
 SHIFTS = ("intercept_shift", "output_shift")
 LISTS = ("thresholds", "slopes", "intercepts")  # in load order
-WIDTHS = ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
 
 
 class Word(NamedTuple):
@@ -84,8 +84,7 @@ class PwlConfig:
 
     def __post_init__(self) -> None:
         require_range("entries", self.entries, *ENTRIES_RANGE)
-        for name in ("in_bits", "coef_bits", "out_bits"):
-            require_range(name, getattr(self, name), *WIDTH_RANGE)
+        CodeFormat.of(self)  # checks the widths
         for name, choices in (("output", OUTPUTS), ("storage", storage.STYLES)):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
@@ -118,7 +117,7 @@ class PwlConfig:
         if wired and fields.get("constants") is None and load is not None:
             shifts = {name: load.get(name) for name in (*SHIFTS, "s")}
             fields["constants"] = {**{name: load[name] for name in LISTS}, **shifts}
-            fields["constants"] |= {name: fields.get(name, getattr(cls, name)) for name in WIDTHS}
+            fields["constants"] |= asdict(CodeFormat.from_dict(fields))
             fields |= {name: load.get(name) for name in SHIFTS} | {f"max_{name}": None for name in SHIFTS}
         if fields.get("constants") is not None:
             fields["constants"] = LoweredTable.from_dict(fields["constants"])
@@ -149,11 +148,7 @@ class PwlConfig:
         """The unit of one table at one scale; its output is the accumulator if the table has no output shift."""
         return cls(
             entries=len(lowered.slopes),
-            in_bits=lowered.in_bits,
-            in_signed=lowered.in_signed,
-            coef_bits=lowered.coef_bits,
-            out_bits=lowered.out_bits,
-            out_signed=lowered.out_signed,
+            **asdict(lowered.code_format),
             output="acc" if lowered.output_shift is None else "code",
             storage="constants",
             constants=lowered,
@@ -161,6 +156,11 @@ class PwlConfig:
             output_shift=lowered.output_shift,
             stages=stages,
         )
+
+    @property
+    def code_format(self) -> CodeFormat:
+        """The widths and signs of the codes and coefficients."""
+        return CodeFormat.of(self)
 
     @property
     def acc_bits(self) -> int:
@@ -231,7 +231,7 @@ class PwlConfig:
         """
         self.check_fit(lowered)
         spare = self.entries - len(lowered.slopes)
-        top = code_range(self.in_bits, self.in_signed)[1]
+        top = self.code_format.in_range[1]
         return {
             "thresholds": [*lowered.thresholds, *[top] * spare],
             "slopes": [*lowered.slopes, *lowered.slopes[-1:] * spare],

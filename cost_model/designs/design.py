@@ -296,8 +296,8 @@ def _checks(config: PwlConfig) -> VectorSet:
     rng = np.random.default_rng(0)
     loads = []
     for _ in range(CHECK_TABLES):
-        low, high = code_range(config.in_bits, config.in_signed)
-        coefficients = rng.integers(*code_range(config.coef_bits, True), (2, config.entries), endpoint=True)
+        low, high = config.code_format.in_range
+        coefficients = rng.integers(*config.code_format.coef_range, (2, config.entries), endpoint=True)
         shifts = [_draw(rng, config, name) for name in ("intercept_shift", "output_shift")]
         drawn = LoweredTable(
             thresholds=tuple(np.sort(rng.integers(low, high, config.entries - 1, endpoint=True)).tolist()),
@@ -306,7 +306,7 @@ def _checks(config: PwlConfig) -> VectorSet:
             intercept_shift=shifts[0],
             output_shift=None if config.output == "acc" else shifts[1],
             s=0,
-            **{key: getattr(config, key) for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")},
+            **asdict(config.code_format),
         )
         loads.append((drawn, corners(drawn, rng, CHECK_CODES)))
     shape = {key: value for key, value in asdict(config).items() if key != "constants"}

@@ -11,7 +11,7 @@ tables, and, where these are stored, with random ones too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -186,5 +186,6 @@ def _with(reference: Norm, table: PwlTable | None = None, **values: Any) -> Norm
 def _random(rng: np.random.Generator, table: PwlTable) -> PwlTable:
     """Any table of the same geometry."""
     kept = ("function", "domain", "normaliser_step", "slope_frac_bits", "intercept_frac_bits")
-    widths = ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
-    return random_table(rng, table.entries, 0, **{name: getattr(table, name) for name in kept + widths})
+    return random_table(
+        rng, table.entries, 0, **{name: getattr(table, name) for name in kept}, **asdict(table.code_format)
+    )

@@ -1,6 +1,7 @@
 """`python -m rtl array`: the low-bit MAC array, or one of its processing elements."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,10 @@ def _unit(arguments: argparse.Namespace, table: PwlTable, lowered: LoweredTable 
         if lowered is None or (arguments.output == "code" and arguments.output_scale is None):
             raise InputError("--storage constants needs --scale, and --output-scale or --output acc")
         return PwlConfig.hard_wired(lowered)
-    names = ("entries", "in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
     shift = max(table.lower(s).intercept_shift for s in table.scales)
     return PwlConfig(
-        **{name: getattr(table, name) for name in names},
+        entries=table.entries,
+        **asdict(table.code_format),
         output=arguments.output,
         storage=arguments.storage,
         max_intercept_shift=max(shift, table.in_bits - 1),

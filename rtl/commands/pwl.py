@@ -1,6 +1,7 @@
 """`python -m rtl pwl`: the integer piecewise-linear unit."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from rtl.blocks.multiplication import PRODUCTS
 from rtl.commands import options
 from rtl.pwl import Pwl, PwlConfig
 from sim.reference import InputError, LoweredTable, PwlTable
-from sim.reference.pwl import WIDTH_RANGE, require_range
+from sim.reference.code_format import WIDTH_RANGE
+from sim.reference.pwl import require_range
 
 
 def add(units: Any) -> None:
@@ -81,8 +83,8 @@ def _wired(arguments: argparse.Namespace, lowered: LoweredTable | None) -> dict[
 
 def _shape(arguments: argparse.Namespace, table: PwlTable | None) -> dict[str, Any]:
     """Entries, widths and signs: as given, else the table's."""
-    names = ("entries", "in_bits", "coef_bits", "out_bits", "in_signed", "out_signed")
-    fields = {name: getattr(PwlConfig if table is None else table, name) for name in names}
+    like = PwlConfig() if table is None else table
+    fields: dict[str, Any] = {"entries": like.entries, **asdict(like.code_format)}
     if arguments.entries is not None:
         fields["entries"] = arguments.entries
     for name in ("in", "coef", "out"):

@@ -1,13 +1,13 @@
 """Random tables and legal input sequences of a unit, for mutants and tests."""
 
 from collections.abc import Generator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from rtl.pwl import PwlConfig
 from sim.reference import LoweredTable
-from sim.reference.arithmetic import code_range
 
 CODES = 256  # at most so many for each table
 # how often the unit's input and output stall, table by table, as in `sim.cosim.cocotb_tests.protocol`
@@ -52,8 +52,8 @@ def random_lowered(
     many just outside, "anywhere" is random.
     """
     entries = entries or config.entries
-    low, high = code_range(config.in_bits, config.in_signed)
-    c_low, c_high = code_range(config.coef_bits, True)
+    low, high = config.code_format.in_range
+    c_low, c_high = config.code_format.coef_range
     centre = int(rng.integers(low, high, endpoint=True))
     spread = int(rng.integers(1, high - low + 1, endpoint=True))
     raw = rng.integers(centre - spread, centre + spread + 1, entries - 1)
@@ -78,9 +78,5 @@ def random_lowered(
         intercept_shift=shifts["intercept_shift"],
         output_shift=shifts["output_shift"] if config.output == "code" else None,
         s=0,
-        in_bits=config.in_bits,
-        in_signed=config.in_signed,
-        coef_bits=config.coef_bits,
-        out_bits=config.out_bits,
-        out_signed=config.out_signed,
+        **asdict(config.code_format),
     )

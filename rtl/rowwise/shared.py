@@ -1,6 +1,7 @@
 """Common parts of the rowwise units: tables behind one write port, and descriptions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from amaranth.hdl import Module
@@ -67,9 +68,8 @@ def words(tables: Sequence[tuple[PwlConfig, LoweredTable]]) -> list[Word]:
 
 def describe_shape(table: PwlConfig) -> dict[str, Any]:
     """A table's geometry."""
-    names = ("entries", "in_bits", "in_signed", "coef_bits", "out_bits", "out_signed", "acc_bits")
     shifts = {f"max_{name}": table.largest(name) for name in ("intercept_shift", "output_shift")}
-    return {name: getattr(table, name) for name in names} | shifts
+    return {"entries": table.entries, **asdict(table.code_format), "acc_bits": table.acc_bits, **shifts}
 
 
 def rings(row_length: int, delays: Sequence[int], widths: Sequence[int]) -> list[tuple[str, int, int]]:

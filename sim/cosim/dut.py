@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rtl.units import UNITS
 from sim.common.files import description_sha256, read_text
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
+from sim.reference.code_format import CodeFormat
 from sim.reference.row_cycles import RowSchedule
 from sim.vectors.vector_set import TABLE_LISTS, VectorSet
 
@@ -167,7 +168,5 @@ def lowered(vectors: VectorSet, load: int) -> LoweredTable:
     """The table of one load as the specification's object."""
     arrays = vectors.loaded(load)
     shifts = {key: arrays.get(key) for key in ("intercept_shift", "output_shift", "s")}
-    widths = {
-        key: vectors.configuration[key] for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
-    }
+    widths = asdict(CodeFormat.from_dict(vectors.configuration))
     return LoweredTable.from_dict({key: arrays[key] for key in TABLE_LISTS} | shifts | widths)

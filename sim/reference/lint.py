@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.reference.arithmetic import code_range, saturate
+from sim.reference.arithmetic import saturate
 from sim.reference.pwl import PwlTable
 
 TAIL_TOLERANCE_ULP = 1.0  # at the outermost codes, before saturation
@@ -38,7 +38,7 @@ def lint_structure(table: PwlTable) -> list[Finding]:
         for j, p in enumerate(table.breakpoints[:-1])
         if p == table.breakpoints[j + 1]
     ]
-    low, high = code_range(table.in_bits, table.in_signed)
+    low, high = table.code_format.in_range
     used: set[int] = set()
     for scale in table.scales:
         edges = [low, *(min(max(t, low), high + 1) for t in table.thresholds(scale)), high + 1]

@@ -54,7 +54,7 @@ class Normaliser:
         if low <= 0 or math.frexp(low)[0] != 0.5 or high != low * 2**step:
             raise InputError(f"domain must be [2^e, 2^(e+{step})) for normaliser_step {step}, not {list(table.domain)}")
         require_range("input_bits", self.input_bits, 2, INT64_SAFE_BITS)
-        if not 0 < high * 2**self.scale - 1 <= code_range(table.in_bits, table.in_signed)[1]:
+        if not 0 < high * 2**self.scale - 1 <= table.code_format.in_range[1]:
             raise InputError(f"scale {self.scale} puts the domain's top {high:g} outside the {table.in_bits}-bit codes")
         if low * 2**self.scale < 1:
             raise InputError(f"scale {self.scale} has no code for the domain's bottom {low:g}")

@@ -12,28 +12,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from numbers import Integral
 from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.common.files import read_text, write_whole
-from sim.reference.arithmetic import code_range, exact_array, round_half_up, saturate
+from sim.reference.arithmetic import exact_array, round_half_up, saturate
+from sim.reference.code_format import CodeFormat
 
 FORMAT, VERSION = "bitwright-pwl", 1
 ENTRIES_RANGE = (2, 64)
-WIDTH_RANGE = (4, 32)
-
-
-def require_range(name: str, value: int, low: int, high: int) -> None:
-    """Raise `InputError` unless value is an integer, and low <= value <= high."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise InputError(f"{name} must be an integer in {low}..{high}, not {value!r}")
-    if not low <= value <= high:
-        raise InputError(f"{name} must be in {low}..{high}, not {value}")
 
 
 def frac_bits_range(in_bits: int, coef_bits: int) -> tuple[int, int]:
@@ -74,8 +65,8 @@ class PwlTable:
         The octaves g of the domain of a normaliser's table (see `sim.reference.normaliser`).
     objective : str
         What the fit minimised: "full", "inside" or "weights".
-    in_bits, in_signed, out_bits, out_signed
-        The input and output codes.
+    in_bits, in_signed, coef_bits, out_bits, out_signed
+        The `CodeFormat`.
     provenance : mapping
         Free-form JSON; copied, and ignored by equality and hash.
 
@@ -108,8 +99,7 @@ class PwlTable:
         set_field = object.__setattr__  # the dataclass is frozen; normalising happens once, here
         for name, kind in _KINDS.items():
             set_field(self, name, _checked(name, kind, getattr(self, name)))
-        for name in ("in_bits", "coef_bits", "out_bits"):
-            require_range(name, getattr(self, name), *WIDTH_RANGE)
+        CodeFormat.of(self)  # checks the widths
         if not _FUNCTION.fullmatch(self.function):
             raise InputError(
                 "function must be a name or package.module:callable of at most 200 letters, digits and _ - . :, "
@@ -137,13 +127,18 @@ class PwlTable:
                 f"not {self.intercept_frac_bits}"
             )
         require_range("entries", len(self.slopes), *ENTRIES_RANGE)
-        _check_list("slopes", self.slopes, len(self.slopes), code_range(self.coef_bits, True))
-        _check_list("intercepts", self.intercepts, len(self.slopes), code_range(self.coef_bits, True))
+        _check_list("slopes", self.slopes, len(self.slopes), self.code_format.coef_range)
+        _check_list("intercepts", self.intercepts, len(self.slopes), self.code_format.coef_range)
         limit = 1 << (self.in_bits - (1 if self.in_signed else 0) + self.bp_frac_bits)
         _check_list("breakpoints", self.breakpoints, len(self.slopes) - 1, (-limit, limit))
         for j, (a, b) in enumerate(zip(self.breakpoints, self.breakpoints[1:], strict=False)):
             if a > b:
                 raise InputError(f"breakpoints must be sorted, but breakpoints[{j}] = {a} > breakpoints[{j + 1}] = {b}")
+
+    @property
+    def code_format(self) -> CodeFormat:
+        """The widths and signs of the codes and coefficients."""
+        return CodeFormat.of(self)
 
     @property
     def entries(self) -> int:
@@ -193,7 +188,7 @@ class PwlTable:
             return y
         shift = unit - output_scale
         y = (y + ((1 << shift) >> 1)) >> shift
-        return np.clip(y, *code_range(self.out_bits, self.out_signed))
+        return np.clip(y, *self.code_format.out_range)
 
     def lower(self, scale: int, output_scale: int | None = None) -> "LoweredTable":
         """The table as the hardware stores it for input codes at one scale.
@@ -211,7 +206,7 @@ class PwlTable:
         InputError
             If a shift would be negative.
         """
-        low, high = code_range(self.in_bits, self.in_signed)
+        low, high = self.code_format.in_range
         reach = self.thresholds(scale)
         last = sum(t <= high for t in reach)  # the last entry that a code can reach
         clamp = [min(i, last) for i in range(self.entries)]
@@ -228,11 +223,7 @@ class PwlTable:
             intercept_shift=scale + self.slope_frac_bits - self.intercept_frac_bits,
             output_shift=output_shift,
             s=scale,
-            in_bits=self.in_bits,
-            in_signed=self.in_signed,
-            coef_bits=self.coef_bits,
-            out_bits=self.out_bits,
-            out_signed=self.out_signed,
+            **asdict(self.code_format),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -299,6 +290,13 @@ class LoweredTable:
         Right shift of the accumulator to the output code; None if the output is the accumulator.
     s : int
         The scale exponent of the input codes.
+    in_bits, in_signed, coef_bits, out_bits, out_signed
+        The `CodeFormat`.
+
+    Raises
+    ------
+    InputError
+        If one of these five is out of its range; the line names it.
     """
 
     thresholds: tuple[int, ...]
@@ -314,6 +312,14 @@ class LoweredTable:
     out_signed: bool = True
 
     STORED = ("thresholds", "slopes", "intercepts", "intercept_shift", "output_shift", "s")
+
+    def __post_init__(self) -> None:
+        CodeFormat.of(self)  # checks the widths
+
+    @property
+    def code_format(self) -> CodeFormat:
+        """The widths and signs of the codes and coefficients."""
+        return CodeFormat.of(self)
 
     @property
     def acc_bits(self) -> int:
@@ -332,7 +338,7 @@ class LoweredTable:
 
     def codes(self) -> np.ndarray:
         """Every input code, ascending; int64, shape (2**in_bits,)."""
-        low, high = code_range(self.in_bits, self.in_signed)
+        low, high = self.code_format.in_range
         return np.arange(low, high + 1, dtype=np.int64)
 
     def segment(self, q: np.ndarray) -> np.ndarray:
@@ -340,7 +346,7 @@ class LoweredTable:
         q = np.asarray(q)
         if q.dtype.kind not in "iu":
             raise InputError(f"codes must be integers, not {q.dtype}")
-        low, high = code_range(self.in_bits, self.in_signed)
+        low, high = self.code_format.in_range
         if q.size and not (low <= q.min() and q.max() <= high):
             raise InputError(f"codes must be in {low}..{high}, not {q.min()}..{q.max()}")
         return np.searchsorted(np.asarray(self.thresholds, dtype=np.int64), q.astype(np.int64), side="right")

@@ -1,7 +1,7 @@
 """A layer as vectors: weights and constants, activations, and the codes that the specification gives for them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -113,13 +113,12 @@ class ArraySet(VectorSet):
         pwl = self.config.pwl
         if pwl is None:
             return None
-        names = ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")
         return LoweredTable(
             **{key: tuple(self.arrays[key].tolist()) for key in TABLE_LISTS},
             intercept_shift=int(self.arrays["intercept_shift"][0]),
             output_shift=int(self.arrays["output_shift"][0]),
             s=0,
-            **{name: getattr(pwl, name) for name in names},
+            **asdict(pwl.code_format),
         )
 
     @property

@@ -56,7 +56,7 @@ def normaliser_set(
 
 def top_scale(table: PwlTable) -> int:
     """The largest scale exponent whose codes hold the table's domain."""
-    top = code_range(table.in_bits, table.in_signed)[1]
+    top = table.code_format.in_range[1]
     return max(s for s in range(table.in_bits) if table.domain[1] * 2**s - 1 <= top)
 
 

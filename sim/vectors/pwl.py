@@ -1,13 +1,14 @@
 """Vectors for the piecewise-linear unit: fitted tables, random tables, and codes from a network."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from rtl.pwl import PwlConfig
 from sim.reference import LoweredTable, PwlTable
-from sim.reference.arithmetic import code_range
+from sim.reference.code_format import CodeFormat
 from sim.vectors.vector_set import TABLE_LISTS, VectorSet, column
 
 Load = tuple[LoweredTable, np.ndarray]  # a table and the codes to send through it
@@ -27,7 +28,7 @@ def pwl_set(
     acc = first.output_shift is None
     fields: dict[str, Any] = {
         "entries": entries or max(len(table.slopes) for table in tables),
-        **{key: getattr(first, key) for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed")},
+        **asdict(first.code_format),
         "output": "acc" if acc else "code",
         "max_intercept_shift": max(first.in_bits - 1, *(table.intercept_shift for table in tables)),
     }
@@ -68,11 +69,11 @@ def output_scale(table: PwlTable) -> int:
     """The largest scale exponent at which no in-domain output saturates, judged on the table's own values."""
     scale = max(table.scales)
     lowered = table.lower(scale)
-    low, high = (int(np.clip(end * 2**scale, *code_range(table.in_bits, table.in_signed))) for end in table.domain)
+    low, high = (int(np.clip(end * 2**scale, *table.code_format.in_range)) for end in table.domain)
     codes = np.unique([low, high, *(t for t in lowered.thresholds if low <= t <= high)])
     codes = np.unique(np.clip([*codes, *(codes - 1)], low, high))  # a line is largest at its ends
     peak = max(int(abs(lowered.accumulate(codes)).max()), 1)
-    top = code_range(table.out_bits, table.out_signed)[1]
+    top = table.code_format.out_range[1]
     exponent = table.slope_frac_bits + scale
     while peak > top << max(table.slope_frac_bits + scale - exponent, 0):
         exponent -= 1
@@ -112,13 +113,13 @@ def random_table(rng: np.random.Generator, entries: int, kind: int, **fields: An
     `kind` 0 spreads the breakpoints over the codes, 1 crowds them so that some are equal, 2 puts most of them where no
     code reaches.
     """
-    in_bits, coef_bits = fields.get("in_bits", 8), fields.get("coef_bits", 8)
-    signed = fields.get("in_signed", True)
+    code_format = CodeFormat.from_dict(fields)
+    in_bits, coef_bits, signed = code_format.in_bits, code_format.coef_bits, code_format.in_signed
     b = int(rng.integers(0, in_bits))
     mu = int(rng.integers(-in_bits // 2, coef_bits // 2))
     limit = 1 << (in_bits - signed + b)
     spread = (min(limit, 1 << in_bits - signed), min(limit, max(entries // 4, 2)), limit)[kind]
-    low, high = code_range(coef_bits, True)
+    low, high = code_format.coef_range
     values = {
         "function": "random",
         "domain": (-4, 4),
@@ -142,15 +143,14 @@ def random_set(
     ends, every threshold and its neighbours) and that many random codes.
     """
     rng = np.random.default_rng(seed)
-    widths = {
-        key: fields.pop(key) for key in ("in_bits", "in_signed", "coef_bits", "out_bits", "out_signed") if key in fields
-    }
-    in_bits, coef_bits = widths.get("in_bits", 8), widths.get("coef_bits", 8)
+    code_format = CodeFormat.from_dict(fields)
+    widths, in_bits = asdict(code_format), code_format.in_bits
+    fields = {key: value for key, value in fields.items() if key not in widths}
     loads: list[Load] = []
     for k in range(tables):
         table = random_table(rng, entries if k % 2 else int(rng.integers(2, entries + 1)), k % 3, **widths)
         for s in range(in_bits) if not per_table else [int(rng.integers(0, in_bits))]:
-            shift = int(rng.integers(0, in_bits + coef_bits))
+            shift = int(rng.integers(0, in_bits + code_format.coef_bits))
             lowered = table.lower(s, None if output == "acc" else table.slope_frac_bits + s - shift)
             loads.append((lowered, corners(lowered, rng, per_table) if per_table else lowered.codes()))
     return pwl_set(name, loads, {"seed": seed}, entries, **fields)
@@ -158,7 +158,7 @@ def random_set(
 
 def corners(lowered: LoweredTable, rng: np.random.Generator, count: int) -> np.ndarray:
     """The ends, zero, every threshold and its neighbours, and `count` random codes."""
-    low, high = code_range(lowered.in_bits, lowered.in_signed)
+    low, high = lowered.code_format.in_range
     near = np.array([(t - 1, t, t + 1) for t in lowered.thresholds]).ravel()
     ends = np.array([low, low + 1, -1, 0, 1, high - 1, high])
     return np.clip(np.concatenate([ends, near, rng.integers(low, high + 1, count)]), low, high)
