@@ -91,7 +91,7 @@ def test_make_run_ends_with_the_first_table_s_hardware_checked_and_costed(steps,
     assert [step[1] for step in steps] == ["ga_search", "rtl", "sim", "cost_model"]
     _, checked, costed = (run(step, workplace).stdout for step in steps[1:])
     rows = [line.split() for line in checked.splitlines() if line.startswith("pwl ")]
-    assert [(row[3], row[6]) for row in rows] == [("flow", "0"), ("stall", "0"), ("protocol", "0")]
+    assert [(row[3], row[7]) for row in rows] == [("flow", "0"), ("stall", "0"), ("protocol", "0")]
     assert rows[0][4] == rows[1][4] == str(7 * 256)  # every scale of the table, every code
     assert re.search(r"^total +\d", costed, re.MULTILINE)
 

@@ -13,7 +13,10 @@ from notebooks.store import NAMES, PICTURE, code_cells, differences, execute, fi
 LARGEST = 600_000  # bytes of all pictures together, so that the pages load quickly
 
 
-@pytest.mark.parametrize("name", NAMES)
+LONG = ("where_the_saving_comes_from",)  # a minute of synthesis where nothing is in the cache
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in NAMES])
 def test_the_stored_figures_are_those_measured(name):
     assert differences(read(name), execute(name)) == []
 

@@ -135,7 +135,7 @@ def test_an_evaluation_writes_its_rows_and_prints_them(folder, capsys, tmp_path,
     arguments += ["--seeds", "0", "--quick", "-o", str(tmp_path), "--run", str(tmp_path / "run")]
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:5] == ["method", "entries", "operation", "seed", "cosine"] and len(lines) == 3
+    assert lines[0].split()[:5] == ["method", "entries", "operation", "seed", "cosine"] and len(lines) == 4
     result = json.loads((tmp_path / "sentence.json").read_text())
     assert len(result["rows"]) == 2 and result["options"]["count"] == 8 and result["versions"]["torch"]
     assert main([*arguments, "--resume", "--json"]) == 0

@@ -22,8 +22,11 @@ from tests.sim.tables import FUNCTIONS, secant_table
 QUICK = {vectors.name: vectors for vectors in random_suite(seed=1, quick=True)}
 
 
+LONG = ("random-int32-8-acc",)  # half a minute of compiling; random-int32-8 has the same unit but for its end
+
+
 @pytest.mark.parametrize("simulator", simulators.SIMULATORS)
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in QUICK])
 def test_every_quick_set_passes_flowing_and_stalled(name, simulator):
     vectors = QUICK[name]
     rows = regress.run_job(regress.Job(vectors, simulator, False), seed=1, folder=BUILD, waves=None)
