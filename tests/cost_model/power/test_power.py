@@ -27,6 +27,7 @@ def small(cache):
     return synthesise(SMALL.device.verilog, "unit", Flow(), cache).netlist
 
 
+@pytest.mark.slow
 def test_toggles_agree_between_the_simulators_within_one_percent(cache):
     netlist = synthesise(INT8.device.verilog, "unit", Flow(), cache).netlist
     work = INT8.work.head(500)

@@ -73,6 +73,7 @@ def test_a_run_that_fails_is_repeated_with_a_waveform_and_one_that_passes_is_not
     assert len(list((tmp_path / "waves").iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_of_a_set_in_several_pieces_the_waveform_is_that_of_the_first_piece_that_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(wrapper, "VECTORS", 32)
     traced = []
