@@ -102,7 +102,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     if (arguments.checkpoint / DESCRIPTION).exists():
         model = from_pretrained(arguments.checkpoint)
     else:
-        model, _ = load_model(arguments.checkpoint)
+        model, _ = load_model(arguments.checkpoint, base=True)
     data = _load_data(arguments, arguments.checkpoint)
     if plan is None:
         plan = Plan.uniform(activation_granularity="token", tables=_tables(arguments, model))

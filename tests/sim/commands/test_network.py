@@ -140,3 +140,23 @@ def test_an_evaluation_writes_its_rows_and_prints_them(folder, capsys, tmp_path,
     assert len(result["rows"]) == 2 and result["options"]["count"] == 8 and result["versions"]["torch"]
     assert main([*arguments, "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == result["rows"]
+
+
+def test_a_folder_of_a_model_with_a_head_converts_to_the_network_of_its_base(tmp_path, capsys):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    masked = transformers.BertForMaskedLM(config).eval()
+    masked.save_pretrained(tmp_path / "masked")
+    rows = [json.dumps({"input_ids": [5 + i, 6, 7]}) for i in range(4)]
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    given = ["--data", str(tmp_path / "data.jsonl"), "-o", str(tmp_path / "network")]
+    assert main(["convert", str(tmp_path / "masked"), *given]) == 0
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        real = masked.bert(ids).last_hidden_state
+    ours = packed.load(tmp_path / "network")(input_ids=ids).last_hidden_state
+    assert torch.nn.functional.cosine_similarity(ours.flatten().double(), real.flatten().double(), 0) > 0.98
