@@ -136,8 +136,7 @@ class Question:
 
         More tokens lower the full-precision loss and raise δ, so that the sum has one minimum.
         """
-        ends = np.log(_SEARCH)
-        grid = np.exp(np.linspace(*ends, 4001))
+        grid = np.geomspace(_SEARCH[0], _SEARCH[1], 4001)
         best = int(np.argmin(self.loss(parameters, grid, group)))
         return _smallest(
             lambda d: float(self.loss(parameters, d, group)), loss, "no number of tokens", float(grid[best])
@@ -166,7 +165,7 @@ def parameters_in(memory_bytes: float, weight_bits: float, group: float, scale_b
 
 
 def _smallest(loss_of: Callable[[float], float], wanted: float, what: str, high: float = _SEARCH[1]) -> float:
-    """The smallest argument up to `high` that reaches the wanted loss on a falling curve, by bisection of logarithms."""
+    """The smallest argument up to `high` that reaches the wanted loss on a falling curve, by bisection."""
     low = _SEARCH[0]
     if loss_of(high) > wanted:
         raise InputError(f"{what} reaches a loss of {wanted}: the best is {loss_of(high):.4f}")
