@@ -1,4 +1,4 @@
-"""`python -m quant {quantize,plan,show,export,import}`: a thin shell over the package's functions."""
+"""`python -m quant {quantize,plan,show,export,import,scaling-law}`: a thin shell over the package's functions."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quant.commands import scaling_law
 from quant.plan import ACTIVATION_OBSERVERS, WEIGHT_OBSERVERS, Plan, Settings
 from sim.common.command import Parser, print_json, run
 from sim.common.files import locked
@@ -19,6 +20,7 @@ EXAMPLES = """examples:
   python -m quant quantize checkpoint --plan plan.json --data calibration.jsonl -o packed --json
   python -m quant show packed
   python -m quant export packed --format gptq_v2 -o gptq
+  python -m quant scaling-law predict --scheme w4a4 -N 595e6 -D 100e9 -G 32
 """
 
 
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     imported.set_defaults(do=_import)
     imported.add_argument("folder", type=Path, metavar="FOLDER")
     _add_output(imported, "DIR", "the packed folder")
+    scaling_law.add(commands)
     return parser
 
 
