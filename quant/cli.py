@@ -1,4 +1,4 @@
-"""`python -m quant {quantize,plan,show,export,import,scaling-law}`: a thin shell over the package's functions."""
+"""`python -m quant`: a thin shell over the functions of the package. Larger commands are in `quant/commands`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quant.commands import scaling_law
+from quant.commands import scaling_law, zeroquant
 from quant.plan import ACTIVATION_OBSERVERS, WEIGHT_OBSERVERS, Plan, Settings
 from sim.common.command import Parser, print_json, run
 from sim.common.files import locked
@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   python -m quant show packed
   python -m quant export packed --format gptq_v2 -o gptq
   python -m quant scaling-law predict --scheme w4a4 -N 595e6 -D 100e9 -G 32
+  python -m quant zeroquant checkpoint --weights 4/8 --lkd --data sentences.txt -o packed
 """
 
 
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("folder", type=Path, metavar="FOLDER")
     _add_output(imported, "DIR", "the packed folder")
     scaling_law.add(commands)
+    zeroquant.add(commands)
     return parser
 
 
