@@ -194,8 +194,8 @@ def train(run: Run, data: Tensor, validation: Tensor, device: str = "cpu") -> di
     heads = run.size.width // 32
     config = LlamaConfig(
         vocab_size=256, hidden_size=run.size.width, intermediate_size=run.size.hidden,
-        num_hidden_layers=run.size.layers, num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=run.context,
-        bos_token_id=None, eos_token_id=None,
+        num_hidden_layers=run.size.layers, num_attention_heads=heads, num_key_value_heads=heads,
+        max_position_embeddings=run.context, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     model: Any = LlamaForCausalLM(config)
     if run.scheme != FULL:
