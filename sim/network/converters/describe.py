@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import token_mask
-from sim.network.converters import bert, digits, torch_encoder
+from sim.network.converters import bert, digits, gpt2, llama, torch_encoder
 from sim.network.graph import Graph, Network
 from sim.reference import InputError
 
@@ -23,6 +23,14 @@ CONVERTERS: dict[str, Converter] = {  # by package and class
     "transformers.BertModel": bert.convert_bert,
     "transformers.RobertaModel": bert.convert_roberta,
     "transformers.DistilBertModel": bert.convert_distilbert,
+    "transformers.LlamaModel": llama.convert,
+    "transformers.LlamaForCausalLM": llama.convert,
+    "transformers.MistralModel": llama.convert,
+    "transformers.MistralForCausalLM": llama.convert,
+    "transformers.Qwen2Model": llama.convert,
+    "transformers.Qwen2ForCausalLM": llama.convert,
+    "transformers.GPT2Model": gpt2.convert,
+    "transformers.GPT2LMHeadModel": gpt2.convert,
     "torch.TransformerEncoder": torch_encoder.convert,
     "quant.Digits": digits.convert,
 }
@@ -87,8 +95,9 @@ def _real_activations(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def require_same(model: nn.Module, network: Network, batch: Mapping[str, Any]) -> None:
     """Raise InputError unless the graph computes what the model computes on one batch."""
+    body = getattr(model, "base_model", model)  # of transformers: the model without its head
     with _real_activations(model):
-        expected = model(**batch)
+        expected = body(**batch)
     expected = expected if isinstance(expected, Tensor) else expected.last_hidden_state
     got = network(**batch).last_hidden_state
     mask = token_mask(batch)

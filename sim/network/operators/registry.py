@@ -4,10 +4,13 @@ from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax
 from sim.network.operators.base import Step
 from sim.network.operators.boundary import KeyMask, Patches, Positions, TorchMask, Transpose, Zeros
+from sim.network.operators.causal import CachedPositions, CausalMask, TokenContext, TokenScores
 from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
 from sim.network.operators.pooling import Mean
+from sim.network.operators.product import Product
 from sim.network.operators.residual import Add, Embedding, Input
+from sim.network.operators.rope import Angles, Rope
 from sim.network.operators.split import Split
 
 OPERATORS: dict[str, type[Step]] = {
@@ -15,5 +18,6 @@ OPERATORS: dict[str, type[Step]] = {
     for step in (
         Positions, Zeros, KeyMask, TorchMask, Transpose, Patches, Embedding, Input, Linear, Split, Scores, Softmax,
         Context, Norm, Add, Activation, Mean,
+        CachedPositions, CausalMask, Angles, Rope, TokenScores, TokenContext, Product,
     )
 }  # fmt: skip
