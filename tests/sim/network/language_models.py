@@ -28,7 +28,7 @@ def language_model(kind: str, **changes: Any) -> nn.Module:
 
     config = kind.replace("ForCausalLM", "").replace("LMHeadModel", "").replace("Model", "") + "Config"
     torch.manual_seed(0)
-    return spread(getattr(transformers, kind)(getattr(transformers, config)(**KINDS[kind] | changes)))
+    return spread(getattr(transformers, kind)(getattr(transformers, config)(**KINDS.get(kind, {}) | changes)))
 
 
 def prompts(rows: int = 3, length: int = 20, seed: int = 0) -> Tensor:
