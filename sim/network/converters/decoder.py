@@ -1,8 +1,7 @@
-"""The parts that every causal language model shares: inputs, causal attention, and the head that stays outside."""
+"""The parts that every causal language model shares: its inputs and causal attention."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -14,7 +13,6 @@ from sim.reference.softmax import MAX_ROW_LENGTH
 
 IDS = ("batch", "tokens")
 CACHE = "cache"
-HEAD = "lm_head"
 
 
 @dataclass(frozen=True)
@@ -37,21 +35,12 @@ class Inputs:
     valid: str
 
 
-def inner(model: Any, base: str) -> tuple[Any, str, Sequence[str]]:
-    """A language model without its head, the prefix of its modules' names, and the names outside the boundary."""
-    if hasattr(model, HEAD):
-        return getattr(model, base), f"{base}.", (HEAD,)
-    return model, "", ()
-
-
-def start(
-    boundary: Mapping[str, str], outside: Sequence[str], longest: int, window: int | None
-) -> tuple[Graph, Inputs, int]:
+def start(boundary: Mapping[str, str], longest: int, window: int | None) -> tuple[Graph, Inputs, int]:
     """A graph with a decoder's inputs, and the most tokens that a row of softmax can have."""
     longest = min(longest, MAX_ROW_LENGTH)
     optional = {name: GraphInput(IDS, required=False) for name in ("attention_mask", "position_ids")}
     inputs = {"input_ids": GraphInput(IDS), **optional, CACHE: GraphInput((), required=False)}
-    graph = Graph(inputs, {"tokens": longest}, boundary, outside)
+    graph = Graph(inputs, {"tokens": longest}, boundary)
     positions = graph.add("positions", CachedPositions("positions", longest), "input_ids", "position_ids", CACHE)
     valid = graph.add("mask", CausalMask("mask", window), "input_ids", "attention_mask", CACHE)
     return graph, Inputs("input_ids", positions, valid), longest

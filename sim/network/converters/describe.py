@@ -24,13 +24,9 @@ CONVERTERS: dict[str, Converter] = {  # by package and class
     "transformers.RobertaModel": bert.convert_roberta,
     "transformers.DistilBertModel": bert.convert_distilbert,
     "transformers.LlamaModel": llama.convert,
-    "transformers.LlamaForCausalLM": llama.convert,
     "transformers.MistralModel": llama.convert,
-    "transformers.MistralForCausalLM": llama.convert,
     "transformers.Qwen2Model": llama.convert,
-    "transformers.Qwen2ForCausalLM": llama.convert,
     "transformers.GPT2Model": gpt2.convert,
-    "transformers.GPT2LMHeadModel": gpt2.convert,
     "torch.TransformerEncoder": torch_encoder.convert,
     "quant.Digits": digits.convert,
 }
@@ -44,15 +40,23 @@ def describe(model: nn.Module) -> Network:
     """
     converter = _converter_of(model)
     if converter is None:
-        inner = [name for name, child in model.named_children() if _converter_of(child) is not None]
-        hint = f"; give its {inner[0]} instead" if inner else ""
         known = ", ".join(CONVERTERS)
-        raise InputError(
-            f"model must be a model that can be converted, not {type(model).__name__} (known are {known}){hint}"
-        )
+        raise InputError(f"model must be a model that can be converted, not {type(model).__name__} (known are {known})")
     network = Network(converter(model))
     _require_claimed(model, network)
     return network.eval()
+
+
+def without_head(model: nn.Module) -> nn.Module:
+    """The model inside one with a head that has no converter (`BertModel` in `BertForMaskedLM`), else the model itself.
+
+    What the model has beside it lies outside the boundary and stays floating point.
+    """
+    if _converter_of(model) is None:
+        inner = [child for child in model.children() if _converter_of(child) is not None]
+        if len(inner) == 1:
+            return inner[0]
+    return model
 
 
 def _converter_of(model: nn.Module) -> Converter | None:
@@ -95,9 +99,8 @@ def _real_activations(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def require_same(model: nn.Module, network: Network, batch: Mapping[str, Any]) -> None:
     """Raise InputError unless the graph computes what the model computes on one batch."""
-    body = getattr(model, "base_model", model)  # of transformers: the model without its head
     with _real_activations(model):
-        expected = body(**batch)
+        expected = model(**batch)
     expected = expected if isinstance(expected, Tensor) else expected.last_hidden_state
     got = network(**batch).last_hidden_state
     mask = token_mask(batch)

@@ -1,14 +1,14 @@
-"""GPT-2 of transformers, with or without its head: learned positions, LayerNorm first, linear layers as `Conv1D`.
+"""GPT-2 of transformers: learned positions, LayerNorm first, linear layers as `Conv1D`.
 
-The graph ends with the last hidden state; the head stays outside.
+The graph ends with the last hidden state; a head stays outside.
 """
 
 from typing import Any
 
 from torch import nn
 
-from sim.network.converters.bert import ACTIVATIONS
-from sim.network.converters.decoder import Attention, attend, inner, start
+from sim.network.converters.activations import function_of
+from sim.network.converters.decoder import Attention, attend, start
 from sim.network.graph import Graph
 from sim.network.operators.activation import Activation
 from sim.network.operators.linear import Linear
@@ -21,19 +21,16 @@ BOUNDARY = "token and position indices in, last_hidden_state out; the head of a 
 
 
 def convert(model: Any) -> Graph:
-    """A `GPT2Model` or `GPT2LMHeadModel`. Raises InputError for what it has besides."""
-    base, prefix, outside = inner(model, "transformer")
-    config = base.config
-    function = config.activation_function
-    if function not in ACTIVATIONS:
-        raise InputError(f"config: activation_function must be one of {', '.join(ACTIVATIONS)}, not {function!r}")
+    """A `GPT2Model`. Raises InputError for what it has besides."""
+    config = model.config
+    function = function_of(config.activation_function)
     if config.add_cross_attention:
         raise InputError("config: add_cross_attention must be False for the integer network, not True")
-    graph, inputs, longest = start({"gpt2": BOUNDARY}, outside, config.max_position_embeddings, None)
-    tables = {f"{prefix}{name}": getattr(base, name) for name in ("wte", "wpe")}
-    x = graph.add("embedding", Embedding(f"{prefix}embeddings", tables), inputs.ids, inputs.positions)
-    for i, block in enumerate(base.h):
-        key, names = f"layers.{i}", f"{prefix}h.{i}."
+    graph, inputs, longest = start({"gpt2": BOUNDARY}, config.max_position_embeddings, None)
+    tables = {name: getattr(model, name) for name in ("wte", "wpe")}
+    x = graph.add("embedding", Embedding("embeddings", tables), inputs.ids, inputs.positions)
+    for i, block in enumerate(model.h):
+        key, names = f"layers.{i}", f"h.{i}."
         attention = block.attn
         normal = graph.add(f"{key}.norm1", Norm(f"{names}ln_1", block.ln_1), x)
         fused = graph.add(f"{key}.qkv", _linear(f"{names}attn.c_attn", attention.c_attn), normal)
@@ -46,10 +43,10 @@ def convert(model: Any) -> Graph:
         x = graph.add(f"{key}.add1", Add(f"{out}.residual"), x, attended)
         normal = graph.add(f"{key}.norm2", Norm(f"{names}ln_2", block.ln_2), x)
         up = graph.add(f"{key}.up", _linear(f"{names}mlp.c_fc", block.mlp.c_fc), normal)
-        activated = graph.add(f"{key}.activation", Activation(f"{names}mlp.act", ACTIVATIONS[function]), up)
+        activated = graph.add(f"{key}.activation", Activation(f"{names}mlp.act", function), up)
         fed = graph.add(f"{key}.down", _linear(f"{names}mlp.c_proj", block.mlp.c_proj), activated)
         x = graph.add(f"{key}.add2", Add(f"{names}mlp.c_proj.residual"), x, fed)
-    graph.add("norm", Norm(f"{prefix}ln_f", base.ln_f), x)
+    graph.add("norm", Norm("ln_f", model.ln_f), x)
     return graph
 
 

@@ -1,15 +1,16 @@
-"""Llama of transformers and the models of its layout (Mistral, Qwen2), with or without a head for language modelling.
+"""Llama of transformers and the models of its layout: Mistral and Qwen2.
 
 RMSNorm, rotary positions, grouped-query attention, a gated feed-forward network. The graph ends with the last hidden
-state; the head stays outside.
+state; a head stays outside.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from sim.network.converters.bert import ACTIVATIONS
-from sim.network.converters.decoder import Attention, attend, inner, start
+from sim.network.converters.activations import function_of
+from sim.network.converters.decoder import Attention, attend, start
 from sim.network.graph import Graph
 from sim.network.operators.activation import Activation
 from sim.network.operators.linear import Linear
@@ -23,48 +24,39 @@ BOUNDARY = "token indices in, last_hidden_state out; the head of a language mode
 
 
 def convert(model: Any) -> Graph:
-    """A `LlamaModel` or `LlamaForCausalLM`, or one of its layout. Raises InputError for what it has besides."""
-    base, prefix, outside = inner(model, "model")
-    config = base.config
-    function = config.hidden_act
-    if function not in ACTIVATIONS:
-        raise InputError(f"config: hidden_act must be one of {', '.join(ACTIVATIONS)}, not {function!r}")
-    graph, inputs, longest = start({"llama": BOUNDARY}, outside, config.max_position_embeddings, _window(config))
-    rotary = base.rotary_emb
+    """A `LlamaModel` or a model of its layout. Raises InputError for what it has besides."""
+    config, rotary = model.config, model.rotary_emb
+    function = function_of(config.hidden_act)
+    graph, inputs, longest = start({"llama": BOUNDARY}, config.max_position_embeddings, _window(config))
     angles = Angles.of("angles", rotary.inv_freq, longest, rotary.attention_scaling)
     turns = graph.add_several("angles", angles, (inputs.positions,), 2)
-    name = f"{prefix}embed_tokens"
-    x = graph.add("embedding", Embedding(name, {name: base.embed_tokens}), inputs.ids)
-    source = {f"{prefix}rotary_emb": rotary}
-    for i, block in enumerate(base.layers):
-        names = f"{prefix}layers.{i}."
+    x = graph.add("embedding", Embedding("embed_tokens", {"embed_tokens": model.embed_tokens}), inputs.ids)
+    for i, block in enumerate(model.layers):
+        key, names = f"layers.{i}", f"layers.{i}."
         attention = block.self_attn
-        rope = _Turned(turns, config.num_attention_heads, config.num_key_value_heads, source)
-        normal = graph.add(f"layers.{i}.norm1", _norm(f"{names}input_layernorm", block.input_layernorm), x)
-        qkv = rope.project(graph, f"layers.{i}", f"{names}self_attn.", attention, normal)
-        parts = Attention(f"{names}self_attn", rope.heads, rope.key_heads, attention.scaling, longest)
+        normal = graph.add(f"{key}.norm1", _norm(f"{names}input_layernorm", block.input_layernorm), x)
+        qkv = _project(graph, model, i, normal, turns)
+        heads = config.num_attention_heads, config.num_key_value_heads
+        parts = Attention(f"{names}self_attn", *heads, attention.scaling, longest)
         out = f"{names}self_attn.o_proj"
-        attended = attend(graph, f"layers.{i}", parts, qkv, inputs.valid, {out: attention.o_proj})
-        x = graph.add(f"layers.{i}.add1", Add(f"{out}.residual"), x, attended)
-        x = _feed(graph, f"layers.{i}", names, block, x, ACTIVATIONS[function])
-    graph.add("norm", _norm(f"{prefix}norm", base.norm), x)
+        attended = attend(graph, key, parts, qkv, inputs.valid, {out: attention.o_proj})
+        x = graph.add(f"{key}.add1", Add(f"{out}.residual"), x, attended)
+        x = _feed(graph, key, names, block, x, function)
+    graph.add("norm", _norm("norm", model.norm), x)
     return graph
 
 
-class _Turned:
-    """The projections of a layer, its queries and keys rotated by the tensors `turns`."""
-
-    def __init__(self, turns: tuple[str, ...], heads: int, key_heads: int, source: dict[str, nn.Module]) -> None:
-        self.turns, self.heads, self.key_heads, self.source = turns, heads, key_heads, source
-
-    def project(self, graph: Graph, key: str, names: str, attention: Any, x: str) -> tuple[str, str, str]:
-        layers = {f"{names}{part}_proj": getattr(attention, f"{part}_proj") for part in "qkv"}
-        q, k, v = graph.add_several(f"{key}.qkv", Linear(layers), (x,), 3)
-        turned = [
-            graph.add(f"{key}.{part}_rope", Rope(f"{names}{part}_rope", heads, self.source), given, *self.turns)
-            for part, heads, given in (("q", self.heads, q), ("k", self.key_heads, k))
-        ]
-        return turned[0], turned[1], v
+def _project(graph: Graph, model: Any, i: int, x: str, turns: Sequence[str]) -> tuple[str, str, str]:
+    """Queries, keys and values of a layer; the first two rotated by the tensors `turns`."""
+    key, names, config = f"layers.{i}", f"layers.{i}.self_attn.", model.config
+    layers = {f"{names}{part}_proj": getattr(model.layers[i].self_attn, f"{part}_proj") for part in "qkv"}
+    q, k, v = graph.add_several(f"{key}.qkv", Linear(layers), (x,), 3)
+    source = {"rotary_emb": model.rotary_emb}
+    turned = [
+        graph.add(f"{key}.{part}_rope", Rope(f"{names}{part}_rope", heads, source), given, *turns)
+        for part, heads, given in (("q", config.num_attention_heads, q), ("k", config.num_key_value_heads, k))
+    ]
+    return turned[0], turned[1], v
 
 
 def _feed(graph: Graph, key: str, names: str, block: Any, x: str, function: str) -> str:
