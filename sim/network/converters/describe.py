@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import token_mask
-from sim.network.converters import bert, digits, segformer, torch_encoder, vit
+from sim.network.converters import bert, digits, gpt2, llama, segformer, torch_encoder, vit
 from sim.network.graph import Graph, Network
 from sim.reference import InputError
 
@@ -23,6 +23,10 @@ CONVERTERS: dict[str, Converter] = {  # by package and class
     "transformers.BertModel": bert.convert_bert,
     "transformers.RobertaModel": bert.convert_roberta,
     "transformers.DistilBertModel": bert.convert_distilbert,
+    "transformers.LlamaModel": llama.convert,
+    "transformers.MistralModel": llama.convert,
+    "transformers.Qwen2Model": llama.convert,
+    "transformers.GPT2Model": gpt2.convert,
     "transformers.ViTModel": vit.convert_vit,
     "transformers.DeiTModel": vit.convert_deit,
     "transformers.Dinov2Model": vit.convert_dinov2,
