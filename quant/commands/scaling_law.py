@@ -1,4 +1,4 @@
-"""`python -m quant scaling-law {predict,fit}`."""
+"""`python -m quant scaling-law {predict,fit,run}`."""
 
 import argparse
 import sys
@@ -10,13 +10,15 @@ from typing import Any
 from quant.methods.scaling_law.law import PUBLISHED, Question, effective_parameters, parameters_in, scheme
 from sim.common.command import print_json
 from sim.common.errors import InputError
+from sim.common.files import write_whole
 from sim.common.text_table import format_table
 
 EXAMPLES = """examples:
   python -m quant scaling-law predict --scheme w4a4 w4a16 -N 595e6 -D 100e9 -G 32 256
   python -m quant scaling-law predict --scheme w4a4 -D 100e9 -G 32 --loss 2.5
   python -m quant scaling-law predict --scheme w4a4 --memory 1e9 -D 100e9 -G 32 128
-  python -m quant scaling-law fit runs.csv --scheme w4a4 --plot fit.png
+  python -m quant scaling-law run --grid tiny -o sweep
+  python -m quant scaling-law fit sweep/runs.csv --scheme w4a4 --plot fit.png
 """
 WEIGHT_BITS = 4  # of every published scheme that quantises weights
 
@@ -52,6 +54,17 @@ def add(commands: "argparse._SubParsersAction[Any]") -> None:
     option("--plot", type=Path, metavar="PNG", help="parity and residuals")
     option("--json", action="store_true", help="rows as JSON on stdout")
 
+    train = parts.add_parser("run", help="train a grid of small models with quantised linears; a killed sweep goes on")
+    train.set_defaults(do=_run)
+    option = train.add_argument
+    option("--grid", default="tiny", metavar="NAME", help="tiny (a minute), small (hours) or gpu (tiny)")
+    option("--jobs", type=int, default=1, metavar="N", help="processes, one thread each (1)")
+    option("--backend", default="processes", choices=("processes", "dask"), help="(processes)")
+    option("--scheduler", metavar="ADDRESS", help="of the Dask scheduler, such as tcp://host:8786")
+    option("--device", default="cpu", help="cpu or cuda (cpu)")
+    option("-o", "--output", type=Path, required=True, metavar="DIR", help="finished runs, and runs.csv for `fit`")
+    option("--json", action="store_true", help="rows as JSON on stdout")
+
 
 def _predict(arguments: argparse.Namespace) -> int:
     laws = {name: scheme(name) for name in arguments.scheme}
@@ -78,7 +91,7 @@ def _rows(name: str, question: Question, arguments: argparse.Namespace) -> list[
         for d in given["tokens"] or [None]:
             for g in given["group"] or [None]:
                 size = n
-                if arguments.memory is not None:
+                if arguments.memory is not None and g is not None:
                     size = parameters_in(arguments.memory, 16 if name.startswith("w16") else WEIGHT_BITS, g)
                 rows.append(_row(name, question, {"parameters": size, "tokens": d, "group": g}, arguments.loss))
     return rows
@@ -125,6 +138,20 @@ def _fit(arguments: argparse.Namespace) -> int:
         _report(comparison, as_json=False)
     print(note, file=sys.stderr)
     return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from quant.methods.scaling_law.sweep import GRIDS, Workers, sweep, texts_of
+
+    if arguments.grid not in GRIDS:
+        raise InputError(f"grid must be one of {', '.join(GRIDS)}, not {arguments.grid!r}")
+    if (arguments.backend == "dask") != (arguments.scheduler is not None):
+        raise InputError("--backend dask and --scheduler ADDRESS go together")
+    workers = Workers(arguments.jobs, arguments.scheduler, arguments.device)
+    rows = sweep(GRIDS[arguments.grid], texts_of(arguments.grid), arguments.output, workers)
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    write_whole(arguments.output / "runs.csv", "\n".join(lines) + "\n")
+    return _report(rows, arguments.json)
 
 
 def _report(rows: Sequence[dict[str, Any]], as_json: bool) -> int:
