@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quant.zoo.packaged import MODELS, path_of
 from sim.common.command import print_json
 from sim.common.text_table import format_table
 
 
 def add_job(parser: argparse.ArgumentParser, data: str) -> None:
     """Add checkpoint, data, execution and output; `data` is the help of `--data`."""
-    parser.add_argument("checkpoint", type=Path, metavar="MODEL", help="folder: config.json and weights")
+    parser.add_argument("checkpoint", metavar="MODEL", help=f"config.json and weights; or {', '.join(MODELS)}")
     parser.add_argument("--data", metavar="PATH", help=data)
     parser.add_argument("--samples", type=int, default=1024, help="how many samples (1024)")
     parser.add_argument("--sequence-length", type=int, default=128, help="cut to so many tokens (128)")
@@ -32,7 +33,8 @@ def folder_job(arguments: argparse.Namespace, data: str | None) -> Any:
     from quant.quantize_folder import Execution, FolderJob
 
     execution = Execution(arguments.device, threads=arguments.threads)
-    return FolderJob(arguments.checkpoint, arguments.output, data, sampling(arguments), execution, arguments.resume)
+    checkpoint = path_of(arguments.checkpoint)
+    return FolderJob(checkpoint, arguments.output, data, sampling(arguments), execution, arguments.resume)
 
 
 def sampling(arguments: argparse.Namespace) -> Any:

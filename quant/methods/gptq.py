@@ -52,7 +52,9 @@ class Gptq:
     def __call__(self, block: Block, streams: Streams | None) -> Mapping[str, QuantisedWeight]:
         assert streams is not None
         hessians = input_products(block, streams)
-        return {name: self.weight(layer.matrix, hessians[name], layer.settings) for name, layer in block.layers.items()}
+        return {
+            name: self.weight(layer.matrix, hessians[name], layer.nearest()) for name, layer in block.layers.items()
+        }
 
     def weight(self, matrix: Tensor, products: Tensor, like: QuantisedWeight) -> QuantisedWeight:
         """The integer weight of a matrix (out, in), with the scales of `like`; the inputs' products X Xᵀ (in, in)."""
