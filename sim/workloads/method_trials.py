@@ -36,7 +36,9 @@ class Subject(Protocol):
 
     name: str
     unit: str
-    model: nn.Module
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def measure(self, model: nn.Module) -> np.ndarray: ...
 
@@ -149,11 +151,12 @@ def measure(
 
     `rise` is what the trial costs over the model in floating point, `gain` what it recovers of the trial that it is
     held against, each a mean over the items with its paired standard error; `recovered` is gain over the other's rise.
-    A trial that no seed changes has one row.
+    A row that no seed changes is there once.
     """
     real = _measured(f"{subject.name} real", run, lambda: (subject.measure(subject.model), {}))[0]
     progress("real")
     rows: list[dict[str, Any]] = []
+    changing = {trial.name for trial in trials if trial.seeded}
     for seed in seeds:
         found: dict[tuple[str, Any], np.ndarray] = {}
         for trial in trials:
@@ -166,10 +169,11 @@ def measure(
             progress(f"{trial.name} {seed}")
             key = trial.name, trial.columns.get("weights")
             found[key] = loss - real
-            if not trial.seeded and seed != seeds[0]:
+            seeded = trial.seeded or trial.against in changing
+            if not seeded and seed != seeds[0]:
                 continue
             row = {"model": subject.name, "unit": subject.unit, "method": trial.name, **trial.columns}
-            row["seed"] = seed if trial.seeded else None
+            row["seed"] = seed if seeded else None
             row |= {"loss": float(loss.mean()), **paired("rise", loss - real), **more}
             other = found.get((str(trial.against), key[1]))
             if other is not None:
