@@ -6,7 +6,7 @@ are the same for every trial, so that differences between trials are paired.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,8 +34,11 @@ class Subject(Protocol):
     `measure` gives a loss for each item, float64; what a trial costs is its mean less that of the model itself.
     """
 
-    name: str
-    unit: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def unit(self) -> str: ...
 
     @property
     def model(self) -> nn.Module: ...
@@ -43,6 +46,16 @@ class Subject(Protocol):
     def measure(self, model: nn.Module) -> np.ndarray: ...
 
     def data(self, text: str, windows: int, seed: int) -> CalibrationData: ...
+
+
+@cache
+def _char_lm(recipe: char_lm.Recipe) -> nn.Module:
+    return char_lm.load(char_lm.trained(recipe))
+
+
+@cache
+def _minilm() -> nn.Module:
+    return load_model(model_folder())[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +68,10 @@ class CharLm:
     name = "char_lm"
     unit = "nats"
 
-    @cached_property
+    @property
     def model(self) -> nn.Module:
         """The trained model."""
-        return char_lm.load(char_lm.trained(self.recipe))
+        return _char_lm(self.recipe)
 
     def measure(self, model: nn.Module) -> np.ndarray:
         """(windows,)."""
@@ -86,10 +99,10 @@ class MiniLm:
     name = "minilm"
     unit = "cosine"
 
-    @cached_property
+    @property
     def model(self) -> nn.Module:
         """The model."""
-        return load_model(model_folder())[0].eval()
+        return _minilm()
 
     @cached_property
     def texts(self) -> Sentences:
