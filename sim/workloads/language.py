@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from quant.zoo.packaged import path_of
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +21,7 @@ from quant.calibration import tokeniser_of
 from quant.formats.checkpoint import load_model
 from quant.run_directory import RunDirectory
 from quant.zoo.corpora import brown
+from quant.zoo.packaged import path_of
 from sim.common.text_table import format_table
 from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
