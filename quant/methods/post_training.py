@@ -13,7 +13,7 @@ from torch.nn import functional
 from quant import calibration
 from quant.formats.packed import read_weight, weight_row, weight_tensors
 from quant.methods.coverage import bytes_of, coverage_of, unquantised
-from quant.methods.layers import matrix_of, quantisable, replace, tied_embeddings
+from quant.methods.layers import matrix_of, quantisable, replace, tied_embeddings, unfold
 from quant.plan import Plan, Settings
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import observe, observer_for
@@ -65,8 +65,10 @@ def quantize(
 ) -> nn.Module:
     """A model whose linear layers (`quantisable`) compute on integer codes as a plan says.
 
-    Weights are rounded to nearest. A layer that no rule matches, or that a rule skips, stays as it is. An embedding
-    that is tied to a quantised layer stays tied: it looks up the rows of the quantised matrix.
+    The projections inside `nn.MultiheadAttention` and the experts of a mixture that are held as one tensor are such
+    layers too, after `unfold`; their names are `query`, `key`, `value`, `out_proj`, and `I.gate_up_proj`,
+    `I.down_proj` for expert I. Weights are rounded to nearest. A layer that no rule matches, or that a rule skips, stays
+    as it is. An embedding that is tied to a quantised layer stays tied: it looks up the rows of the quantised matrix.
 
     Parameters
     ----------
@@ -98,11 +100,12 @@ def quantize(
     """
     job = job or Job()
     before = bytes_of(model.state_dict().values())
-    layers = quantisable(model)
+    result = unfold(model if inplace else copy.deepcopy(model))
+    layers = quantisable(result)
     settings = {name: s for name, s in plan.resolve(layers).items() if not s.skip}
     if not settings:
         raise InputError("plan: every layer is skipped; nothing is left to quantise")
-    for name, parameter in model.named_parameters():
+    for name, parameter in result.named_parameters():
         if parameter.is_complex():
             raise InputError(f"{name}: must be real, not {parameter.dtype}")
         if not bool(torch.isfinite(parameter).all()):
@@ -111,14 +114,13 @@ def quantize(
     loaded = None
     if data is not None:
         loaded = calibration.load(data, sampling, tokeniser)
-        calibration.require_fitting(model, loaded)
+        calibration.require_fitting(result, loaded)
     elif static:
         raise InputError(
             f"data must be given: {static[0]} and {len(static) - 1} more have static activation scales "
             '(activation_granularity "token", or activation_bits null, need none)'
         )
-    ranges = _calibrate(model, {name: settings[name] for name in static}, loaded, job)
-    result = model if inplace else copy.deepcopy(model)
+    ranges = _calibrate(result, {name: settings[name] for name in static}, loaded, job)
     result.eval()
     rows: list[dict[str, Any]] = []
     replacements: dict[int, nn.Module] = {}
