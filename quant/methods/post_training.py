@@ -67,8 +67,9 @@ def quantize(
 
     The projections inside `nn.MultiheadAttention` and the experts of a mixture that are held as one tensor are such
     layers too, after `unfold`; their names are `query`, `key`, `value`, `out_proj`, and `I.gate_up_proj`,
-    `I.down_proj` for expert I. Weights are rounded to nearest. A layer that no rule matches, or that a rule skips, stays
-    as it is. An embedding that is tied to a quantised layer stays tied: it looks up the rows of the quantised matrix.
+    `I.down_proj` for expert I. Weights are rounded to nearest. A layer that no rule matches, or that a rule skips,
+    stays as it is. An embedding that is tied to a quantised layer stays tied: it looks up the rows of the quantised
+    matrix.
 
     Parameters
     ----------
