@@ -15,7 +15,7 @@ from quant.exchange import copy_companions
 from quant.formats.checkpoint import DTYPES, Checkpoint, load_model
 from quant.formats.gguf_file import origin_line
 from quant.methods.coverage import coverage_line, size_line
-from quant.methods.layers import quantisable
+from quant.methods.layers import quantisable, unfold
 from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, advice, quantisation_of, quantize
 from quant.plan import Plan
 from quant.pretrained import write_model
@@ -141,7 +141,7 @@ def _run(
 ) -> list[Mapping[str, Any]]:
     """Quantise the model of a checkpoint and save it, in the run directory of `output`."""
     with locked(output), RunDirectory.open(output / RUN, configuration, resume) as run:
-        units = len(quantisable(model)) + (0 if loaded is None else len(loaded))
+        units = len(quantisable(unfold(model))) + (0 if loaded is None else len(loaded))
         with tqdm(total=units, unit="unit", file=sys.stderr, disable=None) as bar:
 
             def progress(unit: str) -> None:
