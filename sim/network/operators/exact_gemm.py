@@ -53,7 +53,7 @@ class Weight:
         self.route = route or _route(codes)
         self.outputs = codes.shape[0]
         with _floats_allowed(codes.device.type):
-            columns = codes.t().contiguous()
+            columns = codes.contiguous().t()
             self.columns = columns if self.route == "int_mm" else columns.to(getattr(torch, self.route))
 
     def product(self, activations: Tensor) -> Tensor:
@@ -65,6 +65,16 @@ class Weight:
             else:
                 result = (flat.to(self.columns.dtype) @ self.columns).to(torch.int32)
         return result.reshape(*activations.shape[:-1], self.outputs)
+
+
+def digits(values: Tensor) -> list[Tensor]:
+    """Integers as int8 tensors d_0, d_1, ... of the same shape with values = d_0 + 2**8 d_1 + 2**16 d_2 + ..."""
+    rest, found = values.long(), []
+    while not found or bool(rest.any()):
+        digit = rest.to(torch.int8)  # the low 8 bits, signed
+        found.append(digit)
+        rest = (rest - digit) >> 8
+    return found
 
 
 def batched(a: Tensor, b: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from quant import Plan, Rule
 from sim.network.convert import convert
 from sim.network.integer_only import require_integer
+from sim.network.operators import kernels
 from sim.network.operators.attention import Context, Softmax
 from sim.network.operators.base import Grid
 from sim.network.packed import load, save
@@ -37,6 +38,8 @@ def test_a_softmax_of_16_bits_equals_the_specification(exp, div, scale):
     got = operator.integer(scores, valid)
     assert np.array_equal(got.numpy(), spec.compute(scores.numpy(), valid.numpy()))
     assert got.dtype == torch.int16 and not got[1].any()
+    with kernels.pytorch_only():
+        assert torch.equal(operator.integer(scores, valid), got)
 
 
 def test_exact_equal_scores_sum_to_1_within_half_a_step_each():
@@ -60,6 +63,8 @@ def test_a_context_of_16_bit_probabilities_is_the_requantised_product():
     assert abs(psum).max() > 1 << 30
     expected = requantise(psum, context.multiplier.numpy(), context.shift.numpy(), out_bits=16)
     assert np.array_equal(context.integer(p, v).numpy(), expected)
+    with kernels.pytorch_only():
+        assert np.array_equal(context.integer(p, v).numpy(), expected)
 
 
 def of_rows(tokens: int) -> list[dict[str, torch.Tensor]]:
