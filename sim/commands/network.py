@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,10 @@ def _convert(arguments: argparse.Namespace) -> int:
     if plan is None:
         plan = Plan.uniform(activation_granularity="token", tables=_tables(arguments, model))
     with locked(arguments.folder):
-        with tqdm(total=len(data), desc="calibrate", unit="batch", file=sys.stderr, disable=None) as bar:
+        with (
+            _plain_warnings(),
+            tqdm(total=len(data), desc="calibrate", unit="batch", file=sys.stderr, disable=None) as bar,
+        ):
             network = convert(model, plan, data, lambda: bar.update())
         rows = report(network, list(data)[:1], shares=not arguments.no_report)
         path = save(network, arguments.folder)
@@ -116,6 +120,9 @@ def _convert(arguments: argparse.Namespace) -> int:
                 shutil.copyfile(arguments.checkpoint / name, arguments.folder / name)
         write_whole(arguments.folder / "sites.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
     print(f"{path}: {len(rows)} operators in integers", file=sys.stderr)
+    wide = sum(row["kind"] == "softmax" and row["output_bits"] == 16 for row in rows)
+    if wide:
+        print(f"{wide} softmax sites have probabilities of 16 bits, for rows of more than 128 scores", file=sys.stderr)
     if arguments.json:
         print_json(rows)
     else:
@@ -221,6 +228,14 @@ def sentence_sets(arguments: argparse.Namespace) -> list[Any]:
     with _needs("transformers"):
         from sim.workloads.sentence_vectors import sentence_vectors
     return sentence_vectors(arguments.tables, arguments.seed, quick=arguments.quick)
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Python's warnings as single lines on stderr."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        yield
 
 
 @contextlib.contextmanager

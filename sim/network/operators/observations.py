@@ -31,11 +31,11 @@ class Observations:
         self.observers[key].update(values, self.mask)
 
     def note_width(self, key: Key, width: int) -> None:
-        """Note the channels of a tensor."""
-        self.widths[key] = width
+        """Note the channels of a tensor, or the length of its rows; the largest is kept."""
+        self.widths[key] = max(width, self.widths.get(key, 0))
 
     def width(self, key: Key) -> int:
-        """The channels that were noted."""
+        """The largest number that was noted."""
         return self.widths[key]
 
     def largest(self, key: Key) -> float:
