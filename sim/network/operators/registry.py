@@ -7,8 +7,11 @@ from sim.network.operators.boundary import KeyMask, Patches, Positions, TorchMas
 from sim.network.operators.depthwise import Depthwise
 from sim.network.operators.images import Image, Permute, Tokens, Unfold
 from sim.network.operators.linear import Linear
+from sim.network.operators.linear_attention import LinearAttention
 from sim.network.operators.norm import Norm
 from sim.network.operators.pooling import Mean
+from sim.network.operators.position_bias import PositionBias
+from sim.network.operators.requantise import Requantise
 from sim.network.operators.residual import Add, Embedding, Input
 from sim.network.operators.split import Split
 from sim.network.operators.upsample import Concat, Upsample
@@ -18,5 +21,6 @@ OPERATORS: dict[str, type[Step]] = {
     for step in (
         Positions, Zeros, KeyMask, TorchMask, Transpose, Patches, Embedding, Input, Linear, Split, Scores, Softmax,
         Context, Norm, Add, Activation, Mean, Permute, Unfold, Tokens, Image, Depthwise, Upsample, Concat,
+        Requantise, LinearAttention, PositionBias,
     )
 }  # fmt: skip
