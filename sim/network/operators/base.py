@@ -52,6 +52,10 @@ class Grid:
         """The exponent of a scale that is a power of two: scale = 2**-exponent."""
         return 1 - int(torch.frexp(self.scale).exponent)
 
+    def same(self, other: "Grid") -> bool:
+        """Whether the codes represent the same numbers."""
+        return self.bits == other.bits and torch.equal(self.scale, other.scale)
+
     def codes(self, x: Tensor) -> Tensor:
         """saturate(round half up(x / scale)) in the smallest integer type; used at a network's boundary."""
         low, high = code_range(self.bits, True)
@@ -202,11 +206,14 @@ class Operator(Step):
 
     def refresh(self) -> None:
         """Update the integers from real parameters that have changed; grids and scales stay."""
-        parameters = list(self.parameters())
-        if self.outputs and not all(map(torch.equal, parameters, self._made_from)):
+        if self.outputs and not self._is_settled():
             with torch.no_grad():
                 self.recode()
             self._settle()
+
+    def _is_settled(self) -> bool:
+        """Whether the integers were made from the present parameters."""
+        return all(map(torch.equal, self.parameters(), self._made_from))
 
     def recode(self) -> None:
         """Compute the integers again from the real parameters, on the same grids."""
