@@ -126,10 +126,10 @@ def _convert(arguments: argparse.Namespace) -> int:
 def _tables(arguments: argparse.Namespace, model: Any) -> Any:
     """Tables for the functions that the model evaluates, from a folder or fitted now."""
     from sim.network.convert import functions
-    from sim.network.converters.describe import describe
+    from sim.network.converters.describe import describe, without_head
     from sim.network.table_sets import fitted_tables, folder_tables
 
-    needed = functions(describe(model))
+    needed = functions(describe(without_head(model)))
     if arguments.tables is not None:
         return folder_tables(arguments.tables, needed)
     return fitted_tables("genetic", 8 if arguments.entries is None else arguments.entries, needed)

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from sim.network.converters.activations import function_of
 from sim.network.converters.transformer_layer import LayerModules, add_layer
 from sim.network.graph import Graph, GraphInput
 from sim.network.operators.boundary import KeyMask, Positions, Zeros
@@ -12,10 +13,6 @@ from sim.network.operators.norm import Norm
 from sim.network.operators.residual import Embedding
 from sim.reference import InputError
 
-ACTIVATIONS = {
-    "gelu": "gelu", "gelu_new": "gelu-tanh", "gelu_pytorch_tanh": "gelu-tanh", "gelu_fast": "gelu-tanh",
-    "gelu_python": "gelu", "silu": "silu", "swish": "silu", "relu": "relu", "hardswish": "hswish",
-}  # fmt: skip
 BOUNDARY = "token, position and type indices in, last_hidden_state out; pooling and heads stay floating point"
 REQUIRED = {
     "is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute",
@@ -74,9 +71,7 @@ def _convert(model: Any, paths: Paths, padding: int | None = None) -> Graph:
         value = getattr(config, key, allowed)
         if value != allowed:
             raise InputError(f"config: {key} must be {allowed!r} for the integer network, not {value!r}")
-    function = getattr(config, paths.function)
-    if function not in ACTIVATIONS:
-        raise InputError(f"config: hidden_act must be one of {', '.join(ACTIVATIONS)}, not {function!r}")
+    function = function_of(getattr(config, paths.function))
     longest = config.max_position_embeddings - (0 if padding is None else padding + 1)
     embeddings = dict(model.get_submodule("embeddings").named_children())
     typed = "token_type_embeddings" in embeddings
@@ -112,7 +107,7 @@ def _parts(block: nn.Module, prefix: str, paths: Paths, heads: int, longest: int
         out=dict([part(paths.out)]),
         norm1=part(paths.norm1),
         up=dict([part(paths.up)]),
-        activation=(prefix + paths.activation, ACTIVATIONS[function]),
+        activation=(prefix + paths.activation, function),
         down=dict([part(paths.down)]),
         norm2=part(paths.norm2),
     )

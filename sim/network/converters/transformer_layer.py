@@ -9,6 +9,7 @@ from torch import nn
 from sim.network.graph import Graph
 from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax
+from sim.network.operators.folded import Folded
 from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
 from sim.network.operators.residual import Add
@@ -23,15 +24,15 @@ class LayerModules:
     one name. `row_length` is the most scores in a row of softmax.
     """
 
-    qkv: Mapping[str, nn.Module]
+    qkv: Mapping[str, nn.Module | Folded]
     attention: str
     heads: int
     row_length: int
-    out: Mapping[str, nn.Module]
+    out: Mapping[str, nn.Module | Folded]
     norm1: tuple[str, Any]
-    up: Mapping[str, nn.Module]
+    up: Mapping[str, nn.Module | Folded]
     activation: tuple[str, str]
-    down: Mapping[str, nn.Module]
+    down: Mapping[str, nn.Module | Folded]
     norm2: tuple[str, Any]
     norm_first: bool = False
 

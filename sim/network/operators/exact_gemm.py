@@ -89,9 +89,12 @@ def digits(values: Tensor) -> list[Tensor]:
 
 
 def batched(a: Tensor, b: Tensor) -> Tensor:
-    """int8 (..., M, K) times int8 (..., K, N): int32 (..., M, N), exact, K up to 2**16."""
+    """int8 (..., M, K) times int8 (..., K, N): int32 (..., M, N), exact, K up to 2**16. int16 gives int64."""
     if b.shape[-2] > LARGEST_INNER:
         raise ValueError(f"K must be at most {LARGEST_INNER}, not {b.shape[-2]}")
+    if a.dtype == torch.int16:  # 2**15 * 2**7 * K is far below float64's 2**53
+        with _floats_allowed(a.device.type):
+            return (a.double() @ b.double()).to(torch.int64)
     step = FLOAT32_INTEGERS // CODE**2
     total: Tensor | None = None
     for first in range(0, b.shape[-2], step):

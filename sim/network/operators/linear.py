@@ -18,6 +18,7 @@ from sim.network.operators import kernels
 from sim.network.operators.arithmetic import blockwise, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Shape, Site
 from sim.network.operators.exact_gemm import Weight, digits
+from sim.network.operators.folded import Folded
 from sim.network.operators.kernels import Requantiser
 from sim.network.operators.modules import require_type
 from sim.network.operators.storage import Reader, Writer
@@ -207,17 +208,19 @@ class Linear(Operator):
     """One or more linear layers of one input, which is quantised once; gives a tensor, or a tuple if there are several.
 
     `layers` maps names to `nn.Linear`, whose parameters are shared, or to layers that `quant` has quantised: their
-    codes are kept, and training starts from the weights that the codes stand for.
+    codes are kept, and training starts from the weights that the codes stand for. Or to `Folded` ones: convolutions,
+    and layers with what is behind them.
     """
 
     kind = "linear"
 
-    def __init__(self, layers: Mapping[str, nn.Module], names: Sequence[str] = ()) -> None:
+    def __init__(self, layers: Mapping[str, nn.Module | Folded], names: Sequence[str] = ()) -> None:
         super().__init__([*layers, *names][0])
         self.names = [*layers, *names]
-        self._modules_of_model = dict(layers)
-        self.given = {name: layer.weight for name, layer in layers.items() if isinstance(layer, QuantisedLinear)}
-        self.layers = nn.ModuleList(map(_trainable, layers.values()))
+        self._of_model = dict(layers)
+        matrices = {name: layer.matrix() if isinstance(layer, Folded) else layer for name, layer in layers.items()}
+        self.given = {name: layer.weight for name, layer in matrices.items() if isinstance(layer, QuantisedLinear)}
+        self.layers = nn.ModuleList(map(_trainable, matrices.values()))
         self.packed = nn.ModuleList()
         self.weights: list[QuantisedWeight] = []
         self.source: InputQuantiser | None = None
@@ -232,9 +235,14 @@ class Linear(Operator):
         return len(self.layers) > 0
 
     def claims(self) -> Mapping[str, nn.Module]:
-        for name, module in self._modules_of_model.items():
-            require_type(name, module, nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, QuantisedLinear)
-        return self._modules_of_model
+        claimed: dict[str, nn.Module] = {}
+        for name, layer in self._of_model.items():
+            if isinstance(layer, Folded):
+                claimed |= layer.claims(name)
+                continue
+            require_type(name, layer, nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, QuantisedLinear)
+            claimed[name] = layer
+        return claimed
 
     def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         matrices = [weight.codes for weight in self.weights] or [layer.weight for layer in self._real]

@@ -140,7 +140,10 @@ class Embedding(Operator):
 
 
 class Input(Operator):
-    """The boundary of a network that takes real activations: 16-bit codes of them; the identity in the other modes."""
+    """The boundary of a network that takes real activations: 16-bit codes of them; the identity in the other modes.
+
+    Integers are taken as codes.
+    """
 
     kind = "input"
 
@@ -148,7 +151,7 @@ class Input(Operator):
         return x
 
     def integer(self, x: Tensor) -> Tensor:
-        return self.outputs[0].codes(x)
+        return self.outputs[0].codes(x) if x.is_floating_point() else x
 
     def quantise_at(self, site: Site) -> None:
         self.finish((), (site.covering(),))
