@@ -17,6 +17,7 @@ from quant import Settings
 from sim.network.operators.arithmetic import code_type
 from sim.network.operators.observations import Observations
 from sim.network.operators.recording import Seen
+from sim.network.operators.snapshot import Snapshot, parameters_of
 from sim.network.operators.storage import Reader, Writer
 from sim.network.operators.tables import require_table
 from sim.reference import InputError, PwlTable
@@ -158,7 +159,7 @@ class Operator(Step):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.mode = "real"
-        self._made_from: tuple[Tensor, ...] = ()
+        self._made_from = Snapshot(())
 
     # ---- conversion
 
@@ -202,7 +203,7 @@ class Operator(Step):
 
     def _settle(self) -> None:
         with ordinary_arithmetic():
-            self._made_from = tuple(parameter.detach().clone() for parameter in self.parameters())
+            self._made_from = Snapshot([*parameters_of(self)])
 
     def refresh(self) -> None:
         """Update the integers from real parameters that have changed; grids and scales stay."""
@@ -213,7 +214,7 @@ class Operator(Step):
 
     def _is_settled(self) -> bool:
         """Whether the integers were made from the present parameters."""
-        return all(map(torch.equal, self.parameters(), self._made_from))
+        return self._made_from.holds([*parameters_of(self)])
 
     def recode(self) -> None:
         """Compute the integers again from the real parameters, on the same grids."""
