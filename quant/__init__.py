@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from quant.calibration import CalibrationData, Sampling
     from quant.formats.packed import PackedModel
     from quant.methods.post_training import Job, quantize
+    from quant.methods.zeroquant import zeroquant
     from quant.plan import Plan, Rule, Settings
     from quant.pretrained import from_pretrained, save_pretrained
     from quant.primitives.linear import QuantisedLinear
@@ -33,6 +34,7 @@ __all__ = [
     "from_pretrained",
     "quantize",
     "save_pretrained",
+    "zeroquant",
 ]
 
 __getattr__, __dir__ = exports(
@@ -50,5 +52,6 @@ __getattr__, __dir__ = exports(
         "from_pretrained": "quant.pretrained",
         "quantize": "quant.methods.post_training",
         "save_pretrained": "quant.pretrained",
+        "zeroquant": "quant.methods.zeroquant",
     },
 )

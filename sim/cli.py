@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from rtl.commands.rowwise import read_parameters
 from rtl.units import simulated
-from sim.commands import network
+from sim.commands import methods, network
 from sim.common.command import Parser, print_json, run
 from sim.common.files import locked
 from sim.common.text_table import format_table
@@ -40,6 +40,7 @@ EXAMPLE = (
   python -m sim check softmax.v --table exp.json --table div.json
 """
     + network.EXAMPLES
+    + methods.EXAMPLES
 )
 COLUMNS = (
     "unit",
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_running(check)
     _add_output(check)
     network.add_commands(commands, _add_output)
+    methods.add_command(commands)
     return parser
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from quant.plan import Settings
 from quant.primitives.scales import Scale
+from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 
 SHRINK = tuple(1 - i / 80 for i in range(61))  # shares of the largest magnitude that the MSE search tries, 1..0.25
@@ -121,7 +122,8 @@ def quantise_weight(weight: Tensor, settings: Settings) -> QuantisedWeight:
 
     The observer gives each group a real scale: "minmax" covers every weight, "mse" takes of 61 shares of that range the
     one with the least squared error. Where channels have groups, S is such that the largest of them fits its
-    multiplier; the codes are found last, for the integer scale.
+    multiplier; the codes are found last, for the integer scale. Raises `InputError` if blocks of rows do not divide
+    the outputs.
     """
     outputs, inputs = weight.shape
     size = (settings.group_size or inputs) if settings.weight_granularity == "group" else inputs
@@ -130,6 +132,12 @@ def quantise_weight(weight: Tensor, settings: Settings) -> QuantisedWeight:
     if settings.weight_granularity == "tensor":
         real, zero = _search(weight.detach().reshape(1, -1), settings)
         real, zero = real.expand(outputs)[:, None], zero.expand(outputs)[:, None]
+    elif settings.weight_granularity == "rows":
+        count = settings.row_groups or 1
+        if outputs % count:
+            raise InputError(f"row_groups must divide the {outputs} outputs, not {count}")
+        found = _search(weight.detach().reshape(count, -1), settings)
+        real, zero = (part.repeat_interleave(outputs // count)[:, None] for part in found)
     else:
         found = [_search(part, settings) for part in _grouped(weight.detach(), size)]
         real, zero = (torch.cat(parts) for parts in zip(*found, strict=True))
