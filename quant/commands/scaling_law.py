@@ -189,10 +189,14 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     model, _ = load_model(path)
     calibration.require_fitting(model, data, arguments.data)
     layers = layer_rows(model, data.batches, diagnosis)
-    with tqdm(
-        total=len({kind_of(name) for name in quantisable(model)}), unit="kind", file=sys.stderr, disable=None
-    ) as bar:
-        kinds = kind_rows(model, data.batches, arguments.group[0], arguments.bits, lambda _: bar.update() and None)
+    different = {kind_of(name) for name in quantisable(model)}
+    with tqdm(total=len(different), unit="kind", file=sys.stderr, disable=None) as bar:
+
+        def progress(kind: str) -> None:
+            bar.set_postfix_str(kind, refresh=False)
+            bar.update()
+
+        kinds = kind_rows(model, data.batches, arguments.group[0], arguments.bits, progress)
     kept = [row["kind"] for row in kinds[: arguments.eight_bit]]
     if arguments.output is not None:
         mixed_plan(kept, arguments.bits, arguments.group[0]).save(arguments.output)
