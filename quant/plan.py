@@ -18,6 +18,7 @@ from quant.expressions import require_quick
 from sim.common.files import read_text, write_whole
 from sim.reference import InputError, PwlTable
 from sim.reference.pwl import require_range
+from sim.reference.softmax import require_probability_bits
 
 FORMAT, VERSION = "bitwright-plan", 1
 EXACT = "exact"
@@ -62,6 +63,8 @@ class Settings:
     tables : mapping
         A function ("gelu", "exp", ...) to its `PwlTable`, or to "exact": the same codes with the correctly rounded
         function.
+    probability_bits : int, optional
+        Width of the probabilities of a softmax in an integer network, 8 or 16; None chooses it by the longest row.
     skip : bool
         Leave the module as it is.
 
@@ -84,6 +87,7 @@ class Settings:
     activation_observer: str = "minmax"
     percentile: float = 99.99
     tables: Mapping[str, PwlTable | str] = field(default_factory=dict)
+    probability_bits: int | None = None
     skip: bool = False
 
     def __post_init__(self) -> None:
@@ -333,6 +337,10 @@ def _checked(name: str, value: Any) -> Any:
     if name in _CHOICES:
         if value not in _CHOICES[name]:
             raise InputError(f"{name} must be one of {', '.join(_CHOICES[name])}, not {value!r}")
+        return value
+    if name == "probability_bits":
+        if value is not None:
+            require_probability_bits(value)
         return value
     if name == "percentile":
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 50 <= value <= 100:

@@ -16,7 +16,7 @@ from quant.exchange import copy_companions
 from quant.formats.checkpoint import DTYPES, Checkpoint, load_model
 from quant.formats.gguf_file import origin_line
 from quant.methods.coverage import coverage_line, size_line
-from quant.methods.layers import quantisable
+from quant.methods.layers import quantisable, unfold
 from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, advice, quantisation_of, quantize
 from quant.plan import Plan
 from quant.pretrained import write_model
@@ -162,7 +162,7 @@ class FolderJob:
         }
         try:
             with locked(self.output), RunDirectory.open(self.output / RUN, configuration, self.resume) as run:
-                count = len(quantisable(model)) if units is None else units(model)
+                count = len(quantisable(unfold(model))) if units is None else units(model)
                 count += 0 if loaded is None else len(loaded)
                 return self._write(quantise, model, loaded, run, count)
         except InputError:

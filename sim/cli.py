@@ -4,6 +4,7 @@ Vectors from the specification, the units checked against them, and whole networ
 """
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from rtl.commands.rowwise import read_parameters
 from rtl.units import simulated
 from sim.commands import methods, network
 from sim.common.command import Parser, print_json, run
+from sim.common.files import locked
 from sim.common.text_table import format_table
 from sim.cosim import regress
 from sim.cosim.check import Given, check_set
@@ -125,6 +127,15 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _vectors(arguments: argparse.Namespace) -> int:
+    with locked(arguments.folder):
+        rows = _written(arguments)
+    if arguments.json:
+        print_json(rows)
+    return 0
+
+
+def _written(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Make the sets and write them; a row for each."""
     units = tuple(arguments.unit)
     sets = [] if arguments.no_random else random_suite(arguments.seed, arguments.quick, units)
     if arguments.tables is not None:
@@ -151,9 +162,7 @@ def _vectors(arguments: argparse.Namespace) -> int:
         path = vectors.save(arguments.folder)
         rows.append({"unit": vectors.unit, "set": vectors.name, "vectors": vectors.size, "loads": len(vectors.counts)})
         print(f"{path}: {vectors.size} vectors", file=sys.stderr)
-    if arguments.json:
-        print_json(rows)
-    return 0
+    return rows
 
 
 def _digits(arguments: argparse.Namespace) -> list[VectorSet]:
@@ -217,15 +226,16 @@ def _run(arguments: argparse.Namespace, work: Sequence[regress.Job]) -> int:
         (waves or arguments.build).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--build must be a folder to write to, not {arguments.build}: {error.strerror}") from None
-    results = regress.run(work, arguments.seed, arguments.build, waves, arguments.jobs)
     rows = []
-    for job_rows in tqdm(results, total=len(work), unit="job", file=sys.stderr, disable=None):
-        rows += job_rows
-        for row in job_rows:
-            if not regress.passed(row):
-                print(_failure(row), file=sys.stderr)
-                if row["waves"] is not None:
-                    print(f"waveform: {row['waves']}", file=sys.stderr)
+    with contextlib.nullcontext() if waves is None else locked(waves):  # builds may be shared, waveforms not
+        results = regress.run(work, arguments.seed, arguments.build, waves, arguments.jobs)
+        for job_rows in tqdm(results, total=len(work), unit="job", file=sys.stderr, disable=None):
+            rows += job_rows
+            for row in job_rows:
+                if not regress.passed(row):
+                    print(_failure(row), file=sys.stderr)
+                    if row["waves"] is not None:
+                        print(f"waveform: {row['waves']}", file=sys.stderr)
     if arguments.json:
         print_json(rows)
     else:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from quant.calibration import CalibrationData
 from quant.formats.packed import read_weight, weight_row, weight_tensors
-from quant.methods.layers import matrix_of, quantisable, replace
+from quant.methods.layers import matrix_of, quantisable, replace, unfold
 from quant.methods.post_training import Job, Preparation, layer_row, prepare, quantised_layer, record
 from quant.plan import Plan, Settings
 from quant.primitives.observers import evaluating, token_mask
@@ -276,7 +276,7 @@ def quantize_blocks(
     job = job or Job()
     if data is None:
         raise InputError("data must be given: blocks are found by what flows through them")
-    result = (model if inplace else copy.deepcopy(model)).eval()
+    result = unfold(model if inplace else copy.deepcopy(model)).eval()
     prepared = prepare(result, plan, data, job)
     batches = on_device(result, data)
     runs = find_blocks(result, prepared, batches[0])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import token_mask
-from sim.network.converters import bert, digits, gpt2, llama, segformer, torch_encoder, vit
+from sim.network.converters import bert, digits, gpt2, linear_attention, llama, segformer, torch_encoder, vit
 from sim.network.graph import Graph, Network
 from sim.reference import InputError
 
@@ -22,6 +22,10 @@ Converter = Callable[[Any], Graph]
 CONVERTERS: dict[str, Converter] = {  # by package and class
     "transformers.BertModel": bert.convert_bert,
     "transformers.RobertaModel": bert.convert_roberta,
+    "transformers.XLMRobertaModel": bert.convert_roberta,
+    "transformers.CamembertModel": bert.convert_roberta,
+    "transformers.ElectraModel": bert.convert_bert,
+    "transformers.MPNetModel": bert.convert_mpnet,
     "transformers.DistilBertModel": bert.convert_distilbert,
     "transformers.LlamaModel": llama.convert,
     "transformers.MistralModel": llama.convert,
@@ -34,6 +38,7 @@ CONVERTERS: dict[str, Converter] = {  # by package and class
     "transformers.SegformerForSemanticSegmentation": segformer.convert_segmenter,
     "torch.TransformerEncoder": torch_encoder.convert,
     "quant.Digits": digits.convert,
+    "quant.LinearAttentionSegmenter": linear_attention.convert,
 }
 HARMLESS = (nn.Dropout, nn.Identity)
 

@@ -32,6 +32,10 @@ CASES = {
         ["softmax", "--exp", "exp", "--scale", "4", "--div", "div", "--div-scale", "5", "--row-length", "7"],
         ["exp", "div"], None,
     ),
+    "softmax of 16 bits": (
+        ["softmax", "--exp", "exp", "--scale", "4", "--div", "div", "--div-scale", "5", "--row-length", "7",
+         "--probability-width", "16"], ["exp", "div"], None,
+    ),
     "layernorm": (["layernorm", "--rsqrt", "rsqrt", "--rsqrt-scale", "5", "--length", "4"], ["rsqrt"], None),
     "rmsnorm wired": (
         ["rmsnorm", "--rsqrt", "rsqrt", "--rsqrt-scale", "5", "--storage", "constants", "--parameters", "gains"],
