@@ -102,7 +102,7 @@ def quantize_folder(
     output, sampling, execution = Path(output), sampling or calibration.Sampling(), execution or Execution()
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
-    target = _device(execution.device)
+    target = device_of(execution.device)
     tokeniser = _LateTokeniser(checkpoint, None if sampling.pack else sampling.sequence_length)
     loaded = None if data is None else calibration.load(data, sampling, tokeniser)
     model, unused = load_model(checkpoint, execution.dtype, target)
@@ -175,7 +175,8 @@ class _LateTokeniser:
         return self._made(text)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a name. Raises `InputError` if torch has none of that name here."""
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
