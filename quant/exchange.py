@@ -28,7 +28,8 @@ def export_gptq(
 ) -> list[dict[str, Any]]:
     """Write a packed folder as a GPTQ checkpoint: model.safetensors, quantize_config.json, config.json if it has one.
 
-    The layout holds one bit width and group size for all layers, and no activation scales.
+    Coverage and sizes are printed on stderr. The layout holds one bit width and group size for all
+    layers, and no activation scales.
 
     Parameters
     ----------
@@ -91,6 +92,9 @@ def export_gptq(
             content["dtype" if "dtype" in content else "torch_dtype"] = str(dtype).removeprefix("torch.")
             write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
         copy_companions(folder, target)
+    coverage = coverage_of_packed(packed)
+    print(coverage_line(coverage), file=sys.stderr)
+    print(f"{coverage['bytes_after']} bytes packed, {len(data)} as a GPTQ checkpoint", file=sys.stderr)
     return rows
 
 

@@ -61,6 +61,15 @@ def test_an_own_float32_export_comes_back_exactly(settings, tmp_path):
         assert torch.equal(a[name].dequantise(torch.float64), c[name].dequantise(torch.float64))
 
 
+def test_export_and_import_print_coverage_and_sizes(tmp_path, capsys):
+    export_gptq(packed(tmp_path / "a"), tmp_path / "b")
+    import_gptq(tmp_path / "b", tmp_path / "c")
+    exported, imported = capsys.readouterr().err.split("% of")[1:]
+    size = (tmp_path / "b" / "model.safetensors").stat().st_size
+    assert f" bytes packed, {size} as a GPTQ checkpoint" in exported and f"{size} bytes before" in imported
+    assert all("last (float" in text and "embedding (float" in text for text in (exported, imported))
+
+
 def test_the_configuration_says_which_layers_are_quantised_and_in_which_type(tmp_path):
     export_gptq(packed(tmp_path / "a"), tmp_path / "b")
     config = json.loads((tmp_path / "b" / "config.json").read_text())

@@ -74,10 +74,12 @@ def test_what_the_weights_were_is_said(folder, tmp_path, capsys):
 
 def test_mistakes_are_one_line_and_exit_code_2(folder, tmp_path, capsys):
     bert_folder(tmp_path / "bert")
-    capsys.readouterr()
     (tmp_path / "one.txt").write_text("cat")
     text = folder / "text.txt"
+    folder_of("GPT2LMHeadModel", tmp_path / "no tokeniser")
+    capsys.readouterr()
     for argv, message in (
+        ((tmp_path / "no tokeniser", "--data", text), "no tokeniser: has no tokeniser"),
         ((tmp_path / "bert", "--data", text), "must be a causal language model, not BertModel"),
         ((folder, "--data", tmp_path / "none.txt"), "none.txt: cannot be read"),
         ((folder, "--data", tmp_path / "one.txt"), "at least two tokens, not 1"),
