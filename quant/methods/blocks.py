@@ -172,6 +172,22 @@ def find_runs(model: nn.Module, names: Iterable[str]) -> list[list[Block]]:
     return runs
 
 
+def outside_blocks(model: nn.Module) -> list[str]:
+    """The linear layers that are in no list of blocks, such as a head: a plan skips them.
+
+    Raises
+    ------
+    InputError
+        If no linear layer is in one.
+    """
+    names = list(quantisable(model))
+    blocks = [block.name for run in find_runs(model, names) for block in run]
+    outside = [name for name in names if not any(name.startswith(f"{block}.") for block in blocks)]
+    if len(outside) == len(names):
+        raise InputError("the model has no blocks with linear layers")
+    return outside
+
+
 def check_runs(model: nn.Module, runs: Sequence[Sequence[Block]], batch: Batch) -> list[list[Block]]:
     """The outermost runs in which each block is called once, keeps the shape of the hidden state, and gives the next
     block its input, on this batch.
@@ -262,7 +278,7 @@ def quantize_blocks(
         raise InputError("data must be given: blocks are found by what flows through them")
     result = unfold(model if inplace else copy.deepcopy(model)).eval()
     prepared = prepare(result, plan, data, job)
-    batches = _on_device(result, data)
+    batches = on_device(result, data)
     runs = find_blocks(result, prepared, batches[0])
     rows: dict[str, Mapping[str, Any]] = {}
     with evaluating(result), torch.no_grad():
@@ -362,7 +378,7 @@ def _filled(block: Block, modules: Mapping[str, nn.Module], prepared: Preparatio
     return Block(block.name, block.module, layers)
 
 
-def _on_device(model: nn.Module, data: CalibrationData) -> Sequence[Batch]:
+def on_device(model: nn.Module, data: CalibrationData) -> Sequence[Batch]:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     found = [{k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()} for batch in data]
     kept = [batch for batch in found if (mask := token_mask(batch)) is None or bool(mask.any())]

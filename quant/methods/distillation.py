@@ -6,16 +6,15 @@ labels and no second copy of the model are needed.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from quant.methods.block_training import block_error, parameters_of, restore, squared_error, trained_layers
 from quant.methods.blocks import Block, Layer, Streams
-from quant.methods.layers import replace
 from quant.primitives.linear import FakeQuantLinear
 from quant.primitives.quantisers import QuantisedWeight, quantise_weight, recode
 from sim.reference import InputError
@@ -63,17 +62,17 @@ class Distillation:
         used = [i for i in range(count) if i not in held]
         if not used:
             raise InputError("data must hold two batches or more where learning rates are compared")
-        with trained_layers(block) as layers:
-            start = _state(block)
+        with trained_layers(block, TrainedLinear) as layers:
+            start = parameters_of(block)
             best: tuple[float, dict[str, Tensor]] | None = None
             for rate in self.rates:
-                _restore(block, start)
+                restore(block, start)
                 self._train(block, streams, used, rate)
-                error = block_error(block, streams, held)
+                error = block_error(block, streams, streams.inputs, held)
                 if best is None or error < best[0]:
-                    best = error, _state(block)
+                    best = error, parameters_of(block)
             assert best is not None
-            _restore(block, best[1])
+            restore(block, best[1])
             return {name: layer.integers() for name, layer in layers.items()}
 
     def _train(self, block: Block, streams: Streams, used: list[int], rate: float) -> None:
@@ -112,47 +111,3 @@ class TrainedLinear(FakeQuantLinear):
     def integers(self) -> QuantisedWeight:
         """The codes and scales of the weights as they are."""
         return recode(self.weight.detach(), quantise_weight(self.weight.detach(), self.settings))
-
-
-@contextmanager
-def trained_layers(block: Block) -> Iterator[dict[str, TrainedLinear]]:
-    """The block with layers that train in the places of those to be quantised; afterwards the old ones, new biases."""
-    made = {name: TrainedLinear(layer) for name, layer in block.layers.items()}
-    frozen = [p for p in block.module.parameters() if not p.requires_grad]
-    replace(block.module, {id(block.layers[name].module): layer for name, layer in made.items()})
-    for parameter in block.module.parameters():
-        parameter.requires_grad_(True)
-    try:
-        yield made
-    finally:
-        replace(block.module, {id(layer): block.layers[name].module for name, layer in made.items()})
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-    for name, layer in made.items():
-        old = dict(block.layers[name].module.named_parameters()).get("bias")
-        if old is not None and layer.bias is not None:
-            old.copy_(layer.bias)
-
-
-def squared_error(streams: Streams, i: int, made: Tensor) -> Tensor:
-    """Mean squared error of a block's output against its target in batch `i`, over the tokens that count."""
-    error = (made - streams.targets[i]).square()
-    mask = streams.masks[i]
-    return error.mean() if mask is None else error[mask].mean()
-
-
-def block_error(block: Block, streams: Streams, batches: list[int]) -> float:
-    """Mean squared error over some batches; 0 for none."""
-    errors = [float(squared_error(streams, i, streams.run(block.module, i, streams.inputs[i]))) for i in batches]
-    return sum(errors) / max(1, len(errors))
-
-
-def _state(block: Block) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in block.module.named_parameters()}
-
-
-def _restore(block: Block, state: Mapping[str, Tensor]) -> None:
-    """Put parameters back. Called where gradients are off."""
-    parameters: Mapping[str, nn.Parameter] = dict(block.module.named_parameters())
-    for name, values in state.items():
-        parameters[name].copy_(values)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from quant import calibration
-from quant.methods.blocks import find_runs, quantize_blocks
+from quant.methods.blocks import outside_blocks, quantize_blocks
 from quant.methods.distillation import Distillation
 from quant.methods.layers import quantisable
 from quant.methods.post_training import Job, quantize
@@ -71,11 +71,7 @@ class Scheme:
         InputError
             If the model has no linear layers in blocks.
         """
-        names = list(quantisable(model))
-        blocks = [block.name for run in find_runs(model, names) for block in run]
-        inside = [name for name in names if any(name.startswith(f"{block}.") for block in blocks)]
-        if not inside:
-            raise InputError("the model has no blocks with linear layers")
+        outside = outside_blocks(model)
         low, _, attention = self.weights.partition("/")
         settings: dict[str, Any] = {
             "weight_bits": int(low), "weight_granularity": self.granularity, "weight_observer": "minmax",
@@ -87,9 +83,9 @@ class Scheme:
         if self.granularity == "group":
             settings["group_size"] = 64 if self.groups is None else self.groups
         rules = [Rule(".*", **settings)]
-        if attention and any(re.fullmatch(ATTENTION, name) for name in inside):
+        if attention and any(re.fullmatch(ATTENTION, name) for name in set(quantisable(model)) - set(outside)):
             rules.append(Rule(ATTENTION, weight_bits=int(attention)))
-        rules += [Rule(re.escape(name), skip=True) for name in names if name not in inside]
+        rules += [Rule(re.escape(name), skip=True) for name in outside]
         return Plan((*rules, Rule(skip, skip=True)) if skip is not None else tuple(rules))
 
 

@@ -12,6 +12,7 @@ from sim.common.command import print_json
 from sim.common.results import write_results
 from sim.reference.pwl import require_range
 
+SUBJECTS = ("char_lm", "minilm")
 EXAMPLES = "  python -m sim methods zeroquant -o results --resume\n"
 
 
@@ -19,11 +20,15 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the subcommand."""
     parser = commands.add_parser("methods", help="methods of quantisation against each other, with standard errors")
     parser.set_defaults(do=_methods)
-    parser.add_argument("task", choices=("zeroquant",), help="its steps on a language model and on MiniLM")
+    parser.add_argument("task", choices=("zeroquant", "efficientqat"), help="which methods beside others")
     parser.add_argument("-o", dest="folder", type=Path, default=Path("results"), metavar="DIR", help="(results)")
     parser.add_argument("--windows", type=int, default=192, metavar="N", help="of 128 bytes, to measure on (192)")
     parser.add_argument("--sentences", type=int, default=96, metavar="N", help="to measure MiniLM on (96)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="of the data (0 1 2)")
+    parser.add_argument(
+        "--quick", action="store_true", help="without 4-bit weights and other data on the language model"
+    )
+    parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="(all)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--run", type=Path, metavar="DIR", help="(the task's folder in the cache)")
     parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
@@ -31,16 +36,20 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def _methods(arguments: argparse.Namespace) -> int:
     from quant.run_directory import RunDirectory, versions
-    from sim.workloads import zeroquant
+    from sim.workloads import efficientqat, zeroquant
     from sim.workloads.method_trials import CharLm, MiniLm, measure, table_text
 
     require_range("--windows", arguments.windows, 2, 4096)
     require_range("--sentences", arguments.sentences, 2, 10_000)
     for seed in arguments.seeds:
         require_range("--seeds", seed, 0, (1 << 31) - 1)
-    subjects = [CharLm(arguments.windows), MiniLm(arguments.sentences)]
-    trials = [zeroquant.trials(subject, distilled=subject.name == "char_lm") for subject in subjects]
-    options = {"windows": arguments.windows, "sentences": arguments.sentences}
+    if arguments.task == "zeroquant":
+        every = (CharLm(arguments.windows), MiniLm(arguments.sentences))
+        subjects = [subject for subject in every if subject.name in arguments.models]
+        trials = [zeroquant.trials(subject, arguments.quick) for subject in subjects]
+    else:
+        subjects, trials = [CharLm(arguments.windows)], [efficientqat.trials(arguments.quick)]
+    options: dict[str, Any] = {"windows": arguments.windows, "sentences": arguments.sentences}
     total = sum(1 + len(arguments.seeds) * len(part) for part in trials)
     rows: list[dict[str, Any]] = []
     with (
@@ -54,11 +63,10 @@ def _methods(arguments: argparse.Namespace) -> int:
 
         for subject, part in zip(subjects, trials, strict=True):
             rows += measure(subject, part, arguments.seeds, run, progress)
+    command = f"python -m sim methods {arguments.task}{' --quick' if arguments.quick else ''}"
+    options |= {"seeds": arguments.seeds, "models": [subject.name for subject in subjects]}
     path = arguments.folder / f"{arguments.task}.json"
-    result = write_results(
-        path, f"python -m sim methods {arguments.task}", rows, versions=versions(),
-        options=options | {"seeds": arguments.seeds},
-    )  # fmt: skip
+    result = write_results(path, command, rows, versions=versions(), options=options)
     print(path, file=sys.stderr)
     if arguments.json:
         print_json(result["rows"])

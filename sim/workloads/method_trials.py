@@ -6,7 +6,7 @@ are the same for every trial, so that differences between trials are paired.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,13 +34,28 @@ class Subject(Protocol):
     `measure` gives a loss for each item, float64; what a trial costs is its mean less that of the model itself.
     """
 
-    name: str
-    unit: str
-    model: nn.Module
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def unit(self) -> str: ...
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def measure(self, model: nn.Module) -> np.ndarray: ...
 
     def data(self, text: str, windows: int, seed: int) -> CalibrationData: ...
+
+
+@cache
+def _char_lm(recipe: char_lm.Recipe) -> nn.Module:
+    return char_lm.load(char_lm.trained(recipe))
+
+
+@cache
+def _minilm() -> nn.Module:
+    return load_model(model_folder())[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +68,10 @@ class CharLm:
     name = "char_lm"
     unit = "nats"
 
-    @cached_property
+    @property
     def model(self) -> nn.Module:
         """The trained model."""
-        return char_lm.load(char_lm.trained(self.recipe))
+        return _char_lm(self.recipe)
 
     def measure(self, model: nn.Module) -> np.ndarray:
         """(windows,)."""
@@ -84,10 +99,10 @@ class MiniLm:
     name = "minilm"
     unit = "cosine"
 
-    @cached_property
+    @property
     def model(self) -> nn.Module:
         """The model."""
-        return load_model(model_folder())[0].eval()
+        return _minilm()
 
     @cached_property
     def texts(self) -> Sentences:
@@ -149,11 +164,12 @@ def measure(
 
     `rise` is what the trial costs over the model in floating point, `gain` what it recovers of the trial that it is
     held against, each a mean over the items with its paired standard error; `recovered` is gain over the other's rise.
-    A trial that no seed changes has one row.
+    A row that no seed changes is there once.
     """
     real = _measured(f"{subject.name} real", run, lambda: (subject.measure(subject.model), {}))[0]
     progress("real")
     rows: list[dict[str, Any]] = []
+    changing = {trial.name for trial in trials if trial.seeded}
     for seed in seeds:
         found: dict[tuple[str, Any], np.ndarray] = {}
         for trial in trials:
@@ -166,10 +182,11 @@ def measure(
             progress(f"{trial.name} {seed}")
             key = trial.name, trial.columns.get("weights")
             found[key] = loss - real
-            if not trial.seeded and seed != seeds[0]:
+            seeded = trial.seeded or trial.against in changing
+            if not seeded and seed != seeds[0]:
                 continue
             row = {"model": subject.name, "unit": subject.unit, "method": trial.name, **trial.columns}
-            row["seed"] = seed if trial.seeded else None
+            row["seed"] = seed if seeded else None
             row |= {"loss": float(loss.mean()), **paired("rise", loss - real), **more}
             other = found.get((str(trial.against), key[1]))
             if other is not None:

@@ -14,23 +14,26 @@ WINDOWS = 640  # of the data
 GROUPS = {"char_lm": 8, "minilm": 48}  # blocks of rows of each matrix
 
 
-def trials(subject: Subject, distilled: bool = True) -> list[Trial]:
-    """The trials of a subject; with `distilled` those that train, too."""
+def trials(subject: Subject, quick: bool = False) -> list[Trial]:
+    """The trials of a subject: only rounding to nearest but for the language model. `quick` leaves out some of it."""
     every = [_rounded(subject, "+ token-wise", "8")]
-    for weights in ("3/8", "4/8"):
+    language = subject.name == "char_lm"
+    for weights in ("3/8",) if language and quick else ("3/8", "4/8"):
+        if language:
+            every += [
+                _rounded(subject, "rounding", weights, granularity="tensor", tokenwise=False),
+                _rounded(subject, "+ row groups", weights, tokenwise=False, against="rounding"),
+            ]
         every += [
-            _rounded(subject, "rounding", weights, granularity="tensor", tokenwise=False),
-            _rounded(subject, "+ row groups", weights, tokenwise=False, against="rounding"),
-            _rounded(subject, "+ token-wise", weights, against="+ row groups"),
             _rounded(subject, "per tensor", weights, granularity="tensor"),
+            _rounded(subject, "+ token-wise", weights, against="+ row groups" if language else "per tensor"),
             _rounded(subject, "per channel", weights, granularity="channel", against="+ token-wise"),
             _rounded(subject, "groups of 64", weights, granularity="group", against="per channel"),
         ]
-        if distilled:
-            every.append(_gptq(weights))
-    if distilled:
-        every += [_distilled(subject, weights, text) for weights, text in
-                  (("3/8", "train"), ("3/8", "random"), ("3/8", "dictionary"), ("4/8", "train"))]  # fmt: skip
+        if language:
+            every += [_gptq(weights), _distilled(subject, weights, "train")]
+    if language and not quick:
+        every += [_distilled(subject, "3/8", text) for text in ("random", "dictionary")]
     return every
 
 
