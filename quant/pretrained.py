@@ -30,7 +30,8 @@ BOUNDARY = {
 }
 # what a tokeniser needs beside the weights
 COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-              "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "generation_config.json")  # fmt: skip
+              "vocab.json", "merges.txt", "spiece.model", "tokenizer.model",
+              "chat_template.jinja", "generation_config.json")  # fmt: skip
 
 
 def pack_model(model: nn.Module) -> PackedModel:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from quant import calibration
 from quant.exchange import copy_companions
 from quant.formats.checkpoint import DTYPES, Checkpoint, load_model
+from quant.formats.gguf_file import origin_line
 from quant.methods.coverage import coverage_line, size_line
 from quant.methods.layers import quantisable
 from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, advice, quantisation_of, quantize
@@ -74,7 +75,7 @@ def quantize_folder(
     Parameters
     ----------
     checkpoint : str or Path
-        Folder with config.json and safetensors or PyTorch files.
+        Folder with config.json and safetensors or PyTorch files, or a GGUF file.
     output : str or Path
         The packed folder to write.
     plan : Plan
@@ -154,7 +155,8 @@ def _run(
         write_model(made, output)
         copy_companions(checkpoint, output)
         run.clear()
-    for line in (coverage_line(done.coverage), size_line(done.coverage), advice(done.rows)):
+    origin = origin_line(getattr(made, "config", None))
+    for line in (coverage_line(done.coverage), size_line(done.coverage), origin, advice(done.rows)):
         if line is not None:
             print(line, file=sys.stderr)
     return list(done.rows)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import token_mask
-from sim.network.converters import bert, digits, linear_attention, segformer, torch_encoder, vit
+from sim.network.converters import bert, digits, gpt2, linear_attention, llama, segformer, torch_encoder, vit
 from sim.network.graph import Graph, Network
 from sim.reference import InputError
 
@@ -27,6 +27,10 @@ CONVERTERS: dict[str, Converter] = {  # by package and class
     "transformers.ElectraModel": bert.convert_bert,
     "transformers.MPNetModel": bert.convert_mpnet,
     "transformers.DistilBertModel": bert.convert_distilbert,
+    "transformers.LlamaModel": llama.convert,
+    "transformers.MistralModel": llama.convert,
+    "transformers.Qwen2Model": llama.convert,
+    "transformers.GPT2Model": gpt2.convert,
     "transformers.ViTModel": vit.convert_vit,
     "transformers.DeiTModel": vit.convert_deit,
     "transformers.Dinov2Model": vit.convert_dinov2,
@@ -37,6 +41,7 @@ CONVERTERS: dict[str, Converter] = {  # by package and class
     "quant.LinearAttentionSegmenter": linear_attention.convert,
 }
 HARMLESS = (nn.Dropout, nn.Identity)
+CAPTURING = "transformers.utils.output_capturing"  # hooks that only keep what they see, left behind by a first call
 
 
 def describe(model: nn.Module) -> Network:
@@ -84,7 +89,8 @@ def _require_claimed(model: nn.Module, network: Network) -> None:
         if not known and not any(True for _ in module.children()):
             raise InputError(f"{name}: {type(module).__name__} has no integer operator")
     for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
+        hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        if any(getattr(hook, "__module__", None) != CAPTURING for hook in hooks):
             raise InputError(f"{name}: forward hooks have no integer operator; remove them first")
 
 

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from quant.primitives.observers import observer_for
 from quant.primitives.scales import Scale
+from sim.network.operators import kernels
 from sim.network.operators.arithmetic import blockwise, code_type, half, requantise_, round_half_up_
 from sim.network.operators.base import Grid, Operator, Shape, Site
 from sim.network.operators.exact_gemm import batched
+from sim.network.operators.kernels import Requantiser
 from sim.network.operators.recording import Seen, joined, require_fitted, require_same
 from sim.network.operators.storage import Reader, Writer, label
 from sim.network.operators.tables import Gather, TensorNormaliser, lowered, normaliser
@@ -109,7 +111,10 @@ class Scores(HeadProduct):
         return product * (q.shape[-1] // self.heads) ** -0.5
 
     def integer(self, q: Tensor, k: Tensor) -> Tensor:
-        psum = batched(split_heads(q, self.heads), split_heads(k, self.heads).transpose(-1, -2))
+        left, right = split_heads(q, self.heads), split_heads(k, self.heads).transpose(-1, -2)
+        if kernels.usable(q):
+            return kernels.heads(left, right, self.multiplier[:, None], self.shift[:, None], SCORE_BITS)
+        psum = batched(left, right)
         rows = (*psum.shape[:-1], 1)
         constants = [t[:, None, None].expand(rows) for t in (self.multiplier, self.shift, half(self.shift))]
 
@@ -159,6 +164,8 @@ class Softmax(Operator):
         assert spec is not None
         if scores.shape[-1] > spec.row_length:
             raise InputError(f"{self.name}: a row must have 1..{spec.row_length} scores, not {scores.shape[-1]}")
+        if kernels.usable(scores):
+            return kernels.softmax(scores, valid, self.constants)
 
         def rows(x: Tensor, ok: Tensor | None = None) -> Tensor:
             wide = x.int()
@@ -205,6 +212,7 @@ class Softmax(Operator):
         assert spec is not None
         self.powers = Gather([spec.exp.output(spec.exp.codes()).clip(min=0)])
         self.div = TensorNormaliser(spec.div)
+        self.constants = kernels.SoftmaxConstants.of(spec)
 
     def to_row(self, writer: Writer) -> dict[str, Any]:
         spec = self.specification
@@ -305,13 +313,12 @@ class Context(HeadProduct):
         return (p @ split_heads(v, self.heads)).transpose(1, 2).flatten(2)
 
     def integer(self, p: Tensor, v: Tensor) -> Tensor:
-        psum = batched(p, split_heads(v, self.heads)).transpose(1, 2).flatten(2)
-        bits, rounding = self.outputs[0].bits, half(self.shift)
-
-        def rows(psum: Tensor) -> Tensor:
-            return requantise_(psum.long(), self.multiplier, self.shift, rounding, bits)
-
-        return blockwise(rows, code_type(bits), psum)
+        right, bits = split_heads(v, self.heads), self.outputs[0].bits
+        if kernels.usable(p):
+            channels = right.shape[1], right.shape[3]
+            constants = self.multiplier.view(channels), self.shift.view(channels)
+            return kernels.heads(p, right, *constants, bits, side_by_side=True).flatten(2)
+        return Requantiser(self.multiplier, self.shift, bits)(batched(p, right).transpose(1, 2).flatten(2))
 
     def quantise(self, p: Grid, v: Grid, output: Grid) -> None:
         """One multiplier for each channel, from the values' scale to the output's."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sim.network.operators import kernels
 from sim.network.operators.arithmetic import blockwise, code_type, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Shape, Site
 from sim.network.operators.modules import require_type
@@ -30,6 +31,8 @@ class Add(Operator):
         return a + b
 
     def integer(self, a: Tensor, b: Tensor) -> Tensor:
+        if kernels.usable(a):
+            return kernels.add_scaled(a, b, self.multipliers, self.shift)
         m, n = self.multipliers
 
         def rows(a: Tensor, b: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ga_search import NETWORK_DOMAINS, resolve
+from sim.network.operators import kernels
 from sim.network.operators.arithmetic import BLOCK, half, saturate_, spread
 from sim.reference import InputError, LoweredTable, Normaliser, PwlTable
 from sim.reference.arithmetic import saturate as saturate_array
@@ -144,8 +145,10 @@ class Gather(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """The values of int8 codes, same shape."""
-        unsigned = codes.contiguous().view(torch.uint8)
         offsets = self.offsets
+        if kernels.usable(codes):
+            return kernels.gather(codes, self.values, offsets)
+        unsigned = codes.contiguous().view(torch.uint8)
         if offsets is None:
             return self._gather(unsigned.reshape(-1), BLOCK, lambda part: part.int()).reshape(codes.shape)
         rows = unsigned.reshape(-1, codes.shape[-1])
