@@ -70,6 +70,12 @@ def without_head(model: nn.Module) -> nn.Module:
     return model
 
 
+def converts_whole(config: Mapping[str, Any]) -> bool:
+    """Whether a folder's config.json names a model whose head has a converter too."""
+    names = config.get("architectures") or []
+    return any(f"transformers.{name}" in CONVERTERS and not name.endswith("Model") for name in names)
+
+
 def _converter_of(model: nn.Module) -> Converter | None:
     """The converter of the model's class, or of the nearest class that it is derived from."""
     names = (f"{cls.__module__.split('.')[0]}.{cls.__name__}" for cls in type(model).__mro__)
