@@ -32,6 +32,9 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     segment.add_argument("--model", type=Path, metavar="FOLDER", help="a SegFormer checkpoint instead; with --data")
     segment.add_argument("--data", type=Path, metavar="CITYSCAPES", help="a Cityscapes folder to measure it on")
     lightweight = _add(tasks, "lightweight", "mIoU of a linear-attention network on the same scenes", _lightweight)
+    vision = _add(tasks, "vision", "masks of photographs by a ViT segmenter against its own in FP32", _vision)
+    vision.add_argument("--images", type=int, default=16, metavar="N", help="crops that are measured (16)")
+    vision.add_argument("--calibration", type=int, default=8, metavar="N", help="crops of each seed (8)")
     for parser in (segment, lightweight):
         parser.add_argument("--images", type=int, default=1000, metavar="N", help="how many are measured (1000)")
         parser.add_argument("--calibration", type=int, default=64, metavar="N", help="images of each seed (64)")
@@ -98,8 +101,28 @@ def _lightweight(arguments: argparse.Namespace) -> int:
     return _segmentation(arguments, _trained(lightweight_model), SceneData(options), options)
 
 
+def _vision(arguments: argparse.Namespace) -> int:
+    with needs("vision"):
+        from quant.zoo.focus import focus_segmenter
+        from sim.workloads import vision
+    from sim.network.convert import functions
+    from sim.network.converters.describe import describe
+
+    options = _options(arguments)
+    with needs("vision"):
+        model = focus_segmenter()
+    configuration = {key: getattr(options, key) for key in ("images", "calibration", "granularity")}
+    operations = functions(describe(model.encoder))
+    total = 1 + len(options.pairs(operations))
+
+    def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
+        return vision.evaluate(model, run, options, progress)
+
+    return _report(arguments, configuration, total, measure, vision.table_text)
+
+
 def _options(arguments: argparse.Namespace) -> Any:
-    from sim.workloads.segmentation import Options
+    from sim.workloads.variants import Options
 
     return Options(
         arguments.images, arguments.calibration, _seeds(arguments), arguments.granularity, not arguments.quick
@@ -125,7 +148,7 @@ def _segmentation(arguments: argparse.Namespace, model: Any, data: Any, options:
         "data": str(getattr(arguments, "data", None)),
     }
     operations = functions(describe(model))
-    total = 1 + sum(len(options.chosen(operations, seed)) for seed in options.seeds)
+    total = 1 + len(options.pairs(operations))
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
         found = segmentation.evaluate(model, data, run, options, progress)

@@ -79,10 +79,11 @@ def _load_data(arguments: argparse.Namespace, folder: Path) -> Any:
 def _convert(arguments: argparse.Namespace) -> int:
     with needs("transformers"):
         from quant import Plan
-        from quant.formats.checkpoint import load_model
+        from quant.formats.checkpoint import load_model, read_config
         from quant.formats.packed_index import DESCRIPTION
         from quant.pretrained import COMPANIONS, from_pretrained
         from sim.network.convert import convert
+        from sim.network.converters.describe import converts_whole
         from sim.network.packed import save
         from sim.network.report import report
     plan = Plan.load(arguments.plan) if arguments.plan is not None else None
@@ -91,7 +92,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     if (arguments.checkpoint / DESCRIPTION).exists():
         model = from_pretrained(arguments.checkpoint)
     else:
-        model, _ = load_model(arguments.checkpoint, base=True)
+        model, _ = load_model(arguments.checkpoint, base=not converts_whole(read_config(arguments.checkpoint)))
     data = _load_data(arguments, arguments.checkpoint)
     if plan is None:
         plan = Plan.uniform(activation_granularity="token", tables=_tables(arguments, model))
