@@ -5,9 +5,9 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from rtl.rope import RopeConfig
 from torch import Tensor, nn
 
+from rtl.rope import RopeConfig
 from sim.network.operators.arithmetic import code_type, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Shape, Site, Step
 from sim.network.operators.recording import Seen, require_same
@@ -110,7 +110,7 @@ class Rope(Operator):
                 require_same(operator.name, turned, np.concatenate(_pairs(result, operator.heads), -1))
                 parts.append([np.broadcast_to(t, a.shape).ravel() for t in (a, b, *angles)])
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        inputs = dict(zip(("a", "b", "cosine", "sine"), columns, strict=True))
+        inputs: dict[str, np.ndarray] = dict(zip(("a", "b", "cosine", "sine"), columns, strict=True))
         where = {**source, "sites": [operator.name for operator in operators]}
         return [unit_set(f"{name}-rope", "rope", RopeConfig(), [({"shift": FRAC_BITS}, inputs)], where)]
 

@@ -9,12 +9,14 @@ import torch
 pytest.importorskip("transformers", reason="the models are those of transformers")
 
 import sim
+from ga_search import fit_table
 from sim.network.integer_only import require_integer
 from sim.network.operators.base import set_mode
 from sim.network.operators.causal import KeyValueCache
+from sim.network.recorded_vectors import network_sets
 from sim.reference import InputError
 from tests.sim.network.language_models import KINDS, LLAMA, language_model, prompts
-from tests.sim.network.models import EXACT, plan
+from tests.sim.network.models import EXACT, TABLES, plan
 from tests.sim.network.test_ambient import CONTEXTS
 
 
@@ -156,6 +158,17 @@ def test_bad_arguments_are_one_line(llama):
         llama.codes(input_ids=prompts(2, 4), cache=cache)
     with pytest.raises(InputError, match="position_ids must be 4 positions below 64"):
         llama.codes(input_ids=prompts(2, 4), position_ids=torch.full((2, 4), 64))
+
+
+@pytest.mark.filterwarnings("ignore:softmax")
+def test_every_site_with_a_unit_gives_vectors():
+    tables = TABLES | {"silu": fit_table("silu", method="uniform")}
+    network = sim.convert(language_model("LlamaForCausalLM"), plan(tables), [{"input_ids": prompts()}])
+    found = {v.name: v for v in network_sets("llama", network, [{"input_ids": prompts(2, 7)}], {"seed": 0})}
+    assert {v.unit for v in found.values()} == {"pwl", "softmax", "rmsnorm", "normaliser", "product", "rope"}
+    tokens, layers = 2 * 7, 2
+    assert found["llama-rope"].size == tokens * layers * (4 + 2) * 4  # heads of queries and keys, pairs of channels
+    assert found["llama-product-16-16-16"].size == tokens * layers * 48
 
 
 @pytest.mark.parametrize(
