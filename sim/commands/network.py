@@ -65,6 +65,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
     evaluate.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(0 1 2)")
     evaluate.add_argument("--granularity", choices=("token", "tensor"), default="token", help="of activations (token)")
     evaluate.add_argument("--quick", action="store_true", help="all operations together only, not one at a time")
+    evaluate.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that measure networks (1)")
     evaluate.add_argument("--resume", action="store_true", help="go on with an interrupted evaluation")
     evaluate.add_argument("--run", type=Path, default=cache_folder("sentence"), metavar="DIR", help="(%(default)s)")
     evaluate.add_argument("--json", action="store_true", help="rows as JSON on stdout")
@@ -193,6 +194,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         from sim.workloads import sentence
     for seed in arguments.seeds:
         require_range("--seeds", seed, 0, (1 << 31) - 1)
+    require_range("--jobs", arguments.jobs, 1, 256)
     options = sentence.Options(
         arguments.sentences, arguments.calibration, tuple(arguments.seeds), arguments.granularity, not arguments.quick
     )
@@ -204,7 +206,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         RunDirectory.open(arguments.run, configuration, arguments.resume) as run,
         tqdm(total=total, unit="network", file=sys.stderr, disable=None) as bar,
     ):
-        result = sentence.evaluate(folder, run, options, lambda name: (bar.set_postfix_str(name), bar.update()))
+        result = sentence.evaluate(
+            folder, run, options, lambda name: (bar.set_postfix_str(name), bar.update()), arguments.jobs
+        )
     path = arguments.folder / "sentence.json"
     rows = result.pop("rows")
     result = write_results(path, "python -m sim evaluate sentence", rows, versions=versions(), **result)
