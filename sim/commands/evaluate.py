@@ -28,6 +28,7 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     sentence.add_argument("--model", type=Path, metavar="FOLDER", help="another checkpoint of BERT's family")
     sentence.add_argument("--sentences", type=int, default=2000, metavar="N", help="how many are measured (2000)")
     sentence.add_argument("--calibration", type=int, default=64, metavar="N", help="sentences of each seed (64)")
+    sentence.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that measure networks (1)")
 
     language = _add(tasks, "language", "perplexity of a language model on Brown text (SmolLM2-135M)", _language)
     language.add_argument("--model", default="smollm2", metavar="FOLDER", help="another checkpoint, of Llama or GPT-2")
@@ -76,6 +77,7 @@ def _seeds(arguments: argparse.Namespace) -> tuple[int, ...]:
 def _sentence(arguments: argparse.Namespace) -> int:
     with needs("transformers"):
         from sim.workloads import sentence
+    require_range("--jobs", arguments.jobs, 1, 256)
     options = sentence.Options(
         arguments.sentences, arguments.calibration, _seeds(arguments), arguments.granularity, not arguments.quick
     )
@@ -85,7 +87,7 @@ def _sentence(arguments: argparse.Namespace) -> int:
     total = 1 + sum(len(sentence.variants(options.single and s == options.seeds[0])) for s in options.seeds)
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
-        return sentence.evaluate(folder, run, options, progress)
+        return sentence.evaluate(folder, run, options, progress, arguments.jobs)
 
     return _report(arguments, configuration, total, measure, sentence.table_text)
 
