@@ -144,7 +144,7 @@ class FolderJob:
         execution, existed = self.execution, self.output.exists()
         if execution.threads is not None:
             torch.set_num_threads(execution.threads)
-        target = _device(execution.device)
+        target = device_of(execution.device)
         tokeniser = _LateTokeniser(self.checkpoint, None if self.sampling.pack else self.sampling.sequence_length)
         loaded = None if self.data is None else calibration.load(self.data, self.sampling, tokeniser)
         model, unused = load_model(self.checkpoint, execution.dtype, target)
@@ -208,7 +208,8 @@ class _LateTokeniser:
         return self._made(text)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a name. Raises `InputError` if torch has none of that name here."""
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -316,7 +316,7 @@ SITES: dict[str, Maker] = {  # by the operator's kind
     "context": _product,
     "softmax": _softmax,
     "norm": _norm,
-    "add": _uncounted("two products and a rounding per element; no unit of it in rtl"),
+    "add": _uncounted("two products and a rounding per element; python -m cost_model unit prices its unit"),
     "activation": _activation,
 }
 

@@ -32,8 +32,10 @@ from sim.reference.pwl import require_range
 from sim.workloads.variants import METHODS, Fits, Variant, part, variants
 
 Words = Callable[[str], Sequence[int]]
+FUNCTIONS = ("silu", "exp", "div", "rsqrt")  # of Llama
 RESAMPLES = 10_000  # of the windows, for the intervals
 CALIBRATION_BATCH = 2
+MULTIPLIER_BITS = 6  # of a group: with 8, a token's accumulators would not fit the 62 bits there are
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,17 @@ class Options:
     @property
     def weights(self) -> dict[str, Any]:
         """The plan's settings for the weights."""
-        grouped = {} if self.group is None else {"weight_granularity": "group", "group_size": self.group}
+        grouped = (
+            {}
+            if self.group is None
+            else {"weight_granularity": "group", "group_size": self.group, "multiplier_bits": MULTIPLIER_BITS}
+        )
         return {"weight_bits": 8, **grouped}
+
+
+def networks(options: Options) -> int:
+    """How many runs over the text an evaluation of Llama takes, for a progress bar."""
+    return 1 + len(options.chosen(FUNCTIONS))
 
 
 def windows(text: str, words: Words, count: int, length: int) -> Tensor:

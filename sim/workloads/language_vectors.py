@@ -13,9 +13,8 @@ from sim.network.recorded_vectors import network_sets
 from sim.network.rotation import rotated
 from sim.network.table_sets import fitted_tables, folder_tables
 from sim.vectors.vector_set import VectorSet
-from sim.workloads.language import windows
+from sim.workloads.language import FUNCTIONS, windows
 
-FUNCTIONS = ("silu", "exp", "div", "rsqrt")
 LAYERS = 2
 WINDOWS, LENGTH = 4, 32  # recorded
 

@@ -28,7 +28,7 @@ def by_dlpack(p: nn.Parameter) -> None:
 
 
 def by_storage(p: nn.Parameter) -> None:
-    p.untyped_storage().fill_(1)
+    p.untyped_storage()[0] = 1
 
 
 def by_other_data(p: nn.Parameter) -> None:
