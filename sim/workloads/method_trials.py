@@ -206,13 +206,13 @@ def measure(subject: Subject, trials: Sequence[Trial], seeds: Sequence[int], wor
             loss, more = measured
             key = trial.name, trial.columns.get("weights")
             found[key] = loss - real[0]
-            seeded = trial.seeded or trial.against in changing
+            other = found.get((str(trial.against), key[1]))
+            seeded = trial.seeded or (other is not None and trial.against in changing)
             if not seeded and seed != seeds[0]:
                 continue
             row = {"model": subject.name, "unit": subject.unit, "method": trial.name, **trial.columns}
             row["seed"] = seed if seeded else None
             row |= {"loss": float(loss.mean()), **paired("rise", found[key]), **more}
-            other = found.get((str(trial.against), key[1]))
             if other is not None:
                 row |= {"against": trial.against, **paired("gain", other - found[key])}
                 row["recovered"] = row["gain"] / float(other.mean())
