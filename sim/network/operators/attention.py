@@ -37,7 +37,7 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-class _Product(Operator):
+class HeadProduct(Operator):
     """A requantised product of two activations, the base of both products of attention.
 
     The inputs in `per_head` have 8-bit codes with a scale for each head, from the observer that the plan gives for the
@@ -96,7 +96,7 @@ class _Product(Operator):
         return operator
 
 
-class Scores(_Product):
+class Scores(HeadProduct):
     """q k^T / sqrt(C / H), (B, H, T, T), from (B, T, C) each; 16-bit codes at a power of two."""
 
     kind = "scores"
@@ -346,7 +346,7 @@ def best_exp_scale(distances: Tensor, scales: Sequence[int] = EXPONENTS) -> int:
     )
 
 
-class Context(_Product):
+class Context(HeadProduct):
     """Probabilities (B, H, T, T) times values (B, T, C), heads side by side again: (B, T, C)."""
 
     kind = "context"
