@@ -151,7 +151,8 @@ def _load_folder(folder: Path, dtype: str, base: bool) -> tuple[nn.Module, list[
     if found["error_msgs"]:
         raise InputError(f"{folder}: {_line(found['error_msgs'][0])}")
     unused = sorted(set(found["unexpected_keys"]) & set(tensors))
-    whole = {name for name, tensor in model.state_dict().items() if not tensor.is_floating_point()}
+    held = {**model.state_dict(), **dict(model.named_buffers())}  # with the buffers that are not saved any more
+    whole = {name for name, tensor in held.items() if not tensor.is_floating_point()}
     for name in sorted(set(tensors) - set(unused) - whole):
         if tensors[name].dtype not in (*DTYPES.values(), torch.float64):
             raise InputError(

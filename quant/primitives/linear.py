@@ -182,7 +182,10 @@ class FakeQuantLinear(nn.Module):
             return _real_linear(values, (integers * like.scale.value[:, None]).to(values.dtype), self.bias)
         scale, zero = self.activation.parameters(values)
         inputs = codes_ste(values.double(), scale, zero, self.activation.bits, self.activation.signed)
-        total = functional.linear(inputs, integers)
+        # sums below 2**24 are exact in float32 too, which is faster
+        magnitude = float(integers.detach().abs().sum(1).max()) * 2.0**self.activation.bits
+        kind = torch.float32 if magnitude <= 1 << 24 else torch.float64
+        total = functional.linear(inputs.to(kind), integers.to(kind)).double()
         return _scaled(total, scale, like.scale.multiplier, like.scale.shift, self.bias, values.dtype)
 
     def convert(self) -> QuantisedLinear:

@@ -17,6 +17,7 @@ from quant import Settings
 from sim.network.operators.arithmetic import code_type
 from sim.network.operators.observations import Observations
 from sim.network.operators.recording import Seen
+from sim.network.operators.snapshot import Snapshot, parameters_of
 from sim.network.operators.storage import Reader, Writer
 from sim.network.operators.tables import require_table
 from sim.reference import InputError, PwlTable
@@ -51,6 +52,10 @@ class Grid:
     def exponent(self) -> int:
         """The exponent of a scale that is a power of two: scale = 2**-exponent."""
         return 1 - int(torch.frexp(self.scale).exponent)
+
+    def same(self, other: "Grid") -> bool:
+        """Whether the codes represent the same numbers."""
+        return self.bits == other.bits and torch.equal(self.scale, other.scale)
 
     def codes(self, x: Tensor) -> Tensor:
         """saturate(round half up(x / scale)) in the smallest integer type; used at a network's boundary."""
@@ -166,7 +171,7 @@ class Operator(Step):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.mode = "real"
-        self._made_from: tuple[Tensor, ...] = ()
+        self._made_from = Snapshot(())
 
     # ---- conversion
 
@@ -210,15 +215,18 @@ class Operator(Step):
 
     def _settle(self) -> None:
         with ordinary_arithmetic():
-            self._made_from = tuple(parameter.detach().clone() for parameter in self.parameters())
+            self._made_from = Snapshot([*parameters_of(self)])
 
     def refresh(self) -> None:
         """Update the integers from real parameters that have changed; grids and scales stay."""
-        parameters = list(self.parameters())
-        if self.outputs and not all(map(torch.equal, parameters, self._made_from)):
+        if self.outputs and not self._is_settled():
             with torch.no_grad():
                 self.recode()
             self._settle()
+
+    def _is_settled(self) -> bool:
+        """Whether the integers were made from the present parameters."""
+        return self._made_from.holds([*parameters_of(self)])
 
     def recode(self) -> None:
         """Compute the integers again from the real parameters, on the same grids."""
