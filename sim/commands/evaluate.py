@@ -1,8 +1,9 @@
-"""`python -m sim evaluate {sentence,segment,lightweight,vision}`: integer networks against floating point."""
+"""`python -m sim evaluate {sentence,language,segment,lightweight,vision}`: integer networks against floating point."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     sentence.add_argument("--model", type=Path, metavar="FOLDER", help="another checkpoint of BERT's family")
     sentence.add_argument("--sentences", type=int, default=2000, metavar="N", help="how many are measured (2000)")
     sentence.add_argument("--calibration", type=int, default=64, metavar="N", help="sentences of each seed (64)")
+    sentence.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that measure networks (1)")
+
+    language = _add(tasks, "language", "perplexity of a language model on Brown text (SmolLM2-135M)", _language)
+    language.add_argument("--model", default="smollm2", metavar="FOLDER", help="another checkpoint, of Llama or GPT-2")
+    language.add_argument("--windows", type=int, default=8, metavar="N", help="of the text, to measure (8)")
+    language.add_argument("--calibration", type=int, default=8, metavar="N", help="windows to choose scales by (8)")
+    language.add_argument("--length", type=int, default=256, metavar="N", help="tokens of a window (256)")
+    language.add_argument("--group", type=int, default=64, metavar="N", help="weights that share a multiplier (64)")
+    language.add_argument("--no-rotation", action="store_true", help="leave the outliers of the residual stream")
 
     segment = _add(tasks, "segment", "mIoU of a SegFormer trained here on scenes of digits", _segment)
     segment.add_argument("--model", type=Path, metavar="FOLDER", help="a SegFormer checkpoint instead; with --data")
@@ -35,6 +45,11 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     vision = _add(tasks, "vision", "masks of photographs by a ViT segmenter against its own in FP32", _vision)
     vision.add_argument("--images", type=int, default=16, metavar="N", help="crops that are measured (16)")
     vision.add_argument("--calibration", type=int, default=8, metavar="N", help="crops of each seed (8)")
+    for parser in (sentence, segment, lightweight, vision):
+        parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(0 1 2)")
+        parser.add_argument(
+            "--granularity", choices=("token", "tensor"), default="token", help="of activations (token)"
+        )
     for parser in (segment, lightweight):
         parser.add_argument("--images", type=int, default=1000, metavar="N", help="how many are measured (1000)")
         parser.add_argument("--calibration", type=int, default=64, metavar="N", help="images of each seed (64)")
@@ -46,8 +61,6 @@ def _add(
     parser = tasks.add_parser(name, help=help)
     parser.set_defaults(do=do, task=name)
     parser.add_argument("-o", dest="folder", type=Path, default=Path("results"), metavar="DIR", help="(results)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(0 1 2)")
-    parser.add_argument("--granularity", choices=("token", "tensor"), default="token", help="of activations (token)")
     parser.add_argument("--quick", action="store_true", help="all operations together only, not one at a time")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted evaluation")
     parser.add_argument("--run", type=Path, default=cache_folder(name), metavar="DIR", help="(%(default)s)")
@@ -64,6 +77,7 @@ def _seeds(arguments: argparse.Namespace) -> tuple[int, ...]:
 def _sentence(arguments: argparse.Namespace) -> int:
     with needs("transformers"):
         from sim.workloads import sentence
+    require_range("--jobs", arguments.jobs, 1, 256)
     options = sentence.Options(
         arguments.sentences, arguments.calibration, _seeds(arguments), arguments.granularity, not arguments.quick
     )
@@ -73,9 +87,29 @@ def _sentence(arguments: argparse.Namespace) -> int:
     total = 1 + sum(len(sentence.variants(options.single and s == options.seeds[0])) for s in options.seeds)
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
-        return sentence.evaluate(folder, run, options, progress)
+        return sentence.evaluate(folder, run, options, progress, arguments.jobs)
 
     return _report(arguments, configuration, total, measure, sentence.table_text)
+
+
+def _language(arguments: argparse.Namespace) -> int:
+    with needs("language"):
+        from sim.workloads import language
+    options = language.Options(
+        arguments.windows,
+        arguments.length,
+        arguments.calibration,
+        arguments.group,
+        rotate=not arguments.no_rotation,
+        single=not arguments.quick,
+    )
+    settings = asdict(options)
+    configuration = {"model": arguments.model, **{key: settings[key] for key in settings if key != "single"}}
+
+    def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
+        return language.evaluate(arguments.model, run, options, progress)
+
+    return _report(arguments, configuration, language.networks(options), measure, language.table_text)
 
 
 def _segment(arguments: argparse.Namespace) -> int:
@@ -135,8 +169,6 @@ def _trained(make: Callable[[Callable[[], object]], Any]) -> Any:
 
 
 def _segmentation(arguments: argparse.Namespace, model: Any, data: Any, options: Any) -> int:
-    from dataclasses import asdict
-
     from sim.network.convert import functions
     from sim.network.converters.describe import describe
     from sim.workloads import segmentation

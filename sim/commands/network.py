@@ -1,12 +1,14 @@
 """`python -m sim {convert,run,evaluate}`: integer networks from the command line. torch is imported when they run."""
 
 import argparse
+import contextlib
 import hashlib
 import io
 import json
 import shutil
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,11 @@ from sim.reference import InputError
 EXAMPLES = """  python -m sim convert checkpoint --tables tables --data sentences.txt -o network
   python -m sim run network --data sentences.txt -o codes.npz
   python -m sim evaluate sentence -o results
+  python -m sim evaluate language --quick
   python -m sim evaluate segment --quick
 """
+HEAD = "head.safetensors"  # of a rotated language model, in floating point
+SETS = ("sentence", "language")  # of `python -m sim vectors --from`
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callable[..., None]) -> None:
@@ -41,6 +46,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
         "--plan", type=Path, metavar="JSON", help="the plan for the modules (W8A8, activations per token)"
     )
     convert.add_argument("--tables", type=Path, metavar="DIR", help="take the tables from these files")
+    convert.add_argument("--rotate", action="store_true", help="rotate a language model's stream; writes its head too")
     convert.add_argument("--entries", type=int, metavar="N", help="fit tables with N entries instead (8)")
     _add_data(convert)
     convert.add_argument("--no-report", action="store_true", help="without each site's share of the error")
@@ -76,6 +82,8 @@ def _load_data(arguments: argparse.Namespace, folder: Path) -> Any:
 
 def _convert(arguments: argparse.Namespace) -> int:
     with needs("transformers"):
+        from safetensors.torch import save as safetensors
+
         from quant import Plan
         from quant.formats.checkpoint import load_model, read_config
         from quant.formats.packed_index import DESCRIPTION
@@ -84,26 +92,40 @@ def _convert(arguments: argparse.Namespace) -> int:
         from sim.network.converters.describe import converts_whole
         from sim.network.packed import save
         from sim.network.report import report
+        from sim.network.rotation import rotated
     plan = Plan.load(arguments.plan) if arguments.plan is not None else None
     if plan is not None and (arguments.tables is not None or arguments.entries is not None):
         raise InputError("--plan brings its tables; give --tables or --entries without it")
     if (arguments.checkpoint / DESCRIPTION).exists():
         model = from_pretrained(arguments.checkpoint)
     else:
-        model, _ = load_model(arguments.checkpoint, base=not converts_whole(read_config(arguments.checkpoint)))
+        whole = arguments.rotate or converts_whole(read_config(arguments.checkpoint))
+        model, _ = load_model(arguments.checkpoint, base=not whole)
+    head: Any = None
+    if arguments.rotate:
+        model = rotated(model, arguments.seed)
+        head = model.lm_head
     data = _load_data(arguments, arguments.checkpoint)
     if plan is None:
         plan = Plan.uniform(activation_granularity="token", tables=_tables(arguments, model))
     with locked(arguments.folder):
-        with tqdm(total=len(data), desc="calibrate", unit="batch", file=sys.stderr, disable=None) as bar:
+        with (
+            _plain_warnings(),
+            tqdm(total=len(data), desc="calibrate", unit="batch", file=sys.stderr, disable=None) as bar,
+        ):
             network = convert(model, plan, data, lambda: bar.update())
         rows = report(network, list(data)[:1], shares=not arguments.no_report)
         path = save(network, arguments.folder)
         for name in COMPANIONS:
             if (arguments.checkpoint / name).is_file():
                 shutil.copyfile(arguments.checkpoint / name, arguments.folder / name)
+        if head is not None:
+            write_whole(arguments.folder / HEAD, safetensors({"lm_head.weight": head.weight.detach()}))
         write_whole(arguments.folder / "sites.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
     print(f"{path}: {len(rows)} operators in integers", file=sys.stderr)
+    wide = sum(row["kind"] == "softmax" and row["output_bits"] == 16 for row in rows)
+    if wide:
+        print(f"{wide} softmax sites have probabilities of 16 bits, for rows of more than 128 scores", file=sys.stderr)
     if arguments.json:
         print_json(rows)
     else:
@@ -175,8 +197,20 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def sentence_sets(arguments: argparse.Namespace) -> list[Any]:
-    """The vectors of `python -m sim vectors --from sentence`; tables from `--tables`, or fitted with 8 entries."""
-    with needs("transformers"):
-        from sim.workloads.sentence_vectors import sentence_vectors
-    return sentence_vectors(arguments.tables, arguments.seed, quick=arguments.quick)
+def network_sets(arguments: argparse.Namespace) -> list[Any]:
+    """The vectors of `python -m sim vectors --from NETWORK`; tables from `--tables`, or fitted with 8 entries."""
+    if arguments.network == "sentence":
+        with needs("transformers"):
+            from sim.workloads.sentence_vectors import sentence_vectors as vectors
+    else:
+        with needs("language"):
+            from sim.workloads.language_vectors import language_vectors as vectors
+    return vectors(arguments.tables, arguments.seed, quick=arguments.quick)
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Python's warnings as single lines on stderr."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        yield

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from sim.reference.arithmetic import code_range
 from sim.reference.norm import NORMAL_BITS, Norm
 from sim.reference.normaliser import POWERS
 from sim.reference.residual import STREAM_BITS
-from sim.reference.softmax import INVERSE_BITS, PROBABILITY_BITS, Softmax
+from sim.reference.softmax import Softmax
 from sim.reference.token import RATIO_BITS
 
 BLOCK = 1 << 18  # values in a block: enough to be worth a thread, and few enough to stay in its cache
@@ -102,13 +102,19 @@ class Requantiser:
 
         A is the sum of the planes p, each N wide, times 2**(8 p); `narrow` says that it is proved to fit 32 bits.
         """
-        n = out.shape[1]
-        row = np.empty(n, dtype=np.int32 if narrow else np.int64)
-        constants = tuple(
-            _EMPTY if t is None else t.expand(n).contiguous().numpy() for t in (self.bias, self.multiplier, self.shift)
-        )
+        row = np.empty(out.shape[1], dtype=np.int32 if narrow else np.int64)
         rows = _EMPTY if magnitude is None else magnitude.numpy()
-        _numba().requantise(psum.numpy(), rows, constants, code_range(self.out_bits, True), row, out.numpy())
+        _numba().requantise(psum.numpy(), rows, self._columns(out.shape[1]), self._limits, row, out.numpy())
+
+    @cached_property
+    def _limits(self) -> tuple[int, int]:
+        return code_range(self.out_bits, True)
+
+    @cached_property
+    def _columns(self) -> Callable[[int], tuple[np.ndarray, ...]]:
+        """Bias, multiplier and shift for N columns."""
+        constants = self.bias, self.multiplier, self.shift
+        return cache(lambda n: tuple(_EMPTY if t is None else t.expand(n).contiguous().numpy() for t in constants))
 
     def _by_pytorch(self, psum: Tensor, magnitude: Tensor | None) -> Tensor:
         rounding = half(self.shift)
@@ -185,7 +191,7 @@ def quantise_tokens(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 def add_scaled(a: Tensor, b: Tensor, multipliers: tuple[int, int], shift: int) -> Tensor:
     """`sim.reference.residual.add_scaled` of int16 tensors that broadcast."""
-    shape = torch.broadcast_shapes(a.shape, b.shape)
+    shape = a.shape if a.shape == b.shape else torch.broadcast_shapes(a.shape, b.shape)
     result = torch.empty(shape, dtype=code_type(STREAM_BITS))
     rows = [x.expand(shape).contiguous().view(-1, shape[-1]) for x in (a, b)]
     out = result.view(-1, shape[-1])
@@ -261,9 +267,9 @@ class SoftmaxConstants(NamedTuple):
             low=low,
             div=NormaliserConstants.of(spec.div),
             output_left=spec.inverse_scale - spec.div.table.slope_frac_bits - spec.div.scale,
-            inverse_top=(1 << (INVERSE_BITS - 1)) - 1,
+            inverse_top=code_range(spec.inverse_bits, True)[1],
             shift=spec.shift,
-            top=(1 << (PROBABILITY_BITS - 1)) - 1,
+            top=code_range(spec.probability_bits, True)[1],
         )
 
 
@@ -271,7 +277,7 @@ def softmax(scores: Tensor, valid: Tensor | None, constants: SoftmaxConstants) -
     """`sim.reference.softmax` of int16 scores (..., T); `valid` is None or booleans that broadcast to them."""
     scores = scores.contiguous()
     length = scores.shape[-1]
-    result = torch.empty(scores.shape, dtype=code_type(PROBABILITY_BITS))
+    result = torch.empty(scores.shape, dtype=code_type(constants.top.bit_length() + 1))
     flat, out = scores.view(-1, length), result.view(-1, length)
     mask, which = np.empty((0, length), dtype=np.bool_), np.zeros(len(flat), dtype=np.int64)
     if valid is not None:
