@@ -109,13 +109,13 @@ class ProductUnit(wiring.Component):
             return {"product": beat.a * beat.b}
 
         def weigh(m: Module, f: Mapping[str, Value]) -> Fields:
-            return {"scaled_up": f["product"].as_signed() * self.multiplier}
+            return {"weighted": f["product"].as_signed() * self.multiplier}
 
         both = config.a_bits + config.b_bits
         steps = [
             Step("multiply", ("payload",), pipeline.multiplier_levels(config.a_bits, config.b_bits), multiply),
             Step("weigh", ("product",), pipeline.multiplier_levels(both, MULTIPLIER_BITS), weigh),
-            *rounding_steps("scaled_up", self.shift, config.max_shift, signed(config.out_bits)),
+            *rounding_steps("weighted", self.shift, config.max_shift, signed(config.out_bits)),
         ]
         pipeline.build(m, self.i, self.o, steps, config.stages, result="code")
         return m

@@ -99,15 +99,15 @@ class ResidualAdder(wiring.Component):
 
         def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
             beat = View(IN_LAYOUT, f["payload"])
-            return {"left": beat.a * self.multiplier_a, "right": beat.b * self.multiplier_b}
+            return {"product_a": beat.a * self.multiplier_a, "product_b": beat.b * self.multiplier_b}
 
         def add(m: Module, f: Mapping[str, Value]) -> Fields:
-            return {"sum": f["left"].as_signed() + f["right"].as_signed()}
+            return {"total": f["product_a"].as_signed() + f["product_b"].as_signed()}
 
         steps = [
             Step("multiply", ("payload",), pipeline.multiplier_levels(STREAM_BITS, MULTIPLIER_BITS), multiply),
-            Step("add", ("left", "right"), pipeline.adder_levels(STREAM_BITS + MULTIPLIER_BITS + 1), add),
-            *rounding_steps("sum", self.shift, config.max_shift, signed(STREAM_BITS)),
+            Step("add", ("product_a", "product_b"), pipeline.adder_levels(STREAM_BITS + MULTIPLIER_BITS + 1), add),
+            *rounding_steps("total", self.shift, config.max_shift, signed(STREAM_BITS)),
         ]
         pipeline.build(m, self.i, self.o, steps, config.stages, result="code")
         return m

@@ -135,13 +135,13 @@ class RopeUnit(wiring.Component):
 
         def add(m: Module, f: Mapping[str, Value]) -> Fields:
             along, across = ([f[f"{name}_{k}"].as_signed() for k in range(2)] for name in ("along", "across"))
-            return {"sum_0": along[0] - across[0], "sum_1": along[1] + across[1]}
+            return {"total_0": along[0] - across[0], "total_1": along[1] + across[1]}
 
         def join(m: Module, f: Mapping[str, Value]) -> Fields:
             return {"pair": Cat(f["code_0"], f["code_1"])}
 
         products = ("along_0", "along_1", "across_0", "across_1")
-        scale, limit = pipeline.lanes(rounding_steps("sum", self.shift, config.max_shift, signed(config.out_bits)), 2)
+        scale, limit = pipeline.lanes(rounding_steps("total", self.shift, config.max_shift, signed(config.out_bits)), 2)
         steps = [
             Step("multiply", ("payload",), pipeline.multiplier_levels(config.in_bits, TABLE_BITS), multiply),
             Step("add", products, pipeline.adder_levels(config.in_bits + TABLE_BITS), add),

@@ -28,6 +28,7 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     sentence.add_argument("--model", type=Path, metavar="FOLDER", help="another checkpoint of BERT's family")
     sentence.add_argument("--sentences", type=int, default=2000, metavar="N", help="how many are measured (2000)")
     sentence.add_argument("--calibration", type=int, default=64, metavar="N", help="sentences of each seed (64)")
+    sentence.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that measure networks (1)")
 
     language = _add(tasks, "language", "perplexity of a language model on Brown text (SmolLM2-135M)", _language)
     language.add_argument("--model", default="smollm2", metavar="FOLDER", help="another checkpoint, of Llama or GPT-2")
@@ -41,7 +42,10 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     segment.add_argument("--model", type=Path, metavar="FOLDER", help="a SegFormer checkpoint instead; with --data")
     segment.add_argument("--data", type=Path, metavar="CITYSCAPES", help="a Cityscapes folder to measure it on")
     lightweight = _add(tasks, "lightweight", "mIoU of a linear-attention network on the same scenes", _lightweight)
-    for parser in (sentence, segment, lightweight):
+    vision = _add(tasks, "vision", "masks of photographs by a ViT segmenter against its own in FP32", _vision)
+    vision.add_argument("--images", type=int, default=16, metavar="N", help="crops that are measured (16)")
+    vision.add_argument("--calibration", type=int, default=8, metavar="N", help="crops of each seed (8)")
+    for parser in (sentence, segment, lightweight, vision):
         parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(0 1 2)")
         parser.add_argument(
             "--granularity", choices=("token", "tensor"), default="token", help="of activations (token)"
@@ -73,6 +77,7 @@ def _seeds(arguments: argparse.Namespace) -> tuple[int, ...]:
 def _sentence(arguments: argparse.Namespace) -> int:
     with needs("transformers"):
         from sim.workloads import sentence
+    require_range("--jobs", arguments.jobs, 1, 256)
     options = sentence.Options(
         arguments.sentences, arguments.calibration, _seeds(arguments), arguments.granularity, not arguments.quick
     )
@@ -82,7 +87,7 @@ def _sentence(arguments: argparse.Namespace) -> int:
     total = 1 + sum(len(sentence.variants(options.single and s == options.seeds[0])) for s in options.seeds)
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
-        return sentence.evaluate(folder, run, options, progress)
+        return sentence.evaluate(folder, run, options, progress, arguments.jobs)
 
     return _report(arguments, configuration, total, measure, sentence.table_text)
 
@@ -130,8 +135,28 @@ def _lightweight(arguments: argparse.Namespace) -> int:
     return _segmentation(arguments, _trained(lightweight_model), SceneData(options), options)
 
 
+def _vision(arguments: argparse.Namespace) -> int:
+    with needs("vision"):
+        from quant.zoo.focus import focus_segmenter
+        from sim.workloads import vision
+    from sim.network.convert import functions
+    from sim.network.converters.describe import describe
+
+    options = _options(arguments)
+    with needs("vision"):
+        model = focus_segmenter()
+    configuration = {key: getattr(options, key) for key in ("images", "calibration", "granularity")}
+    operations = functions(describe(model.encoder))
+    total = 1 + len(options.pairs(operations))
+
+    def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
+        return vision.evaluate(model, run, options, progress)
+
+    return _report(arguments, configuration, total, measure, vision.table_text)
+
+
 def _options(arguments: argparse.Namespace) -> Any:
-    from sim.workloads.segmentation import Options
+    from sim.workloads.variants import Options
 
     return Options(
         arguments.images, arguments.calibration, _seeds(arguments), arguments.granularity, not arguments.quick
@@ -155,7 +180,7 @@ def _segmentation(arguments: argparse.Namespace, model: Any, data: Any, options:
         "data": str(getattr(arguments, "data", None)),
     }
     operations = functions(describe(model))
-    total = 1 + sum(len(options.chosen(operations, seed)) for seed in options.seeds)
+    total = 1 + len(options.pairs(operations))
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
         found = segmentation.evaluate(model, data, run, options, progress)

@@ -85,10 +85,11 @@ def _convert(arguments: argparse.Namespace) -> int:
         from safetensors.torch import save as safetensors
 
         from quant import Plan
-        from quant.formats.checkpoint import load_model
+        from quant.formats.checkpoint import load_model, read_config
         from quant.formats.packed_index import DESCRIPTION
         from quant.pretrained import COMPANIONS, from_pretrained
         from sim.network.convert import convert
+        from sim.network.converters.describe import converts_whole
         from sim.network.packed import save
         from sim.network.report import report
         from sim.network.rotation import rotated
@@ -98,7 +99,8 @@ def _convert(arguments: argparse.Namespace) -> int:
     if (arguments.checkpoint / DESCRIPTION).exists():
         model = from_pretrained(arguments.checkpoint)
     else:
-        model, _ = load_model(arguments.checkpoint, base=not arguments.rotate)
+        whole = arguments.rotate or converts_whole(read_config(arguments.checkpoint))
+        model, _ = load_model(arguments.checkpoint, base=not whole)
     head: Any = None
     if arguments.rotate:
         model = rotated(model, arguments.seed)

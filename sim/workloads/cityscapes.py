@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sim.reference import InputError
-from sim.workloads.segmentation import Options
+from sim.workloads.variants import Options
 
 # label id -> evaluated class, in the order of the benchmark; all others are ignored
 LABELS = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14,

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from quant.zoo.scenes import CLASSES, Composer
 from quant.zoo.segformer import scene_segformer
 from sim.workloads.scene_training import Training, trained
-from sim.workloads.segmentation import BATCH, Options
+from sim.workloads.segmentation import BATCH
+from sim.workloads.variants import Options
 
 CALIBRATION = 1 << 31  # where the seeds of calibration scenes begin, apart from those of training
 

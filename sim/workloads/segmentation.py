@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,34 +16,11 @@ from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
 from sim.network.converters.describe import describe
 from sim.network.graph import Network
-from sim.reference import InputError
-from sim.reference.pwl import require_range
 from sim.workloads.scene_training import at_size, logits_of
-from sim.workloads.variants import Fits, Variant, part, variants
+from sim.workloads.variants import Fits, Options, Variant, part
 
 RESAMPLES = 2000
 BATCH = 50
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of an evaluation: `images` are measured, `calibration` others choose the scales of each seed."""
-
-    images: int = 1000
-    calibration: int = 64
-    seeds: tuple[int, ...] = (0, 1, 2)
-    granularity: str = "token"
-    single: bool = True  # one operation at a time too, at the first seed
-
-    def __post_init__(self) -> None:
-        require_range("images", self.images, 2, 100_000)
-        require_range("calibration", self.calibration, 1, 10_000)
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise InputError(f"seeds must be different numbers, not {list(self.seeds)}")
-
-    def chosen(self, functions: Sequence[str], seed: int) -> list[Variant]:
-        """The variants that a seed measures."""
-        return variants(functions, self.single and seed == self.seeds[0])
 
 
 class Labelled(Protocol):
@@ -93,18 +69,16 @@ def evaluate(
     """
     real = _part(run, "fp32", lambda: confusion(lambda images: logits_of(model, images), data), progress)
     operations = functions(describe(model))
-    fits, found = Fits(operations), {}
-    for seed in options.seeds:
-        calibration: list[Calibration] = []
-        for variant in options.chosen(operations, seed):
+    fits, found, made = Fits(operations), {}, dict[int, Calibration]()
+    for variant, seed in options.pairs(operations):
 
-            def measure(variant: Variant = variant, made: list = calibration, seed: int = seed) -> dict[str, Tensor]:
-                plan = Plan.uniform(activation_granularity=options.granularity, tables=fits.tables(variant))
-                if not made:
-                    made.append(calibrate(model, plan, data.calibration(seed)))
-                return confusion(network_logits(quantise(made[0], plan)), data)
+        def measure(variant: Variant = variant, seed: int = seed) -> dict[str, Tensor]:
+            plan = Plan.uniform(activation_granularity=options.granularity, tables=fits.tables(variant))
+            if seed not in made:
+                made[seed] = calibrate(model, plan, data.calibration(seed))
+            return confusion(network_logits(quantise(made[seed], plan)), data)
 
-            found[variant, seed] = _part(run, f"{variant.name}-seed{seed}", measure, progress)
+        found[variant, seed] = _part(run, f"{variant.name}-seed{seed}", measure, progress)
     return {"fp32_miou": real.mean_iou(), "rows": rows(found, options, operations)}
 
 
@@ -122,7 +96,7 @@ def rows(
     """A record for each variant and seed, and for each variant of several seeds their mean."""
     exact = Variant("exact", None)
     records = []
-    for variant in options.chosen(operations, options.seeds[0]):
+    for variant in dict.fromkeys(variant for variant, _ in options.pairs(operations)):
         measured = [seed for seed in options.seeds if (variant, seed) in found]
         groups = [[seed] for seed in measured] + ([measured] if len(measured) > 1 else [])
         for seeds in groups:

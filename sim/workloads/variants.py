@@ -11,9 +11,11 @@ from torch import Tensor
 from quant.run_directory import RunDirectory
 from sim.network.operators.tables import EXACT
 from sim.network.table_sets import Tables, control_tables, fitted_tables
+from sim.reference import InputError
+from sim.reference.pwl import require_range
 
 # two entries are the negative control
-METHODS = (("genetic", 8), ("genetic", 16), ("gqa-lut", 8), ("nn-lut", 8), ("genetic", 2))
+METHODS = (("genetic", 8), ("genetic", 2), ("gqa-lut", 8), ("nn-lut", 8), ("genetic", 16))
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,31 @@ def variants(functions: Sequence[str], single: bool) -> list[Variant]:
     every = [Variant(EXACT, None), *(Variant(*method) for method in METHODS)]
     chosen = [method for method in METHODS if method[1] != 2] if single else []
     return every + [Variant(*method, function) for method in chosen for function in functions]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of an evaluation: `images` are measured, `calibration` others choose the scales of each seed."""
+
+    images: int
+    calibration: int
+    seeds: tuple[int, ...] = (0, 1, 2)
+    granularity: str = "token"
+    single: bool = True  # one operation at a time too, at the first seed
+
+    def __post_init__(self) -> None:
+        require_range("images", self.images, 2, 100_000)
+        require_range("calibration", self.calibration, 1, 10_000)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise InputError(f"seeds must be different numbers, not {list(self.seeds)}")
+
+    def pairs(self, functions: Sequence[str]) -> list[tuple[Variant, int]]:
+        """Every variant with each seed that measures it, in the order of measuring: all seeds of a variant together."""
+        return [
+            (variant, seed)
+            for variant in variants(functions, self.single)
+            for seed in (self.seeds if variant.operation == "all" else self.seeds[:1])
+        ]
 
 
 class Fits:

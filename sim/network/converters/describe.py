@@ -41,6 +41,7 @@ CONVERTERS: dict[str, Converter] = {  # by package and class
     "quant.LinearAttentionSegmenter": linear_attention.convert,
 }
 HARMLESS = (nn.Dropout, nn.Identity)
+CAPTURING = "transformers.utils.output_capturing"  # hooks that only keep what they see, left behind by a first call
 
 
 def describe(model: nn.Module) -> Network:
@@ -69,6 +70,12 @@ def without_head(model: nn.Module) -> nn.Module:
     return model
 
 
+def converts_whole(config: Mapping[str, Any]) -> bool:
+    """Whether a folder's config.json names a model whose head has a converter too."""
+    names = config.get("architectures") or []
+    return any(f"transformers.{name}" in CONVERTERS and not name.endswith("Model") for name in names)
+
+
 def _converter_of(model: nn.Module) -> Converter | None:
     """The converter of the model's class, or of the nearest class that it is derived from."""
     names = (f"{cls.__module__.split('.')[0]}.{cls.__name__}" for cls in type(model).__mro__)
@@ -88,7 +95,8 @@ def _require_claimed(model: nn.Module, network: Network) -> None:
         if not known and not any(True for _ in module.children()):
             raise InputError(f"{name}: {type(module).__name__} has no integer operator")
     for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
+        hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        if any(getattr(hook, "__module__", None) != CAPTURING for hook in hooks):
             raise InputError(f"{name}: forward hooks have no integer operator; remove them first")
 
 

@@ -99,21 +99,22 @@ def softmax(scores, mask, mask_rows, constants, row, out):
     length = scores.shape[1]
     rounding = (1 << shift) >> 1
     for r in range(scores.shape[0]):
-        most = np.int32(-32768)
+        for j in range(length):
+            row[j] = scores[r, j]
         if mask.shape[0]:
             ok = mask[mask_rows[r]]
             for j in range(length):
-                most = max(most, np.int32(scores[r, j]) if ok[j] else np.int32(-32768))
-        else:
-            ok = mask[0:0].reshape(-1)
-            for j in range(length):
-                most = max(most, np.int32(scores[r, j]))
-        total = np.int64(0)
+                row[j] = row[j] if ok[j] else np.int32(-32768)
+        most = np.int32(-32768)
         for j in range(length):
-            row[j] = powers[max(np.int32(scores[r, j]) - most, low) - low]
+            most = max(most, row[j])
+        for j in range(length):
+            row[j] = powers[max(np.int32(row[j] - most), low) - low]
         if mask.shape[0]:
+            ok = mask[mask_rows[r]]
             for j in range(length):
-                row[j] = row[j] if ok[j] else 0
+                row[j] = row[j] if ok[j] else np.int32(0)
+        total = np.int64(0)
         for j in range(length):
             total += row[j]
         inverse = normalised(total, constants.div, constants.output_left, constants.inverse_top)

@@ -30,15 +30,25 @@ def inside() -> bool:
 
 
 @contextmanager
-def _floats_allowed(device: str) -> Iterator[None]:
-    """Floating point in its own type: autocast would round integers to bfloat16."""
+def _marked() -> Iterator[None]:
+    """What runs within the context is a product of this module."""
     global _inside
     _inside += 1
     try:
-        with torch.autocast(device, enabled=False):
-            yield
+        yield
     finally:
         _inside -= 1
+
+
+@contextmanager
+def _floats_allowed(device: str) -> Iterator[None]:
+    """The same with floating point in its own type: autocast would round integers to bfloat16."""
+    with _marked():
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                yield
+        else:
+            yield
 
 
 class Weight:
@@ -58,13 +68,14 @@ class Weight:
 
     def product(self, activations: Tensor) -> Tensor:
         """`activations` int8 (..., K) times the transposed weight: int32 (..., N), exact."""
-        flat = activations.reshape(-1, activations.shape[-1])
-        with _floats_allowed(flat.device.type):
-            if self.route == "int_mm":
+        flat = activations if activations.ndim == 2 else activations.reshape(-1, activations.shape[-1])
+        if self.route == "int_mm":
+            with _marked():
                 result = _int_mm(flat, self.columns)
-            else:
+        else:
+            with _floats_allowed(flat.device.type):
                 result = (flat.to(self.columns.dtype) @ self.columns).to(torch.int32)
-        return result.reshape(*activations.shape[:-1], self.outputs)
+        return result if flat is activations else result.reshape(*activations.shape[:-1], self.outputs)
 
 
 def digits(values: Tensor) -> list[Tensor]:

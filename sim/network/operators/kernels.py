@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,13 +102,19 @@ class Requantiser:
 
         A is the sum of the planes p, each N wide, times 2**(8 p); `narrow` says that it is proved to fit 32 bits.
         """
-        n = out.shape[1]
-        row = np.empty(n, dtype=np.int32 if narrow else np.int64)
-        constants = tuple(
-            _EMPTY if t is None else t.expand(n).contiguous().numpy() for t in (self.bias, self.multiplier, self.shift)
-        )
+        row = np.empty(out.shape[1], dtype=np.int32 if narrow else np.int64)
         rows = _EMPTY if magnitude is None else magnitude.numpy()
-        _numba().requantise(psum.numpy(), rows, constants, code_range(self.out_bits, True), row, out.numpy())
+        _numba().requantise(psum.numpy(), rows, self._columns(out.shape[1]), self._limits, row, out.numpy())
+
+    @cached_property
+    def _limits(self) -> tuple[int, int]:
+        return code_range(self.out_bits, True)
+
+    @cached_property
+    def _columns(self) -> Callable[[int], tuple[np.ndarray, ...]]:
+        """Bias, multiplier and shift for N columns."""
+        constants = self.bias, self.multiplier, self.shift
+        return cache(lambda n: tuple(_EMPTY if t is None else t.expand(n).contiguous().numpy() for t in constants))
 
     def _by_pytorch(self, psum: Tensor, magnitude: Tensor | None) -> Tensor:
         rounding = half(self.shift)
@@ -185,7 +191,7 @@ def quantise_tokens(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 def add_scaled(a: Tensor, b: Tensor, multipliers: tuple[int, int], shift: int) -> Tensor:
     """`sim.reference.residual.add_scaled` of int16 tensors that broadcast."""
-    shape = torch.broadcast_shapes(a.shape, b.shape)
+    shape = a.shape if a.shape == b.shape else torch.broadcast_shapes(a.shape, b.shape)
     result = torch.empty(shape, dtype=code_type(STREAM_BITS))
     rows = [x.expand(shape).contiguous().view(-1, shape[-1]) for x in (a, b)]
     out = result.view(-1, shape[-1])

@@ -86,6 +86,7 @@ class PackedLinear(nn.Module):
         self.token, self.activation_bits, self.out_bits = token, activation_bits, out_bits
         self.plain = bool((self.group_multiplier == 1).all()) and not bool(self.zero_point.any())
         self._weight: Weight | None = None
+        self._to_codes: Requantiser | None = None
         self.bound = self._bound()
 
     @property
@@ -141,7 +142,7 @@ class PackedLinear(nn.Module):
         return TokenLinear(layer, bias) if self.token else layer
 
     def _apply(self, fn, recurse: bool = True):  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._weight = None  # the laid-out weights follow the device
+        self._weight = self._to_codes = None  # they follow the device
         return super()._apply(fn, recurse)
 
     @property
@@ -164,7 +165,9 @@ class PackedLinear(nn.Module):
         return total
 
     def forward(self, activations: Tensor, magnitude: Tensor | None) -> Tensor:
-        to_codes = Requantiser(self.multiplier, self.shift, self.out_bits, self.bias)
+        if self._to_codes is None:
+            self._to_codes = Requantiser(self.multiplier, self.shift, self.out_bits, self.bias)
+        to_codes = self._to_codes
         if kernels.usable(activations):
             return kernels.linear(activations, magnitude, self.weight, to_codes, self.narrow)
         return to_codes(self.accumulate(activations), magnitude)

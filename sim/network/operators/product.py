@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from rtl.product import ProductConfig
 from torch import Tensor
 
 from quant.primitives.scales import Scale
+from rtl.product import ProductConfig
 from sim.network.operators.arithmetic import blockwise, code_type, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Site
 from sim.network.operators.recording import Seen, require_same, results

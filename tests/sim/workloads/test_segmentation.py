@@ -15,8 +15,11 @@ from sim.reference import InputError
 from sim.workloads import segmentation, variants
 from sim.workloads.cityscapes import IGNORED, Cityscapes
 from sim.workloads.segment import SceneData
-from sim.workloads.segmentation import Options, evaluate, falls
+from sim.workloads.segmentation import evaluate, falls
+from sim.workloads.variants import Options
 from tests.sim.network.models import segformer, spread
+
+OPTIONS = Options(images=500, calibration=8)
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def test_the_interval_is_that_of_a_paired_bootstrap():
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        Options(**options)
+        Options(**{"images": 5, "calibration": 2, **options})
 
 
 def test_calibration_scenes_are_of_other_digits_than_those_measured():
@@ -97,7 +100,7 @@ def cityscapes(tmp_path):
 
 
 def test_a_cityscapes_folder_gives_images_and_the_classes_that_are_evaluated(cityscapes):
-    data = Cityscapes(cityscapes / "data", cityscapes / "model", Options())
+    data = Cityscapes(cityscapes / "data", cityscapes / "model", OPTIONS)
     [(image, labels), _] = list(data.measured())
     ids = np.asarray(Image.open(next((cityscapes / "data/gtFine/val/bonn").iterdir())))
     assert image.shape == (1, 3, 32, 64) and image.dtype == torch.float32 and float(image.std()) > 1
@@ -106,7 +109,7 @@ def test_a_cityscapes_folder_gives_images_and_the_classes_that_are_evaluated(cit
     assert [len(batch["pixel_values"]) for batch in data.calibration(0)] == [1]
     path = cityscapes / "model" / "preprocessor_config.json"
     path.write_text(json.dumps({"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}))
-    [(other, _), _] = list(Cityscapes(cityscapes / "data", cityscapes / "model", Options()).measured())
+    [(other, _), _] = list(Cityscapes(cityscapes / "data", cityscapes / "model", OPTIONS).measured())
     assert float(other.min()) >= 0 and float(other.max()) <= 1
 
 
@@ -126,11 +129,11 @@ def test_the_command_measures_a_checkpoint_on_a_cityscapes_folder(cityscapes, fe
 
 def test_a_folder_that_is_not_cityscapes_is_refused_in_one_line(tmp_path, cityscapes):
     with pytest.raises(InputError, match=r"has no image leftImg8bit/val/CITY/NAME_leftImg8bit.png"):
-        Cityscapes(tmp_path / "nothing", tmp_path, Options())
+        Cityscapes(tmp_path / "nothing", tmp_path, OPTIONS)
     label = next((cityscapes / "data/gtFine/val/bonn").iterdir())
     label.unlink()
     with pytest.raises(InputError, match=r"bonn_000000_000019_gtFine_labelIds.png: cannot be read"):
-        list(Cityscapes(cityscapes / "data", cityscapes, Options()).measured())
+        list(Cityscapes(cityscapes / "data", cityscapes, OPTIONS).measured())
     label.write_text("no image")
     with pytest.raises(InputError, match=r"gtFine_labelIds.png: not an image"):
-        list(Cityscapes(cityscapes / "data", cityscapes, Options()).measured())
+        list(Cityscapes(cityscapes / "data", cityscapes, OPTIONS).measured())
