@@ -25,8 +25,9 @@ def requantise(psum, magnitude, constants, limits, row, out):
         for j in range(n):
             row[j] = psum[r, j]
         for p in range(1, planes):
+            weight = np.int64(1) << (8 * p)
             for j in range(n):
-                row[j] += psum[r, p * n + j] << (8 * p)
+                row[j] += psum[r, p * n + j] * weight
         m = np.int32(magnitude[r]) if magnitude.shape[0] else np.int32(1)
         for j in range(n):
             total = np.int64(row[j]) * m
