@@ -206,10 +206,13 @@ def transformers_tokeniser(folder: str | Path) -> Any:
     if path.suffix == ".gguf":
         path, what = path.parent, {"gguf_file": path.name}
     try:
-        return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False, **what)
+        made = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False, **what)
     except Exception as error:  # a folder at fault raises many kinds
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{folder}: has no tokeniser that can be read ({line})") from None
+    if len(made.get_vocab()) <= len(made.all_special_tokens):  # what transformers makes of a folder without its files
+        raise InputError(f"{folder}: has no tokeniser: its vocabulary is empty")
+    return made
 
 
 def _from_iterable(source: Any, sampling: Sampling | None) -> CalibrationData:

@@ -1,4 +1,4 @@
-"""`python -m quant {quantize,plan,show,export,import,scaling-law}`: a thin shell over the package's functions."""
+"""`python -m quant`: a thin shell over the functions of the package. Larger commands are in `quant/commands`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quant.commands import scaling_law
+from quant.commands import efficientqat, evaluate, scaling_law, zeroquant
 from quant.plan import ACTIVATION_OBSERVERS, WEIGHT_OBSERVERS, Plan, Settings
 from quant.zoo.packaged import MODELS, path_of
 from sim.common.command import Parser, print_json, run
@@ -22,7 +22,10 @@ EXAMPLES = """examples:
   python -m quant show packed
   python -m quant export packed --format gptq_v2 -o gptq
   python -m quant scaling-law predict --scheme w4a4 -N 595e6 -D 100e9 -G 32
+  python -m quant zeroquant checkpoint --weights 4/8 --lkd --data sentences.txt -o packed
+  python -m quant efficientqat checkpoint --bits 2 --group 64 --data train.txt --distill -o packed
   python -m quant import smollm2 -o checkpoint
+  python -m quant evaluate packed --data brown
 """
 
 
@@ -97,7 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     imported.set_defaults(do=_import)
     imported.add_argument("source", metavar="PATH", help="a GPTQ folder, a GGUF file, or smollm2")
     _add_output(imported, "DIR", "the packed folder, or the checkpoint in floating point")
+    evaluate.add(commands)
     scaling_law.add(commands)
+    zeroquant.add(commands)
+    efficientqat.add(commands)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""`python -m quant scaling-law {predict,fit,run}`."""
+"""`python -m quant scaling-law {predict,fit,run,diagnose}`."""
 
 import argparse
 import sys
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from quant.methods.scaling_law.law import PUBLISHED, Question, effective_parameters, parameters_in, scheme
+from quant.zoo.packaged import MODELS, path_of
 from sim.common.command import print_json
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.common.files import write_whole
 from sim.common.text_table import format_table
 
@@ -18,6 +19,7 @@ EXAMPLES = """examples:
   python -m quant scaling-law predict --scheme w4a4 -D 100e9 -G 32 --loss 2.5
   python -m quant scaling-law predict --scheme w4a4 --memory 1e9 -D 100e9 -G 32 128
   python -m quant scaling-law run --grid tiny -o sweep
+  python -m quant scaling-law diagnose smollm2 --data text.txt --eight-bit 1 -o plan.json
   python -m quant scaling-law fit sweep/runs.csv --scheme w4a4 --plot fit.png
 """
 WEIGHT_BITS = 4  # of every published scheme that quantises weights
@@ -63,6 +65,21 @@ def add(commands: "argparse._SubParsersAction[Any]") -> None:
     option("--scheduler", metavar="ADDRESS", help="of the Dask scheduler, such as tcp://host:8786")
     option("--device", default="cpu", help="cpu or cuda (cpu)")
     option("-o", "--output", type=Path, required=True, metavar="DIR", help="finished runs, and runs.csv for `fit`")
+    option("--json", action="store_true", help="rows as JSON on stdout")
+
+    diagnose = parts.add_parser("diagnose", help="which layers of a model 4-bit inputs hurt, and a mixed plan")
+    diagnose.set_defaults(do=_diagnose)
+    option = diagnose.add_argument
+    option("model", metavar="MODEL", help=f"config.json and weights, a GGUF file; or {', '.join(MODELS)}")
+    option("--data", required=True, metavar="PATH", help="text, .jsonl, .npz or a folder of them; or brown")
+    option("--samples", type=int, default=16, help="how many (16)")
+    option("--sequence-length", type=int, default=128, help="cut to so many tokens (128)")
+    option("--seed", type=int, default=0, help="which samples (0)")
+    option("-G", "--group", type=int, nargs="+", default=[0, 128, 32], metavar="G",
+           help="group sizes, 0 for a row; the plan has the first (0 128 32)")  # fmt: skip
+    option("--bits", type=int, default=4, metavar="B", help="of weights and inputs (4)")
+    option("--eight-bit", type=int, default=1, metavar="K", help="kinds of layers whose inputs keep 8 bits (1)")
+    option("-o", "--output", type=Path, metavar="JSON", help="write the mixed plan")
     option("--json", action="store_true", help="rows as JSON on stdout")
 
 
@@ -152,6 +169,45 @@ def _run(arguments: argparse.Namespace) -> int:
     lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
     write_whole(arguments.output / "runs.csv", "\n".join(lines) + "\n")
     return _report(rows, arguments.json)
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from quant import calibration
+    from quant.formats.checkpoint import load_model
+    from quant.methods.layers import quantisable
+    from quant.methods.scaling_law.diagnose import Diagnosis, kind_of, kind_rows, layer_rows, mixed_plan
+    from quant.zoo import corpora
+
+    require_range("eight-bit", arguments.eight_bit, 0, 1000)
+    diagnosis = Diagnosis(tuple(arguments.group), arguments.bits)
+    path = path_of(arguments.model)
+    sampling = calibration.Sampling(arguments.samples, arguments.sequence_length, 4, arguments.seed)
+    tokeniser = calibration.tokeniser_of(path, arguments.sequence_length)
+    data = calibration.load(corpora.path_of(arguments.data, "validation"), sampling, tokeniser)
+    model, _ = load_model(path)
+    calibration.require_fitting(model, data, arguments.data)
+    layers = layer_rows(model, data.batches, diagnosis)
+    different = {kind_of(name) for name in quantisable(model)}
+    with tqdm(total=len(different), unit="kind", file=sys.stderr, disable=None) as bar:
+
+        def progress(kind: str) -> None:
+            bar.set_postfix_str(kind, refresh=False)
+            bar.update()
+
+        kinds = kind_rows(model, data.batches, arguments.group[0], arguments.bits, progress)
+    kept = [row["kind"] for row in kinds[: arguments.eight_bit]]
+    if arguments.output is not None:
+        mixed_plan(kept, arguments.bits, arguments.group[0]).save(arguments.output)
+    if arguments.json:
+        print_json({"kinds": kinds, "layers": layers, "eight_bit": kept})
+    else:
+        _report(layers, as_json=False)
+        print()
+        _report(kinds, as_json=False)
+    print(f"8-bit inputs in the mixed plan: {', '.join(kept) or 'no layer'}", file=sys.stderr)
+    return 0
 
 
 def _report(rows: Sequence[dict[str, Any]], as_json: bool) -> int:

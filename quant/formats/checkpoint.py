@@ -5,6 +5,7 @@ tensor that is missing or of another shape is one line that names the file and t
 """
 
 import contextlib
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,8 @@ def _load_folder(folder: Path, dtype: str, base: bool) -> tuple[nn.Module, list[
     if found["error_msgs"]:
         raise InputError(f"{folder}: {_line(found['error_msgs'][0])}")
     unused = sorted(set(found["unexpected_keys"]) & set(tensors))
-    whole = {name for name, tensor in model.state_dict().items() if not tensor.is_floating_point()}
+    held = {**model.state_dict(), **dict(model.named_buffers())}  # with the buffers that are not saved any more
+    whole = {name for name, tensor in held.items() if not tensor.is_floating_point()}
     for name in sorted(set(tensors) - set(unused) - whole):
         if tensors[name].dtype not in (*DTYPES.values(), torch.float64):
             raise InputError(
@@ -272,12 +274,28 @@ class _Reader:
         return self.get(name)
 
 
+def _require_bounded(file: Path) -> None:
+    """Raise `InputError` if a PyTorch file, a zip archive, would unpack to more bytes than it has."""
+    if not zipfile.is_zipfile(file):
+        return  # which torch refuses to map
+    try:
+        with zipfile.ZipFile(file) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise InputError(f"{file}: not a PyTorch file of tensors ({type(error).__name__})") from None
+    if total > file.stat().st_size:
+        raise InputError(
+            f"{file}: unpacks to {total} bytes; a PyTorch file of {file.stat().st_size} has no more than those"
+        )
+
+
 @contextlib.contextmanager
 def _reader(file: Path) -> Iterator[_Reader]:
     """Raises `InputError` with the file for one that cannot be read or is damaged."""
     if not file.is_file():
         raise InputError(f"{file}: cannot be read: there is no such file")
     if file.suffix != ".safetensors":
+        _require_bounded(file)
         try:
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # unpickling raises many kinds

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from quant.calibration import CalibrationData
 from quant.formats.packed import read_weight, weight_row, weight_tensors
-from quant.methods.layers import matrix_of, quantisable, replace
+from quant.methods.layers import matrix_of, quantisable, replace, unfold
 from quant.methods.post_training import Job, Preparation, layer_row, prepare, quantised_layer, record
 from quant.plan import Plan, Settings
 from quant.primitives.observers import evaluating, token_mask
@@ -29,8 +29,9 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer of a block that is quantised: the module, its settings, and how its inputs become codes."""
+    """A layer of a block that is quantised: its name in the model, its settings, and how its inputs become codes."""
 
+    name: str
     module: nn.Module
     settings: Settings
     activation: ActivationQuantiser | None
@@ -41,6 +42,13 @@ class Layer:
         found = matrix_of(self.module)
         assert found is not None
         return found
+
+    def nearest(self) -> QuantisedWeight:
+        """The weights rounded to nearest. Raises `InputError`, with the name, if the settings do not fit them."""
+        try:
+            return quantise_weight(self.matrix, self.settings)
+        except InputError as error:
+            raise InputError(f"{self.name}.weight: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +84,9 @@ class Streams:
     masks: list[Tensor | None]
     calls: list["Call"]
 
-    def run(self, block: nn.Module, i: int, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
-        """What a block makes of hidden states in batch `i`, or in some `rows` of it."""
-        return self.calls[i].run(block, hidden, rows)
+    def run(self, block: nn.Module, i: int, hidden: Tensor) -> Tensor:
+        """What a block makes of hidden states in batch `i`."""
+        return self.calls[i].run(block, hidden)
 
 
 class Method(Protocol):
@@ -105,7 +113,7 @@ class RoundToNearest:
     data = False
 
     def __call__(self, block: Block, streams: Streams | None) -> Mapping[str, QuantisedWeight]:
-        return {name: quantise_weight(layer.matrix, layer.settings) for name, layer in block.layers.items()}
+        return {name: layer.nearest() for name, layer in block.layers.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,21 +137,11 @@ class Call:
         """The hidden state."""
         return self.positional[0] if self.key is None else self.named[self.key]
 
-    def run(self, block: nn.Module, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
-        """The block's hidden state for another one; with `rows`, that of so many samples, the others' arguments too."""
-        count = len(self.hidden)
-
-        def part(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(part, value))
-            fits = rows is not None and isinstance(value, Tensor) and value.ndim and len(value) == count
-            return value[rows] if fits and count > 1 else value
-
+    def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
+        """The hidden state that a block makes of another one with these arguments."""
         if self.key is None:
-            made = block(hidden, *map(part, self.positional[1:]), **{k: part(v) for k, v in self.named.items()})
-        else:
-            made = block(**{k: part(v) for k, v in self.named.items()} | {self.key: hidden})
-        return _first(made)
+            return _first(block(hidden, *self.positional[1:], **self.named))
+        return _first(block(**{**self.named, self.key: hidden}))
 
 
 def find_runs(model: nn.Module, names: Iterable[str]) -> list[list[Block]]:
@@ -172,6 +170,22 @@ def find_runs(model: nn.Module, names: Iterable[str]) -> list[list[Block]]:
 
     visit("", model)
     return runs
+
+
+def outside_blocks(model: nn.Module) -> list[str]:
+    """The linear layers that are in no list of blocks, such as a head: a plan skips them.
+
+    Raises
+    ------
+    InputError
+        If no linear layer is in one.
+    """
+    names = list(quantisable(model))
+    blocks = [block.name for run in find_runs(model, names) for block in run]
+    outside = [name for name in names if not any(name.startswith(f"{block}.") for block in blocks)]
+    if len(outside) == len(names):
+        raise InputError("the model has no blocks with linear layers")
+    return outside
 
 
 def check_runs(model: nn.Module, runs: Sequence[Sequence[Block]], batch: Batch) -> list[list[Block]]:
@@ -262,9 +276,9 @@ def quantize_blocks(
     job = job or Job()
     if data is None:
         raise InputError("data must be given: blocks are found by what flows through them")
-    result = (model if inplace else copy.deepcopy(model)).eval()
+    result = unfold(model if inplace else copy.deepcopy(model)).eval()
     prepared = prepare(result, plan, data, job)
-    batches = _on_device(result, data)
+    batches = on_device(result, data)
     runs = find_blocks(result, prepared, batches[0])
     rows: dict[str, Mapping[str, Any]] = {}
     with evaluating(result), torch.no_grad():
@@ -357,14 +371,14 @@ def _without_hidden(call: Call) -> Call:
 
 def _filled(block: Block, modules: Mapping[str, nn.Module], prepared: Preparation) -> Block:
     layers = {
-        name: Layer(modules[name], settings, prepared.activations[name])
+        name: Layer(name, modules[name], settings, prepared.activations[name])
         for name, settings in prepared.settings.items()
         if name.startswith(f"{block.name}.")
     }
     return Block(block.name, block.module, layers)
 
 
-def _on_device(model: nn.Module, data: CalibrationData) -> Sequence[Batch]:
+def on_device(model: nn.Module, data: CalibrationData) -> Sequence[Batch]:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     found = [{k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()} for batch in data]
     kept = [batch for batch in found if (mask := token_mask(batch)) is None or bool(mask.any())]

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from quant.methods.blocks import Block, Streams
-from quant.plan import Settings
-from quant.primitives.quantisers import QuantisedWeight, quantise, quantise_weight
+from quant.primitives.quantisers import QuantisedWeight, quantise
 from sim.reference import InputError
 from sim.reference.pwl import require_range
 
@@ -53,11 +52,12 @@ class Gptq:
     def __call__(self, block: Block, streams: Streams | None) -> Mapping[str, QuantisedWeight]:
         assert streams is not None
         hessians = input_products(block, streams)
-        return {name: self.weight(layer.matrix, hessians[name], layer.settings) for name, layer in block.layers.items()}
+        return {
+            name: self.weight(layer.matrix, hessians[name], layer.nearest()) for name, layer in block.layers.items()
+        }
 
-    def weight(self, matrix: Tensor, products: Tensor, settings: Settings) -> QuantisedWeight:
-        """The integer weight of a matrix (out, in) whose inputs have the products X Xᵀ (in, in)."""
-        like = quantise_weight(matrix, settings)
+    def weight(self, matrix: Tensor, products: Tensor, like: QuantisedWeight) -> QuantisedWeight:
+        """The integer weight of a matrix (out, in), with the scales of `like`; the inputs' products X Xᵀ (in, in)."""
         steps = like.spread(like.group_multiplier.double() * like.scale.value[:, None])
         zeros = like.spread(like.zero_point)
         h = products.double().clone()

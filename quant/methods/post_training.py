@@ -13,7 +13,7 @@ from torch.nn import functional
 from quant import calibration
 from quant.formats.packed import read_weight, weight_row, weight_tensors
 from quant.methods.coverage import bytes_of, coverage_of, unquantised
-from quant.methods.layers import matrix_of, quantisable, replace, tied_embeddings
+from quant.methods.layers import matrix_of, quantisable, replace, tied_embeddings, unfold
 from quant.plan import Plan, Settings
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import observe, observer_for
@@ -65,8 +65,11 @@ def quantize(
 ) -> nn.Module:
     """A model whose linear layers (`quantisable`) compute on integer codes as a plan says.
 
-    Weights are rounded to nearest. A layer that no rule matches, or that a rule skips, stays as it is. An embedding
-    that is tied to a quantised layer stays tied: it looks up the rows of the quantised matrix.
+    The projections inside `nn.MultiheadAttention` and the experts of a mixture that are held as one tensor are such
+    layers too, after `unfold`; their names are `query`, `key`, `value`, `out_proj`, and `I.gate_up_proj`,
+    `I.down_proj` for expert I. Weights are rounded to nearest. A layer that no rule matches, or that a rule skips,
+    stays as it is. An embedding that is tied to a quantised layer stays tied: it looks up the rows of the quantised
+    matrix.
 
     Parameters
     ----------
@@ -97,8 +100,8 @@ def quantize(
         complex, NaN or infinite; one line that names the rule or module.
     """
     job = job or Job()
-    prepared = prepare(model, plan, None if data is None else calibration.load(data, sampling, tokeniser), job)
-    result = model if inplace else copy.deepcopy(model)
+    result = unfold(model if inplace else copy.deepcopy(model))
+    prepared = prepare(result, plan, None if data is None else calibration.load(data, sampling, tokeniser), job)
     result.eval()
     rows: list[dict[str, Any]] = []
     replacements: dict[int, nn.Module] = {}

@@ -16,6 +16,7 @@ from typing import Literal
 from platformdirs import user_cache_path
 
 from sim.common.errors import InputError
+from sim.common.files import write_whole
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -50,6 +51,21 @@ def gcide() -> str:
     if not path.is_file():
         raise InputError(f"GCIDE is not in {folder()}: run `make corpora`")
     return gzip.decompress(path.read_bytes()).decode("utf-8", "replace")
+
+
+def path_of(source: str, split: Split = "train") -> Path:
+    """The path that a command's `--data` means: "brown" is a split of Brown as plain text, unless there is such a file.
+
+    The text is written beside the corpus on first use. Raises InputError as `brown` does.
+    """
+    path = Path(source)
+    if source != "brown" or path.exists():
+        return path
+    plain = folder() / f"brown-{split}.txt"
+    text = brown(split)
+    if not plain.is_file() or plain.read_text(encoding="utf-8") != text:
+        write_whole(plain, text)
+    return plain
 
 
 @cache

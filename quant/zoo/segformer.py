@@ -15,7 +15,8 @@ def scene_segformer(seed: int = 0) -> nn.Module:
     config = transformers.SegformerConfig(
         num_channels=1, num_encoder_blocks=3, depths=[2, 2, 2], sr_ratios=[4, 2, 1], hidden_sizes=[32, 48, 64],
         patch_sizes=[3, 3, 3], strides=[2, 2, 2], num_attention_heads=[1, 2, 4], mlp_ratios=[2, 2, 2],
-        decoder_hidden_size=64, num_labels=CLASSES, drop_path_rate=0.0, classifier_dropout_prob=0.0,
+        decoder_hidden_size=64, drop_path_rate=0.0, classifier_dropout_prob=0.0,
+        num_labels=CLASSES,  # pyright: ignore[reportCallIssue]
     )  # fmt: skip
     torch.manual_seed(seed)
     return transformers.SegformerForSemanticSegmentation(config)

@@ -232,4 +232,5 @@ def _attach(root: nn.Module, key: str, module: nn.Module) -> None:
         if part not in dict(root.named_children()):
             root.add_module(part, nn.Module())
         root = root.get_submodule(part)
+    assert name not in dict(root.named_children()), f"{key} is the beginning of another key"
     root.add_module(name, module)

@@ -6,7 +6,6 @@ and stays in floating point.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,15 +24,18 @@ from quant.zoo.packaged import path_of
 from sim.common.text_table import format_table
 from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
-from sim.network.converters.describe import describe
+from sim.network.converters.describe import describe, without_head
 from sim.network.rotation import rotated
-from sim.network.table_sets import Tables, control_tables, fitted_tables
+from sim.network.table_sets import Tables
 from sim.reference import InputError
 from sim.reference.pwl import require_range
+from sim.workloads.variants import METHODS, Fits, Variant, part, variants
 
 Words = Callable[[str], Sequence[int]]
+FUNCTIONS = ("silu", "exp", "div", "rsqrt")  # of Llama
 RESAMPLES = 10_000  # of the windows, for the intervals
 CALIBRATION_BATCH = 2
+MULTIPLIER_BITS = 6  # of a group: with 8, a token's accumulators would not fit the 62 bits there are
 
 
 @dataclass(frozen=True)
@@ -70,33 +72,25 @@ class Options:
         require_range("calibration", self.calibration, 1, 10_000)
         require_range("seed", self.seed, 0, (1 << 31) - 2)
 
+    def chosen(self, operations: Sequence[str]) -> list[Variant]:
+        """The variants to measure: ours alone one operation at a time, since each takes a run over the text."""
+        every = variants(operations, self.single)
+        return [v for v in every if v.operation == "all" or (v.method, v.entries) == METHODS[0]]
+
     @property
     def weights(self) -> dict[str, Any]:
         """The plan's settings for the weights."""
-        grouped = {} if self.group is None else {"weight_granularity": "group", "group_size": self.group}
+        grouped = (
+            {}
+            if self.group is None
+            else {"weight_granularity": "group", "group_size": self.group, "multiplier_bits": MULTIPLIER_BITS}
+        )
         return {"weight_bits": 8, **grouped}
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A set of tables: those of a method for all functions, or for one while the others are exact."""
-
-    method: str
-    entries: int | None
-    operation: str = "all"
-
-    @property
-    def name(self) -> str:
-        return "-".join(str(part) for part in (self.method, self.entries, self.operation) if part is not None)
-
-
-METHODS = (("genetic", 8), ("genetic", 16), ("gqa-lut", 8), ("nn-lut", 8), ("genetic", 2))  # the last is the control
-
-
-def variants(operations: Sequence[str], single: bool) -> list[Variant]:
-    """Exact functions first, then every method for all operations, then ours at 8 entries for one at a time."""
-    every = [Variant("exact", None), *(Variant(*method) for method in METHODS)]
-    return every + [Variant("genetic", 8, operation) for operation in operations if single]
+def networks(options: Options) -> int:
+    """How many runs over the text an evaluation of Llama takes, for a progress bar."""
+    return 1 + len(options.chosen(FUNCTIONS))
 
 
 def windows(text: str, words: Words, count: int, length: int) -> Tensor:
@@ -128,15 +122,21 @@ def evaluate(
     model: Any = load_model(path)[0]
     ids = windows(brown("test"), words, options.windows, options.length)
     calibration = windows(brown("train"), words, options.calibration, options.length)
-    real = _unit(run, "fp32", progress, lambda: losses(lambda x: model.base_model(x)[0], model.lm_head, ids))
+
+    def measure(name: str, found: Callable[[], np.ndarray]) -> np.ndarray:
+        kept = part(run, name, lambda: {"losses": torch.from_numpy(found())})
+        progress(name)
+        return kept["losses"].numpy()
+
+    real = measure("fp32", lambda: losses(lambda x: model.base_model(x)[0], model.lm_head, ids))
     if options.rotate:
         model = rotated(model, options.seed)
-    operations = functions(describe(model))
-    networks = _Networks(model, calibration, options)
+    operations = functions(describe(without_head(model)))
+    networks, fits = _Networks(model, calibration, options), Fits(operations)
     rows: list[dict[str, Any]] = []
     exact: np.ndarray | None = None
-    for variant in variants(operations, options.single):
-        got = _unit(run, variant.name, progress, lambda v=variant: networks.losses(networks.tables(v, operations), ids))
+    for variant in options.chosen(operations):
+        got = measure(variant.name, lambda v=variant: networks.losses(fits.tables(v), ids))
         exact = got if exact is None else exact
         rows.append({"method": variant.method, "entries": variant.entries, "operation": variant.operation,
                      **figures(real, exact, got, options.seed)})  # fmt: skip
@@ -156,25 +156,15 @@ class _Networks:
     def __init__(self, model: Any, data: Tensor, options: Options) -> None:
         self.model, self.data, self.options = model, data, options
         self._calibration: Calibration | None = None
-        self._fitted: dict[tuple[str, int], Tables] = {}
 
     def losses(self, tables: Tables, ids: Tensor) -> np.ndarray:
+        """Those of the network with these tables."""
         plan = Plan.uniform(activation_granularity="token", tables=tables, **self.options.weights)
         if self._calibration is None:
-            batches = [{"input_ids": part} for part in self.data.split(CALIBRATION_BATCH)]
+            batches = [{"input_ids": rows} for rows in self.data.split(CALIBRATION_BATCH)]
             self._calibration = calibrate(self.model, plan, batches)
         network = quantise(self._calibration, plan)
         return losses(lambda x: network(input_ids=x).last_hidden_state, self.model.lm_head, ids)
-
-    def tables(self, variant: Variant, operations: Sequence[str]) -> Tables:
-        control = control_tables(operations)
-        if variant.entries is None:
-            return control
-        key = variant.method, variant.entries
-        if key not in self._fitted:
-            self._fitted[key] = fitted_tables(*key, operations)
-        fitted = self._fitted[key]
-        return fitted if variant.operation == "all" else {**control, variant.operation: fitted[variant.operation]}
 
 
 def figures(real: np.ndarray, exact: np.ndarray, got: np.ndarray, seed: int) -> dict[str, float]:
@@ -191,21 +181,6 @@ def figures(real: np.ndarray, exact: np.ndarray, got: np.ndarray, seed: int) -> 
         found |= {f"over_{name}": math.expm1(difference.mean()) * 100, f"over_{name}_low": float(low),
                   f"over_{name}_high": float(high)}  # fmt: skip
     return found
-
-
-def _unit(
-    run: RunDirectory, name: str, progress: Callable[[str], object], measure: Callable[[], np.ndarray]
-) -> np.ndarray:
-    """The losses of a finished part, or else those that `measure` computes."""
-    done = run.done(name)
-    if done is None:
-        started = time.perf_counter()
-        found = torch.from_numpy(measure())
-        run.finish(name, {"losses": found}, {"seconds": time.perf_counter() - started})
-    else:
-        found = done[0]["losses"]
-    progress(name)
-    return found.numpy()
 
 
 def table_text(rows: Sequence[dict[str, Any]]) -> str:

@@ -23,10 +23,10 @@ WARM_UP = 200  # steps
 class Training:
     """AdamW with a cosine schedule: `steps` batches of new scenes, stored after every `stored` steps."""
 
-    steps: int = 2000
-    batch: int = 32
+    steps: int = 1200
+    batch: int = 16
     rate: float = 3e-3
-    stored: int = 250
+    stored: int = 100
     seed: int = 0
 
 

@@ -153,6 +153,15 @@ def made(name: str) -> nn.Module:
     return kind(kind.config_class(**ARCHITECTURES[name])).eval()
 
 
+def inputs_of(name: str) -> dict[str, Tensor]:
+    """A batch for a small model of an architecture."""
+    generator = torch.Generator().manual_seed(0)
+    if "vocab_size" in ARCHITECTURES[name]:
+        return {"input_ids": torch.randint(1, 32, (2, 9), generator=generator)}
+    side = ARCHITECTURES[name].get("image_size", 32)
+    return {"pixel_values": torch.randn(2, 3, side, side, generator=generator)}
+
+
 def folder_of(name: str, folder: Path) -> nn.Module:
     """Save a small model of an architecture as transformers does; returns the model."""
     model: Any = made(name)

@@ -40,7 +40,7 @@ class Diagnosis:
 
     groups: tuple[int, ...] = (32, 128, 0)
     bits: int = 4
-    rows: int = 1024
+    rows: int = 256
 
     def __post_init__(self) -> None:
         require_range("bits", self.bits, 2, 8)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import token_mask
-from sim.network.converters import bert, digits, gpt2, llama, segformer, torch_encoder, vit
+from sim.network.converters import bert, digits, gpt2, linear_attention, llama, segformer, torch_encoder, vit
 from sim.network.graph import Graph, Network
 from sim.reference import InputError
 
@@ -22,6 +22,10 @@ Converter = Callable[[Any], Graph]
 CONVERTERS: dict[str, Converter] = {  # by package and class
     "transformers.BertModel": bert.convert_bert,
     "transformers.RobertaModel": bert.convert_roberta,
+    "transformers.XLMRobertaModel": bert.convert_roberta,
+    "transformers.CamembertModel": bert.convert_roberta,
+    "transformers.ElectraModel": bert.convert_bert,
+    "transformers.MPNetModel": bert.convert_mpnet,
     "transformers.DistilBertModel": bert.convert_distilbert,
     "transformers.LlamaModel": llama.convert,
     "transformers.MistralModel": llama.convert,
@@ -34,8 +38,10 @@ CONVERTERS: dict[str, Converter] = {  # by package and class
     "transformers.SegformerForSemanticSegmentation": segformer.convert_segmenter,
     "torch.TransformerEncoder": torch_encoder.convert,
     "quant.Digits": digits.convert,
+    "quant.LinearAttentionSegmenter": linear_attention.convert,
 }
 HARMLESS = (nn.Dropout, nn.Identity)
+CAPTURING = "transformers.utils.output_capturing"  # hooks that only keep what they see, left behind by a first call
 
 
 def describe(model: nn.Module) -> Network:
@@ -64,6 +70,12 @@ def without_head(model: nn.Module) -> nn.Module:
     return model
 
 
+def converts_whole(config: Mapping[str, Any]) -> bool:
+    """Whether a folder's config.json names a model whose head has a converter too."""
+    names = config.get("architectures") or []
+    return any(f"transformers.{name}" in CONVERTERS and not name.endswith("Model") for name in names)
+
+
 def _converter_of(model: nn.Module) -> Converter | None:
     """The converter of the model's class, or of the nearest class that it is derived from."""
     names = (f"{cls.__module__.split('.')[0]}.{cls.__name__}" for cls in type(model).__mro__)
@@ -83,7 +95,8 @@ def _require_claimed(model: nn.Module, network: Network) -> None:
         if not known and not any(True for _ in module.children()):
             raise InputError(f"{name}: {type(module).__name__} has no integer operator")
     for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
+        hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        if any(getattr(hook, "__module__", None) != CAPTURING for hook in hooks):
             raise InputError(f"{name}: forward hooks have no integer operator; remove them first")
 
 

@@ -77,7 +77,7 @@ def _stages(graph: Graph, prefix: str, model: Any) -> list[str]:
 
 def _convolution(graph: Graph, key: str, name: str, layer: Any, x: str) -> str:
     """A convolution as the matrix product of gathered codes."""
-    x = graph.add(f"{key}.unfold", Unfold(f"{name}.unfold", window_of(name, layer)), x)
+    x = graph.add(f"{key}_unfold", Unfold(f"{name}.unfold", window_of(name, layer)), x)
     return graph.add(key, Linear({name: Folded(layer)}), x)
 
 

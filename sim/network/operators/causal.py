@@ -25,7 +25,6 @@ from sim.reference.residual import STREAM_BITS
 
 CODE_BITS = 8  # of queries, keys and values
 TOP = code_range(CODE_BITS, True)[1]  # the code of a token's largest value
-KEY_AXIS = "keys"
 
 
 class KeyValueCache:
@@ -99,7 +98,7 @@ class CausalMask(Step):
         self.window = window
 
     def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        return ((inputs[0][0], 1, inputs[0][1], KEY_AXIS),)
+        return ((inputs[0][0], 1, inputs[0][1], inputs[0][1]),)
 
     def forward(self, ids: Tensor, mask: Tensor | None, cache: KeyValueCache | None) -> Tensor:
         first = 0 if cache is None else cache.length
@@ -164,8 +163,8 @@ class TokenScores(_Cached):
         self.factor, self.shift = factor, 0
 
     def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        batch, queries, _ = inputs[0]
-        return ((batch, self.heads, queries, KEY_AXIS),)
+        (batch, queries, _), (_, keys, _) = inputs[0], inputs[1]
+        return ((batch, self.heads, queries, keys),)
 
     def real(self, q: Tensor, k: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         _require_no_cache(self.name, cache)

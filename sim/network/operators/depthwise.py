@@ -169,14 +169,14 @@ class Depthwise(Operator):
         low, high = self.specification.bound
         writer.weight(self.name, self.weight, max(-low, high))
         for key in ("bias", "multiplier", "shift"):
-            writer.tensor(key, self.get_buffer(key))
+            writer.tensor(f"0.{key}", self.get_buffer(key))
         return asdict(self.window)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
         operator = cls(row["name"], None, window=window_of_row(row))
         operator.weight = reader.weight(row["name"])
-        bias, multiplier, shift = (reader.tensor(key) for key in ("bias", "multiplier", "shift"))
+        bias, multiplier, shift = (reader.tensor(f"0.{key}") for key in ("bias", "multiplier", "shift"))
         operator._attach(bias, Scale(multiplier, shift), row["inputs"][0]["bits"], row["outputs"][0]["bits"])
         return operator
 

@@ -25,7 +25,7 @@ from sim.reference.arithmetic import code_range
 from sim.reference.norm import NORMAL_BITS, Norm
 from sim.reference.normaliser import POWERS
 from sim.reference.residual import STREAM_BITS
-from sim.reference.softmax import INVERSE_BITS, PROBABILITY_BITS, Softmax
+from sim.reference.softmax import Softmax
 from sim.reference.token import RATIO_BITS
 
 BLOCK = 1 << 18  # values in a block: enough to be worth a thread, and few enough to stay in its cache
@@ -267,9 +267,9 @@ class SoftmaxConstants(NamedTuple):
             low=low,
             div=NormaliserConstants.of(spec.div),
             output_left=spec.inverse_scale - spec.div.table.slope_frac_bits - spec.div.scale,
-            inverse_top=(1 << (INVERSE_BITS - 1)) - 1,
+            inverse_top=code_range(spec.inverse_bits, True)[1],
             shift=spec.shift,
-            top=(1 << (PROBABILITY_BITS - 1)) - 1,
+            top=code_range(spec.probability_bits, True)[1],
         )
 
 
@@ -277,7 +277,7 @@ def softmax(scores: Tensor, valid: Tensor | None, constants: SoftmaxConstants) -
     """`sim.reference.softmax` of int16 scores (..., T); `valid` is None or booleans that broadcast to them."""
     scores = scores.contiguous()
     length = scores.shape[-1]
-    result = torch.empty(scores.shape, dtype=code_type(PROBABILITY_BITS))
+    result = torch.empty(scores.shape, dtype=code_type(constants.top.bit_length() + 1))
     flat, out = scores.view(-1, length), result.view(-1, length)
     mask, which = np.empty((0, length), dtype=np.bool_), np.zeros(len(flat), dtype=np.int64)
     if valid is not None:

@@ -316,7 +316,14 @@ class Linear(Operator):
     def quantise(
         self, source: InputQuantiser, input: Grid, outputs: Sequence[Grid], weights: list[QuantisedWeight]
     ) -> None:
-        """Make the packed layers, one for each layer's weights and output grid; the real weights stay for training."""
+        """Make the packed layers, one for each layer's weights and output grid; the real weights stay for training.
+
+        They stay if they would be the same, as they are for another set of tables.
+        """
+        if self.outputs and source == self.source and self._is_settled():
+            grids = zip((input, *outputs), (*self.inputs, *self.outputs), strict=True)
+            if all(a.same(b) for a, b in grids) and all(a is b for a, b in zip(weights, self.weights, strict=True)):
+                return
         self.source, self.weights = source, weights
         self._pack(outputs)
         self.finish((input,), outputs)

@@ -1,15 +1,20 @@
 """The element-wise product of two tensors: `sim.reference.product` on 16-bit codes, for gated feed-forward networks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 from torch import Tensor
 
 from quant.primitives.scales import Scale
+from rtl.product import ProductConfig
 from sim.network.operators.arithmetic import blockwise, code_type, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Site
+from sim.network.operators.recording import Seen, require_same, results
 from sim.network.operators.storage import Reader, Writer
 from sim.reference.product import Product as ProductSpecification
+from sim.vectors.random_unit import unit_set
+from sim.vectors.vector_set import VectorSet
 
 
 class Product(Operator):
@@ -54,3 +59,20 @@ class Product(Operator):
         a, b = (port["bits"] for port in row["inputs"])
         operator.specification = ProductSpecification(row["multiplier"], row["shift"], a, b, row["outputs"][0]["bits"])
         return operator
+
+    @classmethod
+    def vector_sets(cls, name: str, operators: Sequence[Any], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
+        """A set for each combination of widths, with a load for each site."""
+        given: dict[tuple[int, int, int], list[Any]] = {}
+        for operator in operators:
+            spec = operator.specification
+            factors = [np.concatenate([a[k].numpy().ravel() for a, _ in seen[operator.name]]) for k in (0, 1)]
+            a, b = (part.astype(np.int64) for part in factors)
+            require_same(operator.name, spec.compute(a, b), results(seen[operator.name]).ravel())
+            load = {"multiplier": spec.multiplier, "shift": spec.shift}
+            given.setdefault((spec.a_bits, spec.b_bits, spec.out_bits), []).append((load, {"a": a, "b": b}))
+        where = {**source, "sites": [operator.name for operator in operators]}
+        return [
+            unit_set("-".join([name, "product", *map(str, widths)]), "product", ProductConfig(*widths), loads, where)
+            for widths, loads in given.items()
+        ]

@@ -8,9 +8,12 @@ from sim.network.operators.causal import CachedPositions, CausalMask, TokenConte
 from sim.network.operators.depthwise import Depthwise
 from sim.network.operators.images import Image, Permute, Tokens, Unfold
 from sim.network.operators.linear import Linear
+from sim.network.operators.linear_attention import LinearAttention
 from sim.network.operators.norm import Norm
 from sim.network.operators.pooling import Mean
+from sim.network.operators.position_bias import PositionBias
 from sim.network.operators.product import Product
+from sim.network.operators.requantise import Requantise
 from sim.network.operators.residual import Add, Embedding, Input
 from sim.network.operators.rope import Angles, Rope
 from sim.network.operators.split import Split
@@ -22,5 +25,6 @@ OPERATORS: dict[str, type[Step]] = {
         Positions, Zeros, KeyMask, TorchMask, Transpose, Patches, Embedding, Input, Linear, Split, Scores, Softmax,
         CachedPositions, CausalMask, Angles, Rope, TokenScores, TokenContext, Product,
         Context, Norm, Add, Activation, Mean, Permute, Unfold, Tokens, Image, Depthwise, Upsample, Concat,
+        Requantise, LinearAttention, PositionBias,
     )
 }  # fmt: skip

@@ -1,17 +1,22 @@
 """Rotary position embedding in integers: `sim.reference.rope` on tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rtl.rope import RopeConfig
 from sim.network.operators.arithmetic import code_type, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Shape, Site, Step
+from sim.network.operators.recording import Seen, require_same
 from sim.network.operators.storage import Reader, Writer
 from sim.reference.residual import STREAM_BITS
 from sim.reference.rope import FRAC_BITS, rotation_table
+from sim.reference.rope import Rope as RopeSpecification
+from sim.vectors.random_unit import unit_set
+from sim.vectors.vector_set import VectorSet
 
 
 class Angles(Step):
@@ -91,3 +96,25 @@ class Rope(Operator):
     @classmethod
     def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
         return cls(row["name"], row["heads"])
+
+    @classmethod
+    def vector_sets(cls, name: str, operators: Sequence[Any], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
+        """The pairs of all sites with their angles."""
+        specification = RopeSpecification()
+        parts = []
+        for operator in operators:
+            for (x, cosines, sines), result in seen[operator.name]:
+                a, b = _pairs(x, operator.heads)
+                angles = [t.numpy().astype(np.int64)[..., None, :] for t in (cosines, sines)]
+                turned = specification.rotate(np.concatenate([a, b], -1), *angles)
+                require_same(operator.name, turned, np.concatenate(_pairs(result, operator.heads), -1))
+                parts.append([np.broadcast_to(t, a.shape).ravel() for t in (a, b, *angles)])
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        inputs: dict[str, np.ndarray] = dict(zip(("a", "b", "cosine", "sine"), columns, strict=True))
+        where = {**source, "sites": [operator.name for operator in operators]}
+        return [unit_set(f"{name}-rope", "rope", RopeConfig(), [({"shift": FRAC_BITS}, inputs)], where)]
+
+
+def _pairs(x: Tensor, heads: int) -> list[np.ndarray]:
+    """The two halves of every head, (B, T, H, d/2) each, int64."""
+    return np.split(x.unflatten(-1, (heads, -1)).numpy().astype(np.int64), 2, -1)

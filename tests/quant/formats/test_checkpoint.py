@@ -1,6 +1,7 @@
 """Checkpoint folders: single, sharded, tied, half precision; what is loaded is what transformers loads."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,21 @@ def test_pytorch_files_are_read_too(tmp_path):
     assert found.keys() == state.keys() and all(torch.equal(found[name], state[name]) for name in state)
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04broken")
     with pytest.raises(InputError, match=r"pytorch_model\.bin: not a PyTorch file of tensors"):
+        Checkpoint.open(tmp_path)
+
+
+def test_a_pytorch_file_that_unpacks_to_more_than_it_is_is_refused_before_it_is(tmp_path, monkeypatch):
+    torch.save({"a": torch.zeros(1 << 16)}, tmp_path / "whole.bin")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.bin") as whole,
+        zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for member in whole.namelist():
+            small.writestr(member, whole.read(member))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(
+        InputError, match=r"pytorch_model\.bin: unpacks to 26\d{4} bytes; a PyTorch file of \d+ has no more"
+    ):
         Checkpoint.open(tmp_path)
 
 

@@ -44,7 +44,7 @@ def test_codes_are_those_of_the_dense_solution(settings: Settings, act_order: bo
     matrix, products = _problem(seed)
     damped = products + 0.01 * products.diagonal().mean() * torch.eye(len(products), dtype=torch.float64)
     order = torch.argsort(products.diagonal(), descending=True) if act_order else torch.arange(len(products))
-    made = Gptq(act_order, 0.01, columns=5).weight(matrix, products, settings)
+    made = Gptq(act_order, 0.01, columns=5).weight(matrix, products, quantise_weight(matrix, settings))
     assert torch.equal(made.codes.double(), _surgeon(matrix, damped, settings, order))
 
 
@@ -52,7 +52,7 @@ def test_the_output_error_is_below_that_of_rounding_to_nearest() -> None:
     totals = [0.0, 0.0]
     for seed in range(5):
         matrix, products = _problem(seed, outputs=64)
-        made = Gptq().weight(matrix, products, GROUPED), quantise_weight(matrix, GROUPED)
+        made = Gptq().weight(matrix, products, quantise_weight(matrix, GROUPED)), quantise_weight(matrix, GROUPED)
         for i, weight in enumerate(made):
             change = weight.dequantise(torch.float64) - matrix.double()
             totals[i] += float(((change @ products) * change).sum())
@@ -61,13 +61,14 @@ def test_the_output_error_is_below_that_of_rounding_to_nearest() -> None:
 
 def test_the_number_of_columns_at_a_time_changes_nothing() -> None:
     matrix, products = _problem(0)
-    made = [Gptq(columns=columns).weight(matrix, products, GROUPED) for columns in (1, 7, 128)]
+    made = [Gptq(columns=columns).weight(matrix, products, quantise_weight(matrix, GROUPED)) for columns in (1, 7, 128)]
     assert same(made[0], made[1]) and same(made[0], made[2])
 
 
 def test_inputs_that_are_always_zero_are_rounded_to_nearest() -> None:
     matrix, _ = _problem(0)
-    assert same(Gptq().weight(matrix, torch.zeros(24, 24), GROUPED), quantise_weight(matrix, GROUPED))
+    nearest = quantise_weight(matrix, GROUPED)
+    assert same(Gptq().weight(matrix, torch.zeros(24, 24), nearest), nearest)
 
 
 @pytest.mark.parametrize(("options", "message"), [({"damping": 0.0}, "damping must be"), ({"columns": 0}, "columns")])

@@ -36,6 +36,11 @@ def test_a_corpus_that_is_not_there_says_which_command_fetches_it(
             read()
 
 
+def test_a_command_finds_the_corpus_by_name_as_a_file_of_plain_text(samples: Path) -> None:
+    assert corpora.path_of("brown", "test").read_text() == corpora.brown("test")
+    assert corpora.path_of("other.txt") == Path("other.txt")
+
+
 def test_an_unknown_split_is_refused(samples: Path) -> None:
     with pytest.raises(InputError, match="split must be one of train, validation, test, not 'dev'"):
         corpora.brown("dev")  # pyright: ignore[reportArgumentType]

@@ -1,6 +1,7 @@
 """Small language models with random weights, and indices for them."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,3 +35,18 @@ def language_model(kind: str, **changes: Any) -> nn.Module:
 def prompts(rows: int = 3, length: int = 20, seed: int = 0) -> Tensor:
     """Random indices (rows, length)."""
     return torch.randint(3, 60, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def language_checkpoint(folder: Path) -> Path:
+    """Write a checkpoint folder of a small Llama whose tokens are bytes, and return it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {letter: k for k, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokeniser = Tokenizer(models.BPE(letters, []))
+    tokeniser.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
+    tokeniser.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    model: Any = language_model("LlamaForCausalLM", vocab_size=256)
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokeniser, pad_token="!", model_max_length=64).save_pretrained(folder)
+    return folder

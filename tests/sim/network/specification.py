@@ -12,10 +12,14 @@ from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax, split_heads
 from sim.network.operators.depthwise import Depthwise
 from sim.network.operators.linear import Linear
+from sim.network.operators.linear_attention import LinearAttention
 from sim.network.operators.norm import Norm
+from sim.network.operators.position_bias import PositionBias
+from sim.network.operators.requantise import Requantise
 from sim.network.operators.residual import Add
 from sim.network.operators.upsample import Upsample
 from sim.network.recorded_vectors import record
+from sim.reference.arithmetic import saturate
 from sim.reference.requant import requantise
 from sim.reference.residual import add_scaled
 from sim.reference.token import TokenLinear, quantise_tokens
@@ -66,7 +70,7 @@ def _activation(operator: Activation, x: np.ndarray) -> np.ndarray:
     return np.stack(columns, -1)
 
 
-def _heads(operator: Scores | Context, x: np.ndarray) -> np.ndarray:
+def _heads(operator: Scores | Context | LinearAttention, x: np.ndarray) -> np.ndarray:
     return split_heads(torch.from_numpy(x), operator.heads).numpy()
 
 
@@ -87,6 +91,13 @@ def _add(operator: Add, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return add_scaled(a, b, operator.multipliers, operator.shift)
 
 
+def _linear_attention(operator: LinearAttention, *qkv: np.ndarray) -> np.ndarray:
+    heads = [_heads(operator, x).swapaxes(0, 1) for x in qkv]
+    specs = operator.specifications(operator.outputs[0].bits)
+    results = [spec.output(q, k, v) for spec, q, k, v in zip(specs, *heads, strict=True)]
+    return np.concatenate(results, -1)
+
+
 SPECIFIED: dict[type, Callable[..., Any]] = {
     Linear: _linear,
     Activation: _activation,
@@ -97,6 +108,13 @@ SPECIFIED: dict[type, Callable[..., Any]] = {
     Add: _add,
     Scores: _scores,
     Context: _context,
+    LinearAttention: _linear_attention,
+    Requantise: lambda operator, x: requantise(
+        x, operator.multiplier.numpy(), operator.shift.numpy(), out_bits=operator.outputs[0].bits
+    ),
+    PositionBias: lambda operator, x: saturate(
+        x + operator.codes.numpy()[:, operator._distances(torch.from_numpy(x)).numpy()], 16, True
+    ),
     Depthwise: lambda operator, x: operator.specification.output(x),
     Upsample: lambda operator, x, like: upsample(x, like.shape[1], like.shape[2]),
 }

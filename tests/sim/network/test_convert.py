@@ -31,7 +31,7 @@ def difference(model: nn.Module, network: nn.Module, batch: Batch) -> float:
     return float((expected - got)[mask].norm() / expected[mask].norm())
 
 
-KINDS = ["Bert", "Roberta", "DistilBert"]
+KINDS = ["Bert", "Roberta", "XLMRoberta", "Camembert", "DistilBert", "Electra", "MPNet"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,7 @@
 """Llama's family and GPT-2 in integers: near the model, the same with a cache of keys and values and on disk."""
 
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -8,12 +9,14 @@ import torch
 pytest.importorskip("transformers", reason="the models are those of transformers")
 
 import sim
+from ga_search import fit_table
 from sim.network.integer_only import require_integer
 from sim.network.operators.base import set_mode
 from sim.network.operators.causal import KeyValueCache
+from sim.network.recorded_vectors import network_sets
 from sim.reference import InputError
 from tests.sim.network.language_models import KINDS, LLAMA, language_model, prompts
-from tests.sim.network.models import EXACT, plan
+from tests.sim.network.models import EXACT, TABLES, plan
 from tests.sim.network.test_ambient import CONTEXTS
 
 
@@ -24,6 +27,16 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def network(kind):
+    return converted(kind)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return converted("LlamaForCausalLM")
+
+
+@cache
+def converted(kind):
     data = [{"input_ids": prompts(seed=seed)} for seed in range(2)]
     return sim.convert(language_model(kind), plan(EXACT), data)
 
@@ -71,13 +84,13 @@ def test_a_later_token_changes_no_earlier_code(network):
     assert torch.equal(network.codes(input_ids=ids)[:, :12], network.codes(input_ids=other)[:, :12])
 
 
-def test_a_masked_run_with_a_cache_equals_the_whole_one(network):
+def test_a_masked_run_with_a_cache_equals_the_whole_one(llama):
     ids, mask = prompts(), torch.ones(3, 20, dtype=torch.long)
     mask[0, :4] = 0
-    whole = network.codes(input_ids=ids, attention_mask=mask)
+    whole = llama.codes(input_ids=ids, attention_mask=mask)
     cache = KeyValueCache()
     parts = [
-        network.codes(input_ids=ids[:, a:b], attention_mask=mask[:, :b], cache=cache) for a, b in ((0, 11), (11, 20))
+        llama.codes(input_ids=ids[:, a:b], attention_mask=mask[:, :b], cache=cache) for a, b in ((0, 11), (11, 20))
     ]
     assert torch.equal(torch.cat(parts, 1), whole)
 
@@ -111,14 +124,14 @@ def test_a_float_that_is_seeded_in_an_operator_is_noticed(kind, network, monkeyp
 
 
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
-def test_no_context_changes_a_code(network, context):
+def test_no_context_changes_a_code(llama, context):
     ids = prompts()
-    codes = network.codes(input_ids=ids)
+    codes = llama.codes(input_ids=ids)
     cache = KeyValueCache()
     with context():
-        assert torch.equal(network.codes(input_ids=ids), codes)
-        network.codes(input_ids=ids[:, :8], cache=cache)
-    assert torch.equal(network.codes(input_ids=ids[:, 8:], cache=cache), codes[:, 8:])
+        assert torch.equal(llama.codes(input_ids=ids), codes)
+        llama.codes(input_ids=ids[:, :8], cache=cache)
+    assert torch.equal(llama.codes(input_ids=ids[:, 8:], cache=cache), codes[:, 8:])
 
 
 def test_the_fake_mode_has_the_integers_values_and_gradients(network):
@@ -134,17 +147,28 @@ def test_the_fake_mode_has_the_integers_values_and_gradients(network):
         set_mode(network, "integer")
 
 
-def test_bad_arguments_are_one_line(network):
+def test_bad_arguments_are_one_line(llama):
     with pytest.raises(InputError, match="input_ids must have at most 64 tokens with the cached, not 65"):
-        network.codes(input_ids=prompts(1, 65))
+        llama.codes(input_ids=prompts(1, 65))
     with pytest.raises(InputError, match="attention_mask must have 20 columns"):
-        network.codes(input_ids=prompts(), attention_mask=torch.ones(3, 4))
+        llama.codes(input_ids=prompts(), attention_mask=torch.ones(3, 4))
     cache = KeyValueCache()
-    network.codes(input_ids=prompts(3, 4), cache=cache)
+    llama.codes(input_ids=prompts(3, 4), cache=cache)
     with pytest.raises(InputError, match="cache must be of 2 sequences, not 3"):
-        network.codes(input_ids=prompts(2, 4), cache=cache)
+        llama.codes(input_ids=prompts(2, 4), cache=cache)
     with pytest.raises(InputError, match="position_ids must be 4 positions below 64"):
-        network.codes(input_ids=prompts(2, 4), position_ids=torch.full((2, 4), 64))
+        llama.codes(input_ids=prompts(2, 4), position_ids=torch.full((2, 4), 64))
+
+
+@pytest.mark.filterwarnings("ignore:softmax")
+def test_every_site_with_a_unit_gives_vectors():
+    tables = TABLES | {"silu": fit_table("silu", method="uniform")}
+    network = sim.convert(language_model("LlamaForCausalLM"), plan(tables), [{"input_ids": prompts()}])
+    found = {v.name: v for v in network_sets("llama", network, [{"input_ids": prompts(2, 7)}], {"seed": 0})}
+    assert {v.unit for v in found.values()} == {"pwl", "softmax", "rmsnorm", "normaliser", "product", "rope"}
+    tokens, layers = 2 * 7, 2
+    assert found["llama-rope"].size == tokens * layers * (4 + 2) * 4  # heads of queries and keys, pairs of channels
+    assert found["llama-product-16-16-16"].size == tokens * layers * 48
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,17 @@ def test_every_site_equals_the_specification_and_the_network_is_close(tmp_path, 
     assert torch.equal(packed.load(tmp_path).codes(**batch), network.codes(**batch))
 
 
+def test_a_model_that_has_run_converts_to_the_same_network():
+    model, [batch] = segformer(), image_batches(1, side=32)
+    with torch.no_grad():
+        model(**batch)  # transformers leaves hooks behind
+    first, second = (convert(model, plan(), image_batches(side=32)) for _ in range(2))
+    assert torch.equal(first.codes(**batch), second.codes(**batch))
+    model.get_submodule("segformer.stages.0").register_forward_hook(lambda *_: None)
+    with pytest.raises(InputError, match=r"segformer.stages.0: forward hooks have no integer operator"):
+        describe(model)
+
+
 def test_an_image_may_have_another_size_than_those_of_calibration():
     model = segformer()
     network = convert(model, plan(EXACT), image_batches(side=32))
