@@ -97,8 +97,7 @@ def batched(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype == torch.int16:  # 2**15 * 2**7 * K is far below float64's 2**53
         with _floats_allowed(a.device.type):
             return (a.double() @ b.double()).to(torch.int64)
-    size = a.shape[-2] * a.shape[-1] * b.shape[-1] if a.shape[-1] > 1 else 0
-    if size >= WORTH_A_CALL and a.device.type == "cpu" and _int_mm_is_exact("cpu"):
+    if _worth_a_call(a, b) and _int_mm_is_exact("cpu"):
         return _one_by_one(a, b)
     step = FLOAT32_INTEGERS // CODE**2
     total: Tensor | None = None
@@ -111,8 +110,15 @@ def batched(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
+def _worth_a_call(a: Tensor, b: Tensor) -> bool:
+    """Whether `_one_by_one` is faster than floating point: for large matrices on the CPU."""
+    plain = a.device.type == "cpu" and a.shape[:-2] == b.shape[:-2] and a.shape[-1] > 1
+    rows_or_columns = 1 in a.stride()[-2:] and 1 in b.stride()[-2:]
+    return plain and rows_or_columns and a.shape[-2] * a.shape[-1] * b.shape[-1] >= WORTH_A_CALL
+
+
 def _one_by_one(a: Tensor, b: Tensor) -> Tensor:
-    """The same by `torch._int_mm` of each pair of matrices."""
+    """int8 (..., M, K) times int8 (..., K, N) by `torch._int_mm` of each pair of matrices."""
     result = torch.empty((*a.shape[:-1], b.shape[-1]), dtype=torch.int32)
     batch = a.shape[:-2]
     with _marked():
