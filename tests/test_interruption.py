@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -106,12 +107,14 @@ def result(name: str, stdout: str) -> str:
 
 
 def check(name: str, share: float, inputs: Path, folder: Path) -> None:
-    """Interrupt and kill the command at `share` of its file operations, and run each again."""
-    whole = run(name, folder / "whole", inputs)
+    """Interrupt and kill the command at `share` of its file operations, and run each again in the same place."""
+    place = folder / "run"
+    whole = run(name, place, inputs)
     assert whole.returncode == 0, whole.stderr
-    at = max(1, round(share * int((folder / "whole" / "operations").read_text())))
+    wanted = written(place)
+    at = max(1, round(share * int((place / "operations").read_text())))
     for number in ("SIGINT", "SIGKILL"):
-        place = folder / number
+        shutil.rmtree(place)
         ended = run(name, place, inputs, number, at)
         if number == "SIGINT":
             assert (ended.returncode, ended.stderr.splitlines()[-1]) == (130, "interrupted"), ended.stderr
@@ -120,7 +123,7 @@ def check(name: str, share: float, inputs: Path, folder: Path) -> None:
             assert ended.returncode == -9
         last = run(name, place, inputs, again=True)
         assert last.returncode == 0, last.stderr
-        assert written(place) == written(folder / "whole")
+        assert written(place) == wanted
         assert result(name, last.stdout) == result(name, whole.stdout)
         assert not [path for path in (place / "out").rglob(".*") if LEFT.fullmatch(path.name)]
 
