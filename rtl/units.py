@@ -113,6 +113,9 @@ def _imported(path: str) -> Any:
 UNITS: dict[str, Unit] = {
     "pwl": Unit("rtl.pwl:PwlConfig", "rtl.pwl:Pwl"),
     "normaliser": Unit("rtl.normaliser:NormaliserConfig", "rtl.normaliser:NormaliserUnit"),
+    "product": Unit("rtl.product:ProductConfig", "rtl.product:ProductUnit"),
+    "rope": Unit("rtl.rope:RopeConfig", "rtl.rope:RopeUnit"),
+    "residual": Unit("rtl.residual:ResidualConfig", "rtl.residual:ResidualAdder"),
     "requant": Unit("rtl.requant:RequantConfig", "rtl.requant:Requantiser"),
     "fp-pwl": Unit("rtl.floating.pwl:FloatPwlConfig", "rtl.floating.pwl:FloatPwl"),
     "fp-mac": Unit("rtl.floating.mac:MacConfig", "rtl.floating.mac:Mac"),

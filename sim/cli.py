@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from rtl.commands.rowwise import read_parameters
 from rtl.units import simulated
-from sim.commands import network
+from sim.commands import methods, network
 from sim.common.command import Parser, print_json, run
 from sim.common.files import locked
 from sim.common.text_table import format_table
@@ -35,11 +35,13 @@ EXAMPLE = (
   python -m sim regress --quick
   python -m sim vectors --tables tables --digits -o build/vectors
   python -m sim vectors --from sentence --no-random -o build/sentence-vectors
+  python -m sim vectors --from language --no-random -o build/language-vectors
   python -m sim regress --from build/vectors --unit pwl --simulator verilator --json
   python -m sim check gelu8.v --table tables/gelu-8-genetic.json --simulator icarus
   python -m sim check softmax.v --table exp.json --table div.json
 """
     + network.EXAMPLES
+    + methods.EXAMPLES
 )
 COLUMNS = (
     "unit",
@@ -80,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     vectors.add_argument("--tables", type=Path, metavar="DIR", help="a folder of table files: every code, every scale")
     vectors.add_argument("--digits", action="store_true", help="train the digits network, its activations (--tables)")
     vectors.add_argument("--real", action="store_true", help="the array's layers of real size: 384 x 1536, 512 cubed")
-    vectors.add_argument("--from", dest="network", choices=("sentence",), help="real activations of a sentence encoder")
+    vectors.add_argument("--from", dest="network", choices=network.SETS, help="real activations of that network")
     vectors.add_argument("--no-random", action="store_true", help="leave out the random tables and operands")
     _add_common(vectors)
 
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_running(check)
     _add_output(check)
     network.add_commands(commands, _add_output)
+    methods.add_command(commands)
     return parser
 
 
@@ -141,7 +144,7 @@ def _written(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if arguments.digits:
         sets += _digits(arguments)
     if arguments.network is not None:
-        sets += [v for v in network.sentence_sets(arguments) if v.unit in units]
+        sets += [v for v in network.network_sets(arguments) if v.unit in units]
     if arguments.real and "array" in units:
         sets += _real(arguments.seed)
     if not sets:

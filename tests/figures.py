@@ -235,7 +235,11 @@ def _readme(found: Results) -> list[str]:
 
 def _sim(found: Results) -> list[str]:
     ours = _ours(found["sentence"])
-    speeds = {row["threads"]: f"{row['speed']:.1f}" for row in found["network"] if row["size"] == "16 x 128"}
+    speeds = {
+        row["threads"]: f"{row['speed']:.1f}"
+        for row in found["network"]
+        if (row["what"], row["size"]) == ("W8A8", "16 x 128")
+    }
     return [
         f"with floating point on {found['sentence options']['count']:,} English sentences",
         f"Eight fitted entries lose {ours['fall']:.4f};",

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import sim
-from cost_model.network.cost import Machine
 from cost_model.network.cost import report as cost_report
+from cost_model.network.machine import Machine
 from cost_model.network.sites import sites
 from quant import Plan
 from quant.formats.packed_index import PackedIndex

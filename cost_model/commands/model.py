@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.analytical.estimate import coefficients
-from cost_model.network.cost import Machine, report
+from cost_model.network.cost import report
+from cost_model.network.coverage import coverage, coverage_lines
+from cost_model.network.machine import Machine
 from cost_model.network.sites import sites
 from quant.formats.packed_index import PackedIndex
 from sim.common.command import print_json
@@ -51,7 +53,8 @@ def _model(arguments: argparse.Namespace) -> int:
         arguments.clock * 1e6,
     )  # fmt: skip
     index = PackedIndex.load(arguments.folder)
-    found = report(sites(index, arguments.folder, arguments.tokens, arguments.batch), machine)
+    listed = sites(index, arguments.folder, arguments.tokens, arguments.batch)
+    found = report(listed, machine) | {"coverage": coverage(index, listed)}
     found["source"] |= {"model_sha256": index.content["sha256"], "tokens": arguments.tokens, "batch": arguments.batch}
     if arguments.json:
         print_json(found)
@@ -111,10 +114,14 @@ def _print(found: dict[str, Any], machine: Machine) -> None:
         stored = sum(row["bytes"] for row in found["rows"] if row["weights"])
         print(f"{totals['weights']} weights in {stored} bytes, constants included; in FP32 {4 * totals['weights']}.")
     print(f"source: analytical model of {source['library']} ({source['model']}); softmax and norms as measured.")
+    for line in found["notes"]:
+        print(f"NOTE: {line}.")
     for line in found["too_slow"]:
         print(f"TOO SLOW: {line}.")
     for line in found["too_long"]:
         print(f"TOO LONG: {line}.")
+    for line in coverage_lines(found["coverage"]):
+        print(line)
     print("NOT counted:")
     for line in found["not_counted"]:
         print(f"  {line}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cost_model.network.floating_point import attention_widths, floating_matrices
 from quant.formats.packed_index import DESCRIPTION, PackedIndex
 from sim.reference import InputError
 from sim.reference.gemm import WEIGHT_BITS
@@ -36,16 +37,19 @@ class Site:
 class Gemm(Site):
     """`jobs` products of activations (tokens, inputs) and weights (inputs, outputs).
 
-    Weights are `weight_bits` wide in the array; `group` is None per channel, `multiplier_bits` 0 if every m_g is 1.
-    `activation_bits` is None unless the activations are signed codes of at most 8 bits. `inputs_requantised` is for
-    the site whose 16-bit inputs go through a requantiser first: of several on one input the first, since an input is
-    quantised once. `inputs_uncounted` says what else makes the codes, for which there is no unit.
+    Weights of `stored_bits` wait in an array of `weight_bits`. In a product of two activations keys or values are the
+    weights. `group` is None per channel, `multiplier_bits` 0 if every m_g is 1. `activation_bits` is None unless the
+    activations are signed codes of at most 8 bits; `integer` is False if they are in floating point.
+    `inputs_requantised` is for the site whose 16-bit inputs go through a requantiser first: of several on one input the
+    first, since an input is quantised once. `inputs_uncounted` says what else makes the codes, for which there is no
+    unit.
     """
 
     jobs: int
     tokens: int
     inputs: int
     outputs: int
+    stored_bits: int
     weight_bits: int
     weight_signed: bool
     activation_bits: int | None
@@ -54,6 +58,7 @@ class Gemm(Site):
     out_bits: int | None
     inputs_requantised: bool = False
     inputs_uncounted: str | None = None
+    integer: bool = True
 
     @property
     def macs(self) -> int:
@@ -78,6 +83,13 @@ class InRows(Site):
 
     rows: int
     length: int
+
+
+@dataclass(frozen=True)
+class Floating(Site):
+    """Products that stay in floating point; `macs` is None if their number is not known."""
+
+    macs: int | None
 
 
 @dataclass(frozen=True)
@@ -155,7 +167,7 @@ class _Reader:
             roles["requantisers"] = [f"{path}.multiplier", f"{path}.shift"]
         return Gemm(
             name, "linear", self.bytes(roles), 1, tokens, inputs, outputs,
-            weight_bits=_array_bits(row["bits"]), weight_signed=row["signed"],
+            stored_bits=row["bits"], weight_bits=_array_bits(row["bits"]), weight_signed=row["signed"],
             group=None if row["group_size"] >= inputs else row["group_size"],
             multiplier_bits=row["multiplier_bits"], out_bits=out_bits, **fields,
         )  # fmt: skip
@@ -168,7 +180,7 @@ class _Reader:
         return any(name.startswith(f"{path}.") and name.endswith(".values") for name in self.left)
 
     def layers(self, rows: Mapping[str, Any]) -> list[Site]:
-        """The linear layers of a quantised model; each is assumed to process every token."""
+        """The linear layers of a quantised model, each assumed to process every token, and its other products."""
         found: list[Site] = []
         for name, row in rows.items():
             activation = row["activation"] or {"bits": 32, "signed": True, "multiplier": None}
@@ -177,9 +189,20 @@ class _Reader:
             found.append(
                 self.linear(
                     f"{name}.weight", None, self.tokens * self.batch, None, activation_bits=bits,
-                    inputs_uncounted=uncounted,
+                    inputs_uncounted=uncounted, integer=row["activation"] is not None,
                 )
             )  # fmt: skip
+        kinds = self.index.content["details"].get("coverage", {}).get("skipped", {})
+        found += [
+            Floating(m.name, m.kind, self.bytes({"floating point": m.tensors}), m.macs)
+            for m in floating_matrices(self.index, kinds, self.tokens * self.batch)
+        ]
+        pairs = self.batch * self.tokens**2  # of a query and a key, masked or not
+        found += [
+            Floating(f"{name}.{product}", product, {}, pairs * width)
+            for name, width in attention_widths(self.index).items()
+            for product in PRODUCTS
+        ]
         return found
 
 
@@ -203,11 +226,13 @@ def _product(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
     inner, outer = PRODUCTS[row["kind"]](reader.sizes(row, "inputs", 1)[1], width // heads)
     stored = reader.bytes({"requantisers": [f"{key}.multiplier", f"{key}.shift"]})
     activation_bits, weight_bits = (port["bits"] for port in row["inputs"])
+    planes = -(-activation_bits // 8)  # a 16-bit probability is two codes of 8 bits, a product each
     return [
         Gemm(
-            row["name"], row["kind"], stored, rows * heads, queries, inner, outer,
-            weight_bits=_array_bits(weight_bits), weight_signed=True, activation_bits=activation_bits, group=None,
-            multiplier_bits=0, out_bits=row["outputs"][0]["bits"],
+            row["name"], row["kind"], stored, rows * heads * planes, queries, inner, outer,
+            stored_bits=weight_bits, weight_bits=_array_bits(weight_bits), weight_signed=True,
+            activation_bits=min(activation_bits, 8), group=None, multiplier_bits=0,
+            out_bits=row["outputs"][0]["bits"],
         )
     ]  # fmt: skip
 
@@ -291,7 +316,7 @@ SITES: dict[str, Maker] = {  # by the operator's kind
     "context": _product,
     "softmax": _softmax,
     "norm": _norm,
-    "add": _uncounted("two products and a rounding per element; no unit of it in rtl"),
+    "add": _uncounted("two products and a rounding per element; python -m cost_model unit prices its unit"),
     "activation": _activation,
 }
 

@@ -77,11 +77,12 @@ def _leaves(value: Any) -> list[Any]:
 
 
 def require_integer(network: Network, **batch: Tensor) -> IntegerOnly:
-    """Run `network.codes` on a batch and check every operation; returns the counts.
+    """Run `network.codes` on a batch and check every operation behind the boundary; returns the counts.
 
     Raises `InputError` at the first operation in floating point.
     """
     network.refresh()
+    batch = network.input_codes(batch)
     with torch.no_grad(), IntegerOnly() as mode:
         network.codes(**batch)
     return mode

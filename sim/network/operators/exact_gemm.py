@@ -30,15 +30,25 @@ def inside() -> bool:
 
 
 @contextmanager
-def _floats_allowed(device: str) -> Iterator[None]:
-    """Floating point in its own type: autocast would round integers to bfloat16."""
+def _marked() -> Iterator[None]:
+    """What runs within the context is a product of this module."""
     global _inside
     _inside += 1
     try:
-        with torch.autocast(device, enabled=False):
-            yield
+        yield
     finally:
         _inside -= 1
+
+
+@contextmanager
+def _floats_allowed(device: str) -> Iterator[None]:
+    """The same with floating point in its own type: autocast would round integers to bfloat16."""
+    with _marked():
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                yield
+        else:
+            yield
 
 
 class Weight:
@@ -53,24 +63,38 @@ class Weight:
         self.route = route or _route(codes)
         self.outputs = codes.shape[0]
         with _floats_allowed(codes.device.type):
-            columns = codes.t().contiguous()
+            columns = codes.contiguous().t()
             self.columns = columns if self.route == "int_mm" else columns.to(getattr(torch, self.route))
 
     def product(self, activations: Tensor) -> Tensor:
         """`activations` int8 (..., K) times the transposed weight: int32 (..., N), exact."""
-        flat = activations.reshape(-1, activations.shape[-1])
-        with _floats_allowed(flat.device.type):
-            if self.route == "int_mm":
+        flat = activations if activations.ndim == 2 else activations.reshape(-1, activations.shape[-1])
+        if self.route == "int_mm":
+            with _marked():
                 result = _int_mm(flat, self.columns)
-            else:
+        else:
+            with _floats_allowed(flat.device.type):
                 result = (flat.to(self.columns.dtype) @ self.columns).to(torch.int32)
-        return result.reshape(*activations.shape[:-1], self.outputs)
+        return result if flat is activations else result.reshape(*activations.shape[:-1], self.outputs)
+
+
+def digits(values: Tensor) -> list[Tensor]:
+    """Integers as int8 tensors d_0, d_1, ... of the same shape with values = d_0 + 2**8 d_1 + 2**16 d_2 + ..."""
+    rest, found = values.long(), []
+    while not found or bool(rest.any()):
+        digit = rest.to(torch.int8)  # the low 8 bits, signed
+        found.append(digit)
+        rest = (rest - digit) >> 8
+    return found
 
 
 def batched(a: Tensor, b: Tensor) -> Tensor:
-    """int8 (..., M, K) times int8 (..., K, N): int32 (..., M, N), exact, K up to 2**16."""
+    """int8 (..., M, K) times int8 (..., K, N): int32 (..., M, N), exact, K up to 2**16. int16 gives int64."""
     if b.shape[-2] > LARGEST_INNER:
         raise ValueError(f"K must be at most {LARGEST_INNER}, not {b.shape[-2]}")
+    if a.dtype == torch.int16:  # 2**15 * 2**7 * K is far below float64's 2**53
+        with _floats_allowed(a.device.type):
+            return (a.double() @ b.double()).to(torch.int64)
     step = FLOAT32_INTEGERS // CODE**2
     total: Tensor | None = None
     for first in range(0, b.shape[-2], step):

@@ -17,7 +17,7 @@ from cost_model.netlist.memories import Memory, found, require
 from cost_model.netlist.netlist import Instance
 from cost_model.netlist.rowwise_breakdown import components, row_parts
 from cost_model.netlist.synthesis import Flow, synthesise
-from cost_model.network.cost import ROW_UNITS
+from cost_model.network.row_units import ROW_UNITS
 from cost_model.power.gate_level import GateLevel, GateLevelError
 from ga_search.methods.secants import secant_table
 from rtl.rowwise.softmax import SoftmaxConfig

@@ -15,9 +15,12 @@ from safetensors import torch as safetensors
 import quant
 from cost_model import cli
 from cost_model.analytical.estimate import coefficients, estimate
-from cost_model.network import cost as model
-from cost_model.network.cost import Machine, report, row_cycles, schedule
+from cost_model.network import row_units
+from cost_model.network.cost import report
+from cost_model.network.machine import Machine
+from cost_model.network.row_units import row_cycles, schedule
 from cost_model.network.sites import sites
+from quant import Plan, Rule
 from quant.formats.packed_index import PackedIndex
 from rtl.array.config import ArrayConfig
 from rtl.pwl import PwlConfig
@@ -56,6 +59,13 @@ def by_site(result: dict) -> dict[str, dict]:
     rows = {row["site"]: row for row in result["rows"]}
     assert len(rows) == len(result["rows"])
     return rows
+
+
+def test_a_context_of_16_bit_probabilities_is_two_products_of_8_bits(folder, tmp_path):
+    wide = Plan((*plan().rules, Rule(".*softmax", probability_bits=16)))
+    packed.save(convert(bert(), wide, token_batches()), tmp_path)
+    own, context = (by_site(found(path))[f"{FIRST}.attention.self.context"] for path in (folder, tmp_path))
+    assert context["bits"] == own["bits"] == "W8A8" and context["macs"] == 2 * own["macs"]
 
 
 def test_the_figures_are_those_by_hand(folder):
@@ -164,8 +174,8 @@ def test_loading_weights_takes_energy_once_for_each_block_of_tokens(folder):
 
 def test_rows_longer_than_the_measured_units_hold_are_said(folder, monkeypatch, capsys):
     assert not found(folder)["too_long"]
-    short = {kind: unit | {"length": 11} for kind, unit in model.row_units("gate_equivalents").items()}
-    monkeypatch.setattr(model, "row_units", lambda library: short)
+    short = {kind: unit | {"length": 11} for kind, unit in row_units.row_units("gate_equivalents").items()}
+    monkeypatch.setattr(row_units, "row_units", lambda library: short)
     assert found(folder)["too_long"] == [
         f"{kind} has rows of {length}, but the unit that was measured for area and energy holds 11"
         for kind, length in (("layernorm", 32), ("softmax", 12))
