@@ -73,10 +73,10 @@ FAULTS = (
 
 
 DEEP_FAULTS = (
-    Fault("a lost carry", "arithmetic, deep shift", r"\+ low\[11\]", "+ 1'h0"),
-    Fault("a carry that is always there", "arithmetic, deep shift", r"\+ low\[11\]", "+ 1'h1"),
-    Fault("a carry from the wrong bit", "arithmetic, deep shift", r"\+ low\[11\]", "+ low[10]"),
-    Fault("a lost bit of the high half", "product, deep shift", r"(row_1 = \{ \\\$\d+ , .*?)\\\$\d+ ", r"\g<1>1'h0 "),
+    Fault("a lost carry", "arithmetic, deep shift", r"\+ low_1\[11\]", "+ 1'h0"),
+    Fault("a carry that is always there", "arithmetic, deep shift", r"\+ low_1\[11\]", "+ 1'h1"),
+    Fault("a carry from the wrong bit", "arithmetic, deep shift", r"\+ low_1\[11\]", "+ low_1[10]"),
+    Fault("a lost bit of the high half", "product, deep shift", r"(row_1 = \{ )\\\$\d+ ", r"\g<1>1'h0 "),
 )
 
 
