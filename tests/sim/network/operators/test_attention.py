@@ -74,7 +74,7 @@ def of_rows(tokens: int) -> list[dict[str, torch.Tensor]]:
 def found(network) -> list[tuple[int, int]]:
     """(probability bits, scale exponent of the scores) of each softmax."""
     every = [operator.specification for operator in network.operators() if isinstance(operator, Softmax)]
-    return [(spec.probability_bits, spec.exp.s) for spec in every]
+    return [(spec.probability_bits, spec.exp.s) for spec in every if spec is not None]
 
 
 def test_long_rows_of_calibration_choose_16_bits_and_a_scale_that_serves_them(tmp_path):
