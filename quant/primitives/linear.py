@@ -103,7 +103,9 @@ class QuantisedLinear(nn.Module):
 
         return super()._apply(kept, recurse)
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride] - the rest is passed on
+        self, state_dict: Mapping[str, Any], prefix: str, *rest: Any
+    ) -> None:
         """Take the integers of a state. Raises `InputError` if they come as floating point, which may have rounded."""
         for key, tensor in self.named_buffers():
             given = state_dict.get(f"{prefix}{key}")
