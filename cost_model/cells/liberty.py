@@ -1,4 +1,4 @@
-"""The Liberty format as a tree of groups; `cost_model.cells.library` interprets them."""
+"""The Liberty format as a tree of groups, and its units; `cost_model.cells.library` interprets them."""
 
 import math
 import re
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sim.reference import InputError
 
+_PREFIX = {"f": 1e-15, "p": 1e-12, "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
 _TOKEN = re.compile(
     r"""\s*(?:
       /\*.*?\*/ | //[^\n]* | \\\s*\n           # comments, continued lines
@@ -111,3 +112,29 @@ def number(text: str, what: str) -> float:
 def numbers(text: str, what: str) -> list[float]:
     """The numbers of a list such as "0.1, 0.2"."""
     return [number(part, what) for part in text.replace(",", " ").split()]
+
+
+class Units:
+    """Scales from a library's units to SI, its templates of tables, and its file's name for messages."""
+
+    def __init__(self, root: Group, source: str) -> None:
+        self.source = source
+        load = root.attributes.get("capacitive_load_unit", ("1", "pf"))
+        if len(load) != 2 or load[1].lower() not in ("ff", "pf", "nf", "uf", "f"):
+            raise InputError(f"{source}: capacitive_load_unit must be like (1, pf), not ({', '.join(load)[:40]})")
+        factor = number(load[0], f"{source}: capacitive_load_unit")
+        self.capacitance = factor * _PREFIX[load[1].lower().removesuffix("f")]
+        self.time = self._scale(root.get("time_unit", "1ns"), "s", source)
+        self.leakage = self._scale(root.get("leakage_power_unit", "1nW"), "W", source)
+        volt = self._scale(root.get("voltage_unit", "1V"), "V", source)
+        self.energy = self.capacitance * volt**2  # Liberty's own definition of the unit of internal power
+        self.templates = {
+            t.arguments[0]: t for t in root.of_kind("power_lut_template", "lu_table_template") if t.arguments
+        }
+
+    @staticmethod
+    def _scale(text: str, unit: str, source: str) -> float:
+        match = re.fullmatch(rf"\s*(\d+\.?\d*|\.\d+)\s*([fpnum]?){unit}\s*", text, re.IGNORECASE)
+        if not match:
+            raise InputError(f"{source}: a unit must be like 1n{unit}, not {text[:40]!r}")
+        return float(match[1]) * _PREFIX[match[2].lower()]

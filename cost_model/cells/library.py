@@ -23,32 +23,16 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
-
 from cost_model.cells import liberty
 from cost_model.cells.identifiers import require_identifier, require_pin
-from cost_model.cells.liberty import Group
+from cost_model.cells.liberty import Group, Units
+from cost_model.cells.surface import Surface, surfaces
 from sim.common.files import require_regular
 from sim.reference import InputError
 
 GATE_EQUIVALENTS = Path(__file__).parents[1] / "data" / "gate_equivalents.lib"
 NOMINAL_SLEW_S = 0.1e-9
 LARGEST_FILE = 1 << 30  # bytes, uncompressed
-_PREFIX = {"f": 1e-15, "p": 1e-12, "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
-
-
-@dataclass(frozen=True)
-class Surface:
-    """An energy in J or a delay in s over (input slew in s, load in F), or over one of them, or constant."""
-
-    values: np.ndarray
-    slew_s: np.ndarray
-    load_f: np.ndarray
-
-    def at(self, slew_s: float, load_f: float) -> float:
-        """The value by linear interpolation; the outermost interval is extrapolated."""
-        row = [_line(self.load_f, line, load_f) for line in self.values]
-        return _line(self.slew_s, np.array(row), slew_s)
 
 
 @dataclass(frozen=True)
@@ -67,8 +51,8 @@ class Pin:
     def delays(self, load_f: float) -> tuple[float, float]:
         """(to 1, to 0) in s with that load, each the mean over the arcs; 0 if the library gives none."""
         rise, fall = (
-            fmean(max(surface.at(NOMINAL_SLEW_S, load_f), 0.0) for surface in surfaces) if surfaces else 0.0
-            for surfaces in (self.rises, self.falls)
+            fmean(max(surface.at(NOMINAL_SLEW_S, load_f), 0.0) for surface in edge) if edge else 0.0
+            for edge in (self.rises, self.falls)
         )
         return rise, fall
 
@@ -253,7 +237,7 @@ def _read(path: Path) -> str:
 
 def _library(text: str, path: Path) -> Library:
     root = liberty.parse(text, str(path))
-    units = _Units(root, str(path))
+    units = Units(root, str(path))
     cells: dict[str, Cell] = {}
     unknown: set[str] = set()
     for group in root.of_kind("cell"):
@@ -279,33 +263,7 @@ def _library(text: str, path: Path) -> Library:
     return Library(name, digest, (text,), unit, voltage, cells, frozenset(unknown))
 
 
-class _Units:
-    """Scales from the file's units to SI, its templates, and its name for messages."""
-
-    def __init__(self, root: Group, source: str) -> None:
-        self.source = source
-        load = root.attributes.get("capacitive_load_unit", ("1", "pf"))
-        if len(load) != 2 or load[1].lower() not in ("ff", "pf", "nf", "uf", "f"):
-            raise InputError(f"{source}: capacitive_load_unit must be like (1, pf), not ({', '.join(load)[:40]})")
-        factor = liberty.number(load[0], f"{source}: capacitive_load_unit")
-        self.capacitance = factor * _PREFIX[load[1].lower().removesuffix("f")]
-        self.time = self._scale(root.get("time_unit", "1ns"), "s", source)
-        self.leakage = self._scale(root.get("leakage_power_unit", "1nW"), "W", source)
-        volt = self._scale(root.get("voltage_unit", "1V"), "V", source)
-        self.energy = self.capacitance * volt**2  # Liberty's own definition of the unit of internal power
-        self.templates = {
-            t.arguments[0]: t for t in root.of_kind("power_lut_template", "lu_table_template") if t.arguments
-        }
-
-    @staticmethod
-    def _scale(text: str, unit: str, source: str) -> float:
-        match = re.fullmatch(rf"\s*(\d+\.?\d*|\.\d+)\s*([fpnum]?){unit}\s*", text, re.IGNORECASE)
-        if not match:
-            raise InputError(f"{source}: a unit must be like 1n{unit}, not {text[:40]!r}")
-        return float(match[1]) * _PREFIX[match[2].lower()]
-
-
-def _cell(group: Group, area: Decimal, units: _Units) -> Cell:
+def _cell(group: Group, area: Decimal, units: Units) -> Cell:
     name = group.arguments[0]
     what = f"{units.source}: cell {name}"
     state = {}
@@ -323,7 +281,7 @@ def _cell(group: Group, area: Decimal, units: _Units) -> Cell:
     return Cell(name, area, _leakage(group, units, what), pins, state)
 
 
-def _leakage(group: Group, units: _Units, what: str) -> float | None:
+def _leakage(group: Group, units: Units, what: str) -> float | None:
     """Leakage in W; None if the cell gives none."""
     if given := group.get("cell_leakage_power"):
         return liberty.number(given, f"{what}: cell_leakage_power") * units.leakage
@@ -340,7 +298,7 @@ def _leakage(group: Group, units: _Units, what: str) -> float | None:
     return total
 
 
-def _pin(group: Group, name: str, units: _Units, asynchronous: set[str], cell: str) -> Pin:
+def _pin(group: Group, name: str, units: Units, asynchronous: set[str], cell: str) -> Pin:
     what = f"{cell}: pin {name}"
     powers = [p for p in group.of_kind("internal_power") if p.get("related_pin") not in asynchronous]
     always = [power for power in powers if not power.get("when")]
@@ -351,9 +309,9 @@ def _pin(group: Group, name: str, units: _Units, asynchronous: set[str], cell: s
         capacitance_f=liberty.number(group.get("capacitance", "0"), f"{what}: capacitance") * units.capacitance,
         function=group.get("function"),
         clock=group.get("clock") == "true",
-        energies=_surfaces(always or powers, ("rise_power", "fall_power", "power"), units, units.energy, what),
-        rises=_surfaces(_arcs(group), ("cell_rise",), units, units.time, what) if output else (),
-        falls=_surfaces(_arcs(group), ("cell_fall",), units, units.time, what) if output else (),
+        energies=surfaces(always or powers, ("rise_power", "fall_power", "power"), units, units.energy, what),
+        rises=surfaces(_arcs(group), ("cell_rise",), units, units.time, what) if output else (),
+        falls=surfaces(_arcs(group), ("cell_fall",), units, units.time, what) if output else (),
     )
 
 
@@ -363,41 +321,3 @@ def _arcs(pin: Group) -> list[Group]:
 
 
 DELAYS = ("combinational", "combinational_rise", "combinational_fall", "rising_edge", "falling_edge")
-
-
-def _surfaces(
-    groups: Sequence[Group], kinds: tuple[str, ...], units: _Units, scale: float, what: str
-) -> tuple[Surface, ...]:
-    return tuple(
-        _surface(edge, units, scale, f"{what}: {edge.kind}") for group in groups for edge in group.of_kind(*kinds)
-    )
-
-
-def _surface(edge: Group, units: _Units, scale: float, what: str) -> Surface:
-    template = units.templates.get(edge.arguments[0] if edge.arguments else "", Group(""))
-    lines = [liberty.numbers(line, f"{what}: values") for line in edge.attributes.get("values", ())]
-    axes: dict[str, np.ndarray] = {"slew": np.zeros(1), "load": np.zeros(1)}
-    order = []
-    for position in ("1", "2"):
-        variable = template.get(f"variable_{position}")
-        index = edge.get(f"index_{position}") or template.get(f"index_{position}")
-        if variable and index:
-            axis = "load" if "capacitance" in variable else "slew"
-            order.append(axis)
-            axes[axis] = np.array(liberty.numbers(index, f"{what}: index_{position}"))
-            if not len(axes[axis]) or (np.diff(axes[axis]) <= 0).any():
-                raise InputError(f"{what}: index_{position} must rise, not {index[:40]!r}")
-    slew, load = axes["slew"] * units.time, axes["load"] * units.capacitance
-    values = np.array([value for line in lines for value in line]) * scale
-    if values.size != slew.size * load.size:
-        raise InputError(f"{what}: must have {slew.size * load.size} values for its indices, not {values.size}")
-    if order == ["load", "slew"]:
-        return Surface(values.reshape(load.size, slew.size).T, slew, load)
-    return Surface(values.reshape(slew.size, load.size), slew, load)
-
-
-def _line(x: np.ndarray, y: np.ndarray, at: float) -> float:
-    if len(x) == 1:
-        return float(y[0])
-    k = int(np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2))
-    return float(y[k] + (y[k + 1] - y[k]) * (at - x[k]) / (x[k + 1] - x[k]))

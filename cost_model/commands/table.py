@@ -6,7 +6,9 @@ from typing import Any
 
 from cost_model.cells import library
 from cost_model.commands import options
+from cost_model.designs.design import FORMATS
 from cost_model.netlist.synthesis import Flow
+from cost_model.power.gate_level import GLITCHES
 from cost_model.reports import hardware_table as table
 from cost_model.reports.equal_clock import unchecked
 from sim.common.text_table import format_table
@@ -21,6 +23,10 @@ def add(commands: Any) -> None:
     parser.set_defaults(do=_table)
     parser.add_argument("--entries", type=int, nargs="+", choices=(8, 16), default=[8, 16], help="table entries (both)")
     parser.add_argument("--unit", nargs="+", choices=("pwl", "element"), default=["pwl", "element"], help="both")
+    parser.add_argument("--format", nargs="+", choices=FORMATS, default=FORMATS, help="of piecewise-linear units (all)")
+    parser.add_argument(
+        "--glitches", action="store_true", help="of the library given, with its cells' delays; reference units alone"
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="records at once (1)")
     parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the records as JSON")
     options.add_flow(parser)
@@ -30,13 +36,20 @@ def add(commands: Any) -> None:
 def _table(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {arguments.jobs}")
-    flows = [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
+    if arguments.glitches and arguments.liberty is None:
+        raise InputError("--glitches needs a library with delays: give --liberty")
+    flows = [] if arguments.glitches else [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
         options.warn(unchecked(flows[-1]))
     wanted = [e for e in table.entries(arguments.entries) if e.unit in arguments.unit]
-    clock = options.clock_hz(arguments)
-    records = table.records(flows, clock, wanted, arguments.simulator, arguments.cache, arguments.jobs)
+    wanted = [e for e in wanted if e.unit == "element" or e.format in arguments.format]
+    clock, engine = options.clock_hz(arguments), arguments.simulator
+    if arguments.glitches:
+        wanted, engine = [e for e in wanted if not e.changes], GLITCHES
+    records = table.records(flows, clock, wanted, engine, arguments.cache, arguments.jobs)
+    if arguments.glitches:  # the others are not of this kind
+        records = [record for record in records if record["view"] == "synthesised"]
     options.deliver(arguments, records, print_records)
     return 0
 

@@ -186,8 +186,10 @@ def recorded(unit: str, number: str, entries: int, multiplier: str = "tree") -> 
     raise InputError(f"no stage count is recorded for {unit} {number} with {entries} entries, multiplier {multiplier}")
 
 
+# Without its own units OpenSTA takes and gives those of the first library read: ASAP7's are ps and fF.
 _SCRIPT = """\
 {libraries}
+set_cmd_units -time ns -capacitance pF
 read_verilog unit.v
 link_design {top}
 create_clock -name clk -period {period:g} [get_ports clk]

@@ -20,7 +20,6 @@ from cost_model.designs.design import FLOAT_FORMATS, FORMATS, INTEGER_FORMATS, D
 from cost_model.designs.processing_element import ELEMENTS, INTEGER_ELEMENTS, element_design
 from cost_model.measurement import measure
 from cost_model.netlist.synthesis import Flow
-from cost_model.reports import node_scaling as technology
 from cost_model.reports import paper
 from cost_model.reports.equal_clock import stage_count
 from cost_model.reports.paper import saving
@@ -139,7 +138,7 @@ def scaled_records(ours: Sequence[Record]) -> list[Record]:
         if "FP32" not in mine:
             continue
         areas = {number: record["area"] for number, record in mine.items()}
-        scaled = technology.anchored(areas, {number: record["power_w"] for number, record in mine.items()})
+        scaled = paper.anchored(areas, {number: record["power_w"] for number, record in mine.items()})
         for number, record in mine.items():
             source = {"anchor": f"FP32 of {paper.SOURCE}", "netlist_sha256": record["source"]["netlist_sha256"]}
             figures = {"area": scaled[number].area, "power_w": scaled[number].power_w, "clock_hz": paper.CLOCK_HZ}

@@ -30,3 +30,11 @@ def savings(base: str = "INT8") -> dict[str, float]:
             mine, theirs = (getattr(ROWS[name], "area" if what == "area" else "power_w") for name in (base, against))
             found[f"{what}_saving_vs_{against.lower()}"] = 1 - mine / theirs
     return found
+
+
+def anchored(areas: dict[str, float], energies_j: dict[str, float]) -> dict[str, Published]:
+    """Every format at 28 nm and 500 MHz, scaled so that FP32 is the paper's: the others are predictions."""
+    published = ROWS["FP32"]
+    per_area = published.area / areas["FP32"]
+    per_energy = published.power_w / energies_j["FP32"]
+    return {name: Published(areas[name] * per_area, energies_j[name] * per_energy) for name in areas}

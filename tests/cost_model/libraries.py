@@ -103,3 +103,43 @@ def in_several_files(folder: Path) -> list[Path]:
     registers = head.replace("library (gate_equivalents)", "library (several_REGISTERS)") + INVERTED + "}\n"
     paths[1].write_bytes(gzip.compress(registers.encode()))
     return paths
+
+
+def with_delays(folder: Path, time_unit: str, capacitance_unit: str) -> Path:
+    """A library whose gates take 40 ps and whose pins have 1 fF, in the units given, as Sky130 has ns and ASAP7 ps."""
+    time, capacitance = {"ns": 0.001, "ps": 1}[time_unit], {"pf": 0.001, "ff": 1}[capacitance_unit]
+
+    def arc(pin: str, kind: str = "", delay: float = 40) -> str:
+        ps = {"cell_rise": delay, "cell_fall": delay, "rise_transition": 10, "fall_transition": 10}
+        values = "".join(
+            f'{edge} (grid) {{ values ("{t * time:g}, {t * time:g}", "{t * time:g}, {t * time:g}"); }} '
+            for edge, t in ps.items()
+        )
+        if kind == "setup_rising":
+            values = "".join(f'{e}_constraint (scalar) {{ values ("{delay * time:g}"); }} ' for e in ("rise", "fall"))
+        return f'timing () {{ related_pin : "{pin}"; {f"timing_type : {kind}; " if kind else ""}{values}}} '
+
+    def cell(match: re.Match) -> str:
+        body = match[0]
+        if "latch (" in body or "cell (TIE" in body:
+            return body
+        if "ff (" in body:
+            body = body.replace("pin (D) {", f"pin (D) {{ {arc('C', 'setup_rising', 20)}")
+            return body.replace("pin (Q) {", f"pin (Q) {{ {arc('C', 'rising_edge')}")
+        inputs = re.findall(r"pin \((\w+)\) \{ direction : input", body)
+        return re.sub(r"direction : output;", lambda m: m[0] + " " + "".join(map(arc, inputs)), body)
+
+    text = re.sub(r"  cell \(\w+\) \{.*?\n  \}\n", cell, physical(GATE_EQUIVALENTS.read_text()), flags=re.DOTALL)
+    text = re.sub(r"(?<!fanout_)capacitance : (\d+)", lambda m: f"capacitance : {int(m[1]) * capacitance:g}", text)
+    text = text.replace('time_unit : "1ns"', f'time_unit : "1{time_unit}"')
+    text = text.replace("capacitive_load_unit (1, ff)", f"capacitive_load_unit (1, {capacitance_unit})")
+    grid = (
+        "  lu_table_template (grid) { variable_1 : input_net_transition; variable_2 : total_output_net_capacitance; "
+        f'index_1 ("{time:g}, {1000 * time:g}"); index_2 ("{capacitance:g}, {1000 * capacitance:g}"); }}\n'
+    )
+    percent = {"input_threshold": 50, "output_threshold": 50, "slew_lower_threshold": 20, "slew_upper_threshold": 80}
+    thresholds = "".join(f"  {key}_pct_{edge} : {n};\n" for key, n in percent.items() for edge in ("rise", "fall"))
+    text = text.replace("  cell (INV) {", f"{thresholds}{grid}  cell (INV) {{")
+    path = folder / f"delays_{time_unit}_{capacitance_unit}.lib"
+    path.write_text(text.replace("library (gate_equivalents)", f"library (delays_{time_unit})"))
+    return path

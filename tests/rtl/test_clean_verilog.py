@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from importlib import util
+from importlib import import_module, util
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from rtl.cli import main
 from tests.rtl.test_normaliser import secant_table
 from tests.sim import tables
 
-pyslang = pytest.importorskip("pyslang") if util.find_spec("pyslang") else None
+pyslang = import_module("pyslang") if util.find_spec("pyslang") else None
 
 SOFTMAX = ["softmax", "--exp", "exp.json", "--scale", "4", "--div", "div.json", "--row-length", "9"]
 NORM = {"gain": [300, -2, 32767], "bias": [-(1 << 31), 0, 9], "epsilon": 7, "shift": 4}
@@ -82,8 +82,9 @@ def test_linters_say_nothing_of_any_unit(emitted):
     yosys(emitted, LINT)
     if pyslang is not None:
         compilation = pyslang.ast.Compilation()
-        compilation.addSyntaxTree(pyslang.syntax.SyntaxTree.fromFile("unit.v"))
+        compilation.addSyntaxTree(pyslang.syntax.SyntaxTree.fromText(Path("unit.v").read_text()))
         assert [str(found.code) for found in compilation.getAllDiagnostics() if found.isError()] == []
+        assert [top.name for top in compilation.getRoot().topInstances] == ["unit"]
 
 
 @pytest.mark.slow
