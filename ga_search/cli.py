@@ -11,6 +11,7 @@ from typing import Any
 from ga_search.config import METHODS, OBJECTIVES, FitConfig
 from ga_search.functions import FUNCTIONS, PAPER
 from sim.common.command import Parser, print_json, run
+from sim.common.files import PATIENCE, locked
 from sim.reference import InputError, PwlTable
 from sim.reference.code_format import WIDTH_RANGE
 from sim.reference.pwl import require_range
@@ -160,11 +161,12 @@ def _import(argv: Sequence[str]) -> int:
     require_range("in_bits", options.in_bits, *WIDTH_RANGE)
     domain = tuple(options.domain) if options.domain else None
     tables = import_gqa_lut(options.file, options.in_bits, not options.in_unsigned, domain, options.coef_bits)
-    for name, table in tables.items():
-        path = folder / f"{name}.json"
-        if path.resolve() == options.file.resolve():
-            raise InputError(f"{path}: would overwrite the file that is imported; give another folder with -o")
-        print(table.save(path))
+    with locked(folder, PATIENCE):
+        for name, table in tables.items():
+            path = folder / f"{name}.json"
+            if path.resolve() == options.file.resolve():
+                raise InputError(f"{path}: would overwrite the file that is imported; give another folder with -o")
+            print(table.save(path))
     print(f"domain {list(next(iter(tables.values())).domain)}, which the layout does not hold", file=sys.stderr)
     return 0
 

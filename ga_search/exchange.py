@@ -11,7 +11,7 @@ from ga_search.functions import FUNCTIONS, Function, resolve
 from ga_search.grid import Codes, measured_where_finite
 from ga_search.metrics import output_scale
 from ga_search.real_table import finest_fit, nearest
-from sim.common.files import read_json, write_whole
+from sim.common.files import PATIENCE, locked, read_json, write_whole
 from sim.reference import InputError, PwlTable
 from sim.reference.arithmetic import code_range
 from sim.reference.code_format import WIDTH_RANGE
@@ -67,15 +67,17 @@ def export(
     if layout == "gqa-lut" and scale_out is not None:
         raise InputError("--output-scale must not be given with gqa-lut, whose tables are real numbers")
     if layout == "gqa-lut":
-        return [write_whole(folder / f"{stem}{EXPORTS[layout]}", to_gqa_lut(table, scales))]
+        with locked(folder, PATIENCE):
+            return [write_whole(folder / f"{stem}{EXPORTS[layout]}", to_gqa_lut(table, scales))]
     if scale_out is None:
         scale_out = _export_scale(path, table, own)
     lowered = [table.lower(scale, scale_out) for scale in scales]  # every refusal comes before the first file
     files = []
-    for low in lowered:
-        name = f"{stem}.s{low.s}"
-        data = {"hex": to_hex, "npz": to_npz, "c": lambda t, name=name: to_c(t, name)}[layout](low)
-        files.append(write_whole(folder / f"{name}{EXPORTS[layout]}", data))
+    with locked(folder, PATIENCE):
+        for low in lowered:
+            name = f"{stem}.s{low.s}"
+            data = {"hex": to_hex, "npz": to_npz, "c": lambda t, name=name: to_c(t, name)}[layout](low)
+            files.append(write_whole(folder / f"{name}{EXPORTS[layout]}", data))
     return files
 
 

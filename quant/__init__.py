@@ -14,7 +14,9 @@ from sim.common.lazy import exports
 if TYPE_CHECKING:
     from quant.calibration import CalibrationData, Sampling
     from quant.formats.packed import PackedModel
+    from quant.methods.efficientqat.quantise import efficientqat
     from quant.methods.post_training import Job, quantize
+    from quant.methods.zeroquant import zeroquant
     from quant.plan import Plan, Rule, Settings
     from quant.pretrained import from_pretrained, save_pretrained
     from quant.primitives.linear import QuantisedLinear
@@ -30,9 +32,11 @@ __all__ = [
     "Rule",
     "Sampling",
     "Settings",
+    "efficientqat",
     "from_pretrained",
     "quantize",
     "save_pretrained",
+    "zeroquant",
 ]
 
 __getattr__, __dir__ = exports(
@@ -47,8 +51,10 @@ __getattr__, __dir__ = exports(
         "Rule": "quant.plan",
         "Sampling": "quant.calibration",
         "Settings": "quant.plan",
+        "efficientqat": "quant.methods.efficientqat.quantise",
         "from_pretrained": "quant.pretrained",
         "quantize": "quant.methods.post_training",
         "save_pretrained": "quant.pretrained",
+        "zeroquant": "quant.methods.zeroquant",
     },
 )

@@ -186,22 +186,33 @@ def _windows(samples: Iterable[Sample], sampling: Sampling, path: Path) -> Itera
 
 
 def tokeniser_of(folder: str | Path, sequence_length: int | None = None) -> Tokeniser:
-    """The tokeniser in a checkpoint folder, through transformers; nothing is downloaded.
+    """The tokeniser in a checkpoint folder or a GGUF file, through transformers; nothing is downloaded.
 
     It cuts to `sequence_length` so that its closing tokens stay. Raises `InputError` if transformers is not installed
     or the folder has no tokeniser.
     """
+    tokeniser = transformers_tokeniser(folder)
+    limits: dict[str, Any] = {"truncation": sequence_length is not None, "max_length": sequence_length}
+    return lambda text: tokeniser(text, verbose=False, **limits)["input_ids"]
+
+
+def transformers_tokeniser(folder: str | Path) -> Any:
+    """transformers' own tokeniser of a checkpoint folder or a GGUF file; errors as `tokeniser_of`."""
     try:
         from transformers import AutoTokenizer
     except ModuleNotFoundError:
         raise InputError('text needs a tokeniser: pip install "bitwright[transformers]"') from None
+    path, what = Path(folder), {}
+    if path.suffix == ".gguf":
+        path, what = path.parent, {"gguf_file": path.name}
     try:
-        tokeniser = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        made = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False, **what)
     except Exception as error:  # a folder at fault raises many kinds
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{folder}: has no tokeniser that can be read ({line})") from None
-    limits: dict[str, Any] = {"truncation": sequence_length is not None, "max_length": sequence_length}
-    return lambda text: tokeniser(text, verbose=False, **limits)["input_ids"]
+    if len(made.get_vocab()) <= len(made.all_special_tokens):  # what transformers makes of a folder without its files
+        raise InputError(f"{folder}: has no tokeniser: its vocabulary is empty")
+    return made
 
 
 def _from_iterable(source: Any, sampling: Sampling | None) -> CalibrationData:

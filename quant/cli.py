@@ -1,4 +1,4 @@
-"""`python -m quant {quantize,plan,show,export,import}`: a thin shell over the package's functions."""
+"""`python -m quant`: a thin shell over the functions of the package. Larger commands are in `quant/commands`."""
 
 import argparse
 import sys
@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quant.commands import efficientqat, evaluate, scaling_law, zeroquant
 from quant.plan import ACTIVATION_OBSERVERS, WEIGHT_OBSERVERS, Plan, Settings
+from quant.zoo.packaged import MODELS, path_of
 from sim.common.command import Parser, print_json, run
-from sim.common.files import locked
+from sim.common.files import locked, read_json
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
@@ -19,6 +21,11 @@ EXAMPLES = """examples:
   python -m quant quantize checkpoint --plan plan.json --data calibration.jsonl -o packed --json
   python -m quant show packed
   python -m quant export packed --format gptq_v2 -o gptq
+  python -m quant scaling-law predict --scheme w4a4 -N 595e6 -D 100e9 -G 32
+  python -m quant zeroquant checkpoint --weights 4/8 --lkd --data sentences.txt -o packed
+  python -m quant efficientqat checkpoint --bits 2 --group 64 --data train.txt --distill -o packed
+  python -m quant import smollm2 -o checkpoint
+  python -m quant evaluate packed --data brown
 """
 
 
@@ -47,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     quantise = commands.add_parser("quantize", help="a checkpoint folder to a packed one, rounding to nearest")
     quantise.set_defaults(do=_quantize)
     quantise.add_argument(
-        "checkpoint", type=Path, metavar="FOLDER", help="config.json and safetensors or PyTorch files"
+        "checkpoint",
+        metavar="FOLDER",
+        help=f"config.json and safetensors or PyTorch files; a GGUF file; or {', '.join(MODELS)}",
     )
     quantise.add_argument("--plan", type=Path, metavar="JSON", help="which layer how; else the options below, for all")
     _add_settings(quantise)
@@ -87,10 +96,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_output(export, "FOLDER", "the checkpoint")
 
-    imported = commands.add_parser("import", help="a GPTQ checkpoint as a packed folder")
+    imported = commands.add_parser("import", help="a GPTQ checkpoint as a packed folder; a GGUF file as a checkpoint")
     imported.set_defaults(do=_import)
-    imported.add_argument("folder", type=Path, metavar="FOLDER")
-    _add_output(imported, "DIR", "the packed folder")
+    imported.add_argument("source", metavar="PATH", help="a GPTQ folder, a GGUF file, or smollm2")
+    _add_output(imported, "DIR", "the packed folder, or the checkpoint in floating point")
+    evaluate.add(commands)
+    scaling_law.add(commands)
+    zeroquant.add(commands)
+    efficientqat.add(commands)
     return parser
 
 
@@ -173,13 +186,14 @@ def _quantize(arguments: argparse.Namespace) -> int:
 
     execution = Execution(arguments.device, arguments.dtype, arguments.threads)
     rows = quantize_folder(
-        arguments.checkpoint, arguments.output, plan, arguments.data, sampling, execution=execution,
+        path_of(arguments.checkpoint), arguments.output, plan, arguments.data, sampling, execution=execution,
         resume=arguments.resume,
     )  # fmt: skip
     return _report(rows, arguments, f"the packed model is in {arguments.output}/")
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    from quant.formats.gguf_file import origin_line
     from quant.formats.packed import PackedModel, weight_tensors
     from quant.methods.coverage import coverage_line, size_line
     from quant.pretrained import MAKER, require_own_details
@@ -202,6 +216,9 @@ def _show(arguments: argparse.Namespace) -> int:
     coverage = packed.details.get("coverage") if packed.details.get("maker") == MAKER else None
     if coverage:
         note += f"\n{coverage_line(coverage)}\n{size_line(coverage)}"
+    config = arguments.folder / "config.json"
+    if config.exists() and (line := origin_line(read_json(config))):
+        note += f"\n{line}"
     return _report(rows, arguments, note)
 
 
@@ -216,11 +233,16 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    source = path_of(arguments.source)
+    if source.suffix == ".gguf":
+        from quant.gguf_folder import import_gguf
+
+        rows = import_gguf(source, arguments.output)
+        return _report(rows, arguments, f"the checkpoint, in float32, is in {arguments.output}/")
     from quant.exchange import import_gptq
 
-    return _report(
-        import_gptq(arguments.folder, arguments.output), arguments, f"the packed model is in {arguments.output}/"
-    )
+    rows = import_gptq(source, arguments.output)
+    return _report(rows, arguments, f"the packed model is in {arguments.output}/")
 
 
 def _report(rows: Sequence[Mapping[str, Any]], arguments: argparse.Namespace, note: str) -> int:

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from quant.formats.checkpoint import Checkpoint
-from quant.formats.gptq_layout import FORMATS, TENSORS, config_of, export_weight, import_weight
+from quant.formats.gptq_config import GptqConfig
+from quant.formats.gptq_layout import TENSORS, config_of, export_weight, import_weight
 from quant.formats.packed import PackedModel
 from quant.methods.coverage import coverage_line, coverage_of_packed, size_line
 from quant.plan import Plan, Rule
@@ -28,7 +28,8 @@ def export_gptq(
 ) -> list[dict[str, Any]]:
     """Write a packed folder as a GPTQ checkpoint: model.safetensors, quantize_config.json, config.json if it has one.
 
-    The layout holds one bit width and group size for all layers, and no activation scales.
+    Coverage and sizes are printed on stderr. The layout holds one bit width and group size for all
+    layers, and no activation scales.
 
     Parameters
     ----------
@@ -91,11 +92,16 @@ def export_gptq(
             content["dtype" if "dtype" in content else "torch_dtype"] = str(dtype).removeprefix("torch.")
             write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
         copy_companions(folder, target)
+    coverage = coverage_of_packed(packed)
+    print(coverage_line(coverage), file=sys.stderr)
+    print(f"{coverage['bytes_after']} bytes packed, {len(data)} as a GPTQ checkpoint", file=sys.stderr)
     return rows
 
 
 def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     """Write a GPTQ checkpoint as a packed folder; coverage and sizes are printed on stderr.
+
+    Settings of single layers (`dynamic` of GPTQModel: bits, group size, symmetry, or not quantised) are followed.
 
     Parameters
     ----------
@@ -110,12 +116,12 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     Raises
     ------
     InputError
-        If there is no GPTQ configuration, or a layer is incomplete or has groups out of order.
+        If there is no GPTQ configuration or it has unknown settings for single layers, or a layer is incomplete or has
+        groups out of order.
     """
     folder, target = Path(folder), Path(target)
     _require_other(folder, target)
-    config = _gptq_config(folder)
-    bits, version = config["bits"], _version(config)
+    config = GptqConfig.read(folder)
     checkpoint = Checkpoint.open(folder)
     tensors = dict(checkpoint.tensors())
     layers = [name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")]
@@ -125,26 +131,27 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     for layer in layers:
         parts = {key: tensors.pop(f"{layer}.{key}") for key in TENSORS if f"{layer}.{key}" in tensors}
         try:
+            own = config.of(layer)
             made = import_weight(
-                parts, bits, layer, version, symmetric=config.get("sym") is True, group_size=config.get("group_size")
+                parts, own.bits, layer, own.version, symmetric=own.symmetric, group_size=own.group_size
             )
         except InputError as error:
             raise InputError(f"{checkpoint.files[f'{layer}.qweight']}: {error}") from None
         weights[f"{layer}.weight"] = made.weight
         details[layer] = {"activation": None}
         size = made.weight.group_size
-        rows.append({"module": layer, "bits": bits, "group_size": size, "scale_change": made.scale_error})
+        rows.append({"module": layer, "bits": own.bits, "group_size": size, "scale_change": made.scale_error})
     for name, tensor in tensors.items():
         layer, _, key = name.rpartition(".")
         if key in ("qzeros", "g_idx"):
             raise InputError(f"{folder}: {layer}.qweight is missing")
         _require_finite(f"{folder}: {name}", tensor)
     packed = PackedModel(
-        plan=Plan((Rule("|".join(map(re.escape, layers)), weight_bits=bits, activation_bits=None),)),
+        plan=_plan(rows),
         weights=weights,
         tensors=tensors,
         boundary=BOUNDARY,
-        details={"maker": MAKER, "layers": details, "rows": rows, "tied": {}, "source": version},
+        details={"maker": MAKER, "layers": details, "rows": rows, "tied": {}, "source": config.version},
     )
     coverage = coverage_of_packed(packed) | {"bytes_before": checkpoint.size}
     packed = replace(packed, details={**packed.details, "coverage": coverage})
@@ -171,11 +178,6 @@ def _require_finite(name: str, tensor: Tensor) -> None:
         raise InputError(f"{name}: holds NaN or infinite values")
 
 
-def _version(config: Mapping[str, Any]) -> str:
-    """The checkpoint's format: GPTQModel says `checkpoint_format`, others say `format`."""
-    return config.get("checkpoint_format") or config.get("format") or "gptq"
-
-
 def copy_companions(source: str | Path, target: str | Path) -> None:
     """Copy the tokeniser's files that the folder has; the caller holds the target's lock."""
     for name in COMPANIONS:
@@ -189,25 +191,9 @@ def _kind(packed: PackedModel, name: str) -> tuple[int, int, bool]:
     return weight.bits, -1 if weight.group_size >= weight.codes.shape[1] else weight.group_size, weight.signed
 
 
-def _gptq_config(folder: Path) -> Mapping[str, Any]:
-    for name, key in (("quantize_config.json", None), ("config.json", "quantization_config")):
-        if not (folder / name).exists():
-            continue
-        try:
-            content = read_json(folder / name)
-            content = content if key is None else content[key]
-        except (ValueError, KeyError, TypeError):
-            continue
-        if isinstance(content, dict):
-            if type(content.get("bits")) is not int:
-                raise InputError(f"{folder / name}: bits must be an integer, not {content.get('bits')!r}")
-            version = _version(content)
-            if version not in FORMATS:
-                raise InputError(
-                    f"{folder / name}: checkpoint_format must be one of {', '.join(FORMATS)}, not {version!r}"
-                )
-            size = content.get("group_size")
-            if size is not None and (type(size) is not int or not (size == -1 or size > 0)):
-                raise InputError(f"{folder / name}: group_size must be -1 or a positive integer, not {size!r}")
-            return content
-    raise InputError(f"{folder}: has no quantize_config.json, nor a quantization_config in config.json")
+def _plan(rows: list[dict[str, Any]]) -> Plan:
+    """A rule for the layers of each bit width, in the order of the layers."""
+    layers: dict[int, list[str]] = {}
+    for row in rows:
+        layers.setdefault(row["bits"], []).append(re.escape(row["module"]))
+    return Plan(tuple(Rule("|".join(names), weight_bits=b, activation_bits=None) for b, names in layers.items()))

@@ -2,8 +2,8 @@
 
 A plan is an ordered list of rules. A rule names modules by a regular expression, which must match the whole name, and
 gives some of the settings; later rules refine earlier ones, setting by setting. A rule with a group size alone means
-granularity "group", and one with a granularity forgets an earlier group size. A module that no rule matches stays as it
-is; a rule that matches no module is an error.
+granularity "group", one with row groups alone "rows", and one with a granularity forgets earlier groups. A module that
+no rule matches stays as it is; a rule that matches no module is an error.
 """
 
 import hashlib
@@ -18,10 +18,12 @@ from quant.expressions import require_quick
 from sim.common.files import read_text, write_whole
 from sim.reference import InputError, PwlTable
 from sim.reference.pwl import require_range
+from sim.reference.softmax import require_probability_bits
 
 FORMAT, VERSION = "bitwright-plan", 1
 EXACT = "exact"
-WEIGHT_GRANULARITIES = ("tensor", "channel", "group")
+WEIGHT_GRANULARITIES = ("tensor", "rows", "channel", "group")
+GROUPS = {"rows": "row_groups", "group": "group_size"}  # a granularity and the setting that it needs
 ACTIVATION_GRANULARITIES = ("tensor", "token")
 WEIGHT_OBSERVERS = ("minmax", "mse")
 ACTIVATION_OBSERVERS = ("minmax", "percentile", "mse")
@@ -36,9 +38,12 @@ class Settings:
     weight_bits : int
         Width of a weight's code, 2..8.
     weight_granularity : str
-        What shares a scale: "tensor", "channel" (an output) or "group".
+        What shares a scale: "tensor", "rows" (a block of whole rows), "channel" (an output) or "group".
     group_size : int, optional
         Consecutive inputs of an output channel that share a multiplier; for granularity "group" alone.
+    row_groups : int, optional
+        Into how many blocks of whole rows the outputs are divided, as ZeroQuant's code does (48 on 768 outputs are 16
+        rows each); for granularity "rows" alone.
     weight_symmetric : bool
         Signed codes without a zero point; else unsigned ones with a zero point in 0..2**bits-1.
     weight_observer : str
@@ -58,6 +63,8 @@ class Settings:
     tables : mapping
         A function ("gelu", "exp", ...) to its `PwlTable`, or to "exact": the same codes with the correctly rounded
         function.
+    probability_bits : int, optional
+        Width of the probabilities of a softmax in an integer network, 8 or 16; None chooses it by the longest row.
     skip : bool
         Leave the module as it is.
 
@@ -70,6 +77,7 @@ class Settings:
     weight_bits: int = 8
     weight_granularity: str = "channel"
     group_size: int | None = None
+    row_groups: int | None = None
     weight_symmetric: bool = True
     weight_observer: str = "mse"
     multiplier_bits: int = 8
@@ -79,15 +87,18 @@ class Settings:
     activation_observer: str = "minmax"
     percentile: float = 99.99
     tables: Mapping[str, PwlTable | str] = field(default_factory=dict)
+    probability_bits: int | None = None
     skip: bool = False
 
     def __post_init__(self) -> None:
         for item in fields(self):
             object.__setattr__(self, item.name, _checked(item.name, getattr(self, item.name)))
-        if self.weight_granularity == "group" and self.group_size is None:
-            raise InputError('weight_granularity "group" needs group_size')
-        if self.weight_granularity != "group" and self.group_size is not None:
-            raise InputError(f'group_size needs weight_granularity "group", not "{self.weight_granularity}"')
+        for granularity, name in GROUPS.items():
+            given = getattr(self, name) is not None
+            if self.weight_granularity == granularity and not given:
+                raise InputError(f'weight_granularity "{granularity}" needs {name}')
+            if self.weight_granularity != granularity and given:
+                raise InputError(f'{name} needs weight_granularity "{granularity}", not "{self.weight_granularity}"')
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values, tables in full."""
@@ -188,10 +199,11 @@ class Plan:
         merged: dict[str, Any] = {}
         matching = [rule for rule in self.rules if rule.matches(name)]
         for rule in matching:
-            if "weight_granularity" in rule.settings:
-                merged.pop("group_size", None)  # it was that of another granularity
-            elif rule.settings.get("group_size") is not None:
-                merged["weight_granularity"] = "group"
+            implied = [kind for kind, name in GROUPS.items() if rule.settings.get(name) is not None]
+            if "weight_granularity" in rule.settings or implied:
+                for key in GROUPS.values():
+                    merged.pop(key, None)  # it was that of another granularity
+                merged |= {"weight_granularity": implied[0]} if implied else {}
             tables = {**merged.get("tables", {}), **rule.settings.get("tables", {})}
             merged |= {**rule.settings, "tables": tables}
         try:
@@ -296,8 +308,14 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-_INTEGERS = {"weight_bits": (2, 8), "group_size": (1, 1 << 20), "multiplier_bits": (1, 16), "activation_bits": (2, 16)}
-_NONE_ALLOWED = ("group_size", "activation_bits")
+_INTEGERS = {
+    "weight_bits": (2, 8),
+    "group_size": (1, 1 << 20),
+    "row_groups": (1, 1 << 20),
+    "multiplier_bits": (1, 16),
+    "activation_bits": (2, 16),
+}
+_NONE_ALLOWED = ("group_size", "row_groups", "activation_bits")
 _CHOICES = {
     "weight_granularity": WEIGHT_GRANULARITIES,
     "activation_granularity": ACTIVATION_GRANULARITIES,
@@ -319,6 +337,10 @@ def _checked(name: str, value: Any) -> Any:
     if name in _CHOICES:
         if value not in _CHOICES[name]:
             raise InputError(f"{name} must be one of {', '.join(_CHOICES[name])}, not {value!r}")
+        return value
+    if name == "probability_bits":
+        if value is not None:
+            require_probability_bits(value)
         return value
     if name == "percentile":
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 50 <= value <= 100:

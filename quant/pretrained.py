@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from quant.formats.checkpoint import build_model
 from quant.formats.packed import SHARD_BYTES, PackedModel
 from quant.formats.packed_schema import require_details
-from quant.methods.layers import matrix_of, replace
+from quant.methods.layers import matrix_of, replace, unfold
 from quant.methods.post_training import (
     ATTRIBUTE,
     Quantisation,
@@ -30,7 +30,8 @@ BOUNDARY = {
 }
 # what a tokeniser needs beside the weights
 COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-              "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "generation_config.json")  # fmt: skip
+              "vocab.json", "merges.txt", "spiece.model", "tokenizer.model",
+              "chat_template.jinja", "generation_config.json")  # fmt: skip
 
 
 def pack_model(model: nn.Module) -> PackedModel:
@@ -156,6 +157,7 @@ def from_pretrained(
         model = build_model(folder, dtype or (max(kinds, key=kinds.count) if kinds else torch.float32))
     elif dtype is not None:
         model.to(dtype)
+    model = unfold(model)
     replacements: dict[int, nn.Module] = {}
     made: dict[str, QuantisedLinear] = {}
     modules = dict(model.named_modules())

@@ -2,19 +2,21 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from quant import calibration
 from quant.exchange import copy_companions
 from quant.formats.checkpoint import DTYPES, Checkpoint, load_model
+from quant.formats.gguf_file import origin_line
 from quant.methods.coverage import coverage_line, size_line
-from quant.methods.layers import quantisable
+from quant.methods.layers import quantisable, unfold
 from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, advice, quantisation_of, quantize
 from quant.plan import Plan
 from quant.pretrained import write_model
@@ -74,7 +76,7 @@ def quantize_folder(
     Parameters
     ----------
     checkpoint : str or Path
-        Folder with config.json and safetensors or PyTorch files.
+        Folder with config.json and safetensors or PyTorch files, or a GGUF file.
     output : str or Path
         The packed folder to write.
     plan : Plan
@@ -98,66 +100,99 @@ def quantize_folder(
     InputError
         One line for each mistake of the user; see `quantize`, `load_model` and `calibration.load`.
     """
-    output, sampling, execution = Path(output), sampling or calibration.Sampling(), execution or Execution()
-    if execution.threads is not None:
-        torch.set_num_threads(execution.threads)
-    target = _device(execution.device)
-    tokeniser = _LateTokeniser(checkpoint, None if sampling.pack else sampling.sequence_length)
-    loaded = None if data is None else calibration.load(data, sampling, tokeniser)
-    model, unused = load_model(checkpoint, execution.dtype, target)
-    if unused:
-        print(
-            f"{checkpoint}: {len(unused)} tensors are not used by the model: {', '.join(unused[:4])}", file=sys.stderr
-        )
-    if loaded is not None:
-        calibration.require_fitting(model, loaded, str(data))
-    configuration = {
-        "plan": plan.to_dict(),
-        "plan_sha256": plan.digest,
-        "data_sha256": None if loaded is None else loaded.digest,
-        "dtype": execution.dtype,
-        "device": target.type,
-        "checkpoint_sha256": calibration.digest([model.state_dict()]),
-    }
-    existed = output.exists()
-    try:
-        rows = _run(model, Path(checkpoint), output, plan, loaded, configuration, resume)
-    except InputError:
-        if not existed:
-            shutil.rmtree(output, ignore_errors=True)
-        raise
-    return rows
+    return FolderJob(
+        Path(checkpoint), Path(output), data, sampling or calibration.Sampling(), execution or Execution(), resume
+    ).run(
+        lambda model, loaded, job: quantize(model, plan, loaded, inplace=True, job=job),
+        {"plan": plan.to_dict(), "plan_sha256": plan.digest},
+    )
 
 
-def _run(
-    model: torch.nn.Module,
-    checkpoint: Path,
-    output: Path,
-    plan: Plan,
-    loaded: calibration.CalibrationData | None,
-    configuration: Mapping[str, Any],
-    resume: bool,
-) -> list[Mapping[str, Any]]:
-    """Quantise the model of a checkpoint and save it, in the run directory of `output`."""
-    with locked(output), RunDirectory.open(output / RUN, configuration, resume) as run:
-        units = len(quantisable(model)) + (0 if loaded is None else len(loaded))
-        with tqdm(total=units, unit="unit", file=sys.stderr, disable=None) as bar:
+Quantise = Callable[[nn.Module, calibration.CalibrationData | None, Job], nn.Module]
+
+
+@dataclass(frozen=True, eq=False)
+class FolderJob:
+    """From a checkpoint folder to a packed folder, whatever quantises the model; see `quantize_folder`."""
+
+    checkpoint: Path
+    output: Path
+    data: Any = None
+    sampling: calibration.Sampling = field(default_factory=calibration.Sampling)
+    execution: Execution = field(default_factory=Execution)
+    resume: bool = False
+
+    def run(
+        self, quantise: Quantise, options: Mapping[str, Any], units: Callable[[nn.Module], int] | None = None
+    ) -> list[Mapping[str, Any]]:
+        """Load model and data, quantise, write.
+
+        Parameters
+        ----------
+        quantise : callable
+            Makes the quantised model of a model, which it may change, the data and a job.
+        options : mapping
+            In JSON's types: what `quantise` does. A run is resumed only if they are the same.
+        units : callable, optional
+            How many units of work the model is, besides the batches of the data; by default its layers.
+
+        Returns
+        -------
+        list
+            A row for each quantised layer.
+        """
+        execution, existed = self.execution, self.output.exists()
+        if execution.threads is not None:
+            torch.set_num_threads(execution.threads)
+        target = device_of(execution.device)
+        tokeniser = _LateTokeniser(self.checkpoint, None if self.sampling.pack else self.sampling.sequence_length)
+        loaded = None if self.data is None else calibration.load(self.data, self.sampling, tokeniser)
+        model, unused = load_model(self.checkpoint, execution.dtype, target)
+        if unused:
+            names = ", ".join(unused[:4])
+            print(f"{self.checkpoint}: {len(unused)} tensors are not used by the model: {names}", file=sys.stderr)
+        if loaded is not None:
+            calibration.require_fitting(model, loaded, str(self.data))
+        configuration = {
+            **options,
+            "data_sha256": None if loaded is None else loaded.digest,
+            "dtype": execution.dtype,
+            "device": target.type,
+            "checkpoint_sha256": calibration.digest([model.state_dict()]),
+        }
+        try:
+            with locked(self.output), RunDirectory.open(self.output / RUN, configuration, self.resume) as run:
+                count = len(quantisable(unfold(model))) if units is None else units(model)
+                count += 0 if loaded is None else len(loaded)
+                return self._write(quantise, model, loaded, run, count)
+        except InputError:
+            if not existed and not any((self.output / RUN / "units").glob("*.json")):  # nothing to resume
+                shutil.rmtree(self.output, ignore_errors=True)
+            raise
+
+    def _write(
+        self, quantise: Quantise, model: nn.Module, data: calibration.CalibrationData | None, run: RunDirectory,
+        count: int,
+    ) -> list[Mapping[str, Any]]:  # fmt: skip
+        """Quantise a model of `count` units of work and save it."""
+        with tqdm(total=count, unit="unit", file=sys.stderr, disable=None) as bar:
 
             def progress(unit: str) -> None:
                 bar.set_postfix_str(unit if unit == CALIBRATION else unit[-40:], refresh=False)
                 bar.update()
 
-            made = quantize(model, plan, loaded, inplace=True, job=Job(run, progress))
+            made = quantise(model, data, Job(run, progress))
         done = quantisation_of(made)
-        done = replace(done, coverage={**done.coverage, "bytes_before": Checkpoint.open(checkpoint).size})
+        done = replace(done, coverage={**done.coverage, "bytes_before": Checkpoint.open(self.checkpoint).size})
         setattr(made, ATTRIBUTE, done)
-        write_model(made, output)
-        copy_companions(checkpoint, output)
+        write_model(made, self.output)
+        copy_companions(self.checkpoint, self.output)
         run.clear()
-    for line in (coverage_line(done.coverage), size_line(done.coverage), advice(done.rows)):
-        if line is not None:
-            print(line, file=sys.stderr)
-    return list(done.rows)
+        origin = origin_line(getattr(made, "config", None))
+        for line in (coverage_line(done.coverage), size_line(done.coverage), origin, advice(done.rows)):
+            if line is not None:
+                print(line, file=sys.stderr)
+        return list(done.rows)
 
 
 class _LateTokeniser:
@@ -173,7 +208,8 @@ class _LateTokeniser:
         return self._made(text)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a name. Raises `InputError` if torch has none of that name here."""
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

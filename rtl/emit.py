@@ -15,7 +15,7 @@ from amaranth.lib import data, wiring
 from rtl.axis import wrapped
 from rtl.clean_verilog import clean
 from rtl.verilog_keywords import KEYWORDS
-from sim.common.files import description_sha256, write_together
+from sim.common.files import PATIENCE, description_sha256, locked, write_together
 from sim.reference import InputError
 
 FORMAT, VERSION = "bitwright-rtl", 1
@@ -144,8 +144,10 @@ def emit(
 ) -> dict[str, Any]:
     """Write `FILE.v` and `FILE.rtl.json` as `render` gives them; returns the description.
 
-    Raises `InputError` if the file's name cannot be a module's, or a file cannot be written; then neither is.
+    The folder is locked while they are written. Raises `InputError` if the file's name cannot be a module's, if another
+    run holds the folder, or if a file cannot be written; then neither is.
     """
     text, description = render(component, module_name(path), unit, source, axis)
-    write_together({path: text, path.with_suffix(".rtl.json"): json.dumps(description, indent=1) + "\n"})
+    with locked(path.parent, PATIENCE):  # short, so that units can be made at once, as by make -j
+        write_together({path: text, path.with_suffix(".rtl.json"): json.dumps(description, indent=1) + "\n"})
     return description

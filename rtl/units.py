@@ -113,6 +113,9 @@ def _imported(path: str) -> Any:
 UNITS: dict[str, Unit] = {
     "pwl": Unit("rtl.pwl:PwlConfig", "rtl.pwl:Pwl"),
     "normaliser": Unit("rtl.normaliser:NormaliserConfig", "rtl.normaliser:NormaliserUnit"),
+    "product": Unit("rtl.product:ProductConfig", "rtl.product:ProductUnit"),
+    "rope": Unit("rtl.rope:RopeConfig", "rtl.rope:RopeUnit"),
+    "residual": Unit("rtl.residual:ResidualConfig", "rtl.residual:ResidualAdder"),
     "requant": Unit("rtl.requant:RequantConfig", "rtl.requant:Requantiser"),
     "fp-pwl": Unit("rtl.floating.pwl:FloatPwlConfig", "rtl.floating.pwl:FloatPwl"),
     "fp-mac": Unit("rtl.floating.mac:MacConfig", "rtl.floating.mac:Mac"),
@@ -126,6 +129,7 @@ UNITS: dict[str, Unit] = {
     "softmax": Unit("rtl.rowwise.softmax:SoftmaxConfig", "rtl.rowwise.softmax:SoftmaxUnit"),
     "layernorm": Unit("rtl.rowwise.norm:NormConfig", "rtl.rowwise.norm:NormUnit", {"centring": True}),
     "rmsnorm": Unit("rtl.rowwise.norm:NormConfig", "rtl.rowwise.norm:NormUnit", {"centring": False}),
+    "token": Unit("rtl.rowwise.token:TokenConfig", "rtl.rowwise.token:TokenUnit"),
     "array": Unit("rtl.array.config:ArrayConfig", "rtl.array.gemm:Gemm"),
     "element": Unit(
         "rtl.array.processing_element_stream:ElementConfig",

@@ -4,6 +4,7 @@ Vectors from the specification, the units checked against them, and whole networ
 """
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from tqdm import tqdm
 
 from rtl.commands.rowwise import read_parameters
 from rtl.units import simulated
-from sim.commands import network
+from sim.commands import methods, network
 from sim.common.command import Parser, print_json, run
+from sim.common.files import locked
 from sim.common.text_table import format_table
 from sim.cosim import regress
 from sim.cosim.check import Given, check_set
@@ -33,11 +35,13 @@ EXAMPLE = (
   python -m sim regress --quick
   python -m sim vectors --tables tables --digits -o build/vectors
   python -m sim vectors --from sentence --no-random -o build/sentence-vectors
+  python -m sim vectors --from language --no-random -o build/language-vectors
   python -m sim regress --from build/vectors --unit pwl --simulator verilator --json
   python -m sim check gelu8.v --table tables/gelu-8-genetic.json --simulator icarus
   python -m sim check softmax.v --table exp.json --table div.json
 """
     + network.EXAMPLES
+    + methods.EXAMPLES
 )
 COLUMNS = (
     "unit",
@@ -78,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     vectors.add_argument("--tables", type=Path, metavar="DIR", help="a folder of table files: every code, every scale")
     vectors.add_argument("--digits", action="store_true", help="train the digits network, its activations (--tables)")
     vectors.add_argument("--real", action="store_true", help="the array's layers of real size: 384 x 1536, 512 cubed")
-    vectors.add_argument("--from", dest="network", choices=("sentence",), help="real activations of a sentence encoder")
+    vectors.add_argument("--from", dest="network", choices=network.SETS, help="real activations of that network")
     vectors.add_argument("--no-random", action="store_true", help="leave out the random tables and operands")
     _add_common(vectors)
 
@@ -99,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_running(check)
     _add_output(check)
     network.add_commands(commands, _add_output)
+    methods.add_command(commands)
     return parser
 
 
@@ -123,6 +128,15 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _vectors(arguments: argparse.Namespace) -> int:
+    with locked(arguments.folder):
+        rows = _written(arguments)
+    if arguments.json:
+        print_json(rows)
+    return 0
+
+
+def _written(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Make the sets and write them; a row for each."""
     units = tuple(arguments.unit)
     sets = [] if arguments.no_random else random_suite(arguments.seed, arguments.quick, units)
     if arguments.tables is not None:
@@ -130,7 +144,7 @@ def _vectors(arguments: argparse.Namespace) -> int:
     if arguments.digits:
         sets += _digits(arguments)
     if arguments.network is not None:
-        sets += [v for v in network.sentence_sets(arguments) if v.unit in units]
+        sets += [v for v in network.network_sets(arguments) if v.unit in units]
     if arguments.real and "array" in units:
         sets += _real(arguments.seed)
     if not sets:
@@ -149,9 +163,7 @@ def _vectors(arguments: argparse.Namespace) -> int:
         path = vectors.save(arguments.folder)
         rows.append({"unit": vectors.unit, "set": vectors.name, "vectors": vectors.size, "loads": len(vectors.counts)})
         print(f"{path}: {vectors.size} vectors", file=sys.stderr)
-    if arguments.json:
-        print_json(rows)
-    return 0
+    return rows
 
 
 def _digits(arguments: argparse.Namespace) -> list[VectorSet]:
@@ -215,15 +227,16 @@ def _run(arguments: argparse.Namespace, work: Sequence[regress.Job]) -> int:
         (waves or arguments.build).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--build must be a folder to write to, not {arguments.build}: {error.strerror}") from None
-    results = regress.run(work, arguments.seed, arguments.build, waves, arguments.jobs)
     rows = []
-    for job_rows in tqdm(results, total=len(work), unit="job", file=sys.stderr, disable=None):
-        rows += job_rows
-        for row in job_rows:
-            if not regress.passed(row):
-                print(_failure(row), file=sys.stderr)
-                if row["waves"] is not None:
-                    print(f"waveform: {row['waves']}", file=sys.stderr)
+    with contextlib.nullcontext() if waves is None else locked(waves):  # builds may be shared, waveforms not
+        results = regress.run(work, arguments.seed, arguments.build, waves, arguments.jobs)
+        for job_rows in tqdm(results, total=len(work), unit="job", file=sys.stderr, disable=None):
+            rows += job_rows
+            for row in job_rows:
+                if not regress.passed(row):
+                    print(_failure(row), file=sys.stderr)
+                    if row["waves"] is not None:
+                        print(f"waveform: {row['waves']}", file=sys.stderr)
     if arguments.json:
         print_json(rows)
     else:

@@ -71,6 +71,7 @@ def blocks(found: Results) -> dict[str, str]:
         "rows": _rowwise(found["row_units"]),
         "floating": _floating(found["floating"]),
         "sentence": _sentence(found["sentence"]),
+        "language": _language(found["language"]),
     }
 
 
@@ -216,6 +217,17 @@ def _sentence(sentence: Sequence[Any]) -> str:
     return _table(["tables", "entries", "cosine to FP32", "fall against exact, 95 %", "Spearman"], lines)
 
 
+def _language(language: Sequence[Any]) -> str:
+    lines = []
+    for row in language:
+        if row["operation"] == "all":
+            exact = row["entries"] is None
+            rise = "–" if exact else f"{row['over_exact_low']:.1f} .. {row['over_exact_high']:.1f}"
+            entries = "–" if exact else str(row["entries"])
+            lines.append([METHODS[row["method"]], entries, f"{row['perplexity']:.1f}", f"{row['over_fp32']:.1f}", rise])
+    return _table(["tables", "entries", "perplexity", "% over FP32", "% over exact, 95 %"], lines)
+
+
 def _ours(sentence: Sequence[Any]) -> Any:
     return next(row for row in _seed_zero(sentence) if (row["method"], row["entries"]) == ("genetic", 8))
 
@@ -235,7 +247,11 @@ def _readme(found: Results) -> list[str]:
 
 def _sim(found: Results) -> list[str]:
     ours = _ours(found["sentence"])
-    speeds = {row["threads"]: f"{row['speed']:.1f}" for row in found["network"] if row["size"] == "16 x 128"}
+    speeds = {
+        row["threads"]: f"{row['speed']:.1f}"
+        for row in found["network"]
+        if (row["what"], row["size"]) == ("W8A8", "16 x 128")
+    }
     return [
         f"with floating point on {found['sentence options']['count']:,} English sentences",
         f"Eight fitted entries lose {ours['fall']:.4f};",

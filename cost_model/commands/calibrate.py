@@ -19,7 +19,7 @@ from cost_model.commands import options
 from cost_model.measurement import BIT_PARALLEL
 from cost_model.netlist.synthesis import Flow
 from sim.common.command import print_json
-from sim.common.files import read_json, write_whole
+from sim.common.files import locked, read_json, write_whole
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
@@ -46,6 +46,18 @@ def add(commands: Any) -> None:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
+    with locked(arguments.folder):
+        records = _errors(arguments)
+    if arguments.json:
+        print_json(records)
+    else:
+        print(format_table(list(records[0]), [list(record.values()) for record in records]))
+    print(f"data in {arguments.folder}", file=sys.stderr)
+    return 0
+
+
+def _errors(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure, fit and write the data; the errors of the fitted model."""
     count = arguments.count or (HELD_OUT_COUNT if arguments.held_out else COUNT)
     seed = arguments.seed if arguments.seed is not None else (HELD_OUT_SEED if arguments.held_out else SEED)
     if count < 30:
@@ -73,13 +85,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         write_whole(arguments.folder / DATASET, _lines({"about": about, "libraries": measured}))
         content = {"about": {**about, "units": list(SPACES)}, "libraries": fitted}
         write_whole(arguments.folder / COEFFICIENTS.name, json.dumps(content, indent=1) + "\n")
-    records = [error_record(name, records, fitted[name]) for name, records in measured.items()]
-    if arguments.json:
-        print_json(records)
-    else:
-        print(format_table(list(records[0]), [list(record.values()) for record in records]))
-    print(f"data in {arguments.folder}", file=sys.stderr)
-    return 0
+    return [error_record(name, records, fitted[name]) for name, records in measured.items()]
 
 
 def drawn(count: int, seed: int, seen: Sequence[Point] = ()) -> list[Point]:

@@ -9,6 +9,7 @@ from cost_model.commands import options
 from cost_model.designs.design import FORMATS, reference_unit
 from cost_model.measurement import measure
 from cost_model.reports.equal_clock import stage_count, unchecked
+from sim.common.files import locked
 
 
 def add(commands: Any) -> None:
@@ -28,13 +29,14 @@ def _plot(arguments: argparse.Namespace) -> int:
     flow, parameters = options.flow(arguments), options.parameters(arguments)
     options.warn(unchecked(flow))
     measured = []
-    for number in arguments.format:
-        design = reference_unit(number, 8, stage_count("pwl", number, 8, flow, arguments.cache))
-        measured.append(measure(design, flow, parameters, options.engine(arguments), True, arguments.cache))
-    paths = [
-        plot.breakdown(measured, arguments.folder / "breakdown.png"),
-        plot.savings(arguments.folder / "savings.png"),
-    ]
+    with locked(arguments.folder):
+        for number in arguments.format:
+            design = reference_unit(number, 8, stage_count("pwl", number, 8, flow, arguments.cache))
+            measured.append(measure(design, flow, parameters, options.engine(arguments), True, arguments.cache))
+        paths = [
+            plot.breakdown(measured, arguments.folder / "breakdown.png"),
+            plot.savings(arguments.folder / "savings.png"),
+        ]
     for path in paths:
         print(path, file=sys.stderr)
     return 0

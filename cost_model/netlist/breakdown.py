@@ -19,13 +19,16 @@ from rtl.verilog_text import declared
 STEPS: Mapping[str, tuple[str, ...]] = {
     "comparators": ("above", "key_a", "key_b"),
     "selection": ("slope", "intercept"),
-    "multiplier": ("addend", "product", "row_0", "row_1", "kept", "sticky", "scale"),
+    "multiplier": (
+        *("addend", "product", "row_0", "row_1", "kept", "sticky", "scale"),
+        *("weighted", "product_a", "product_b", "along_0", "along_1", "across_0", "across_1"),
+    ),
     "product rounding": ("product_rounded",),
     "alignment": ("large", "small", "sum_sign", "subtract", "exponent", "fraction", "aligned", "below"),
-    "adder": ("low", "acc", "total"),
+    "adder": ("low", "acc", "total", "total_0", "total_1"),
     "normalisation": ("normal", "rest", "lifted"),
-    "shifter": ("scaled",),
-    "rounding": ("code", "rounded", "moved", "result"),
+    "shifter": ("scaled", "scaled_0", "scaled_1"),
+    "rounding": ("code", "code_0", "code_1", "rounded", "moved", "result"),
 }
 PARTS = ("table", *STEPS, "registers", "control")
 SHARED = "shared"

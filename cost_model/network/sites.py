@@ -226,11 +226,13 @@ def _product(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
     inner, outer = PRODUCTS[row["kind"]](reader.sizes(row, "inputs", 1)[1], width // heads)
     stored = reader.bytes({"requantisers": [f"{key}.multiplier", f"{key}.shift"]})
     activation_bits, weight_bits = (port["bits"] for port in row["inputs"])
+    planes = -(-activation_bits // 8)  # a 16-bit probability is two codes of 8 bits, a product each
     return [
         Gemm(
-            row["name"], row["kind"], stored, rows * heads, queries, inner, outer,
+            row["name"], row["kind"], stored, rows * heads * planes, queries, inner, outer,
             stored_bits=weight_bits, weight_bits=_array_bits(weight_bits), weight_signed=True,
-            activation_bits=activation_bits, group=None, multiplier_bits=0, out_bits=row["outputs"][0]["bits"],
+            activation_bits=min(activation_bits, 8), group=None, multiplier_bits=0,
+            out_bits=row["outputs"][0]["bits"],
         )
     ]  # fmt: skip
 
@@ -314,7 +316,7 @@ SITES: dict[str, Maker] = {  # by the operator's kind
     "context": _product,
     "softmax": _softmax,
     "norm": _norm,
-    "add": _uncounted("two products and a rounding per element; no unit of it in rtl"),
+    "add": _uncounted("two products and a rounding per element; python -m cost_model unit prices its unit"),
     "activation": _activation,
 }
 

@@ -1,5 +1,6 @@
 """Plots of a unit's cost: area and energy by component, and savings over entries and width."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from cost_model.analytical.estimate import estimate
 from cost_model.measurement import Measured
 from cost_model.netlist import timing
+from sim.common.files import write_whole
 
 
 def breakdown(measured: Sequence[Measured], path: Path) -> Path:
@@ -37,10 +39,7 @@ def breakdown(measured: Sequence[Measured], path: Path) -> Path:
     axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     library = measured[0].synthesis.netlist.library.name
     figure.suptitle(f"Where area and energy go ({library}): the table and the multiplier grow with the width")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-    return path
+    return _save(figure, path)
 
 
 def savings(path: Path, library: str = "gate_equivalents", stages: int = 3) -> Path:
@@ -70,7 +69,14 @@ def savings(path: Path, library: str = "gate_equivalents", stages: int = 3) -> P
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     figure.suptitle(f"Analytical model ({library}): the width decides, the number of entries hardly")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    return _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> Path:
+    """Write a figure whole and close it."""
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
     pyplot.close(figure)
-    return path
+    return write_whole(path, buffer.getvalue())

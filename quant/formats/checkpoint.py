@@ -1,10 +1,11 @@
-"""Checkpoint folders: safetensors (or PyTorch) files, single or sharded, loaded into a model by name.
+"""Checkpoints: safetensors (or PyTorch) files, single or sharded, and models that transformers builds from them.
 
-A tensor that is missing or of another shape is one line that names the file and the key. Tied parameters are stored
-once; a prefix that only the model or only the file has ("bert.") is bridged; so are the old names of LayerNorm.
+transformers decides which name of a file is which parameter: its renamings, splits and joins, prefixes and ties. A
+tensor that is missing or of another shape is one line that names the file and the key.
 """
 
 import contextlib
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from quant.formats import gguf_file
 from quant.formats.packed_index import plain_file
 from sim.common.files import read_json
 from sim.reference import InputError
 
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_OLD_NAMES = ((".gamma", ".weight"), (".beta", ".bias"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,33 +59,6 @@ class Checkpoint:
                 for name in (n for n, f in self.files.items() if f == file):
                     yield name, read(name)
 
-    def load_into(self, model: nn.Module) -> list[str]:
-        """Copy the tensors into the parameters and buffers of `model`; returns the names that the model has no use for.
-
-        Numbers are converted to the model's types. Raises `InputError` with the file and key for a tensor that is
-        missing or misshapen, before anything is copied, and for one that holds no numbers of the kind.
-        """
-        targets = model.state_dict()
-        prefix = getattr(model, "base_model_prefix", "")
-        names = {stored: _target(stored, targets, prefix) for stored in self.files}
-        found = {target for target in names.values() if target is not None}
-        present = {targets[name].data_ptr() for name in found}
-        for name, tensor in targets.items():
-            if name not in found and (tensor.data_ptr() not in present or not tensor.numel()):
-                raise InputError(f"{self.folder}: {name} is missing")
-        for stored, shape in self.shapes():
-            target = names[stored]
-            if target is not None and shape != list(targets[target].shape):
-                wanted = list(targets[target].shape)
-                raise InputError(f"{self.files[stored]}: {stored} must be of shape {wanted}, not {shape}")
-        with torch.no_grad():
-            for stored, tensor in self.tensors():
-                target = names[stored]
-                if target is not None:
-                    _require_numbers(tensor, targets[target], f"{self.files[stored]}: {stored}")
-                    targets[target].copy_(tensor)
-        return sorted(stored for stored, target in names.items() if target is None)
-
     def shapes(self) -> Iterator[tuple[str, list[int]]]:
         """Every tensor's shape, from the files' headers where they have one."""
         for file in dict.fromkeys(self.files.values()):
@@ -102,52 +76,163 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return content
 
 
-def build_model(folder: str | Path, dtype: torch.dtype = torch.float32, base: bool = False) -> nn.Module:
+def build_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The architecture of a folder's config.json through transformers, its parameters not yet loaded.
 
-    The class is the first of "architectures" if transformers has it, else, and with `base`, the bare model.
+    The class is the first of "architectures" if transformers has it, else the bare model.
     Raises `InputError` without transformers, or for an architecture or a configuration that it does not know.
     """
-    config = read_config(folder)
-    try:
-        import transformers
-    except ModuleNotFoundError:
-        raise InputError('a checkpoint folder needs transformers: pip install "bitwright[transformers]"') from None
-    try:
-        # a folder's own Python never runs
-        made = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        names = [] if base else config.get("architectures") or []
-        kind = getattr(transformers, names[0], None) if names else None
-        made.dtype = dtype
-        with _quiet(transformers):
-            model = (
-                kind._from_config(made, dtype=dtype) if kind else transformers.AutoModel.from_config(made, dtype=dtype)
-            )
-    except Exception as error:  # a configuration at fault raises many kinds
-        line = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{Path(folder) / 'config.json'}: transformers cannot build it ({line})") from None
-    return model.eval()
+    kind, config = _architecture(Path(folder), base=False)
+    return _made(Path(folder) / "config.json", lambda: kind._from_config(config, dtype=dtype)).eval()
 
 
 def load_model(
     folder: str | Path, dtype: str = "float32", device: str | torch.device = "cpu", base: bool = False
 ) -> tuple[nn.Module, list[str]]:
-    """A checkpoint folder as a model in evaluation mode, and the names in its files that the model has no use for.
+    """A model as transformers' `from_pretrained` loads it, from files alone; no code of theirs runs.
 
-    `dtype` is float32, bfloat16, float16, or auto: that of most of the files' numbers. With `base` the model is the one
-    inside a head (`BertModel` for a folder of `BertForMaskedLM`), without a pooler if the files have none.
-    Raises `InputError`, one line, for every fault of the folder, also one that is quantised already.
+    Parameters
+    ----------
+    folder : str or Path
+        A checkpoint folder (config.json and safetensors or PyTorch files), or a GGUF file, whose weights are
+        dequantised.
+    dtype : str
+        float32, bfloat16, float16, or auto: that of most of the files' numbers (of a GGUF file: float32).
+    device : str or torch.device
+        Where the model is put.
+    base : bool
+        Load the model inside a head (`BertModel` for a folder of `BertForMaskedLM`), without a pooler if the files have
+        none.
+
+    Returns
+    -------
+    model : nn.Module
+        The model in evaluation mode.
+    unused : list of str
+        The names in the files that the model has no use for.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged or quantised already, the architecture is unknown, or a tensor is missing or of a wrong
+        type or shape; one line with the file and key.
     """
+    path = Path(folder)
+    if path.suffix == ".gguf":
+        model, unused = _load_gguf(path, torch.float32 if dtype == "auto" else DTYPES[dtype], base)
+    else:
+        model, unused = _load_folder(path, dtype, base)
+    return model.to(device).eval(), unused
+
+
+def _load_folder(folder: Path, dtype: str, base: bool) -> tuple[nn.Module, list[str]]:
     checkpoint = Checkpoint.open(folder)
-    if (Path(folder) / "config.json").is_file() and read_config(folder).get("quantization_config"):
-        raise InputError(
-            f"{Path(folder) / 'config.json'}: quantization_config: it is quantised already; give the original"
-        )
-    model = build_model(folder, DTYPES[dtype] if dtype != "auto" else _usual_dtype(checkpoint), base)
-    if base and getattr(model, "pooler", None) is not None and not any("pooler." in n for n in checkpoint.files):
+    if (folder / "config.json").is_file() and read_config(folder).get("quantization_config"):
+        raise InputError(f"{folder / 'config.json'}: quantization_config: it is quantised already; give the original")
+    kind, config = _architecture(folder, base)
+    wanted = DTYPES[dtype] if dtype != "auto" else _usual_dtype(checkpoint)
+    tensors = dict(checkpoint.tensors())
+    model, found = _made(
+        folder / "config.json",
+        lambda: kind.from_pretrained(
+            None, config=config, state_dict=dict(tensors), dtype=wanted, ignore_mismatched_sizes=True,
+            output_loading_info=True, local_files_only=True, trust_remote_code=False,
+        ),
+    )  # fmt: skip
+    missing = set(found["missing_keys"])
+    if base and missing and all(name.startswith("pooler.") for name in missing):
         model.register_module("pooler", None)
-    unused = checkpoint.load_into(model)
-    return model.to(device), unused
+        missing = set()
+    for name, stored, shape in sorted(found["mismatched_keys"]):
+        place = checkpoint.files.get(name, folder)
+        raise InputError(f"{place}: {name} must be of shape {list(shape)}, not {list(stored)}")
+    if missing:
+        raise InputError(f"{folder}: {min(missing)} is missing")
+    if found["error_msgs"]:
+        raise InputError(f"{folder}: {_line(found['error_msgs'][0])}")
+    unused = sorted(set(found["unexpected_keys"]) & set(tensors))
+    held = {**model.state_dict(), **dict(model.named_buffers())}  # with the buffers that are not saved any more
+    whole = {name for name, tensor in held.items() if not tensor.is_floating_point()}
+    for name in sorted(set(tensors) - set(unused) - whole):
+        if tensors[name].dtype not in (*DTYPES.values(), torch.float64):
+            raise InputError(
+                f"{checkpoint.files[name]}: {name} must be floating point of 16 to 64 bits, not "
+                f"{tensors[name].dtype}: quantised already?"
+            )
+    return model, unused
+
+
+def _load_gguf(path: Path, dtype: torch.dtype, base: bool) -> tuple[nn.Module, list[str]]:
+    transformers = _transformers()
+    origin = gguf_file.read_origin(path)
+    kind, config = _architecture(path, base)
+    dense = getattr(transformers, "GgufConfig", None)  # where transformers could also leave the weights quantised
+    how = {} if dense is None else {"quantization_config": dense(dequantize=True)}
+    model, found = _made(
+        path,
+        lambda: kind.from_pretrained(
+            str(path.parent), config=config, gguf_file=path.name, dtype=dtype, output_loading_info=True,
+            local_files_only=True, trust_remote_code=False, **how,
+        ),
+    )  # fmt: skip
+    if found["missing_keys"]:
+        raise InputError(f"{path}: {min(found['missing_keys'])} is missing")
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config  # it is floating point now
+    model.hf_quantizer = None
+    setattr(model.config, gguf_file.KEY, origin)
+    return model, sorted(found["unexpected_keys"])
+
+
+def _architecture(path: Path, base: bool) -> tuple[Any, Any]:
+    """The class and the configuration that transformers has for a folder or a GGUF file."""
+    transformers = _transformers()
+    if path.suffix == ".gguf":
+        where, what, names = path, {"gguf_file": path.name}, []
+        folder, mapping = path.parent, transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    else:
+        where, what, names = path / "config.json", {}, read_config(path).get("architectures") or []
+        folder, mapping = path, transformers.MODEL_MAPPING
+    # a folder's own Python never runs
+    config = _made(
+        where,
+        lambda: transformers.AutoConfig.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, **what
+        ),
+    )
+    named = names[0] if isinstance(names, list) and names and not base else None
+    kind = getattr(transformers, named, None) if isinstance(named, str) else None
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        kind = _made(where, lambda: (transformers.MODEL_MAPPING if base else mapping)[type(config)])
+    return (kind[0] if isinstance(kind, tuple) else kind), config
+
+
+def _made(path: Path, make: Callable[[], Any]) -> Any:
+    """What `make` gives, without transformers' advice on stderr. Raises `InputError` with `path` if it fails."""
+    transformers = _transformers()
+    verbosity, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        return make()
+    except Exception as error:  # a configuration at fault raises many kinds
+        raise InputError(f"{path}: transformers cannot build it ({_line(error)})") from None
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise InputError('a checkpoint needs transformers: pip install "bitwright[transformers]"') from None
+    return transformers
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _usual_dtype(checkpoint: Checkpoint) -> torch.dtype:
@@ -156,24 +241,6 @@ def _usual_dtype(checkpoint: Checkpoint) -> torch.dtype:
         if tensor.is_floating_point():
             count[tensor.dtype] = count.get(tensor.dtype, 0) + tensor.numel()
     return max(count, key=lambda d: count[d]) if count else torch.float32
-
-
-def _require_numbers(tensor: Tensor, target: Tensor, name: str) -> None:
-    """Raise `InputError` for real numbers that are stored as something else."""
-    if target.is_floating_point() and tensor.dtype not in (*DTYPES.values(), torch.float64):
-        raise InputError(f"{name} must be floating point of 16 to 64 bits, not {tensor.dtype}: quantised already?")
-
-
-def _target(stored: str, targets: Mapping[str, Tensor], prefix: str) -> str | None:
-    """The model's name for a tensor of the file, None where it has none."""
-    modern = stored
-    for old, new in _OLD_NAMES:
-        modern = modern.removesuffix(old) + new if modern.endswith(old) else modern
-    for name in (stored, modern):
-        for candidate in (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}.")):
-            if candidate in targets:
-                return candidate
-    return None
 
 
 def _sharded(index: Path) -> dict[str, Path]:
@@ -207,12 +274,28 @@ class _Reader:
         return self.get(name)
 
 
+def _require_bounded(file: Path) -> None:
+    """Raise `InputError` if a PyTorch file, a zip archive, would unpack to more bytes than it has."""
+    if not zipfile.is_zipfile(file):
+        return  # which torch refuses to map
+    try:
+        with zipfile.ZipFile(file) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise InputError(f"{file}: not a PyTorch file of tensors ({type(error).__name__})") from None
+    if total > file.stat().st_size:
+        raise InputError(
+            f"{file}: unpacks to {total} bytes; a PyTorch file of {file.stat().st_size} has no more than those"
+        )
+
+
 @contextlib.contextmanager
 def _reader(file: Path) -> Iterator[_Reader]:
     """Raises `InputError` with the file for one that cannot be read or is damaged."""
     if not file.is_file():
         raise InputError(f"{file}: cannot be read: there is no such file")
     if file.suffix != ".safetensors":
+        _require_bounded(file)
         try:
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # unpickling raises many kinds
@@ -226,14 +309,3 @@ def _reader(file: Path) -> Iterator[_Reader]:
         raise InputError(f"{file}: not a whole safetensors file ({error})") from None
     with opened as reader:
         yield _Reader(list(reader.keys()), reader.get_tensor, lambda name: list(reader.get_slice(name).get_shape()))
-
-
-@contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No advice on stderr while a model is built."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)

@@ -12,7 +12,7 @@ from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 
 MOST = 1 << 31  # of one axis
 _WEIGHT = {"shape": None, "bits": (2, 8), "signed": None, "group_size": (1, MOST), "multiplier_bits": (0, 16)}
-_TABLE = {"intercept_shift": (0, 64), "output_shift": (-64, 128), "s": (-64, 128), "in_bits": (1, 32),
+_TABLE = {"intercept_shift": (0, 64), "output_shift": (0, 128), "s": (-64, 128), "in_bits": (1, 32),
           "coef_bits": (1, 64), "out_bits": (1, 64)}  # fmt: skip
 _ACTIVATION = {"bits": (2, 16), "multiplier": (1, (1 << MULTIPLIER_BITS) - 1), "shift": (0, MAX_SHIFT),
                "zero_point": (0, (1 << 16) - 1)}  # fmt: skip

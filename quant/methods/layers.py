@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from quant.primitives.attention import ProjectedAttention
 from quant.primitives.embedding import TiedEmbedding
+from quant.primitives.experts import Experts, holds_experts
 from quant.primitives.linear import QuantisedLinear
 
 
@@ -21,8 +23,24 @@ def matrix_of(module: nn.Module | None) -> Tensor | None:
     return None
 
 
+def unfold(model: nn.Module) -> nn.Module:
+    """The model, changed in place, with a linear layer for every matrix that a module holds packed with others.
+
+    Those modules are `nn.MultiheadAttention` and transformers' experts of one tensor. The outputs stay the same.
+    """
+    made: dict[int, nn.Module] = {}
+    for module in model.modules():
+        if type(module) is nn.MultiheadAttention:
+            made[id(module)] = ProjectedAttention(module)
+        elif holds_experts(module):
+            made[id(module)] = Experts(module)
+    if made:
+        replace(model, made)
+    return made.get(id(model), model)
+
+
 def quantisable(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers that a plan's rules are matched against, by their first names; see `matrix_of`."""
+    """The layers that a plan's rules are matched against, by their first names; see `matrix_of` and `unfold`."""
     return {name: module for name, module in model.named_modules() if name and matrix_of(module) is not None}
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from quant import calibration
 from quant.formats.packed import read_weight, weight_row, weight_tensors
 from quant.methods.coverage import bytes_of, coverage_of, unquantised
-from quant.methods.layers import matrix_of, quantisable, replace, tied_embeddings
+from quant.methods.layers import matrix_of, quantisable, replace, tied_embeddings, unfold
 from quant.plan import Plan, Settings
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import observe, observer_for
@@ -65,8 +65,11 @@ def quantize(
 ) -> nn.Module:
     """A model whose linear layers (`quantisable`) compute on integer codes as a plan says.
 
-    Weights are rounded to nearest. A layer that no rule matches, or that a rule skips, stays as it is. An embedding
-    that is tied to a quantised layer stays tied: it looks up the rows of the quantised matrix.
+    The projections inside `nn.MultiheadAttention` and the experts of a mixture that are held as one tensor are such
+    layers too, after `unfold`; their names are `query`, `key`, `value`, `out_proj`, and `I.gate_up_proj`,
+    `I.down_proj` for expert I. Weights are rounded to nearest. A layer that no rule matches, or that a rule skips,
+    stays as it is. An embedding that is tied to a quantised layer stays tied: it looks up the rows of the quantised
+    matrix.
 
     Parameters
     ----------
@@ -97,9 +100,57 @@ def quantize(
         complex, NaN or infinite; one line that names the rule or module.
     """
     job = job or Job()
-    before = bytes_of(model.state_dict().values())
-    layers = quantisable(model)
-    settings = {name: s for name, s in plan.resolve(layers).items() if not s.skip}
+    result = unfold(model if inplace else copy.deepcopy(model))
+    prepared = prepare(result, plan, None if data is None else calibration.load(data, sampling, tokeniser), job)
+    result.eval()
+    rows: list[dict[str, Any]] = []
+    replacements: dict[int, nn.Module] = {}
+    for name, chosen in prepared.settings.items():
+        linear = result.get_submodule(name)
+        matrix = matrix_of(linear)
+        assert matrix is not None
+        layer = quantised_layer(name, linear, _weight(name, matrix, chosen, job.run), prepared.activations[name])
+        replacements[id(linear)] = layer
+        rows.append(layer_row(name, matrix, layer))
+        job.progress(name)
+    replace(result, {**replacements, **tied_embeddings(result, replacements)})
+    return record(result, prepared, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """What is decided before the first weight is rounded.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    settings : mapping
+        Of each layer that is quantised, by name.
+    activations : mapping
+        How its inputs become codes; None leaves them floating point.
+    data : CalibrationData or None
+        The calibration data.
+    bytes_before : int
+        Size of the model in floating point.
+    """
+
+    plan: Plan
+    settings: Mapping[str, Settings]
+    activations: Mapping[str, ActivationQuantiser | None]
+    data: calibration.CalibrationData | None
+    bytes_before: int
+
+
+def prepare(model: nn.Module, plan: Plan, data: calibration.CalibrationData | None, job: Job) -> Preparation:
+    """Check model, plan and data against each other, and calibrate static scales of activations.
+
+    Raises
+    ------
+    InputError
+        As `quantize`.
+    """
+    settings = {name: s for name, s in plan.resolve(quantisable(model)).items() if not s.skip}
     if not settings:
         raise InputError("plan: every layer is skipped; nothing is left to quantise")
     for name, parameter in model.named_parameters():
@@ -108,43 +159,36 @@ def quantize(
         if not bool(torch.isfinite(parameter).all()):
             raise InputError(f"{name}: holds NaN or infinite values")
     static = [name for name, s in settings.items() if s.activation_bits and s.activation_granularity == "tensor"]
-    loaded = None
     if data is not None:
-        loaded = calibration.load(data, sampling, tokeniser)
-        calibration.require_fitting(model, loaded)
+        calibration.require_fitting(model, data)
     elif static:
         raise InputError(
             f"data must be given: {static[0]} and {len(static) - 1} more have static activation scales "
             '(activation_granularity "token", or activation_bits null, need none)'
         )
-    ranges = _calibrate(model, {name: settings[name] for name in static}, loaded, job)
-    result = model if inplace else copy.deepcopy(model)
-    result.eval()
-    rows: list[dict[str, Any]] = []
-    replacements: dict[int, nn.Module] = {}
-    fresh = dict(result.named_modules())
-    biases = {name: dict(fresh[name].named_parameters()).get("bias") for name in settings}
-    for name, chosen in settings.items():
-        linear = fresh[name]
-        matrix = matrix_of(linear)
-        assert matrix is not None
-        activation = ranges.get(name)
-        if activation is None and chosen.activation_bits:
-            activation = ActivationQuantiser(chosen.activation_bits, chosen.activation_symmetric)
-        layer = QuantisedLinear(_weight(name, matrix, chosen, job.run), biases[name], activation, name)
-        replacements[id(linear)] = layer
-        rows.append(_row(name, matrix, layer))
-        job.progress(name)
-    replace(result, {**replacements, **tied_embeddings(result, replacements)})
+    ranges = _calibrate(model, {name: settings[name] for name in static}, data, job)
+    activations = {
+        name: ranges.get(name) or (ActivationQuantiser(s.activation_bits, s.activation_symmetric)
+                                   if s.activation_bits else None)
+        for name, s in settings.items()
+    }  # fmt: skip
+    return Preparation(plan, settings, activations, data, bytes_of(model.state_dict().values()))
+
+
+def quantised_layer(
+    name: str, linear: nn.Module, weight: QuantisedWeight, activation: ActivationQuantiser | None
+) -> QuantisedLinear:
+    """The layer in integers that takes the place of `linear`, whose bias it has."""
+    return QuantisedLinear(weight, dict(linear.named_parameters()).get("bias"), activation, name)
+
+
+def record(model: nn.Module, prepared: Preparation, rows: Sequence[Mapping[str, Any]]) -> nn.Module:
+    """The quantised model, with what was done to it as its attribute `quantisation`."""
     weights = sum(round(row["stored_bits_per_weight"] * row["inputs"] * row["outputs"] / 8) for row in rows)
-    sizes = {"bytes_before": before, "bytes_after": weights + bytes_of(unquantised(result).values())}
-    coverage = coverage_of(result) | sizes
-    setattr(
-        result,
-        ATTRIBUTE,
-        Quantisation(plan, None if loaded is None else loaded.digest, tuple(rows), coverage),
-    )
-    return result
+    sizes = {"bytes_before": prepared.bytes_before, "bytes_after": weights + bytes_of(unquantised(model).values())}
+    digest = None if prepared.data is None else prepared.data.digest
+    setattr(model, ATTRIBUTE, Quantisation(prepared.plan, digest, tuple(rows), coverage_of(model) | sizes))
+    return model
 
 
 def quantisation_of(model: nn.Module) -> Quantisation:
@@ -212,7 +256,7 @@ def _weight(name: str, matrix: Tensor, settings: Settings, run: RunDirectory | N
     return weight
 
 
-def _row(name: str, matrix: Tensor, layer: QuantisedLinear) -> dict[str, Any]:
+def layer_row(name: str, matrix: Tensor, layer: QuantisedLinear) -> dict[str, Any]:
     """What was done to a layer, and how far its weights are from those before, in dB."""
     weight = layer.weight
     before = matrix.detach().double()

@@ -1,6 +1,8 @@
 """An embedding on the integer weights of the linear layer that it is tied to: the matrix is stored once."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,11 @@ class TiedEmbedding(nn.Module):
         self._layer = (layer,)  # a tuple hides it from `nn.Module`
         self.dtype, self.padding_idx = dtype, padding_idx
         self.num_embeddings, self.embedding_dim = layer.out_features, layer.in_features
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """The rows take the type that the model is changed to; the codes stay."""
+        self.dtype = fn(torch.zeros(1, dtype=self.dtype)).dtype
+        return super()._apply(fn, recurse)
 
     @property
     def layer(self) -> QuantisedLinear:

@@ -1,6 +1,8 @@
 """Linear layers on integer codes: the quantised layer, and the same layer while its weights are still trained."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -92,12 +94,30 @@ class QuantisedLinear(nn.Module):
             self.bits, self.signed, self.group_size,
         )  # fmt: skip
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device. Codes, scales and bias keep their types whatever the model is changed to."""
+
+        def kept(tensor: Tensor) -> Tensor:
+            made = fn(tensor)
+            return made if made.dtype == tensor.dtype else tensor.to(made.device)  # rounded nowhere
+
+        return super()._apply(kept, recurse)
+
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride] - the rest is passed on
+        self, state_dict: Mapping[str, Any], prefix: str, *rest: Any
+    ) -> None:
+        """Take the integers of a state. Raises `InputError` if they come as floating point, which may have rounded."""
+        for key, tensor in self.named_buffers():
+            given = state_dict.get(f"{prefix}{key}")
+            if isinstance(given, Tensor) and given.dtype != tensor.dtype:
+                raise InputError(f"{prefix}{key} must be {tensor.dtype}, not {given.dtype}")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def forward(self, values: Tensor) -> Tensor:
-        """(..., in) to (..., out), in the type of `values`."""
+        """(..., in) to (..., out), in the type of `values`, whatever autocast says."""
         activation = self.activation
         if activation is None:
-            weight = self._operand(values.device, values.dtype)
-            return functional.linear(values, weight, None if self.bias is None else self.bias.to(values.dtype))
+            return _real_linear(values, self._operand(values.device, values.dtype), self.bias)
         scale, zero = activation.parameters(values)
         codes = codes_ste(values.double(), scale, zero, activation.bits, activation.signed)
         total = functional.linear(codes, self._operand(values.device, torch.float64))
@@ -144,19 +164,28 @@ class FakeQuantLinear(nn.Module):
         self.like, self.activation = like, activation
         require_exact(like, activation, "linear")
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device. Raises `InputError` for another data type, which would round what is trained."""
+        made = fn(torch.zeros(1, dtype=self.weight.dtype)).dtype
+        if made != self.weight.dtype:
+            raise InputError(f"a layer in training cannot be changed from {self.weight.dtype} to {made}")
+        return super()._apply(fn, recurse)
+
     def forward(self, values: Tensor) -> Tensor:
-        """(..., in) to (..., out), in the type of `values`."""
+        """(..., in) to (..., out), in the type of `values`, whatever autocast says."""
         like = self.like
         step = like.spread(like.group_multiplier.double() * like.scale.value[:, None])
         # the order of a floating-point sum depends on how the matrix lies in memory: as in `convert`
         codes = codes_ste(self.weight.double().contiguous(), step, like.spread(like.zero_point), like.bits, like.signed)
         integers = codes * like.spread(like.group_multiplier)
         if self.activation is None:
-            weight = (integers * like.scale.value[:, None]).to(values.dtype)
-            return functional.linear(values, weight, None if self.bias is None else self.bias.to(values.dtype))
+            return _real_linear(values, (integers * like.scale.value[:, None]).to(values.dtype), self.bias)
         scale, zero = self.activation.parameters(values)
         inputs = codes_ste(values.double(), scale, zero, self.activation.bits, self.activation.signed)
-        total = functional.linear(inputs, integers)
+        # sums below 2**24 are exact in float32 too, which is faster
+        magnitude = float(integers.detach().abs().sum(1).max()) * 2.0**self.activation.bits
+        kind = torch.float32 if magnitude <= 1 << 24 else torch.float64
+        total = _real_linear(inputs.to(kind), integers.to(kind), None).double()
         return _scaled(total, scale, like.scale.multiplier, like.scale.shift, self.bias, values.dtype)
 
     def convert(self) -> QuantisedLinear:
@@ -179,6 +208,12 @@ def require_exact(weight: QuantisedWeight, activation: ActivationQuantiser | Non
     if bound.bit_length() > EXACT_BITS:
         raise InputError(f"{name}: its accumulators could take {bound.bit_length() + 1} bits; at most 54 are exact")
     return bound
+
+
+def _real_linear(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer on real inputs, in their own type."""
+    with torch.autocast(values.device.type, enabled=False):
+        return functional.linear(values, weight, None if bias is None else bias.to(values.dtype))
 
 
 def _scaled(

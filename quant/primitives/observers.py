@@ -52,7 +52,9 @@ class Observer:
     def require_seen(self) -> None:
         """Raise `InputError` if no value was seen."""
         if not self.seen:
-            raise InputError(f"{self.name}: calibration never reached it")
+            raise InputError(
+                f"{self.name}: calibration never reached it; more data may, and a scale for each token needs none"
+            )
 
     def _take(self, values: Tensor) -> None:
         """What a subclass keeps of a batch: finite values, flat, float64."""

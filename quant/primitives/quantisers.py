@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from quant.plan import Settings
 from quant.primitives.scales import Scale
+from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 
 SHRINK = tuple(1 - i / 80 for i in range(61))  # shares of the largest magnitude that the MSE search tries, 1..0.25
@@ -44,7 +45,7 @@ def codes_ste(values: Tensor, scale: Tensor, zero_point: Tensor | int, bits: int
     inside = torch.clamp(values / scale + zero_point, low, high) - zero_point
     with torch.no_grad():
         codes = quantise(values, scale, zero_point, bits, signed) - zero_point
-    return _Replace.apply(inside, codes)
+    return Replaced.apply(inside, codes)
 
 
 def fake_quantise(values: Tensor, scale: Tensor, zero_point: Tensor | int, bits: int, signed: bool) -> Tensor:
@@ -52,7 +53,7 @@ def fake_quantise(values: Tensor, scale: Tensor, zero_point: Tensor | int, bits:
     return codes_ste(values, scale, zero_point, bits, signed) * scale
 
 
-class _Replace(torch.autograd.Function):
+class Replaced(torch.autograd.Function):
     """The second argument's value with the first one's gradient; x + (y - x).detach() would round twice."""
 
     @staticmethod
@@ -121,22 +122,37 @@ def quantise_weight(weight: Tensor, settings: Settings) -> QuantisedWeight:
 
     The observer gives each group a real scale: "minmax" covers every weight, "mse" takes of 61 shares of that range the
     one with the least squared error. Where channels have groups, S is such that the largest of them fits its
-    multiplier; the codes are found last, for the integer scale.
+    multiplier; the codes are found last, for the integer scale. Raises `InputError` if blocks of rows do not divide
+    the outputs.
     """
-    outputs, inputs = weight.shape
-    size = (settings.group_size or inputs) if settings.weight_granularity == "group" else inputs
-    size = min(size, inputs)
-    bits, signed = settings.weight_bits, settings.weight_symmetric
+    outputs = weight.shape[0]
     if settings.weight_granularity == "tensor":
         real, zero = _search(weight.detach().reshape(1, -1), settings)
         real, zero = real.expand(outputs)[:, None], zero.expand(outputs)[:, None]
+    elif settings.weight_granularity == "rows":
+        count = settings.row_groups or 1
+        if outputs % count:
+            raise InputError(f"row_groups must divide the {outputs} outputs, not {count}")
+        found = _search(weight.detach().reshape(count, -1), settings)
+        real, zero = (part.repeat_interleave(outputs // count)[:, None] for part in found)
     else:
-        found = [_search(part, settings) for part in _grouped(weight.detach(), size)]
+        found = [_search(part, settings) for part in _grouped(weight.detach(), group_inputs(weight, settings))]
         real, zero = (torch.cat(parts) for parts in zip(*found, strict=True))
-    scale, multiplier = _integer_scales(real, settings)
+    return with_scales(weight, real, zero, settings)
+
+
+def group_inputs(weight: Tensor, settings: Settings) -> int:
+    """How many inputs of an output of `weight` (out, in) share a scale."""
+    inputs = weight.shape[1]
+    return min(settings.group_size or inputs, inputs) if settings.weight_granularity == "group" else inputs
+
+
+def with_scales(weight: Tensor, real: Tensor, zero: Tensor, settings: Settings) -> QuantisedWeight:
+    """The codes of a weight matrix (out, in) for real scales and zero points (out, groups), the scales made integer."""
+    scale, multiplier = integer_scales(real, settings)
     result = QuantisedWeight(
         codes=weight.new_empty(0), zero_point=zero.int(), group_multiplier=multiplier.int(), scale=scale,
-        bits=bits, signed=signed, group_size=size,
+        bits=settings.weight_bits, signed=settings.weight_symmetric, group_size=group_inputs(weight, settings),
     )  # fmt: skip
     return recode(weight, result)
 
@@ -190,7 +206,7 @@ def _cover(low: Tensor, high: Tensor, bits: int, signed: bool) -> tuple[Tensor, 
     return scale, round_half_up(-low / torch.where(scale > 0, scale, 1.0)).clamp(0, top)
 
 
-def _integer_scales(real: Tensor, settings: Settings) -> tuple[Scale, Tensor]:
+def integer_scales(real: Tensor, settings: Settings) -> tuple[Scale, Tensor]:
     """S per channel and the group multipliers (out, groups) for real scales (out, groups)."""
     widest = real.amax(1)
     # a channel of zeros takes the largest scale of the others: its bias may be rounded to steps of that scale

@@ -1,6 +1,7 @@
 """`python -m rtl softmax`, `layernorm` and `rmsnorm`: the units that see a whole row before its first result."""
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from rtl.rowwise.softmax import SoftmaxConfig, SoftmaxUnit
 from sim.common.files import read_json
 from sim.reference import InputError, Norm, Normaliser, PwlTable, Softmax
 from sim.reference.norm import spread_bits_for
-from sim.reference.softmax import total_bits_for
+from sim.reference.softmax import lower_exp, scales_for, total_bits_for
 
 PARAMETERS = ("gain", "bias", "epsilon", "shift")
 
@@ -22,15 +23,18 @@ def add(units: Any) -> None:
     softmax = units.add_parser("softmax", help="rows of scores to probabilities")
     softmax.set_defaults(make=_softmax)
     _add_table(softmax, "exp", "of the scores (the table's, where it has one)")
-    softmax.add_argument("--exp-scale", type=int, metavar="S", help="scale exponent of the powers (7 for 8-bit tables)")
+    softmax.add_argument(
+        "--exp-scale", type=int, metavar="S", help="scale exponent of the powers (7 for 8-bit tables, else the finest)"
+    )
     _add_table(softmax, "div", "of the reciprocal's codes (the table's)", option="--div-scale")
     for option, value, what in (
         ("row-length", 128, "scores of the longest row"),
-        ("inverse-scale", Softmax.inverse_scale, "scale exponent of 1 / sum"),
-        ("probability-scale", Softmax.probability_scale, "scale exponent of the probabilities"),
         ("score-width", Softmax.score_bits, "scores, in bits"),
+        ("probability-width", Softmax.probability_bits, "probabilities, 8 or 16 bits; rows above 128 need 16"),
     ):
         softmax.add_argument(f"--{option}", type=int, default=value, metavar="N", help=f"{what} ({value})")
+    for option, what in (("inverse-scale", "1 / sum (14 or 22)"), ("probability-scale", "the probabilities (7 or 15)")):
+        softmax.add_argument(f"--{option}", type=int, metavar="S", help=f"scale exponent of {what}")
     _add_common(softmax, SoftmaxConfig, ("EXP", "DIV", "OUT"))
     for name, text, centring in (("layernorm", "LayerNorm", True), ("rmsnorm", "RMSNorm", False)):
         norm = units.add_parser(name, help=f"{text} over rows of codes, with gain and bias")
@@ -69,17 +73,20 @@ def _softmax(arguments: argparse.Namespace) -> options.Made:
         raise InputError(f"--exp must be a table of exp, but {arguments.exp} is one of {exp.function}")
     scale = options.only_scale(arguments.scale, "--scale", exp, arguments.exp)
     div_scale = options.only_scale(arguments.div_scale, "--div-scale", div, arguments.div)
-    exp_scale = exp.out_bits - exp.out_signed if arguments.exp_scale is None else arguments.exp_scale
-    lowered = exp.lower(scale, exp_scale)
+    fields = scales_for(arguments.probability_width)
+    for name in ("inverse_scale", "probability_scale"):
+        if getattr(arguments, name) is not None:
+            fields[name] = getattr(arguments, name)
+    lowered = lower_exp(exp, scale, arguments.probability_width, arguments.exp_scale)
+    exp_scale = exp.slope_frac_bits + scale - (lowered.output_shift or 0)
     total_bits = total_bits_for(lowered, max(arguments.row_length, 1))
     reference = Softmax(
         lowered,
         exp_scale,
         Normaliser(div, div_scale, total_bits, exp_scale, False),
         arguments.row_length,
-        arguments.inverse_scale,
-        arguments.probability_scale,
-        arguments.score_width,
+        score_bits=arguments.score_width,
+        **fields,
     )
     config = SoftmaxConfig(reference, arguments.storage, tuple(arguments.stages), arguments.rows)
     source: dict[str, Any] = {
@@ -89,6 +96,8 @@ def _softmax(arguments: argparse.Namespace) -> options.Made:
     if config.storage != "constants":
         source["words"] = [list(word) for word in config.words(reference)]
     component = SoftmaxUnit(config, latch_cell=f"{arguments.module}_latch")
+    for line in reference.shortfalls():
+        print(f"warning: {line}", file=sys.stderr)
     return "softmax", component, source
 
 

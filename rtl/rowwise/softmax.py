@@ -25,10 +25,10 @@ from sim.reference import InputError, LoweredTable, Normaliser, PwlTable, Softma
 from sim.reference.arithmetic import code_range
 from sim.reference.pwl import require_range
 from sim.reference.row_cycles import RowSchedule
-from sim.reference.softmax import INVERSE_BITS, PROBABILITY_BITS, total_bits_for
+from sim.reference.softmax import total_bits_for
 
 SCALE_STEPS = 3
-NUMBERS = ("exp_scale", "row_length", "inverse_scale", "probability_scale", "score_bits")  # of the reference
+NUMBERS = ("exp_scale", "row_length", "inverse_scale", "probability_scale", "score_bits", "probability_bits")
 DERIVED = ("shift", "total_bits", "exp", "div")  # in a description's parameters
 
 
@@ -61,7 +61,7 @@ class SoftmaxConfig:
             "div_scale": reference.div.scale,
         }
         own = {"storage": self.storage, "stages": list(self.stages), "rows": self.rows}
-        return {key: getattr(reference, key) for key in NUMBERS} | {"tables": tables} | own
+        return numbers(reference) | {"tables": tables} | own
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "SoftmaxConfig":
@@ -71,13 +71,12 @@ class SoftmaxConfig:
         from them and is not read.
         """
         fields = {key: value for key, value in content.items() if key not in DERIVED}
-        numbers, tables = {key: fields.pop(key) for key in NUMBERS}, fields.pop("tables")
+        fields.setdefault("probability_bits", Softmax.probability_bits)
+        own, tables = {key: fields.pop(key) for key in NUMBERS}, fields.pop("tables")
         exp = LoweredTable.from_dict(tables["exp"])
         div = PwlTable.from_dict(tables["div"], "div")
-        bits = total_bits_for(exp, numbers["row_length"])
-        reference = Softmax(
-            exp=exp, div=Normaliser(div, tables["div_scale"], bits, numbers["exp_scale"], False), **numbers
-        )
+        bits = total_bits_for(exp, own["row_length"])
+        reference = Softmax(exp=exp, div=Normaliser(div, tables["div_scale"], bits, own["exp_scale"], False), **own)
         return cls(reference, **unit.with_stages(fields))
 
     @cached_property
@@ -100,7 +99,7 @@ class SoftmaxConfig:
         return NormaliserConfig(
             self.reference.div,
             output_scale=self.reference.inverse_scale,
-            out_bits=INVERSE_BITS,
+            out_bits=self.reference.inverse_bits,
             storage=self.storage,
             stages=1,
         )
@@ -118,7 +117,7 @@ class SoftmaxConfig:
     @property
     def out_layout(self) -> StructLayout:
         """The output payload, lowest bit first."""
-        return StructLayout({"probability": signed(PROBABILITY_BITS), "last": unsigned(1)})
+        return StructLayout({"probability": signed(self.reference.probability_bits), "last": unsigned(1)})
 
     @property
     def schedule(self) -> RowSchedule:
@@ -136,13 +135,19 @@ class SoftmaxConfig:
     def words(self, reference: Softmax) -> list[Word]:
         """The writes that load the tables of `reference`. Raises `InputError` if they do not fit."""
         lowered = {"exp": reference.exp, "div": reference.div.lowered}
-        for name in ("row_length", "exp_scale", "inverse_scale", "probability_scale", "score_bits"):
+        for name in NUMBERS:
             has, own = getattr(reference, name), getattr(self.reference, name)
             if has != own:
                 raise InputError(f"{name} of the softmax must be the unit's {own}, not {has}")
         if reference.div.table.domain != self.reference.div.table.domain:
             raise InputError(f"div's domain must be the unit's {list(self.reference.div.table.domain)}")
         return unit.words([(config, lowered[name]) for name, config in self.tables])
+
+
+def numbers(reference: Softmax) -> dict[str, int]:
+    """The `NUMBERS` of a softmax as files have them: 8 bits of probability go without saying."""
+    kept = NUMBERS if reference.probability_bits != Softmax.probability_bits else NUMBERS[:-1]
+    return {name: getattr(reference, name) for name in kept}
 
 
 class SoftmaxUnit(storage.StoringUnit):
@@ -174,7 +179,7 @@ class SoftmaxUnit(storage.StoringUnit):
         """What a user must know beside the ports."""
         config, reference = self.config, self.config.reference
         names = ("row_length", "score_bits", "exp_scale", "inverse_scale", "probability_scale", "shift", "total_bits")
-        parameters = {name: getattr(reference, name) for name in names}
+        parameters = {name: getattr(reference, name) for name in names} | numbers(reference)
         parameters |= {"storage": config.storage, "stages": list(config.stages), "rows": config.rows}
         for name, table in config.tables:
             parameters[name] = unit.describe_shape(table)
@@ -250,7 +255,7 @@ def _probability_plan(config: SoftmaxConfig, table: list[storage.Words]) -> Pass
     """From powers to probabilities."""
     reference = config.reference
     power, total_bits = unsigned(reference.widths["power"][0]), reference.total_bits
-    code = Shape(PROBABILITY_BITS - 1)  # never negative
+    code = Shape(reference.probability_bits - 1)  # never negative
 
     def add(total: Mapping[str, Value], f: Mapping[str, Value]) -> Fields:
         return {"total": total["total"] + f["power"]}
@@ -274,11 +279,16 @@ def _probability_plan(config: SoftmaxConfig, table: list[storage.Words]) -> Pass
         row_stages=config.stages[1],
         row_fields=("result",),
         element_steps=[
-            Step("multiply", ("power", "result"), pipeline.multiplier_levels(power.width, INVERSE_BITS), multiply),
+            Step(
+                "multiply",
+                ("power", "result"),
+                pipeline.multiplier_levels(power.width, reference.inverse_bits),
+                multiply,
+            ),
             Step("scale", ("product",), 0, scale),
-            Step("limit", ("scaled",), pipeline.adder_levels(PROBABILITY_BITS) + 1, limit),
+            Step("limit", ("scaled",), pipeline.adder_levels(reference.probability_bits) + 1, limit),
         ],
         element_stages=config.stages[2],
         result="probability",
-        result_shape=signed(PROBABILITY_BITS),
+        result_shape=signed(reference.probability_bits),
     )

@@ -7,24 +7,28 @@ import io
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from sim.common.cache import cache_folder
+from sim.commands.evaluate import add_evaluations
+from sim.commands.optional import needs
 from sim.common.command import print_json
 from sim.common.files import locked, write_whole
-from sim.common.results import write_results
 from sim.common.text_table import format_table
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 EXAMPLES = """  python -m sim convert checkpoint --tables tables --data sentences.txt -o network
   python -m sim run network --data sentences.txt -o codes.npz
   python -m sim evaluate sentence -o results
+  python -m sim evaluate language --quick
+  python -m sim evaluate segment --quick
 """
+HEAD = "head.safetensors"  # of a rotated language model, in floating point
+SETS = ("sentence", "language")  # of `python -m sim vectors --from`
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callable[..., None]) -> None:
@@ -42,6 +46,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
         "--plan", type=Path, metavar="JSON", help="the plan for the modules (W8A8, activations per token)"
     )
     convert.add_argument("--tables", type=Path, metavar="DIR", help="take the tables from these files")
+    convert.add_argument("--rotate", action="store_true", help="rotate a language model's stream; writes its head too")
     convert.add_argument("--entries", type=int, metavar="N", help="fit tables with N entries instead (8)")
     _add_data(convert)
     convert.add_argument("--no-report", action="store_true", help="without each site's share of the error")
@@ -55,19 +60,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
     _add_data(run)
     add_output(run)
 
-    evaluate = commands.add_parser("evaluate", help="an integer network against floating point")
-    evaluate.set_defaults(do=_evaluate)
-    evaluate.add_argument("task", choices=("sentence",), help="similarity of sentence embeddings (all-MiniLM-L6-v2)")
-    evaluate.add_argument("-o", dest="folder", type=Path, default=Path("results"), metavar="DIR", help="(results)")
-    evaluate.add_argument("--model", type=Path, metavar="FOLDER", help="another checkpoint of BERT's family")
-    evaluate.add_argument("--sentences", type=int, default=2000, metavar="N", help="how many are measured (2000)")
-    evaluate.add_argument("--calibration", type=int, default=64, metavar="N", help="sentences of each seed (64)")
-    evaluate.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(0 1 2)")
-    evaluate.add_argument("--granularity", choices=("token", "tensor"), default="token", help="of activations (token)")
-    evaluate.add_argument("--quick", action="store_true", help="all operations together only, not one at a time")
-    evaluate.add_argument("--resume", action="store_true", help="go on with an interrupted evaluation")
-    evaluate.add_argument("--run", type=Path, default=cache_folder("sentence"), metavar="DIR", help="(%(default)s)")
-    evaluate.add_argument("--json", action="store_true", help="rows as JSON on stdout")
+    add_evaluations(commands)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -88,34 +81,51 @@ def _load_data(arguments: argparse.Namespace, folder: Path) -> Any:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    with _needs("transformers"):
+    with needs("transformers"):
+        from safetensors.torch import save as safetensors
+
         from quant import Plan
-        from quant.formats.checkpoint import load_model
+        from quant.formats.checkpoint import load_model, read_config
         from quant.formats.packed_index import DESCRIPTION
         from quant.pretrained import COMPANIONS, from_pretrained
         from sim.network.convert import convert
+        from sim.network.converters.describe import converts_whole
         from sim.network.packed import save
         from sim.network.report import report
+        from sim.network.rotation import rotated
     plan = Plan.load(arguments.plan) if arguments.plan is not None else None
     if plan is not None and (arguments.tables is not None or arguments.entries is not None):
         raise InputError("--plan brings its tables; give --tables or --entries without it")
     if (arguments.checkpoint / DESCRIPTION).exists():
         model = from_pretrained(arguments.checkpoint)
     else:
-        model, _ = load_model(arguments.checkpoint, base=True)
+        whole = arguments.rotate or converts_whole(read_config(arguments.checkpoint))
+        model, _ = load_model(arguments.checkpoint, base=not whole)
+    head: Any = None
+    if arguments.rotate:
+        model = rotated(model, arguments.seed)
+        head = model.lm_head
     data = _load_data(arguments, arguments.checkpoint)
     if plan is None:
         plan = Plan.uniform(activation_granularity="token", tables=_tables(arguments, model))
     with locked(arguments.folder):
-        with tqdm(total=len(data), desc="calibrate", unit="batch", file=sys.stderr, disable=None) as bar:
+        with (
+            _plain_warnings(),
+            tqdm(total=len(data), desc="calibrate", unit="batch", file=sys.stderr, disable=None) as bar,
+        ):
             network = convert(model, plan, data, lambda: bar.update())
         rows = report(network, list(data)[:1], shares=not arguments.no_report)
         path = save(network, arguments.folder)
         for name in COMPANIONS:
             if (arguments.checkpoint / name).is_file():
                 shutil.copyfile(arguments.checkpoint / name, arguments.folder / name)
+        if head is not None:
+            write_whole(arguments.folder / HEAD, safetensors({"lm_head.weight": head.weight.detach()}))
         write_whole(arguments.folder / "sites.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
     print(f"{path}: {len(rows)} operators in integers", file=sys.stderr)
+    wide = sum(row["kind"] == "softmax" and row["output_bits"] == 16 for row in rows)
+    if wide:
+        print(f"{wide} softmax sites have probabilities of 16 bits, for rows of more than 128 scores", file=sys.stderr)
     if arguments.json:
         print_json(rows)
     else:
@@ -126,10 +136,10 @@ def _convert(arguments: argparse.Namespace) -> int:
 def _tables(arguments: argparse.Namespace, model: Any) -> Any:
     """Tables for the functions that the model evaluates, from a folder or fitted now."""
     from sim.network.convert import functions
-    from sim.network.converters.describe import describe
+    from sim.network.converters.describe import describe, without_head
     from sim.network.table_sets import fitted_tables, folder_tables
 
-    needed = functions(describe(model))
+    needed = functions(describe(without_head(model)))
     if arguments.tables is not None:
         return folder_tables(arguments.tables, needed)
     return fitted_tables("genetic", 8 if arguments.entries is None else arguments.entries, needed)
@@ -154,7 +164,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    with _needs("torch"):
+    with needs("torch"):
         import numpy as np
         import torch
 
@@ -187,48 +197,20 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(arguments: argparse.Namespace) -> int:
-    with _needs("transformers"):
-        from quant.run_directory import RunDirectory, versions
-        from sim.workloads import sentence
-    for seed in arguments.seeds:
-        require_range("--seeds", seed, 0, (1 << 31) - 1)
-    options = sentence.Options(
-        arguments.sentences, arguments.calibration, tuple(arguments.seeds), arguments.granularity, not arguments.quick
-    )
-    folder = sentence.model_folder(arguments.model)
-    configuration = {"model": str(folder), "sentences": options.count, "calibration": options.calibration,
-                     "granularity": options.granularity}  # fmt: skip
-    total = 1 + sum(len(sentence.variants(options.single and s == options.seeds[0])) for s in options.seeds)
-    with (
-        RunDirectory.open(arguments.run, configuration, arguments.resume) as run,
-        tqdm(total=total, unit="network", file=sys.stderr, disable=None) as bar,
-    ):
-        result = sentence.evaluate(folder, run, options, lambda name: (bar.set_postfix_str(name), bar.update()))
-    path = arguments.folder / "sentence.json"
-    rows = result.pop("rows")
-    result = write_results(path, "python -m sim evaluate sentence", rows, versions=versions(), **result)
-    print(path, file=sys.stderr)
-    if arguments.json:
-        print_json(result["rows"])
+def network_sets(arguments: argparse.Namespace) -> list[Any]:
+    """The vectors of `python -m sim vectors --from NETWORK`; tables from `--tables`, or fitted with 8 entries."""
+    if arguments.network == "sentence":
+        with needs("transformers"):
+            from sim.workloads.sentence_vectors import sentence_vectors as vectors
     else:
-        print(sentence.table_text(result["rows"]))
-    return 0
-
-
-def sentence_sets(arguments: argparse.Namespace) -> list[Any]:
-    """The vectors of `python -m sim vectors --from sentence`; tables from `--tables`, or fitted with 8 entries."""
-    with _needs("transformers"):
-        from sim.workloads.sentence_vectors import sentence_vectors
-    return sentence_vectors(arguments.tables, arguments.seed, quick=arguments.quick)
+        with needs("language"):
+            from sim.workloads.language_vectors import language_vectors as vectors
+    return vectors(arguments.tables, arguments.seed, quick=arguments.quick)
 
 
 @contextlib.contextmanager
-def _needs(extra: str) -> Iterator[None]:
-    """Raise `InputError` if an optional package is missing."""
-    try:
+def _plain_warnings() -> Iterator[None]:
+    """Python's warnings as single lines on stderr."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers", "safetensors"):
-            raise
-        raise InputError(f'this command needs {error.name}: pip install "bitwright[{extra}]"') from None

@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 
 from sim.common.errors import InputError
 
+PATIENCE = 10  # seconds to wait for a folder, of a run that holds it only while it writes
+
 
 def write_whole(path: str | Path, data: bytes | str) -> Path:
     """Write `data` beside `path` and rename it into place; an interruption leaves the old file or none.
@@ -141,10 +143,17 @@ def description_sha256(content: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, patience: float = 0) -> Iterator[None]:
     """Hold `folder` for this run; it is made if it does not exist.
 
     The lock ends with the process, however that ends; the empty file `.lock` may stay.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that this run writes to.
+    patience : float
+        Seconds to wait for another run to end.
 
     Raises
     ------
@@ -154,7 +163,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         raise InputError(f"{folder}: another run is writing here") from None
     except OSError as error:

@@ -8,7 +8,8 @@ from rtl.rowwise.norm import NormConfig
 from rtl.rowwise.softmax import SoftmaxConfig
 from rtl.units import UNITS
 from sim.cosim.dut import Device, read_device, require_consistent
-from sim.reference import InputError, PwlTable
+from sim.reference import InputError, PwlTable, Softmax
+from sim.reference.softmax import lower_exp
 
 TABLES = {"softmax": ("exp", "div"), "layernorm": ("rsqrt",), "rmsnorm": ("rsqrt",)}  # unit -> its tables' functions
 
@@ -58,7 +59,8 @@ def row_config(
     if name == "softmax":
         if wired is not None:
             raise InputError("a softmax has no gain and bias")
-        exp = chosen["exp"].lower(source["exp"]["lowered"]["s"], parameters["exp_scale"])
+        bits = parameters.get("probability_bits", Softmax.probability_bits)
+        exp = lower_exp(chosen["exp"], source["exp"]["lowered"]["s"], bits, parameters["exp_scale"])
         held = {"exp": exp.to_dict(), "div": chosen["div"].to_dict(), "div_scale": source["div"]["lowered"]["s"]}
         return UNITS[name].configuration({**parameters, "tables": held}), chosen
     for key, values in ({} if wired is None else wired).items():

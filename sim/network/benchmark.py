@@ -1,13 +1,20 @@
 """`python -m sim.network.benchmark -o results`: the speed of the integer modules against PyTorch's floating point.
 
 The piecewise-linear module, int8 to int8, against `torch.nn.functional.gelu` in FP32, both allocating their output; and
-a network of all-MiniLM-L6-v2's shape against the same in FP32. Exit 1 if a target is missed.
+a network of all-MiniLM-L6-v2's shape, W8A8 and W4 in groups of 64, against the same in FP32. Beside them run PyTorch's
+dynamic INT8 and, if onnx and onnxruntime are installed, ONNX Runtime's. All take turns, round by round, so that what
+slows the machine slows all of them; a speed is the median, over the rounds, of FP32's time over the other's.
+Exit 1 if a target is missed.
 """
 
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -19,15 +26,22 @@ from quant import Plan
 from quant.run_directory import versions
 from sim.common.command import Parser, print_json, run
 from sim.common.results import write_results
+from sim.network.benchmark_peers import PACKAGES, onnx_runtime, torch_dynamic
 from sim.network.convert import convert
 from sim.network.graph import Network
 from sim.network.operators.tables import Gather
+from sim.network.peak_memory import peak_bytes
 from sim.network.table_sets import control_tables
 
 CODES = 10_000_000
-RUNS = 5  # the fastest counts, because only the machine slows a run down
-SHAPES = ((16, 128), (1, 32))  # sequences and tokens; the target is for the first
-TARGETS = {"pwl": 1.0, "network": 0.5}  # least speed relative to FP32
+ROUNDS = {(16, 128): 9, (1, 32): 40}  # by sequences and tokens
+PWL_ROUNDS = 9
+FORMATS: Mapping[str, dict[str, Any]] = {
+    "W8A8": {},
+    "W4 g64": dict(weight_bits=4, weight_granularity="group", group_size=64),
+}
+TARGETS = {"pwl": 1.0, "W8A8": 1.0}  # least speed relative to FP32
+Call = Callable[[], Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,34 +57,72 @@ def _main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("-o", dest="folder", type=Path, required=True, metavar="DIR", help="for network.json")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="(1 2)")
+    parser.add_argument("--no-peers", action="store_true", help="without the dynamic INT8 of PyTorch and ONNX Runtime")
     parser.add_argument("--json", action="store_true", help="print the result too")
     arguments = parser.parse_args(argv)
-    usual = torch.get_num_threads()
-    rows: list[dict[str, Any]] = []
-    model, network = minilm()
-    try:
-        for threads in tqdm(arguments.threads, unit="threads", disable=None):
-            torch.set_num_threads(threads)
-            rows.append({"threads": threads, **pwl()})
-            rows += [{"threads": threads, **encoder(model, network, *shape)} for shape in SHAPES]
-    finally:
-        torch.set_num_threads(usual)
+    load = os.getloadavg()[0]
+    rows = measure(arguments.threads, not arguments.no_peers)
     used = {key: value for key, value in versions().items() if key != "threads"}
     path = arguments.folder / "network.json"
-    result = write_results(path, "python -m sim.network.benchmark", rows, versions=used, targets=TARGETS)
+    result = write_results(
+        path, "python -m sim.network.benchmark", rows, PACKAGES, versions=used, targets=TARGETS, load_before=load
+    )
     print(path, file=sys.stderr)
     if arguments.json:
         print_json(result)
     for row in rows:
         print(
-            f"{row['what']:<8} {row['size']:>9}  {row['threads']} threads  FP32 {row['fp32_seconds'] * 1e3:8.2f} ms  "
-            f"integer {row['integer_seconds'] * 1e3:8.2f} ms  {row['speed']:.2f} times FP32's speed",
+            f"{row['what']:<26} {row['size']:>8} {row['threads']} threads {row['seconds'] * 1e3:8.2f} ms, CPU "
+            f"{row['cpu_seconds'] * 1e3:8.2f} ms: {row['speed']:.2f} times FP32's speed, CPU {row['cpu_speed']:.2f}",
             file=sys.stderr,
         )
+    print(f"load of the machine before: {load:.2f}", file=sys.stderr)
     return 1 if any(row["target"] is not None and row["speed"] < row["target"] for row in rows) else 0
 
 
-def pwl() -> dict[str, Any]:
+def measure(threads: Sequence[int], peers: bool) -> list[dict[str, Any]]:
+    """The rows of every number of threads."""
+    usual = torch.get_num_threads()
+    rows: list[dict[str, Any]] = []
+    model, networks = minilm()
+    try:
+        for count in tqdm(threads, unit="threads", disable=None):
+            torch.set_num_threads(count)
+            rows += [{"threads": count, **row} for row in pwl()]
+            rows += [{"threads": count, **row} for row in encoder(model, networks, count if peers else None)]
+    finally:
+        torch.set_num_threads(usual)
+    return rows
+
+
+@dataclass(frozen=True)
+class Times:
+    """The wall clock's and the processor's seconds of a call in each round."""
+
+    wall: list[float]
+    cpu: list[float]
+
+
+def in_turns(calls: Mapping[str, Call], rounds: int) -> dict[str, Times]:
+    """The times of the calls, one of each in every round, after one that is not counted."""
+    times = {name: Times([], []) for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            wall, cpu = _timed(call)
+            times[name].wall.append(wall)
+            times[name].cpu.append(cpu)
+    return times
+
+
+def _timed(call: Call) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def pwl() -> list[dict[str, Any]]:
     """The module on `CODES` random codes; it is checked on every code first."""
     table = fit_table("gelu")
     lowered = table.lower(5, 5)
@@ -79,11 +131,12 @@ def pwl() -> dict[str, Any]:
     assert module(every).tolist() == lowered.output(lowered.codes()).tolist()
     codes = torch.randint(-128, 128, (CODES,), dtype=torch.int8)
     real = codes.float() / 32
-    return _row("pwl", f"{CODES:.0e}", lambda: nn.functional.gelu(real), lambda: module(codes), TARGETS["pwl"])
+    times = in_turns({"FP32": lambda: nn.functional.gelu(real), "pwl": lambda: module(codes)}, PWL_ROUNDS)
+    return [_row("pwl", f"{CODES:.0e}", times, TARGETS["pwl"])]
 
 
-def minilm() -> tuple[nn.Module, Network]:
-    """The shape of all-MiniLM-L6-v2 with random weights: its speed does not depend on them."""
+def minilm() -> tuple[nn.Module, dict[str, Network]]:
+    """The shape of all-MiniLM-L6-v2 with random weights, on which its speed does not depend, and its networks."""
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
@@ -91,8 +144,9 @@ def minilm() -> tuple[nn.Module, Network]:
         hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, vocab_size=1000
     )
     model = BertModel(BertConfig(**shape), add_pooling_layer=False).eval()
-    plan = Plan.uniform(activation_granularity="token", weight_observer="minmax", tables=control_tables())
-    return model, convert(model, plan, [batch(2, 32)])
+    common: dict[str, Any] = dict(activation_granularity="token", weight_observer="minmax", tables=control_tables())
+    plans = {name: Plan.uniform(**common, **settings) for name, settings in FORMATS.items()}
+    return model, {name: convert(model, plan, [batch(2, 32)]) for name, plan in plans.items()}
 
 
 def batch(rows: int, tokens: int) -> dict[str, Tensor]:
@@ -102,26 +156,43 @@ def batch(rows: int, tokens: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def encoder(model: nn.Module, network: Network, rows: int, tokens: int) -> dict[str, Any]:
-    """The time of one forward pass; the first one, which lays out the weights, is given separately."""
-    inputs = batch(rows, tokens)
-    target = TARGETS["network"] if (rows, tokens) == SHAPES[0] else None
-    with torch.no_grad():
-        return _row("network", f"{rows} x {tokens}", lambda: model(**inputs), lambda: network.codes(**inputs), target)
+@torch.no_grad()
+def encoder(model: nn.Module, networks: Mapping[str, Network], peer_threads: int | None) -> list[dict[str, Any]]:
+    """The network's formats and, with that many threads, the peers, at every size.
+
+    `first_seconds` is the time of the first pass, of two tokens, which compiles kernels and lays out weights;
+    `peak_bytes` is what a pass of a size needs at most beside what the process holds before it.
+    """
+    runs: dict[str, Callable[..., Any]] = {"FP32": model}
+    runs |= {name: network.codes for name, network in networks.items()}
+    if peer_threads is not None:
+        runs["torch dynamic INT8"] = torch_dynamic(model)
+        runs |= onnx_runtime(model, batch(2, 16), peer_threads)
+    first = {name: _timed(partial(call, **batch(1, 2)))[0] for name, call in runs.items()}
+    rows: list[dict[str, Any]] = []
+    for size, rounds in ROUNDS.items():
+        inputs = batch(*size)
+        calls: dict[str, Call] = {name: partial(call, **inputs) for name, call in runs.items()}
+        peaks = {name: peak_bytes(call) for name, call in calls.items()}
+        times = in_turns(calls, rounds)
+        for name in runs:
+            row = _row(name, "{} x {}".format(*size), times, TARGETS.get(name))
+            rows.append(row | {"first_seconds": first[name], "peak_bytes": peaks[name]})
+    return rows
 
 
-def _row(
-    what: str, size: str, real: Callable[[], Any], integer: Callable[[], Any], target: float | None
-) -> dict[str, Any]:
-    seconds = {"fp32": [], "integer": []}
-    for _ in range(RUNS + 1):  # the first warms up
-        for name, function in (("fp32", real), ("integer", integer)):
-            started = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - started)
-    fp32, whole = (min(seconds[name][1:]) for name in ("fp32", "integer"))
-    return {"what": what, "size": size, "fp32_seconds": fp32, "integer_seconds": whole, "speed": fp32 / whole,
-            "first_integer_seconds": seconds["integer"][0], "target": target}  # fmt: skip
+def _row(what: str, size: str, times: Mapping[str, Times], target: float | None) -> dict[str, Any]:
+    """The medians of one call; speeds are relative to FP32 in the same round."""
+    own, real = times[what], times["FP32"]
+    return {
+        "what": what,
+        "size": size,
+        "seconds": median(own.wall),
+        "cpu_seconds": median(own.cpu),
+        "speed": median(a / b for a, b in zip(real.wall, own.wall, strict=True)),
+        "cpu_speed": median(a / b for a, b in zip(real.cpu, own.cpu, strict=True)),
+        "target": target,
+    }
 
 
 if __name__ == "__main__":

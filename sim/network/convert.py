@@ -9,7 +9,7 @@ from torch import nn
 from quant import Plan, Settings
 from quant.calibration import CalibrationData, load
 from sim.network.calibration import Calibration
-from sim.network.converters.describe import describe, require_same
+from sim.network.converters.describe import describe, require_same, without_head
 from sim.network.graph import Network
 from sim.network.operators.base import ordinary_arithmetic, set_mode
 from sim.reference import InputError
@@ -26,9 +26,9 @@ def convert(
     Parameters
     ----------
     model
-        A model that `sim.network.converters.describe.CONVERTERS` names: `BertModel`, `RobertaModel` or
-        `DistilBertModel` of transformers, `nn.TransformerEncoder`, or the digits network. It is not changed, and its
-        parameters are shared. Layers that `quant` has quantised keep their codes.
+        A model that `sim.network.converters.describe.CONVERTERS` names, or one of transformers that has such a model
+        and a head: the head stays outside, in floating point, and names are those of the model inside. It is not
+        changed, and its parameters are shared. Layers that `quant` has quantised keep their codes.
     plan
         Rules for the model's modules (`names` lists them): linear layers take the weight and activation settings;
         softmax, norms and activations take tables, each a `PwlTable` or "exact".
@@ -58,6 +58,7 @@ def calibrate(
     progress: Callable[[], object] = lambda: None,
 ) -> Calibration:
     """The first half of `convert`: run the model on the data. Parameters and errors are those of `convert`."""
+    model = without_head(model)
     with ordinary_arithmetic():
         network = describe(model)
         settings = resolve(plan, network)

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from quant import Plan
 from sim.network.operators.base import Operator, Shape, Step, ordinary_arithmetic
+from sim.network.operators.residual import Input
 from sim.reference import InputError
 
 
@@ -122,10 +123,24 @@ class Network(nn.Module):
         for name, given in graph.inputs.items():
             if given.required and batch.get(name) is None:
                 raise InputError(f"{name} must be given")
+            _require_shape(name, batch.get(name), given.shape)
         with ordinary_arithmetic():
             if _get_current_dispatch_mode() is None:  # a mode that looks for floating point would see the weights
                 self.refresh()
             return self._run({name: batch.get(name) for name in graph.inputs}, watch, until)
+
+    def input_codes(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch as it enters the integers: real activations as the codes that the boundary rounds them to."""
+        codes, origins = dict(batch), {name: name for name in self.graph.inputs}
+        for node in self.graph.nodes:
+            name = origins.get(node.inputs[0]) if node.inputs else None
+            if name is None:
+                continue
+            if isinstance(node.step, Input):
+                codes[name] = node.step.integer(batch[name])
+            elif not isinstance(node.step, Operator):
+                origins |= dict.fromkeys(node.outputs, name)
+        return codes
 
     def _run(self, values: dict[str, Any], watch: "Watch | None", until: str | None) -> Tensor:
         graph = self.graph
@@ -201,6 +216,15 @@ class Network(nn.Module):
 Watch = Callable[[Node, tuple[Any, ...], tuple[Any, ...]], None]
 
 
+def _require_shape(name: str, value: Any, shape: Shape) -> None:
+    """Raise InputError unless a tensor has the axes of `shape`, if one of them has a fixed length."""
+    if not isinstance(value, Tensor) or all(isinstance(size, str) for size in shape):
+        return
+    fits = value.ndim == len(shape)
+    if not fits or any(isinstance(want, int) and want != got for want, got in zip(shape, value.shape, strict=True)):
+        raise InputError(f"{name} must be ({', '.join(map(str, shape))}), not ({', '.join(map(str, value.shape))})")
+
+
 def _attach(root: nn.Module, key: str, module: nn.Module) -> None:
     """Register a module under a dotted path, so that its parameters have that name."""
     *path, name = key.split(".")
@@ -208,4 +232,5 @@ def _attach(root: nn.Module, key: str, module: nn.Module) -> None:
         if part not in dict(root.named_children()):
             root.add_module(part, nn.Module())
         root = root.get_submodule(part)
+    assert name not in dict(root.named_children()), f"{key} is the beginning of another key"
     root.add_module(name, module)

@@ -76,12 +76,13 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
-def require_integer(network: Network, **batch: Tensor) -> IntegerOnly:
-    """Run `network.codes` on a batch and check every operation; returns the counts.
+def require_integer(network: Network, **batch: Any) -> IntegerOnly:
+    """Run `network.codes` on a batch and check every operation behind the boundary; returns the counts.
 
     Raises `InputError` at the first operation in floating point.
     """
     network.refresh()
+    batch = network.input_codes(batch)
     with torch.no_grad(), IntegerOnly() as mode:
         network.codes(**batch)
     return mode

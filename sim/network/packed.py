@@ -95,7 +95,7 @@ def load(folder: str | Path) -> Network:
             network = Network(_graph(model))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(f"{path}: not an integer network that sim wrote ({error})") from None
     network.plan, network.data_sha256 = model.plan, model.data_sha256
     set_mode(network, "integer")

@@ -6,6 +6,7 @@ Each set is checked against the network's own results, so that PyTorch has the s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from rtl.pwl import PwlConfig
 from sim.network.graph import Network, Node
 from sim.network.operators.activation import Activation
 from sim.network.operators.base import Operator
-from sim.network.operators.linear import Linear
+from sim.network.operators.linear import Linear, PackedLinear
 from sim.network.operators.recording import Seen, require_fitted, require_same, results
 from sim.network.operators.registry import OPERATORS
 from sim.reference import InputError
@@ -62,37 +63,91 @@ def network_sets(
 
 
 def layer_sets(
-    name: str, network: Network, batches: Sequence[Mapping[str, Tensor]], source: Mapping[str, Any], index: int = 0
+    name: str,
+    network: Network,
+    batches: Sequence[Mapping[str, Tensor]],
+    source: Mapping[str, Any],
+    keys: Sequence[str] | None = None,
+    two_pass: bool = False,
 ) -> list[VectorSet]:
-    """The feed-forward network of one layer through the array, its activation's table behind the first part.
+    """Linear layers of a network through the array, with its table behind a layer that an activation follows.
 
-    A set for the channels of each scale exponent, since an array has one table at a time, and one for the second
-    linear layer. Raises InputError if activations are per token, which is not the array's to scale.
+    Such a layer has a set for the channels of each scale exponent, since an array has one table at a time.
+
+    Parameters
+    ----------
+    name : str
+        The sets are named NAME-KEY, less what all keys begin with, and where there are several the output of the
+        operator and the scale exponent.
+    network : Network
+        A network from `sim.convert`, of any model.
+    batches : Sequence[Mapping[str, Tensor]]
+        The model's arguments.
+    source : Mapping[str, Any]
+        Where the vectors come from; each set adds its site.
+    keys : Sequence[str] or None
+        The keys of linear operators; None for all.
+    two_pass : bool
+        Whether 8-bit activations go through multipliers of 5 bits, in two passes.
+
+    Raises
+    ------
+    InputError
+        If a key is not that of a linear operator, or activations are per token, which is not the array's to scale.
     """
+    linears = {node.key: node for node, operator in network.sites() if isinstance(operator, Linear)}
+    chosen = list(linears) if keys is None else list(keys)
+    for key in chosen:
+        if key not in linears:
+            raise InputError(f"{key} must be the key of a linear operator: {', '.join(linears)}")
     seen = record(network, batches)
-    up: Linear = network[f"layers.{index}.up"]
-    activation: Activation = network[f"layers.{index}.activation"]
-    down: Linear = network[f"layers.{index}.down"]
+    parts = [key.split(".")[:-1] for key in chosen]
+    shared = len(list(takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False))))
     sets: list[VectorSet] = []
-    first, inputs = _grouped(up), _activations_of(up, seen)
-    final = results(seen[activation.name])
+    for key in chosen:
+        node = linears[key]
+        linear: Linear = network[key]
+        label = "-".join([name, *key.split(".")[shared:]])
+        for k, packed in enumerate(linear.packed_layers):
+            layer, inputs = _grouped(linear, packed), _activations_of(linear, seen)
+            where = {**source, "site": linear.names[k]}
+            activation = _table_behind(network, node.outputs[k])
+            one = label if len(linear.packed_layers) == 1 else f"{label}-{k}"
+            if activation is None:
+                config = _array_for(layer, out_bits=layer.out_bits, two_pass=two_pass)
+                sets.append(array_set(one, config, layer, inputs, where))
+                require_same(one, sets[-1].arrays["expected"], _results_of(linear, seen, k))
+            else:
+                sets += _scaled_sets(one, layer, inputs, where, activation, results(seen[activation.name]), two_pass)
+    return sets
+
+
+def _table_behind(network: Network, tensor: str) -> Activation | None:
+    """The activation with tables that alone reads a tensor."""
+    readers = [node.step for node in network.graph.nodes if tensor in node.inputs]
+    if len(readers) == 1 and isinstance(readers[0], Activation) and readers[0].tables:
+        return readers[0]
+    return None
+
+
+def _scaled_sets(
+    name: str, layer: GroupedLinear, inputs: np.ndarray, source: Mapping[str, Any], activation: Activation,
+    outputs: np.ndarray, two_pass: bool,
+) -> list[VectorSet]:  # fmt: skip
+    """A set for the channels of each scale exponent of an activation behind the layer."""
     assert activation.scales is not None
+    sets: list[VectorSet] = []
     for scale, table in activation.tables.items():
         require_fitted(activation.name, table)
         chosen = np.flatnonzero(activation.scales.numpy() == scale)
-        fields = {key: getattr(first, key) for key in CHANNELS}
-        part = replace(first, **{key: value[chosen] for key, value in fields.items() if value is not None})
-        unit = PwlConfig(len(table.slopes), max_intercept_shift=max(table.intercept_shift, 7))
-        config = _array_for(first, pwl=unit, stages=5)
-        where = {**source, "site": up.name, "scale": scale}
-        made = array_set(f"{name}-up-s{scale}", config, part, inputs, where, table)
-        require_same(made.name, made.arrays["expected"], final[:, chosen])
-        sets.append(made)
-    second = _grouped(down)
-    config = _array_for(second, out_bits=second.out_bits)
-    made = array_set(f"{name}-down", config, second, _activations_of(down, seen), {**source, "site": down.name})
-    require_same(made.name, made.arrays["expected"], results(seen[down.name]))
-    return [*sets, made]
+        fields = {key: getattr(layer, key) for key in CHANNELS}
+        part = replace(layer, **{key: value[chosen] for key, value in fields.items() if value is not None})
+        shift = max(table.intercept_shift, 7)
+        unit = PwlConfig(len(table.slopes), out_bits=table.out_bits, max_intercept_shift=shift)
+        config = _array_for(layer, pwl=unit, stages=5, two_pass=two_pass)
+        sets.append(array_set(f"{name}-s{scale}", config, part, inputs, {**source, "scale": scale}, table))
+        require_same(sets[-1].name, sets[-1].arrays["expected"], outputs[:, chosen])
+    return sets
 
 
 def _array_for(layer: GroupedLinear, **changes: Any) -> ArrayConfig:
@@ -112,13 +167,19 @@ def _array_for(layer: GroupedLinear, **changes: Any) -> ArrayConfig:
 
 
 def _activations_of(linear: Linear, seen: Seen) -> np.ndarray:
-    """The int8 codes that the linear layer multiplies, (rows, inputs), int64."""
+    """The codes that the linear layer multiplies, (rows, inputs), int64."""
     parts = [linear.activations(arguments[0])[0] for arguments, _ in seen[linear.name]]
     return np.concatenate([part.flatten(0, -2).numpy() for part in parts]).astype(np.int64)
 
 
-def _grouped(linear: Linear) -> GroupedLinear:
-    layer = linear.packed_layers[0].specification
+def _results_of(linear: Linear, seen: Seen, k: int) -> np.ndarray:
+    """The codes of the operator's output k, (rows, channels), int64."""
+    calls = seen[linear.name]
+    return results([(arguments, found[k] if isinstance(found, tuple) else found) for arguments, found in calls])
+
+
+def _grouped(linear: Linear, packed: PackedLinear) -> GroupedLinear:
+    layer = packed.specification
     if not isinstance(layer, GroupedLinear):
         raise InputError(f"{linear.name}: activations per token are not the array's to scale; convert per tensor")
     return layer

@@ -71,6 +71,9 @@ def load_folder(folder: str | Path, units: Sequence[str] | None = None) -> list[
 
 def _description(path: Path) -> dict[str, Any]:
     content = checked_description(path, FORMAT, VERSION, _KEYS)
+    for key in ("name", "unit"):
+        if not isinstance(content[key], str):
+            raise InputError(f"{path}: {key} must be a string, not {type(content[key]).__name__}")
     for key in ("configuration", "source", "arrays"):
         if not isinstance(content[key], dict):
             raise InputError(f"{path}: {key} must be an object, not {type(content[key]).__name__}")

@@ -1,5 +1,6 @@
 """Vectors for any unit of the registry whose configuration brings its specification."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,29 @@ def random_unit_set(name: str, unit: str, config: Any, seed: int, count: int, lo
         Loads; 1 if there is nothing to drive or load.
     """
     rng = np.random.default_rng(seed)
-    described = interface(UNITS[unit].component_class(config))
     chosen = [config.random_load(rng) for _ in range(loads)]
     if not chosen[0]:
         chosen = chosen[:1]
-    parts = [config.random_inputs(rng, -(-count // len(chosen))) for _ in chosen]
-    results = [config.expected(part, load) for part, load in zip(parts, chosen, strict=True)]
+    return unit_set(
+        name,
+        unit,
+        config,
+        [(load, config.random_inputs(rng, -(-count // len(chosen)))) for load in chosen],
+        {"seed": seed},
+    )
+
+
+def unit_set(
+    name: str,
+    unit: str,
+    config: Any,
+    given: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]],
+    source: Mapping[str, Any],
+) -> VectorSet:
+    """The vectors of a unit for loads with their inputs, each as the configuration's `expected` takes them."""
+    described = interface(UNITS[unit].component_class(config))
+    chosen, parts = [load for load, _ in given], [inputs for _, inputs in given]
+    results = [config.expected(part, load) for load, part in given]
     widths = _payload_widths(described, "i__payload", "inputs") | _payload_widths(described, "o__payload", "expected")
     arrays = {}
     for side, rows in (("inputs", parts), ("expected", results)):
@@ -44,7 +62,7 @@ def random_unit_set(name: str, unit: str, config: Any, seed: int, count: int, lo
     arrays["counts"] = np.array([len(next(iter(part.values()))) for part in parts], dtype=np.int64)
     arrays |= {key: np.array([load[key] for load in chosen], dtype=np.int64) for key in chosen[0]}
     widths |= {key: width for key, width in _load_widths(described).items() if key in arrays}
-    return VectorSet(name, unit, config.to_dict(), arrays, widths, {"seed": seed})
+    return VectorSet(name, unit, config.to_dict(), arrays, widths, dict(source))
 
 
 def _payload_widths(described: dict[str, Any], port: str, side: str) -> dict[str, tuple[int, bool]]:

@@ -9,11 +9,11 @@ import numpy as np
 from ga_search.methods.secants import secant_table
 from rtl.pwl import table_lists
 from rtl.rowwise.norm import SHAPE, NormConfig, shorter
-from rtl.rowwise.softmax import NUMBERS, SoftmaxConfig
+from rtl.rowwise.softmax import SoftmaxConfig, numbers
 from sim.reference import LoweredTable, Norm, Normaliser, PwlTable, Softmax
 from sim.reference.arithmetic import code_range
 from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, normal_frac_bits_for, spread_bits_for
-from sim.reference.softmax import PROBABILITY_BITS, total_bits_for
+from sim.reference.softmax import lower_exp, total_bits_for
 from sim.vectors.normaliser import top_scale
 from sim.vectors.pwl import random_table
 from sim.vectors.random_rows import Rows
@@ -52,11 +52,11 @@ def softmax_set(
     widths = {
         "inputs.score": (first.score_bits, True),
         **dict.fromkeys(("inputs.valid", "inputs.last", "expected.last"), (1, False)),
-        "expected.probability": (PROBABILITY_BITS, True),
+        "expected.probability": (first.probability_bits, True),
         **_list_widths([("exp", config.exp), ("div", config.div.pwl)]),
     }
     content = config.to_dict()
-    configuration = {key: content[key] for key in (*NUMBERS, "tables", *changes)}
+    configuration = {key: content[key] for key in (*numbers(first), "tables", *changes)}
     return VectorSet(name, "softmax", configuration, arrays, widths, dict(source))
 
 
@@ -108,22 +108,21 @@ def norm_set(
 
 
 def random_softmax(
-    rng: np.random.Generator, exp_scale: int, row_length: int, wild: bool = False, **numbers: int
+    rng: np.random.Generator, exp_scale: int, row_length: int, wild: bool = False, **fields: int
 ) -> Softmax:
     """Tables near the functions' own, so that every code of the output comes, or where `wild` any at all."""
-    exp = near_table(rng, "exp", wild).lower(int(rng.integers(max(exp_scale - 6, 0), 7)), exp_scale)
+    table, width = near_table(rng, "exp", wild), fields.get("probability_bits", Softmax.probability_bits)
+    exp = lower_exp(table, int(rng.integers(max(exp_scale - 6, 0), 7)), width, exp_scale)
     bits = total_bits_for(exp, row_length)
     div = Normaliser(near_table(rng, "div", wild), 5, bits, exp_scale, False)
-    return Softmax(exp, exp_scale, div, row_length, **numbers)
+    return Softmax(exp, exp_scale, div, row_length, **fields)
 
 
-def fitted_softmax(
-    exp: PwlTable, div: PwlTable, scale: int, exp_scale: int, row_length: int, **numbers: int
-) -> Softmax:
+def fitted_softmax(exp: PwlTable, div: PwlTable, scale: int, exp_scale: int, row_length: int, **fields: int) -> Softmax:
     """A softmax through two fitted tables, scores at 2**-scale."""
-    lowered = exp.lower(scale, exp_scale)
+    lowered = lower_exp(exp, scale, fields.get("probability_bits", Softmax.probability_bits), exp_scale)
     bits = total_bits_for(lowered, row_length)
-    return Softmax(lowered, exp_scale, Normaliser(div, top_scale(div), bits, exp_scale, False), row_length, **numbers)
+    return Softmax(lowered, exp_scale, Normaliser(div, top_scale(div), bits, exp_scale, False), row_length, **fields)
 
 
 def random_norm(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sim.reference import Norm, PwlTable
+from sim.reference.softmax import scales_for
 from sim.vectors.random_rows import Rows, random_rows
 from sim.vectors.rowwise import (
     fitted_softmax,
@@ -30,6 +31,8 @@ SOFTMAX: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], .
     ("1", 1, 500, 1, 7, {}, {"storage": "constants", "stages": (3, 4, 2)}),
     ("17", 1, 3_000, 17, 7, {}, {"storage": "constants", "rows": 2}),
     ("short", 4, 25_000, 4, 7, {}, {}),
+    ("16", 4, 1_000, 48, 10, scales_for(16), {"stages": (4, 5, 3)}),
+    ("16-1024", 1, 200, 1024, 11, scales_for(16), {}),
 )
 # name, loads, rows of each, longest row, largest epsilon, widths, the unit's fields
 NORM: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...] = (
@@ -42,7 +45,7 @@ NORM: tuple[tuple[str, int, int, int, int, dict[str, int], dict[str, Any]], ...]
     ("17", 1, 3_000, 17, 5, {}, {"storage": "constants", "rows": 2}),
     ("short", 4, 25_000, 4, 1 << 16, {}, {}),
 )
-QUICK = {"softmax": ("40",), "layernorm": ("40",), "rmsnorm": ("17",)}
+QUICK = {"softmax": ("40", "16"), "layernorm": ("40",), "rmsnorm": ("17",)}
 WILD = 4  # one load in so many has random tables
 FITTED_ROWS = 8_000
 LONGEST = 128

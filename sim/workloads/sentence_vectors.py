@@ -11,6 +11,7 @@ from sim.vectors.vector_set import VectorSet
 from sim.workloads.sentence import Options, Sentences, model_folder
 
 SENTENCES = 8
+FEED_FORWARD = ("layers.0.up", "layers.0.down")
 LAYER_SENTENCES = 3  # through the array, in which each token costs thousands of cycles
 
 
@@ -33,5 +34,5 @@ def sentence_vectors(tables: Path | None = None, seed: int = 0, quick: bool = Fa
         if granularity == "token":
             sets += network_sets("sentence", network, batches, source)
         else:
-            sets += layer_sets("sentence-ffn", network, batches, source)
+            sets += layer_sets("sentence-ffn", network, batches, source, FEED_FORWARD)
     return sets

@@ -16,6 +16,8 @@ from ga_search import cli as fits
 from ga_search import fit_table
 from quant import Plan, Rule, calibration
 from quant.exchange import export_gptq, import_gptq
+from quant.formats.checkpoint import Checkpoint
+from quant.formats.gguf_file import read_origin
 from quant.formats.packed_index import PackedIndex, content_sha256
 from rtl.cli import main as rtl
 from rtl.commands.rowwise import read_parameters
@@ -118,6 +120,16 @@ def _library(folder: Path) -> None:
     (folder / "cells.lib").write_text(SMALL.read_text())
 
 
+def _pytorch(folder: Path) -> None:
+    torch.save(_model().state_dict(), folder / "pytorch_model.bin")
+
+
+def _gguf(folder: Path) -> None:
+    from tests.quant.formats.test_gguf_file import write  # which skips without its packages
+
+    write(folder / "model.gguf", "Q4_0")
+
+
 READERS = {
     "table": Reader(_table, lambda f: PwlTable.load(f / "gelu.json").lower(5, 4), ("gelu.json",)),
     "gqa-lut": Reader(
@@ -137,6 +149,10 @@ READERS = {
     "gptq": Reader(
         _gptq, lambda f: import_gptq(f / "gptq", f / "back"), ("gptq/*.json", "gptq/*.safetensors")
     ),
+    "pytorch": Reader(
+        _pytorch, lambda f: dict(Checkpoint.open(f).tensors()), ("pytorch_model.bin",)
+    ),
+    "gguf": Reader(_gguf, lambda f: read_origin(f / "model.gguf"), ("model.gguf",)),
     "vectors": Reader(_vectors, lambda f: load_folder(f), ("*.json", "*.npz"), _own_hash),
     "description": Reader(_verilog, lambda f: read_device(f / "unit.v"), ("unit.rtl.json", "unit.v"), _own_hash),
     "parameters": Reader(_parameters, lambda f: read_parameters(f / "norm.json"), ("norm.json",)),

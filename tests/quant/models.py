@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,4 +116,54 @@ def llama_folder(folder: Path, dtype: torch.dtype = torch.bfloat16) -> nn.Module
     model = transformers.LlamaForCausalLM(config).eval()
     nn.Module.to(model, dtype)
     model.save_pretrained(folder, max_shard_size="10KB")
+    return model
+
+
+# small configurations of transformers by the class that they build; all that they leave out is the class's own
+_TEXT = {"vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+         "max_position_embeddings": 64}  # fmt: skip
+_GROUPED = _TEXT | {"num_key_value_heads": 2}
+_IMAGE = {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+          "intermediate_size": 32}  # fmt: skip
+ARCHITECTURES = {
+    "BertForMaskedLM": _TEXT,
+    "GPT2LMHeadModel": {"vocab_size": 32, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "LlamaForCausalLM": _GROUPED,
+    "MixtralForCausalLM": _GROUPED | {"num_local_experts": 3, "num_experts_per_tok": 2},
+    "Qwen3MoeForCausalLM": _GROUPED
+    | {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "ViTForImageClassification": _IMAGE,
+    "DeiTModel": _IMAGE,
+    "Dinov2Model": _IMAGE,
+    "SwinModel": {"image_size": 16, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2],
+                  "window_size": 4},
+    "SegformerForSemanticSegmentation": {
+        "depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2],
+        "mlp_ratios": [2, 2, 2, 2], "decoder_hidden_size": 16, "num_labels": 5,
+    },
+}  # fmt: skip
+
+
+def made(name: str) -> nn.Module:
+    """A small randomly initialised model of an architecture, in evaluation mode."""
+    import transformers
+
+    torch.manual_seed(0)
+    kind = getattr(transformers, name)
+    return kind(kind.config_class(**ARCHITECTURES[name])).eval()
+
+
+def inputs_of(name: str) -> dict[str, Tensor]:
+    """A batch for a small model of an architecture."""
+    generator = torch.Generator().manual_seed(0)
+    if "vocab_size" in ARCHITECTURES[name]:
+        return {"input_ids": torch.randint(1, 32, (2, 9), generator=generator)}
+    side = ARCHITECTURES[name].get("image_size", 32)
+    return {"pixel_values": torch.randn(2, 3, side, side, generator=generator)}
+
+
+def folder_of(name: str, folder: Path) -> nn.Module:
+    """Save a small model of an architecture as transformers does; returns the model."""
+    model: Any = made(name)
+    model.save_pretrained(folder)
     return model

@@ -61,6 +61,15 @@ def test_an_own_float32_export_comes_back_exactly(settings, tmp_path):
         assert torch.equal(a[name].dequantise(torch.float64), c[name].dequantise(torch.float64))
 
 
+def test_export_and_import_print_coverage_and_sizes(tmp_path, capsys):
+    export_gptq(packed(tmp_path / "a"), tmp_path / "b")
+    import_gptq(tmp_path / "b", tmp_path / "c")
+    exported, imported = capsys.readouterr().err.split("% of")[1:]
+    size = (tmp_path / "b" / "model.safetensors").stat().st_size
+    assert f" bytes packed, {size} as a GPTQ checkpoint" in exported and f"{size} bytes before" in imported
+    assert all("last (float" in text and "embedding (float" in text for text in (exported, imported))
+
+
 def test_the_configuration_says_which_layers_are_quantised_and_in_which_type(tmp_path):
     export_gptq(packed(tmp_path / "a"), tmp_path / "b")
     config = json.loads((tmp_path / "b" / "config.json").read_text())
@@ -110,6 +119,42 @@ def test_without_g_idx_the_groups_are_those_of_the_configuration(tmp_path):
         InputError, match=r"model\.safetensors: first\.scales must have a row for each group of 64 inputs, not 2 rows$"
     ):
         import_gptq(tmp_path / "b", tmp_path / "d")
+
+
+def test_settings_of_single_layers_are_followed_the_first_that_fits(tmp_path):
+    for name, settings in (("four", {}), ("eight", {"weight_bits": 8, "group_size": 16, "weight_symmetric": False})):
+        export_gptq(packed(tmp_path / name, **settings), tmp_path / f"{name} gptq", dtype=torch.float32)
+    eight = load_file(tmp_path / "eight gptq" / "model.safetensors")
+    edited(tmp_path / "four gptq", lambda t: t.update({k: v for k, v in eight.items() if k.startswith("lm_head.")}))
+    own = {"bits": 8, "group_size": 16, "sym": False, "desc_act": False}
+    configured(tmp_path / "four gptq", dynamic={r"-:last": {}, r"+:.*head": own, "lm": {"bits": 2}})
+    rows = import_gptq(tmp_path / "four gptq", tmp_path / "mixed")
+    assert [(row["module"], row["bits"], row["group_size"]) for row in rows] == [("first", 4, 32), ("lm_head", 8, 16)]
+    mixed, four, other = (PackedModel.load(tmp_path / name) for name in ("mixed", "four", "eight"))
+    for weight, source in (("first.weight", four), ("lm_head.weight", other)):
+        assert torch.equal(
+            mixed.weights[weight].dequantise(torch.float64), source.weights[weight].dequantise(torch.float64)
+        )
+    assert {name: s.weight_bits for name, s in mixed.plan.resolve(["first", "lm_head"]).items()} == {
+        "first": 4,
+        "lm_head": 8,
+    }
+
+
+@pytest.mark.parametrize("dynamic, message", [
+    ({"-:first": {}}, r"first: dynamic: 'first' says that it is not quantised, but it has qweight"),
+    ({"first": {"format": "marlin"}}, r"quantize_config\.json: dynamic\['first'\]: unknown key 'format'; bits,"),
+    ({"first": {"bits": 5}}, r"quantize_config\.json: dynamic\['first'\]\.bits must be one of 2, 3, 4, 8"),
+    ({"first": {"group_size": 0}}, r"dynamic\['first'\]\.group_size must be -1 or a positive integer, not 0"),
+    ({"first": 4}, r"dynamic\['first'\] must be an object, not '4'"), (["first"], "dynamic must be an object of"),
+    ({"(": {}}, "must be a regular expression"), ({"(a+)+b": {}}, "must be a regular expression"),
+])  # fmt: skip
+def test_settings_of_single_layers_that_cannot_be_followed_are_refused_by_key(dynamic, message, tmp_path):
+    export_gptq(packed(tmp_path / "a"), tmp_path / "b")
+    configured(tmp_path / "b", dynamic=dynamic)
+    with pytest.raises(InputError, match=message) as error:
+        import_gptq(tmp_path / "b", tmp_path / "c")
+    assert "\n" not in str(error.value) and not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize("change, message", [

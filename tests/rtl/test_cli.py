@@ -40,7 +40,7 @@ def table(tmp_path) -> Path:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json" or "rtl" in path.name}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name.endswith((".v", ".rtl.json"))}
 
 
 def test_a_loaded_unit_driven_by_its_description_alone_equals_the_table(table, tmp_path):
@@ -64,6 +64,10 @@ UNITS = [
     ["pwl"],
     ["pwl", "--width", "16", "--entries", "16", "--stages", "4", "--storage", "latches", "--output", "acc"],
     ["requant"],
+    ["product", "--a-bits", "16", "--b-bits", "8", "--out-bits", "16"],
+    ["rope"],
+    ["residual", "--stages", "1"],
+    ["token", "--row-length", "20"],
     ["fp-pwl", "--format", "fp16", "--storage", "latches", "--stages", "5"],
     ["fp-pwl", "--table", "div.json", "--storage", "constants"],
     ["fp-mac", "--format", "fp16", "--accumulator", "fp32"],
@@ -109,7 +113,8 @@ def test_the_description_matches_the_verilog_and_its_template_compiles(arguments
     assert main([*arguments, "--json", "-o", "unit.v"]) == 0
     out, err = capsys.readouterr()
     about = json.loads(out)
-    assert about == json.loads(Path("unit.rtl.json").read_text()) and err.count("\n") == 1
+    assert about == json.loads(Path("unit.rtl.json").read_text())
+    assert len([line for line in err.splitlines() if not line.startswith("warning: ")]) == 1
     text = Path("unit.v").read_bytes()
     (own,) = re.findall(r"^module unit\(.*?^endmodule", text.decode(), re.M | re.S)
     assert about["verilog"] == {"file": "unit.v", "sha256": hashlib.sha256(text).hexdigest()}
@@ -122,6 +127,22 @@ def test_the_description_matches_the_verilog_and_its_template_compiles(arguments
     wires = "\n".join(f"wire [{row['width'] - 1}:0] {row['name']};" for row in about["ports"])
     Path("top.v").write_text(f"module top;\n{wires}\n{about['instance']}endmodule\n")
     subprocess.run(["iverilog", "-g2005", "-Wall", "-Werror=port", "-o", "x", "top.v", "unit.v"], check=True)
+
+
+def test_a_softmax_says_what_its_scale_and_width_cannot_serve(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    secant_table("div", 2, 1).save("div.json")
+    tables.secant_table("exp").save("exp.json")
+    softmax = ["softmax", "--exp", "exp.json", "--div", "div.json", "-o", "unit.v", "--row-length"]
+    assert main([*softmax, "2048", "--scale", "5"]) == 0
+    clamp, width, _ = capsys.readouterr().err.splitlines()
+    assert clamp.startswith(
+        "warning: scores 128 steps of 2**-5 or more below a row's maximum are taken for 128 steps: "
+    )
+    assert clamp.endswith("need a scale of at most 4")
+    assert width == "warning: probabilities are rounded to 2**-7, which over a row of 2048 can add up to 8 of 1"
+    assert main([*softmax, "1", "--scale", "5"]) == 0
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_the_same_arguments_give_the_same_bytes_wherever_they_run(tmp_path):
@@ -194,7 +215,7 @@ MISTAKES = [
      "--output-scale must not be given with --output acc"),
     ("array --table gelu.json --out-width 16 -o u.v",
      "in_bits and sign of pwl must be those of the requantiser's code, not 8"),
-    ("pwl -o gelu.json/u.v", "gelu.json/u.v: cannot be written: File exists"),
+    ("pwl -o gelu.json/u.v", "gelu.json: cannot be written: File exists"),
     ("normaliser --table gelu.json --output-scale 3 --scale 5 -o u.v",
      "--table must be of div or rsqrt with a normaliser step: gelu.json is of 'gelu' with none"),
     ("normaliser --table gelu.json -o u.v",
@@ -221,8 +242,10 @@ MISTAKES = [
      "function must be one of div, rsqrt for a normaliser, not 'gelu'"),
     ("softmax --exp exp.json --scale 3 --div div.json --row-length 0 -o u.v", "row_length must be in 1..65536, not 0"),
     ("softmax --exp exp.json --scale 3 --div div.json --stages 4 11 2 -o u.v", "stages[1] must be in 1..10, not 11"),
-    ("softmax --exp exp.json --scale 0 --div div.json -o u.v",
+    ("softmax --exp exp.json --scale 0 --exp-scale 7 --div div.json -o u.v",
      "output_scale must be at most 6 at scale 0 (slope_frac_bits + scale), not 7"),
+    ("softmax --exp exp.json --scale 3 --div div.json --probability-width 12 -o u.v",
+     "probability_bits must be 8 or 16, not 12"),
     ("softmax --exp gelu.json --scale 3 --div div.json -o u.v",
      "--exp must be a table of exp, but gelu.json is one of gelu"),
     ("array --part element --operands memory -o u.v",
@@ -278,7 +301,7 @@ def test_where_one_file_cannot_be_written_neither_is(blocked, tmp_path, capsys):
     (tmp_path / blocked).mkdir()
     assert main(["requant", "-o", str(tmp_path / "u.v")]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path / blocked}: cannot be written: Is a directory\n"
-    assert [path.name for path in tmp_path.iterdir()] == [blocked]
+    assert {path.name for path in tmp_path.iterdir()} == {blocked, ".lock"}
 
 
 def test_the_description_of_a_normaliser_tells_its_function_domain_and_what_its_numbers_mean(tmp_path):

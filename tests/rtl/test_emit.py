@@ -34,6 +34,7 @@ def test_emit_writes_what_render_gives(tmp_path):
     verilog, description = render(component, "y", "requant")
     assert emit(tmp_path / "y.v", "requant", component) == description
     assert (tmp_path / "y.v").read_text() == verilog and sorted(p.name for p in tmp_path.iterdir()) == [
+        ".lock",
         "y.rtl.json",
         "y.v",
     ]

@@ -1,21 +1,24 @@
-"""BERT, RoBERTa and DistilBERT of transformers, up to the last hidden state; pooling stays outside."""
+"""BERT and what has its layout in transformers, up to the last hidden state; pooling stays outside.
 
-from dataclasses import dataclass
+RoBERTa, XLM-RoBERTa and CamemBERT are alike; DistilBERT has other names; Electra projects its embeddings to the width
+of the layers; MPNet has a bias of the scores by distance.
+"""
+
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
+from sim.network.converters.activations import function_of
 from sim.network.converters.transformer_layer import LayerModules, add_layer
 from sim.network.graph import Graph, GraphInput
 from sim.network.operators.boundary import KeyMask, Positions, Zeros
+from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
+from sim.network.operators.position_bias import PositionBias
 from sim.network.operators.residual import Embedding
 from sim.reference import InputError
 
-ACTIVATIONS = {
-    "gelu": "gelu", "gelu_new": "gelu-tanh", "gelu_pytorch_tanh": "gelu-tanh", "gelu_fast": "gelu-tanh",
-    "gelu_python": "gelu", "silu": "silu", "swish": "silu", "relu": "relu", "hardswish": "hswish",
-}  # fmt: skip
 BOUNDARY = "token, position and type indices in, last_hidden_state out; pooling and heads stay floating point"
 REQUIRED = {
     "is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute",
@@ -51,10 +54,16 @@ DISTILBERT = Paths(
     "transformer.layer", "attention", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
     "sa_layer_norm", "ffn.lin1", "ffn.activation", "ffn.lin2", "output_layer_norm", "n_heads", "activation",
 )  # fmt: skip
+MPNET = Paths(
+    "encoder.layer", "attention.attn", "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
+    "attention.LayerNorm", "intermediate.dense", "intermediate.intermediate_act_fn", "output.dense",
+    "output.LayerNorm", "num_attention_heads", "hidden_act",
+)  # fmt: skip
+MPNET_PADDING = 1  # whatever the configuration says
 
 
 def convert_bert(model: Any) -> Graph:
-    """A `BertModel`."""
+    """A `BertModel` or `ElectraModel`."""
     return _convert(model, BERT)
 
 
@@ -64,8 +73,13 @@ def convert_distilbert(model: Any) -> Graph:
 
 
 def convert_roberta(model: Any) -> Graph:
-    """A `RobertaModel`, whose positions start after the padding index."""
+    """A `RobertaModel`, `XLMRobertaModel` or `CamembertModel`, whose positions start after the padding index."""
     return _convert(model, BERT, model.config.pad_token_id)
+
+
+def convert_mpnet(model: Any) -> Graph:
+    """An `MPNetModel`."""
+    return _convert(model, MPNET, MPNET_PADDING)
 
 
 def _convert(model: Any, paths: Paths, padding: int | None = None) -> Graph:
@@ -74,9 +88,7 @@ def _convert(model: Any, paths: Paths, padding: int | None = None) -> Graph:
         value = getattr(config, key, allowed)
         if value != allowed:
             raise InputError(f"config: {key} must be {allowed!r} for the integer network, not {value!r}")
-    function = getattr(config, paths.function)
-    if function not in ACTIVATIONS:
-        raise InputError(f"config: hidden_act must be one of {', '.join(ACTIVATIONS)}, not {function!r}")
+    function = function_of(getattr(config, paths.function))
     longest = config.max_position_embeddings - (0 if padding is None else padding + 1)
     embeddings = dict(model.get_submodule("embeddings").named_children())
     typed = "token_type_embeddings" in embeddings
@@ -94,10 +106,19 @@ def _convert(model: Any, paths: Paths, padding: int | None = None) -> Graph:
     tables = {f"embeddings.{name}": embeddings[name] for name in names}
     x = graph.add("embedding", Embedding("embeddings", tables), *indices)  # pyright: ignore[reportArgumentType]
     x = graph.add("norm", Norm("embeddings.LayerNorm", embeddings["LayerNorm"]), x)  # pyright: ignore[reportArgumentType]
+    if hasattr(model, "embeddings_project"):
+        x = graph.add("project", Linear({"embeddings_project": model.embeddings_project}), x)
     for i, block in enumerate(model.get_submodule(paths.layers).children()):
         parts = _parts(block, f"{paths.layers}.{i}.", paths, getattr(config, paths.heads), longest, function)
+        if paths is MPNET:
+            parts = replace(parts, bias=_bias(f"{parts.attention}.bias", model.encoder, longest))
         x = add_layer(graph, f"layers.{i}", parts, x, valid)
     return graph
+
+
+def _bias(name: str, encoder: Any, longest: int) -> PositionBias:
+    """That of one layer; all share one table."""
+    return PositionBias(name, longest, encoder.relative_attention_bias, encoder.relative_position_bucket)
 
 
 def _parts(block: nn.Module, prefix: str, paths: Paths, heads: int, longest: int, function: str) -> LayerModules:
@@ -112,7 +133,7 @@ def _parts(block: nn.Module, prefix: str, paths: Paths, heads: int, longest: int
         out=dict([part(paths.out)]),
         norm1=part(paths.norm1),
         up=dict([part(paths.up)]),
-        activation=(prefix + paths.activation, ACTIVATIONS[function]),
+        activation=(prefix + paths.activation, function),
         down=dict([part(paths.down)]),
         norm2=part(paths.norm2),
     )

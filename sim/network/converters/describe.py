@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import token_mask
-from sim.network.converters import bert, digits, torch_encoder
+from sim.network.converters import bert, digits, gpt2, linear_attention, llama, segformer, torch_encoder, vit
 from sim.network.graph import Graph, Network
 from sim.reference import InputError
 
@@ -22,11 +22,26 @@ Converter = Callable[[Any], Graph]
 CONVERTERS: dict[str, Converter] = {  # by package and class
     "transformers.BertModel": bert.convert_bert,
     "transformers.RobertaModel": bert.convert_roberta,
+    "transformers.XLMRobertaModel": bert.convert_roberta,
+    "transformers.CamembertModel": bert.convert_roberta,
+    "transformers.ElectraModel": bert.convert_bert,
+    "transformers.MPNetModel": bert.convert_mpnet,
     "transformers.DistilBertModel": bert.convert_distilbert,
+    "transformers.LlamaModel": llama.convert,
+    "transformers.MistralModel": llama.convert,
+    "transformers.Qwen2Model": llama.convert,
+    "transformers.GPT2Model": gpt2.convert,
+    "transformers.ViTModel": vit.convert_vit,
+    "transformers.DeiTModel": vit.convert_deit,
+    "transformers.Dinov2Model": vit.convert_dinov2,
+    "transformers.SegformerModel": segformer.convert_encoder,
+    "transformers.SegformerForSemanticSegmentation": segformer.convert_segmenter,
     "torch.TransformerEncoder": torch_encoder.convert,
     "quant.Digits": digits.convert,
+    "quant.LinearAttentionSegmenter": linear_attention.convert,
 }
 HARMLESS = (nn.Dropout, nn.Identity)
+CAPTURING = "transformers.utils.output_capturing"  # hooks that only keep what they see, left behind by a first call
 
 
 def describe(model: nn.Module) -> Network:
@@ -36,15 +51,29 @@ def describe(model: nn.Module) -> Network:
     """
     converter = _converter_of(model)
     if converter is None:
-        inner = [name for name, child in model.named_children() if _converter_of(child) is not None]
-        hint = f"; give its {inner[0]} instead" if inner else ""
         known = ", ".join(CONVERTERS)
-        raise InputError(
-            f"model must be a model that can be converted, not {type(model).__name__} (known are {known}){hint}"
-        )
+        raise InputError(f"model must be a model that can be converted, not {type(model).__name__} (known are {known})")
     network = Network(converter(model))
     _require_claimed(model, network)
     return network.eval()
+
+
+def without_head(model: nn.Module) -> nn.Module:
+    """The model inside one with a head that has no converter (`BertModel` in `BertForMaskedLM`), else the model itself.
+
+    What the model has beside it lies outside the boundary and stays floating point.
+    """
+    if _converter_of(model) is None:
+        inner = [child for child in model.children() if _converter_of(child) is not None]
+        if len(inner) == 1:
+            return inner[0]
+    return model
+
+
+def converts_whole(config: Mapping[str, Any]) -> bool:
+    """Whether a folder's config.json names a model whose head has a converter too."""
+    names = config.get("architectures") or []
+    return any(f"transformers.{name}" in CONVERTERS and not name.endswith("Model") for name in names)
 
 
 def _converter_of(model: nn.Module) -> Converter | None:
@@ -62,12 +91,18 @@ def _require_claimed(model: nn.Module, network: Network) -> None:
         named.add(operator.name)
     for name, module in model.named_modules():
         beyond = any(name == part or name.startswith(f"{part}.") for part in network.graph.outside)
-        known = id(module) in claimed or name in named or beyond or isinstance(module, HARMLESS)
+        known = id(module) in claimed or name in named or beyond or _is_harmless(module)
         if not known and not any(True for _ in module.children()):
             raise InputError(f"{name}: {type(module).__name__} has no integer operator")
     for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
+        hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        if any(getattr(hook, "__module__", None) != CAPTURING for hook in hooks):
             raise InputError(f"{name}: forward hooks have no integer operator; remove them first")
+
+
+def _is_harmless(module: nn.Module) -> bool:
+    """Whether the module does nothing in evaluation; each model of transformers has a DropPath of its own."""
+    return isinstance(module, HARMLESS) or type(module).__name__.endswith("DropPath")
 
 
 @contextlib.contextmanager
@@ -89,7 +124,8 @@ def require_same(model: nn.Module, network: Network, batch: Mapping[str, Any]) -
     """Raise InputError unless the graph computes what the model computes on one batch."""
     with _real_activations(model):
         expected = model(**batch)
-    expected = expected if isinstance(expected, Tensor) else expected.last_hidden_state
+    if not isinstance(expected, Tensor):
+        expected = expected.logits if "logits" in expected else expected.last_hidden_state
     got = network(**batch).last_hidden_state
     mask = token_mask(batch)
     if mask is not None and network.shapes()[network.graph.output][:2] == ("batch", "tokens"):

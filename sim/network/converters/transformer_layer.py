@@ -9,8 +9,10 @@ from torch import nn
 from sim.network.graph import Graph
 from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax
+from sim.network.operators.folded import Folded
 from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
+from sim.network.operators.position_bias import PositionBias
 from sim.network.operators.residual import Add
 from sim.network.operators.split import Split
 
@@ -20,20 +22,21 @@ class LayerModules:
     """The modules of one layer of the model, and names for operators without a module.
 
     `qkv` maps three names to linear layers, or one name to the layer that computes all three; the other mappings have
-    one name. `row_length` is the most scores in a row of softmax.
+    one name. `row_length` is the most scores in a row of softmax; `bias` adds to the scores.
     """
 
-    qkv: Mapping[str, nn.Module]
+    qkv: Mapping[str, nn.Module | Folded]
     attention: str
     heads: int
     row_length: int
-    out: Mapping[str, nn.Module]
+    out: Mapping[str, nn.Module | Folded]
     norm1: tuple[str, Any]
-    up: Mapping[str, nn.Module]
+    up: Mapping[str, nn.Module | Folded]
     activation: tuple[str, str]
-    down: Mapping[str, nn.Module]
+    down: Mapping[str, nn.Module | Folded]
     norm2: tuple[str, Any]
     norm_first: bool = False
+    bias: PositionBias | None = None
 
 
 def add_layer(graph: Graph, key: str, parts: LayerModules, x: str, valid: str | None) -> str:
@@ -54,6 +57,8 @@ def add_layer(graph: Graph, key: str, parts: LayerModules, x: str, valid: str | 
 def _attend(graph: Graph, key: str, parts: LayerModules, out: Linear, x: str, valid: str | None) -> str:
     q, k, v = _project(graph, f"{key}.qkv", Linear(parts.qkv), x)
     scores = graph.add(f"{key}.scores", Scores(f"{parts.attention}.scores", parts.heads), q, k)
+    if parts.bias is not None:
+        scores = graph.add(f"{key}.bias", parts.bias, scores)
     softmax = Softmax(f"{parts.attention}.softmax", parts.row_length)
     p = graph.add(f"{key}.softmax", softmax, scores, *([] if valid is None else [valid]))
     context = graph.add(f"{key}.context", Context(f"{parts.attention}.context", parts.heads), p, v)

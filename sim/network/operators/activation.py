@@ -69,7 +69,7 @@ class Activation(Operator):
         """
         if self.function == RELU:
             return site.covering(site.output_bits())
-        scales = channel_scales(self.function, site.seen.sample(self.name))
+        scales = site.seen.scales(self.name, lambda x: channel_scales(self.function, x))
         return Grid(8, torch.ldexp(torch.ones(len(scales), dtype=torch.float64), -scales))
 
     def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:

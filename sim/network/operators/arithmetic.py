@@ -92,4 +92,5 @@ def spread(work: Callable[[int], None], count: int) -> None:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
+    # each thread computes by itself: its operations are not spread over threads once more
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))

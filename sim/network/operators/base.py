@@ -17,6 +17,7 @@ from quant import Settings
 from sim.network.operators.arithmetic import code_type
 from sim.network.operators.observations import Observations
 from sim.network.operators.recording import Seen
+from sim.network.operators.snapshot import Snapshot, parameters_of
 from sim.network.operators.storage import Reader, Writer
 from sim.network.operators.tables import require_table
 from sim.reference import InputError, PwlTable
@@ -52,6 +53,10 @@ class Grid:
         """The exponent of a scale that is a power of two: scale = 2**-exponent."""
         return 1 - int(torch.frexp(self.scale).exponent)
 
+    def same(self, other: "Grid") -> bool:
+        """Whether the codes represent the same numbers."""
+        return self.bits == other.bits and torch.equal(self.scale, other.scale)
+
     def codes(self, x: Tensor) -> Tensor:
         """saturate(round half up(x / scale)) in the smallest integer type; used at a network's boundary."""
         low, high = code_range(self.bits, True)
@@ -76,6 +81,10 @@ def ordinary_arithmetic() -> Iterator[None]:
     Other settings of the caller would change codes, or leave tensors that cannot be trained.
     """
     default = torch.get_default_dtype()
+    changed = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda") or torch.is_inference_mode_enabled()
+    if default == torch.float32 and not changed:
+        yield  # the usual case costs little
+        return
     torch.set_default_dtype(torch.float32)
     try:
         with ExitStack() as stack:
@@ -121,6 +130,14 @@ class Step(nn.Module):
         self.inputs: Sequence[Grid] = ()
         self.outputs: Sequence[Grid] = ()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device. Raises InputError for another data type, which would change the codes."""
+        for dtype in {tensor.dtype for tensor in (*self.parameters(), *self.buffers())}:
+            made = fn(torch.zeros(1, dtype=dtype)).dtype
+            if made != dtype:
+                raise InputError(f"{self.name} cannot be changed from {dtype} to {made}; convert the model in float32")
+        return super()._apply(fn, recurse)
+
     def finish(self, inputs: Sequence[Grid], outputs: Sequence[Grid]) -> None:
         """Take the grids; a step has none."""
 
@@ -154,7 +171,7 @@ class Operator(Step):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.mode = "real"
-        self._made_from: tuple[Tensor, ...] = ()
+        self._made_from = Snapshot(())
 
     # ---- conversion
 
@@ -198,15 +215,18 @@ class Operator(Step):
 
     def _settle(self) -> None:
         with ordinary_arithmetic():
-            self._made_from = tuple(parameter.detach().clone() for parameter in self.parameters())
+            self._made_from = Snapshot([*parameters_of(self)])
 
     def refresh(self) -> None:
         """Update the integers from real parameters that have changed; grids and scales stay."""
-        parameters = list(self.parameters())
-        if self.outputs and not all(map(torch.equal, parameters, self._made_from)):
+        if self.outputs and not self._is_settled():
             with torch.no_grad():
                 self.recode()
             self._settle()
+
+    def _is_settled(self) -> bool:
+        """Whether the integers were made from the present parameters."""
+        return self._made_from.holds([*parameters_of(self)])
 
     def recode(self) -> None:
         """Compute the integers again from the real parameters, on the same grids."""
@@ -214,11 +234,12 @@ class Operator(Step):
     # ---- computation
 
     def forward(self, *arguments: Any) -> Any:
-        if self.mode == "real":
-            return self.real(*arguments)
-        if self.mode == "integer":
-            return self.integer(*arguments)
-        return self._fake(arguments)
+        with ordinary_arithmetic():
+            if self.mode == "real":
+                return self.real(*arguments)
+            if self.mode == "integer":
+                return self.integer(*arguments)
+            return self._fake(arguments)
 
     def _fake(self, arguments: tuple[Any, ...]) -> Any:
         self.refresh()

@@ -14,9 +14,12 @@ from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import observer_for
 from quant.primitives.quantisers import QuantisedWeight, quantise_weight, recode
 from quant.primitives.scales import Scale
-from sim.network.operators.arithmetic import blockwise, code_type, half, requantise_, round_half_up_, saturate_
+from sim.network.operators import kernels
+from sim.network.operators.arithmetic import blockwise, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Shape, Site
-from sim.network.operators.exact_gemm import Weight
+from sim.network.operators.exact_gemm import Weight, digits
+from sim.network.operators.folded import Folded
+from sim.network.operators.kernels import Requantiser
 from sim.network.operators.modules import require_type
 from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
@@ -30,6 +33,8 @@ MULTIPLIER_BITS = 16
 
 def quantise_tokens(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """`sim.reference.token.quantise_tokens` on int16 (..., K): codes in int8, magnitudes (..., 1) in int64."""
+    if kernels.usable(x):
+        return kernels.quantise_tokens(x, bits)
     top = code_range(bits, True)[1]
     magnitude = torch.maximum(x.amax(-1, keepdim=True).long(), -x.amin(-1, keepdim=True).long()).clamp(min=1)
     ratio = ((top << RATIO_BITS) + magnitude // 2) // magnitude
@@ -80,7 +85,8 @@ class PackedLinear(nn.Module):
         self.weight_bits, self.weight_signed, self.group_size = weight_bits, weight_signed, group_size
         self.token, self.activation_bits, self.out_bits = token, activation_bits, out_bits
         self.plain = bool((self.group_multiplier == 1).all()) and not bool(self.zero_point.any())
-        self._weights: list[Weight] = []
+        self._weight: Weight | None = None
+        self._to_codes: Requantiser | None = None
         self.bound = self._bound()
 
     @property
@@ -88,14 +94,20 @@ class PackedLinear(nn.Module):
         """The offset that was subtracted from the codes so that they fit int8."""
         return 128 if not self.weight_signed and self.weight_bits == 8 else 0
 
-    def _bound(self) -> tuple[int, int]:
-        """The proved smallest and largest accumulator over all activations and magnitudes."""
+    def _terms(self) -> Tensor:
+        """(codes - zero point) * group multiplier, (N, K) in int64."""
         repeat = [end - first for first, end in group_borders(self.codes.shape[1], self.group_size)]
         spread = torch.tensor(repeat, device=self.codes.device)
         zero, multiplier = (t.long().repeat_interleave(spread, 1) for t in (self.zero_point, self.group_multiplier))
-        terms = (self.codes.long() + self.offset - zero) * multiplier
+        return (self.codes.long() + self.offset - zero) * multiplier
+
+    def _bound(self) -> tuple[int, int]:
+        """The proved smallest and largest accumulator over all activations and magnitudes."""
+        terms = self._terms()
         positive, negative = terms.clamp(min=0).sum(1), terms.clamp(max=0).sum(1)
         low, high = code_range(self.specified_activation_bits, True)
+        sums = int((positive * low + negative * high).min()), int((positive * high + negative * low).max())
+        self.narrow = signed_bits(sums) <= 32
         most = 1 << (IN_BITS - 1) if self.token else 1
         lows = (positive * low + negative * high) * most + self.bias
         highs = (positive * high + negative * low) * most + self.bias
@@ -130,46 +142,35 @@ class PackedLinear(nn.Module):
         return TokenLinear(layer, bias) if self.token else layer
 
     def _apply(self, fn, recurse: bool = True):  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._weights = []  # the laid-out weights follow the device
+        self._weight = self._to_codes = None  # they follow the device
         return super()._apply(fn, recurse)
 
     @property
-    def weights(self) -> list[Weight]:
-        """A right-hand side for each group, laid out on first use."""
-        if not self._weights:
-            size = self.codes.shape[1] if self.plain else self.group_size
-            borders = group_borders(self.codes.shape[1], size)
-            self._weights = [Weight(self.codes[:, first:end]) for first, end in borders]
-        return self._weights
+    def weight(self) -> Weight:
+        """(codes - zero point) * group multiplier in planes of 8 bits, one below the other; laid out on first use."""
+        if self._weight is None:
+            planes = [self.codes] if self.plain and not self.offset else digits(self._terms())
+            self._weight = Weight(torch.cat(planes))
+        return self._weight
 
     def accumulate(self, activations: Tensor) -> Tensor:
-        """sum m_g psum_g, int32 (..., N) without groups, else int64."""
-        if self.plain and not self.offset:
-            return self.weights[0].product(activations)
-        total: Tensor | None = None
-        first = 0
-        for g, weight in enumerate(self.weights):
-            part = activations[..., first : first + self.group_size].contiguous()
-            first += self.group_size
-            psum = weight.product(part).long()
-            zero = self.zero_point[:, g].long() - self.offset
-            psum = psum - part.long().sum(-1, keepdim=True) * zero
-            psum = psum * self.group_multiplier[:, g].long()
-            total = psum if total is None else total + psum
-        assert total is not None
+        """sum m_g psum_g, (..., N): int32 if that is proved to be wide enough, else int64."""
+        psum = self.weight.product(activations)
+        if self.weight.outputs == len(self.codes):
+            return psum
+        planes = psum.unflatten(-1, (-1, len(self.codes))).unbind(-2)
+        total = planes[0] if self.narrow else planes[0].long()
+        for p, plane in enumerate(planes[1:], 1):
+            total = total + (plane.to(total.dtype) << 8 * p)
         return total
 
     def forward(self, activations: Tensor, magnitude: Tensor | None) -> Tensor:
-        psum, dtype = self.accumulate(activations), code_type(self.out_bits)
-        rounding = half(self.shift)
-
-        def rows(psum: Tensor, magnitude: Tensor | None = None) -> Tensor:
-            total = psum.to(torch.int64, copy=True)
-            if magnitude is not None:
-                total.mul_(magnitude)
-            return requantise_(total.add_(self.bias), self.multiplier, self.shift, rounding, self.out_bits)
-
-        return blockwise(rows, dtype, psum) if magnitude is None else blockwise(rows, dtype, psum, magnitude)
+        if self._to_codes is None:
+            self._to_codes = Requantiser(self.multiplier, self.shift, self.out_bits, self.bias)
+        to_codes = self._to_codes
+        if kernels.usable(activations):
+            return kernels.linear(activations, magnitude, self.weight, to_codes, self.narrow)
+        return to_codes(self.accumulate(activations), magnitude)
 
     @classmethod
     def from_real(
@@ -207,17 +208,19 @@ class Linear(Operator):
     """One or more linear layers of one input, which is quantised once; gives a tensor, or a tuple if there are several.
 
     `layers` maps names to `nn.Linear`, whose parameters are shared, or to layers that `quant` has quantised: their
-    codes are kept, and training starts from the weights that the codes stand for.
+    codes are kept, and training starts from the weights that the codes stand for. Or to `Folded` ones: convolutions,
+    and layers with what is behind them.
     """
 
     kind = "linear"
 
-    def __init__(self, layers: Mapping[str, nn.Module], names: Sequence[str] = ()) -> None:
+    def __init__(self, layers: Mapping[str, nn.Module | Folded], names: Sequence[str] = ()) -> None:
         super().__init__([*layers, *names][0])
         self.names = [*layers, *names]
-        self._modules_of_model = dict(layers)
-        self.given = {name: layer.weight for name, layer in layers.items() if isinstance(layer, QuantisedLinear)}
-        self.layers = nn.ModuleList(map(_trainable, layers.values()))
+        self._of_model = dict(layers)
+        matrices = {name: layer.matrix() if isinstance(layer, Folded) else layer for name, layer in layers.items()}
+        self.given = {name: layer.weight for name, layer in matrices.items() if isinstance(layer, QuantisedLinear)}
+        self.layers = nn.ModuleList(map(_trainable, matrices.values()))
         self.packed = nn.ModuleList()
         self.weights: list[QuantisedWeight] = []
         self.source: InputQuantiser | None = None
@@ -232,9 +235,14 @@ class Linear(Operator):
         return len(self.layers) > 0
 
     def claims(self) -> Mapping[str, nn.Module]:
-        for name, module in self._modules_of_model.items():
-            require_type(name, module, nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, QuantisedLinear)
-        return self._modules_of_model
+        claimed: dict[str, nn.Module] = {}
+        for name, layer in self._of_model.items():
+            if isinstance(layer, Folded):
+                claimed |= layer.claims(name)
+                continue
+            require_type(name, layer, nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, QuantisedLinear)
+            claimed[name] = layer
+        return claimed
 
     def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         matrices = [weight.codes for weight in self.weights] or [layer.weight for layer in self._real]
@@ -256,11 +264,7 @@ class Linear(Operator):
         if self.source.kind == "token":
             return quantise_tokens(x, self.source.bits)
         multiplier, shift, bits = self.source.multiplier, self.source.shift, self.source.bits
-
-        def rows(x: Tensor) -> Tensor:
-            return saturate_(round_half_up_(x.long().mul_(multiplier), shift), bits)
-
-        return blockwise(rows, torch.int8, x), None
+        return Requantiser(torch.tensor(multiplier), torch.tensor(shift), bits)(x), None
 
     def integer(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         codes, magnitude = self.activations(x)
@@ -312,7 +316,14 @@ class Linear(Operator):
     def quantise(
         self, source: InputQuantiser, input: Grid, outputs: Sequence[Grid], weights: list[QuantisedWeight]
     ) -> None:
-        """Make the packed layers, one for each layer's weights and output grid; the real weights stay for training."""
+        """Make the packed layers, one for each layer's weights and output grid; the real weights stay for training.
+
+        They stay if they would be the same, as they are for another set of tables.
+        """
+        if self.outputs and source == self.source and self._is_settled():
+            grids = zip((input, *outputs), (*self.inputs, *self.outputs), strict=True)
+            if all(a.same(b) for a, b in grids) and all(a is b for a, b in zip(weights, self.weights, strict=True)):
+                return
         self.source, self.weights = source, weights
         self._pack(outputs)
         self.finish((input,), outputs)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sim.network.operators import kernels
 from sim.network.operators.arithmetic import blockwise, code_type, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Site
 from sim.network.operators.modules import require_type
@@ -74,6 +75,8 @@ class Norm(Operator):
     def integer(self, x: Tensor) -> Tensor:
         spec, rsqrt = self.specification, self.rsqrt
         assert spec is not None
+        if kernels.usable(x):
+            return kernels.norm(x, self.constants, spec.out_bits)
         n = spec.length
 
         def rows(x: Tensor) -> Tensor:
@@ -128,6 +131,7 @@ class Norm(Operator):
         self.register_buffer("gain", torch.tensor(self.specification.gain), persistent=False)
         self.register_buffer("bias", torch.tensor(self.specification.bias), persistent=False)
         self.rsqrt = TensorNormaliser(self.specification.rsqrt)
+        self.constants = kernels.NormConstants.of(self.specification)
 
     def to_row(self, writer: Writer) -> dict[str, Any]:
         spec = self.specification

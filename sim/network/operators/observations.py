@@ -21,6 +21,7 @@ class Observations:
         self.samples: dict[str, list[Tensor]] = {}
         self.widths: dict[Key, int] = {}
         self.mask: Tensor | None = None
+        self._scales: dict[str, Tensor] = {}
         self._generator = torch.Generator().manual_seed(0)
 
     def observe(self, key: Key, values: Tensor, name: str, make: Callable[[], Observer] | None = None) -> None:
@@ -30,11 +31,11 @@ class Observations:
         self.observers[key].update(values, self.mask)
 
     def note_width(self, key: Key, width: int) -> None:
-        """Note the channels of a tensor."""
-        self.widths[key] = width
+        """Note the channels of a tensor, or the length of its rows; the largest is kept."""
+        self.widths[key] = max(width, self.widths.get(key, 0))
 
     def width(self, key: Key) -> int:
-        """The channels that were noted."""
+        """The largest number that was noted."""
         return self.widths[key]
 
     def largest(self, key: Key) -> float:
@@ -50,6 +51,13 @@ class Observations:
             values = values[torch.randint(len(values), (most,), generator=self._generator)]
         if len(values):
             self.samples.setdefault(name, []).append(values)
+            self._scales.pop(name, None)
+
+    def scales(self, name: str, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `choose` makes of the sample, once: it is the same for every set of tables."""
+        if name not in self._scales:
+            self._scales[name] = choose(self.sample(name))
+        return self._scales[name]
 
     def sample(self, name: str) -> Tensor:
         """The values that were kept of all batches. Raises InputError if there are none."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from quant.primitives.scales import Scale
-from sim.network.operators.arithmetic import blockwise, code_type, half, requantise_
 from sim.network.operators.base import Grid, Operator, Shape, Site
+from sim.network.operators.kernels import Requantiser
 from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
 from sim.reference.residual import STREAM_BITS
@@ -36,10 +36,7 @@ class Mean(Operator):
         if x.shape[1] != self.count:
             raise InputError(f"{self.name}: must have {self.count} positions, not {x.shape[1]}")
 
-        def rows(total: Tensor) -> Tensor:
-            return requantise_(total.clone(), self.multiplier, self.shift, half(self.shift), STREAM_BITS)
-
-        return blockwise(rows, code_type(STREAM_BITS), x.long().sum(1))
+        return Requantiser(self.multiplier, self.shift, STREAM_BITS)(x.long().sum(1))
 
     def quantise_at(self, site: Site) -> None:
         self.quantise(site.input(), site.covering())

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sim.network.operators import kernels
 from sim.network.operators.arithmetic import blockwise, code_type, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Shape, Site
 from sim.network.operators.modules import require_type
@@ -30,6 +31,8 @@ class Add(Operator):
         return a + b
 
     def integer(self, a: Tensor, b: Tensor) -> Tensor:
+        if kernels.usable(a):
+            return kernels.add_scaled(a, b, self.multipliers, self.shift)
         m, n = self.multipliers
 
         def rows(a: Tensor, b: Tensor) -> Tensor:
@@ -137,7 +140,10 @@ class Embedding(Operator):
 
 
 class Input(Operator):
-    """The boundary of a network that takes real activations: 16-bit codes of them; the identity in the other modes."""
+    """The boundary of a network that takes real activations: 16-bit codes of them; the identity in the other modes.
+
+    Integers are taken as codes.
+    """
 
     kind = "input"
 
@@ -145,7 +151,7 @@ class Input(Operator):
         return x
 
     def integer(self, x: Tensor) -> Tensor:
-        return self.outputs[0].codes(x)
+        return self.outputs[0].codes(x) if x.is_floating_point() else x
 
     def quantise_at(self, site: Site) -> None:
         self.finish((), (site.covering(),))

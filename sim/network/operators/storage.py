@@ -72,21 +72,21 @@ class Reader:
         """The weight of that name."""
         return self.model.weights[name]
 
-    def table(self, name: str, function: str, scale: int, exponent: int, bits: int) -> LoweredTable:
-        """The table KEY.NAME; for the control, which stores values only, with these formats."""
+    def table(self, name: str, function: str, scale: int, exponent: int, out_bits: int, bits: int = 8) -> LoweredTable:
+        """The table KEY.NAME; for the control of `bits`, which stores values only, with these formats."""
         values = self.model.tensors.get(f"{self.key}.{name}.values")
         if values is None:
             return self.model.tables[f"{self.key}.{name}"]
-        plain = replace(control(function).lower(scale, exponent), out_bits=bits)
+        plain = replace(control(function, bits).lower(scale, exponent), out_bits=out_bits)
         fields = {name: getattr(plain, name) for name in LoweredTable.__dataclass_fields__}
         return ValueTable(**fields, values=tuple(values.tolist()))
 
-    def normaliser(self, function: str, site: str, numbers: Mapping[str, int]) -> Normaliser:
+    def normaliser(self, function: str, site: str, numbers: Mapping[str, int], bits: int = 8) -> Normaliser:
         """The normaliser of `function`, whose table is the plan's. Raises InputError if the stored one is another."""
         given = {key: numbers[key] for key in NORMALISER}
         values = self.model.tensors.get(f"{self.key}.{function}.values")
         if values is not None:
-            return ValueNormaliser(control(function), input_signed=False, values=tuple(values.tolist()), **given)
+            return ValueNormaliser(control(function, bits), input_signed=False, values=tuple(values.tolist()), **given)
         result = Normaliser(_table_of(self.model.plan, site, function), input_signed=False, **given)
         if result.lowered != self.model.tables[f"{self.key}.{function}"]:
             raise InputError(f"{self.key}.{function}: the lowered table is not that of the plan's")

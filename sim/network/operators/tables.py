@@ -8,12 +8,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ga_search import NETWORK_DOMAINS, resolve
+from sim.network.operators import kernels
 from sim.network.operators.arithmetic import BLOCK, half, saturate_, spread
 from sim.reference import InputError, LoweredTable, Normaliser, PwlTable
 from sim.reference.arithmetic import saturate as saturate_array
@@ -79,49 +81,61 @@ _FORMATS = {
 }
 
 
-def control(function: str) -> PwlTable:
-    """A table of `function` without content, for the formats of its control."""
+def control(function: str, bits: int = 8) -> PwlTable:
+    """A table of `function` without content, for the formats of its control.
+
+    `bits` are those of its coefficients, for which λ and μ are chosen, and of a normaliser's codes.
+    """
     domain, step, slope, intercept, scales = _FORMATS.get(function, ((-4.0, 4.0), None, 6, 6, tuple(range(7))))
-    return PwlTable(function, domain, scales, slope, intercept, 0, (0, 0), (0, 0), (0,), normaliser_step=step)
+    widths: dict[str, Any] = {"in_bits": 8 if step is None else bits, "coef_bits": bits}
+    slope, intercept = slope + bits - 8, intercept + bits - 8
+    return PwlTable(function, domain, scales, slope, intercept, 0, (0, 0), (0, 0), (0,), step, **widths)
 
 
-def lowered(function: str, table: PwlTable | str, scale: int, output_scale: int, out_bits: int = 8) -> LoweredTable:
+def lowered(
+    function: str, table: PwlTable | str, scale: int, output_scale: int, out_bits: int = 8, bits: int = 8
+) -> LoweredTable:
     """`table` at a scale with signed codes of `out_bits`, or the control of `function` if it is "exact".
+
+    `bits` are the control's, which decide how fine its outputs can be.
 
     Raises InputError if the table cannot be lowered to that scale.
     """
-    chosen = _of(function, table)
+    chosen = _of(function, table, bits)
     result = replace(chosen.lower(scale, output_scale), out_bits=out_bits)
     return exact(function, result, chosen.slope_frac_bits) if table == EXACT else result
 
 
-def slope_frac_bits(function: str, table: PwlTable | str) -> int:
-    """λ of the table or of the control."""
-    return _of(function, table).slope_frac_bits
+def slope_frac_bits(function: str, table: PwlTable | str, bits: int = 8) -> int:
+    """λ of the table, or of the control of `bits`."""
+    return _of(function, table, bits).slope_frac_bits
 
 
-def normaliser(function: str, table: PwlTable | str, input_bits: int, input_frac_bits: int) -> Normaliser:
-    """The normaliser of `table`, or of the control, for unsigned inputs."""
-    chosen = _of(function, table)
+def normaliser(
+    function: str, table: PwlTable | str, input_bits: int, input_frac_bits: int, bits: int = 8
+) -> Normaliser:
+    """The normaliser of `table`, or of the control of `bits`, for unsigned inputs."""
+    chosen = _of(function, table, bits)
     top = max(s for s in range(chosen.in_bits) if chosen.domain[1] * 2**s - 1 <= (1 << (chosen.in_bits - 1)) - 1)
     kind = ValueNormaliser if table == EXACT else Normaliser
     return kind(chosen, top, input_bits, input_frac_bits, False)
 
 
-def _of(function: str, table: PwlTable | str) -> PwlTable:
+def _of(function: str, table: PwlTable | str, bits: int = 8) -> PwlTable:
     """The table, or the control's formats."""
     require_table(function, table)
-    return table if isinstance(table, PwlTable) else control(function)
+    return table if isinstance(table, PwlTable) else control(function, bits)
 
 
 def require_table(function: str, table: PwlTable | str) -> None:
-    """Raise `InputError` unless `table` is "exact", or one of `function` on signed 8-bit codes."""
+    """Raise `InputError` unless `table` is "exact" or one of `function` on signed 8-bit codes; of 1/x, 16 bits too."""
     if not isinstance(table, PwlTable):
         return
     if table.function != function:
         raise InputError(f"the table must be of {function}, not of {table.function!r}")
-    if (table.in_bits, table.in_signed, table.out_bits, table.out_signed) != (8, True, 8, True):
-        raise InputError(f"the table of {function} must take and give signed 8-bit codes")
+    widths = (8, 16) if function == "div" else (8,)
+    if (table.in_signed, table.out_signed) != (True, True) or {table.in_bits, table.out_bits} - {*widths}:
+        raise InputError(f"the table of {function} must take and give signed {' or '.join(map(str, widths))}-bit codes")
 
 
 class Gather(nn.Module):
@@ -144,8 +158,10 @@ class Gather(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """The values of int8 codes, same shape."""
-        unsigned = codes.contiguous().view(torch.uint8)
         offsets = self.offsets
+        if kernels.usable(codes):
+            return kernels.gather(codes, self.values, offsets)
+        unsigned = codes.contiguous().view(torch.uint8)
         if offsets is None:
             return self._gather(unsigned.reshape(-1), BLOCK, lambda part: part.int()).reshape(codes.shape)
         rows = unsigned.reshape(-1, codes.shape[-1])

@@ -20,6 +20,7 @@ from cost_model.network.cost import report
 from cost_model.network.machine import Machine
 from cost_model.network.row_units import row_cycles, schedule
 from cost_model.network.sites import sites
+from quant import Plan, Rule
 from quant.formats.packed_index import PackedIndex
 from rtl.array.config import ArrayConfig
 from rtl.pwl import PwlConfig
@@ -58,6 +59,13 @@ def by_site(result: dict) -> dict[str, dict]:
     rows = {row["site"]: row for row in result["rows"]}
     assert len(rows) == len(result["rows"])
     return rows
+
+
+def test_a_context_of_16_bit_probabilities_is_two_products_of_8_bits(folder, tmp_path):
+    wide = Plan((*plan().rules, Rule(".*softmax", probability_bits=16)))
+    packed.save(convert(bert(), wide, token_batches()), tmp_path)
+    own, context = (by_site(found(path))[f"{FIRST}.attention.self.context"] for path in (folder, tmp_path))
+    assert context["bits"] == own["bits"] == "W8A8" and context["macs"] == 2 * own["macs"]
 
 
 def test_the_figures_are_those_by_hand(folder):

@@ -1,16 +1,18 @@
 """Checkpoint folders: single, sharded, tied, half precision; what is loaded is what transformers loads."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from quant.formats.checkpoint import Checkpoint, build_model, load_model
 from sim.reference import InputError
-from tests.quant.models import Encoder, bert_folder, encoder, llama_folder
+from tests.quant.models import ARCHITECTURES, bert_folder, encoder, folder_of, llama_folder
 
 
 def same_state(a: nn.Module, b: nn.Module) -> bool:
@@ -27,57 +29,71 @@ def small(tmp_path) -> Path:
     return tmp_path
 
 
-def test_a_single_file_is_loaded_and_tied_parameters_stay_tied(small):
-    model = Encoder()
-    assert Checkpoint.open(small).load_into(model) == []
-    assert same_state(model, encoder()) and model.head.weight is model.embedding.weight
-
-
 def test_pytorch_files_are_read_too(tmp_path):
-    torch.save(encoder().state_dict(), tmp_path / "pytorch_model.bin")
-    model = Encoder()
-    assert Checkpoint.open(tmp_path).load_into(model) == [] and same_state(model, encoder())
+    state = encoder().state_dict()
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    found = dict(Checkpoint.open(tmp_path).tensors())
+    assert found.keys() == state.keys() and all(torch.equal(found[name], state[name]) for name in state)
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04broken")
     with pytest.raises(InputError, match=r"pytorch_model\.bin: not a PyTorch file of tensors"):
         Checkpoint.open(tmp_path)
 
 
+def test_a_pytorch_file_that_unpacks_to_more_than_it_is_is_refused_before_it_is(tmp_path, monkeypatch):
+    torch.save({"a": torch.zeros(1 << 16)}, tmp_path / "whole.bin")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.bin") as whole,
+        zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for member in whole.namelist():
+            small.writestr(member, whole.read(member))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(
+        InputError, match=r"pytorch_model\.bin: unpacks to 26\d{4} bytes; a PyTorch file of \d+ has no more"
+    ):
+        Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_folder_of_any_architecture_is_what_from_pretrained_loads(name, tmp_path):
+    saved = folder_of(name, tmp_path)
+    reference = getattr(transformers, name).from_pretrained(tmp_path).eval()
+    model, unused = load_model(tmp_path)
+    assert type(model) is type(saved) and unused == [] and not model.training
+    assert same_state(model, reference) and same_state(model, saved)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_numbers_of_other_types_are_converted(small, dtype):
-    state = {key: tensor.to(dtype) for key, tensor in load_file(small / "model.safetensors").items()}
-    save_file(state, small / "model.safetensors")
-    model = Encoder()
-    Checkpoint.open(small).load_into(model)
-    assert torch.equal(model.first.weight, state["first.weight"].float()) and model.first.weight.dtype == torch.float32
+def test_numbers_of_other_types_are_converted(tmp_path, dtype):
+    saved = bert_folder(tmp_path, dtype)
+    model, _ = load_model(tmp_path)
+    assert all(torch.equal(p, q.float()) for p, q in zip(model.parameters(), saved.parameters(), strict=True))
 
 
-def test_a_prefix_and_old_names_of_layer_norm_are_bridged_and_other_tensors_are_told(small):
-    class Prefixed(Encoder):
-        base_model_prefix = "bert"
-
-    state = {f"bert.{key}": tensor for key, tensor in load_file(small / "model.safetensors").items()}
-    state["bert.norm.gamma"] = state.pop("bert.norm.weight")
-    state["bert.norm.beta"] = state.pop("bert.norm.bias")
-    state["cls.bias"] = torch.zeros(1)
-    save_file(state, small / "model.safetensors")
-    model = Prefixed()
-    assert Checkpoint.open(small).load_into(model) == ["cls.bias"] and same_state(model, encoder())
+def test_a_prefix_and_old_names_of_layer_norm_are_bridged_and_other_tensors_are_told(tmp_path):
+    saved = bert_folder(tmp_path)
+    state = {f"bert.{key}": tensor for key, tensor in load_file(tmp_path / "model.safetensors").items()}
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        state[f"bert.embeddings.LayerNorm{old}"] = state.pop(f"bert.embeddings.LayerNorm{new}")
+    state["other.bias"] = torch.zeros(1)
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    model, unused = load_model(tmp_path)
+    assert unused == ["other.bias"] and same_state(model, saved)
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda s: s.pop("second.bias"), r": second\.bias is missing$"),
-    (lambda s: s.pop("embedding.weight"), r": embedding\.weight is missing$"),
-    (lambda s: s.update({"first.weight": torch.zeros(2, 3)}),
-     r"model\.safetensors: first\.weight must be of shape \[32, 16\], not \[2, 3\]$"),
+    (lambda s: s.pop("pooler.dense.bias"), r": pooler\.dense\.bias is missing$"),
+    (lambda s: s.update({"pooler.dense.weight": torch.zeros(2, 3)}),
+     r"model\.safetensors: pooler\.dense\.weight must be of shape \[16, 16\], not \[2, 3\]$"),
 ])  # fmt: skip
-def test_a_missing_or_misshapen_tensor_is_one_line_and_nothing_is_loaded(small, change, message):
-    state = load_file(small / "model.safetensors")
+def test_a_missing_or_misshapen_tensor_is_one_line(tmp_path, change, message):
+    bert_folder(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
     change(state)
-    save_file(state, small / "model.safetensors")
-    model = encoder(seed=5)
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match=message) as error:
-        Checkpoint.open(small).load_into(model)
-    assert "\n" not in str(error.value) and same_state(model, encoder(seed=5))
+        load_model(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_damaged_or_absent_file_is_one_line(small):
@@ -107,9 +123,9 @@ def shard(folder: Path, missing: bool = False) -> Path:
 
 
 def test_shards_are_the_single_file(small):
-    model = Encoder()
-    Checkpoint.open(shard(small)).load_into(model)
-    assert same_state(model, encoder())
+    whole = load_file(small / "model.safetensors")
+    found = dict(Checkpoint.open(shard(small)).tensors())
+    assert found.keys() == whole.keys() and all(torch.equal(found[name], whole[name]) for name in whole)
 
 
 def test_faults_of_shards_are_one_line(small, tmp_path):

@@ -9,7 +9,7 @@ from quant.methods.coverage import bytes_of, coverage_line, size_line
 from quant.methods.post_training import quantisation_of
 from quant.plan import Plan
 from quant.pretrained import pack_model
-from tests.quant.models import encoder
+from tests.quant.models import ARCHITECTURES, encoder, folder_of, inputs_of
 
 
 class Experts(nn.Module):
@@ -44,3 +44,19 @@ def test_the_size_after_is_that_of_the_packed_tensors(skip):
 def test_a_model_that_grew_is_told_how_to_stay_small():
     assert "larger" not in size_line({"bytes_before": 10, "bytes_after": 10})
     assert "larger; --dtype auto" in size_line({"bytes_before": 10, "bytes_after": 11})
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_linear_layer_of_an_architecture_is_quantised_and_the_rest_is_named(name, tmp_path):
+    made = quant.quantize(folder_of(name, tmp_path), Plan.uniform(activation_granularity="token"))
+    coverage = quantisation_of(made).coverage
+    assert set(coverage["skipped"].values()) <= {
+        "Embedding", "Conv2d", "MixtralTopKRouter", "Qwen3MoeTopKRouter", "ViTEmbeddings", "DeiTEmbeddings",
+        "Dinov2Embeddings", "SwinRelativePositionBias", "SwinSelfAttention",
+    }  # fmt: skip
+    assert coverage["skipped_layers"] == []
+    quant.save_pretrained(made, tmp_path / "packed")
+    loaded = quant.from_pretrained(tmp_path / "packed")
+    with torch.no_grad():
+        a, b = (model(**inputs_of(name), return_dict=False)[0] for model in (made, loaded))
+    assert torch.equal(a, b)

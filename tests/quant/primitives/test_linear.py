@@ -173,3 +173,42 @@ def test_a_transposed_weight_trains_as_it_converts(activation):
     assert torch.equal(training(values), training.convert()(values))
     training.weight = nn.Parameter(weight)
     assert torch.equal(training(values), training.convert()(values))
+
+
+CHANGES = {
+    "half": nn.Module.half, "bfloat16": nn.Module.bfloat16, "double": nn.Module.double,
+    "type": lambda m: m.type(torch.float16), "to": lambda m: m.to(torch.bfloat16),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("activation", [None, ActivationQuantiser(8, True)], ids=["real inputs", "tokens"])
+def test_another_type_leaves_a_quantised_layer_unchanged_and_is_refused_in_training(change, activation):
+    weight, bias = quantised(Settings(weight_bits=4)), torch.randn(32)
+    layer, values = QuantisedLinear(weight, bias, activation), torch.randn(5, 64)
+    before, state = layer(values), {key: tensor.clone() for key, tensor in layer.state_dict().items()}
+    change(layer)
+    assert torch.equal(layer(values), before)
+    assert all(t.dtype == state[key].dtype and torch.equal(t, state[key]) for key, t in layer.state_dict().items())
+    training = FakeQuantLinear(weight.dequantise(torch.float32), bias, weight, activation)
+    with pytest.raises(InputError, match=r"a layer in training cannot be changed from torch\.float32 to torch\."):
+        change(training)
+    assert torch.equal(training(values), before)
+
+
+def test_autocast_changes_no_output_of_a_layer():
+    weight, bias, values = quantised(Settings(weight_bits=4)), torch.randn(32), torch.randn(5, 64)
+    for activation in (None, ActivationQuantiser(8, True)):
+        for layer in (QuantisedLinear(weight, bias, activation),
+                      FakeQuantLinear(weight.dequantise(torch.float32), bias, weight, activation)):  # fmt: skip
+            before = layer(values)
+            for dtype in (torch.bfloat16, torch.float16):
+                with torch.autocast("cpu", dtype):
+                    after = layer(values)
+                assert after.dtype == before.dtype and torch.equal(after, before)
+
+
+def test_a_state_whose_integers_were_made_floating_point_is_refused():
+    layer = QuantisedLinear(quantised(Settings()), None, None)
+    with pytest.raises(InputError, match=r"^codes must be torch\.int8, not torch\.float16$"):
+        layer.load_state_dict({key: tensor.half() for key, tensor in layer.state_dict().items()})

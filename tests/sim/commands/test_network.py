@@ -11,6 +11,7 @@ from sim.cli import main
 from sim.common.files import locked
 from sim.network import packed
 from tests.sim.network.checkpoint import checkpoint
+from tests.sim.network.models import image_batches, segformer, vision_transformer
 
 TEXT = "the first sentence\nand another one\n\na third, which is longer than the others\n"
 
@@ -140,6 +141,29 @@ def test_an_evaluation_writes_its_rows_and_prints_them(folder, capsys, tmp_path,
     assert len(result["rows"]) == 2 and result["options"]["count"] == 8 and result["versions"]["torch"]
     assert main([*arguments, "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == result["rows"]
+
+
+@pytest.mark.parametrize(
+    "make, side, shape",
+    [(lambda: vision_transformer("Dinov2"), 16, (2, 17, 32)), (lambda: segformer(), 32, (2, 5, 8, 8))],
+)
+def test_a_folder_of_a_vision_model_is_converted_and_runs_on_images(tmp_path, capsys, make, side, shape):
+    model, [batch] = make(), image_batches(1, side=side)
+    model.save_pretrained(tmp_path / "model")
+    np.savez(tmp_path / "images.npz", pixel_values=batch["pixel_values"].numpy())
+    data = ["--data", str(tmp_path / "images.npz")]
+    convert = ["convert", str(tmp_path / "model"), *data, "--no-report", "-o", str(tmp_path / "network")]
+    assert main(convert) == 0
+    capsys.readouterr()
+    assert main(["run", str(tmp_path / "network"), *data, "--check", "--json", "-o", str(tmp_path / "c.npz")]) == 0
+    assert json.loads(capsys.readouterr().out)["integer_only"]
+    with np.load(tmp_path / "c.npz") as arrays:
+        codes, scale = arrays["codes.0"], arrays["scale"]
+    with torch.no_grad():
+        found = model(**batch)
+    expected = found.logits if "logits" in found else found.last_hidden_state
+    assert codes.shape == shape
+    assert float((expected - torch.from_numpy(codes * scale)).norm() / expected.norm()) < 0.15
 
 
 def test_a_folder_of_a_model_with_a_head_converts_to_the_network_of_its_base(tmp_path, capsys):

@@ -24,6 +24,9 @@ CASES = {
          "--storage", "constants"], ["rsqrt"], None,
     ),
     "requant": (["requant", "--in-width", "20", "--out-unsigned", "--stages", "1"], [], None),
+    "product": (["product", "--a-bits", "8", "--b-bits", "6", "--stages", "4"], [], None),
+    "rope": (["rope", "--in-bits", "8", "--out-bits", "8"], [], None),
+    "residual": (["residual"], [], None),
     "fp-pwl": (["fp-pwl", "--format", "fp16", "--table", "gelu", "--entries", "9"], ["gelu"], None),
     "fp-pwl wired": (["fp-pwl", "--format", "fp16", "--table", "gelu", "--storage", "constants"], ["gelu"], None),
     "fp-add": (["fp-add", "--format", "fp16"], [], None),
@@ -32,6 +35,11 @@ CASES = {
         ["softmax", "--exp", "exp", "--scale", "4", "--div", "div", "--div-scale", "5", "--row-length", "7"],
         ["exp", "div"], None,
     ),
+    "softmax of 16 bits": (
+        ["softmax", "--exp", "exp", "--scale", "4", "--div", "div", "--div-scale", "5", "--row-length", "7",
+         "--probability-width", "16"], ["exp", "div"], None,
+    ),
+    "token": (["token", "--row-length", "9", "--divider-stages", "7"], [], None),
     "layernorm": (["layernorm", "--rsqrt", "rsqrt", "--rsqrt-scale", "5", "--length", "4"], ["rsqrt"], None),
     "rmsnorm wired": (
         ["rmsnorm", "--rsqrt", "rsqrt", "--rsqrt-scale", "5", "--storage", "constants", "--parameters", "gains"],

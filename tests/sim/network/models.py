@@ -81,3 +81,39 @@ def real_batches(count: int = 3, rows: int = 4, length: int = 12, seed: int = 0)
         mask = torch.arange(length) >= lengths
         batches.append({"src": torch.randn(rows, length, 32, generator=generator), "src_key_padding_mask": mask})
     return batches
+
+
+def image_batches(count: int = 3, rows: int = 2, channels: int = 3, side: int = 16, seed: int = 0) -> list[Batch]:
+    """Batches of images."""
+    generator = torch.Generator().manual_seed(seed)
+    return [{"pixel_values": torch.randn(rows, channels, side, side, generator=generator)} for _ in range(count)]
+
+
+def vision_transformer(kind: str = "ViT", **changes: Any) -> nn.Module:
+    """A ViT, DeiT or Dinov2 of two layers for images of 16 pixels in patches of 4."""
+    import transformers
+
+    sizes: dict[str, Any] = dict(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=16, patch_size=4
+    )
+    sizes |= dict(mlp_ratio=2) if kind == "Dinov2" else dict(intermediate_size=48)
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**sizes | changes)
+    return spread(getattr(transformers, f"{kind}Model")(config))
+
+
+def segformer(kind: str = "ForSemanticSegmentation", **changes: Any) -> nn.Module:
+    """A SegFormer of two stages, the first with a spatial reduction of attention."""
+    import transformers
+
+    sizes: dict[str, Any] = dict(
+        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[16, 32], patch_sizes=[7, 3],
+        strides=[4, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2], decoder_hidden_size=24, num_labels=5,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model: Any = spread(getattr(transformers, f"Segformer{kind}")(transformers.SegformerConfig(**sizes | changes)))
+    if hasattr(model, "decode_head"):
+        norm = model.decode_head.batch_norm
+        nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    return model

@@ -82,6 +82,45 @@ def test_another_type_of_numbers_is_refused_in_one_line(change):
     assert torch.equal(network.codes(**data[0]), codes)
 
 
+@pytest.mark.parametrize("mode", ["integer", "fake"])
+def test_no_context_changes_an_operator_that_is_called_alone(mode):
+    data = token_batches(1)[0]
+    network = sim.convert(copy.deepcopy(bert()), plan(), [data])
+    set_mode(network, mode)
+    calls = []
+    hooks = [
+        o.register_forward_hook(lambda o, given, made: calls.append((o, given, made))) for o in network.operators()
+    ]
+    network.stream(**data)
+    for hook in hooks:
+        hook.remove()
+    assert len(calls) == len(list(network.operators()))
+    for context in CONTEXTS.values():
+        for operator, given, made in calls:
+            with context():
+                again = operator(*given)
+            pairs = zip(made, again, strict=True) if isinstance(made, tuple) else [(made, again)]
+            assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in pairs), operator.name
+
+
+@pytest.mark.parametrize("change", [
+    nn.Module.half, nn.Module.bfloat16, lambda o: o.type(torch.float16), lambda o: o.to(torch.bfloat16),
+])  # fmt: skip
+def test_another_type_is_refused_by_each_operator_or_leaves_it_unchanged(change):
+    network = sim.convert(copy.deepcopy(bert()), plan(), token_batches(1))
+    refused = 0
+    for operator in network.operators():
+        before = copy.deepcopy(operator.state_dict())
+        try:
+            change(operator)
+        except InputError as error:
+            refused += 1
+            assert operator.name in str(error) and "cannot be changed from torch." in str(error)
+        after = operator.state_dict()
+        assert all(torch.equal(before[key], after[key]) and before[key].dtype == after[key].dtype for key in before)
+    assert refused
+
+
 def test_train_and_eval_of_every_module_of_the_model_are_left_as_they_were():
     model = copy.deepcopy(bert()).train()
     for number, module in enumerate(model.modules()):

@@ -8,29 +8,56 @@ from torch import nn
 
 from sim.network import benchmark as bench
 from sim.network.convert import convert
+from sim.network.peak_memory import peak_bytes
 from tests.sim.network.models import bert, plan, token_batches
 
 
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(bench, "CODES", 1000)
-    monkeypatch.setattr(bench, "SHAPES", ((1, 4),))
-    monkeypatch.setattr(bench, "batch", lambda rows, tokens: {"input_ids": torch.ones(rows, tokens, dtype=torch.long)})
-    monkeypatch.setattr(bench, "minilm", lambda: (bert(), convert(bert(), plan(), token_batches())))
+    monkeypatch.setattr(bench, "ROUNDS", {(1, 4): 3})
+    monkeypatch.setattr(bench, "PWL_ROUNDS", 1)
+    monkeypatch.setattr(bench, "minilm", lambda: (bert(), {"W8A8": convert(bert(), plan(), token_batches())}))
+    batch = bench.batch
+    monkeypatch.setattr(bench, "batch", lambda *size: {k: v.clamp(max=50) for k, v in batch(*size).items()})
 
 
 @pytest.mark.parametrize("target, code", [(0.0, 0), (1e9, 1)])
 def test_a_missed_target_is_exit_code_1(small, monkeypatch, tmp_path, target, code):
-    monkeypatch.setattr(bench, "TARGETS", {"pwl": target, "network": target})
-    assert bench.main(["-o", str(tmp_path), "--threads", "1"]) == code
+    monkeypatch.setattr(bench, "TARGETS", {"pwl": target, "W8A8": target})
+    assert bench.main(["-o", str(tmp_path), "--threads", "1", "--no-peers"]) == code
     result = json.loads((tmp_path / "network.json").read_text())
-    assert [(row["what"], row["threads"]) for row in result["rows"]] == [("pwl", 1), ("network", 1)]
-    assert all(row["speed"] == row["fp32_seconds"] / row["integer_seconds"] > 0 for row in result["rows"])
+    assert [(row["what"], row["size"]) for row in result["rows"]] == [
+        ("pwl", "1e+03"), ("FP32", "1 x 4"), ("W8A8", "1 x 4")
+    ]  # fmt: skip
+    for row in result["rows"]:
+        assert row["threads"] == 1 and row["seconds"] > 0 and row["cpu_seconds"] > 0
+    assert result["rows"][1]["speed"] == result["rows"][1]["cpu_speed"] == 1.0
+    assert result["load_before"] >= 0 and {"onnxruntime", "torch"} <= result["versions"].keys()
 
 
-def test_the_network_that_is_measured_has_minilms_shape(monkeypatch):
+def test_the_peers_run_the_same_model(small):
+    pytest.importorskip("onnx", reason="the peers of the bench")
+    pytest.importorskip("onnxruntime", reason="the peers of the bench")
+    rows = bench.encoder(bert(), {}, 1)
+    assert [row["what"] for row in rows] == ["FP32", "torch dynamic INT8", "ONNX Runtime dynamic INT8"]
+
+
+def test_calls_take_turns_after_a_first_that_does_not_count():
+    order: list[str] = []
+    times = bench.in_turns({name: lambda name=name: order.append(name) for name in "ab"}, 3)
+    assert order == list("ab" * 4) and len(times["a"].wall) == len(times["b"].cpu) == 3
+
+
+def test_the_peak_of_a_call_is_what_it_allocates():
+    peak = peak_bytes(lambda: torch.ones(10_000_000).sum())
+    assert peak is None or 30_000_000 <= peak < 80_000_000  # the system counts in pages of each thread
+
+
+def test_the_networks_that_are_measured_have_minilms_shape(monkeypatch):
     built: list[nn.Module] = []
     monkeypatch.setattr(bench, "convert", lambda model, *_: built.append(model))
     bench.minilm()
+    assert len(built) == len(bench.FORMATS)
     shapes = {name: tuple(p.shape) for name, p in built[0].named_parameters()}
     assert shapes["encoder.layer.5.intermediate.dense.weight"] == (1536, 384)

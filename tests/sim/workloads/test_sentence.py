@@ -57,8 +57,19 @@ def test_an_evaluation_has_its_rows_resumes_and_tells_the_control_from_two_entri
         assert rows["genetic", 2, seed]["cosine"] < rows["genetic", 8, seed]["cosine"] - 0.003
     assert rows["exact", None, 0]["cosine"] != rows["exact", None, 1]["cosine"]
     with RunDirectory.open(tmp_path / "run", {"a": 1}, resume=True) as run:
-        monkeypatch.setattr(Sentences, "embed", None)  # nothing is left to do
+        monkeypatch.setattr(sentence, "embed", None)  # nothing is left to do
         assert evaluate(folder, run, options) == result
+
+
+@pytest.mark.slow
+def test_processes_give_the_rows_of_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(sentence, "METHODS", (("genetic", 2),))
+    folder, options = checkpoint(tmp_path / "model"), Options(24, 8, (0, 1), single=False)
+    rows = []
+    for jobs in (1, 2):
+        with RunDirectory.open(tmp_path / f"run{jobs}", {"a": 1}) as run:
+            rows.append(evaluate(folder, run, options, jobs=jobs))
+    assert rows[0] == rows[1]
 
 
 def test_measured_and_calibration_sentences_are_apart(tmp_path):

@@ -1,0 +1,218 @@
+"""`python -m quant scaling-law {predict,fit,run,diagnose}`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from quant.methods.scaling_law.law import PUBLISHED, Question, effective_parameters, parameters_in, scheme
+from quant.zoo.packaged import MODELS, path_of
+from sim.common.command import print_json
+from sim.common.errors import InputError, require_range
+from sim.common.files import write_whole
+from sim.common.text_table import format_table
+
+EXAMPLES = """examples:
+  python -m quant scaling-law predict --scheme w4a4 w4a16 -N 595e6 -D 100e9 -G 32 256
+  python -m quant scaling-law predict --scheme w4a4 -D 100e9 -G 32 --loss 2.5
+  python -m quant scaling-law predict --scheme w4a4 --memory 1e9 -D 100e9 -G 32 128
+  python -m quant scaling-law run --grid tiny -o sweep
+  python -m quant scaling-law diagnose smollm2 --data text.txt --eight-bit 1 -o plan.json
+  python -m quant scaling-law fit sweep/runs.csv --scheme w4a4 --plot fit.png
+"""
+WEIGHT_BITS = 4  # of every published scheme that quantises weights
+
+
+def add(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the command to the parser of `python -m quant`."""
+    law = commands.add_parser(
+        "scaling-law", help="the loss that quantisation-aware training costs, for sizes, tokens and groups",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parts = law.add_subparsers(required=True, metavar="COMMAND")
+
+    predict = parts.add_parser("predict", help="by the published coefficients; what is left out is solved for --loss")
+    predict.set_defaults(do=_predict)
+    option = predict.add_argument
+    option("--scheme", nargs="+", default=list(PUBLISHED), metavar="S", help=f"{', '.join(PUBLISHED)} (all)")
+    option("-N", "--parameters", type=float, nargs="+", metavar="N", help="parameters of the model")
+    option("-D", "--tokens", type=float, nargs="+", metavar="D", help="training tokens")
+    option("-G", "--group", type=float, nargs="+", metavar="G", help="weights that share a scale")
+    option("--loss", type=float, metavar="NATS", help="solve for the one of -N, -D, -G that is not given")
+    option("--memory", type=float, metavar="BYTES", help="instead of -N: as many parameters as fit with their scales")
+    option("--json", action="store_true", help="rows as JSON on stdout")
+
+    fit = parts.add_parser("fit", help="coefficients of measured runs, with intervals and smaller laws beside them")
+    fit.set_defaults(do=_fit)
+    option = fit.add_argument
+    option("runs", type=Path, metavar="CSV", help="columns parameters, tokens, group, delta (nats) and maybe scheme")
+    option("--scheme", metavar="S", help="only rows of this scheme")
+    option(
+        "--replicates", type=int, default=1000, metavar="R", help="bootstrap replicates of the 95 %% intervals (1000)"
+    )
+    option("--seed", type=int, default=0)
+    option("--plot", type=Path, metavar="PNG", help="parity and residuals")
+    option("--json", action="store_true", help="rows as JSON on stdout")
+
+    train = parts.add_parser("run", help="train a grid of small models with quantised linears; a killed sweep goes on")
+    train.set_defaults(do=_run)
+    option = train.add_argument
+    option("--grid", default="tiny", metavar="NAME", help="tiny (a minute), small (hours) or gpu (tiny)")
+    option("--jobs", type=int, default=1, metavar="N", help="processes, one thread each (1)")
+    option("--backend", default="processes", choices=("processes", "dask"), help="(processes)")
+    option("--scheduler", metavar="ADDRESS", help="of the Dask scheduler, such as tcp://host:8786")
+    option("--device", default="cpu", help="cpu or cuda (cpu)")
+    option("-o", "--output", type=Path, required=True, metavar="DIR", help="finished runs, and runs.csv for `fit`")
+    option("--json", action="store_true", help="rows as JSON on stdout")
+
+    diagnose = parts.add_parser("diagnose", help="which layers of a model 4-bit inputs hurt, and a mixed plan")
+    diagnose.set_defaults(do=_diagnose)
+    option = diagnose.add_argument
+    option("model", metavar="MODEL", help=f"config.json and weights, a GGUF file; or {', '.join(MODELS)}")
+    option("--data", required=True, metavar="PATH", help="text, .jsonl, .npz or a folder of them; or brown")
+    option("--samples", type=int, default=16, help="how many (16)")
+    option("--sequence-length", type=int, default=128, help="cut to so many tokens (128)")
+    option("--seed", type=int, default=0, help="which samples (0)")
+    option("-G", "--group", type=int, nargs="+", default=[0, 128, 32], metavar="G",
+           help="group sizes, 0 for a row; the plan has the first (0 128 32)")  # fmt: skip
+    option("--bits", type=int, default=4, metavar="B", help="of weights and inputs (4)")
+    option("--eight-bit", type=int, default=1, metavar="K", help="kinds of layers whose inputs keep 8 bits (1)")
+    option("-o", "--output", type=Path, metavar="JSON", help="write the mixed plan")
+    option("--json", action="store_true", help="rows as JSON on stdout")
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    laws = {name: scheme(name) for name in arguments.scheme}
+    rows = [row for name, law in laws.items() for row in _rows(name, Question(law), arguments)]
+    return _report(rows, arguments.json)
+
+
+def _rows(name: str, question: Question, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each combination of what was given; what was not is solved for the wanted loss."""
+    if arguments.memory is not None and arguments.parameters is not None:
+        raise InputError("--memory and -N contradict each other")
+    given = {key: getattr(arguments, key) for key in ("parameters", "tokens", "group")}
+    if arguments.memory is not None:
+        given["parameters"] = [None]  # follows from the group
+    missing = [key for key, values in given.items() if values is None]
+    if len(missing) != (0 if arguments.loss is None else 1):
+        raise InputError(
+            "give -N (or --memory), -D and -G" if arguments.loss is None else "--loss needs two of -N, -D and -G"
+        )
+    if arguments.memory is not None and missing == ["group"]:
+        raise InputError("--memory needs -G: the scales of the groups take their part of it")
+    rows = []
+    for n in given["parameters"] or [None]:
+        for d in given["tokens"] or [None]:
+            for g in given["group"] or [None]:
+                size = n
+                if arguments.memory is not None and g is not None:
+                    size = parameters_in(arguments.memory, 16 if name.startswith("w16") else WEIGHT_BITS, g)
+                rows.append(_row(name, question, {"parameters": size, "tokens": d, "group": g}, arguments.loss))
+    return rows
+
+
+def _row(name: str, question: Question, point: dict[str, Any], loss: float | None) -> dict[str, Any]:
+    missing = next((key for key, value in point.items() if value is None), None)
+    if missing is not None and loss is not None:
+        solve = getattr(question, missing)
+        point[missing] = solve(loss, **{key: value for key, value in point.items() if key != missing})
+    n, d, g = point["parameters"], point["tokens"], point["group"]
+    if g == float("inf"):
+        raise InputError(f"{name}: every group size reaches a loss of {loss}")
+    return {"scheme": name, "parameters": n, "tokens": d, "group": g,
+            "delta_nats": float(question.law.delta(n, d, g)), "loss_nats": float(question.loss(n, d, g)),
+            "effective_parameters": float(effective_parameters(question.law, n, d, g))}  # fmt: skip
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    from quant.methods.scaling_law.fit import Runs, bootstrap, compare, fit, intervals
+
+    if arguments.replicates < 20:
+        raise InputError(f"replicates must be at least 20, not {arguments.replicates}")
+    runs = Runs.load(arguments.runs, arguments.scheme)
+    fitted = fit(runs, seed=arguments.seed)
+    ends = intervals(bootstrap(runs, arguments.replicates, arguments.seed))
+    if arguments.plot is not None:
+        from quant.methods.scaling_law.plot import save_fit
+
+        save_fit(runs, fitted, arguments.plot)
+    comparison = compare(runs, arguments.seed)
+    coefficients = [
+        {"coefficient": name, "value": value, "low_95": ends[name][0], "high_95": ends[name][1]}
+        for name, value in asdict(fitted.law).items()
+    ]
+    censored = int(runs.censored.sum())
+    note = f"{len(runs)} runs, of which {censored} with delta <= 0 count as below the smallest positive one"
+    if arguments.json:
+        print_json({"runs": len(runs), "censored": censored, "huber_loss": fitted.loss,
+                    "coefficients": coefficients, "laws": comparison})  # fmt: skip
+    else:
+        _report(coefficients, as_json=False)
+        print()
+        _report(comparison, as_json=False)
+    print(note, file=sys.stderr)
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from quant.methods.scaling_law.sweep import GRIDS, Workers, sweep, texts_of
+
+    if arguments.grid not in GRIDS:
+        raise InputError(f"grid must be one of {', '.join(GRIDS)}, not {arguments.grid!r}")
+    if (arguments.backend == "dask") != (arguments.scheduler is not None):
+        raise InputError("--backend dask and --scheduler ADDRESS go together")
+    workers = Workers(arguments.jobs, arguments.scheduler, arguments.device)
+    rows = sweep(GRIDS[arguments.grid], texts_of(arguments.grid), arguments.output, workers)
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    write_whole(arguments.output / "runs.csv", "\n".join(lines) + "\n")
+    return _report(rows, arguments.json)
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from quant import calibration
+    from quant.formats.checkpoint import load_model
+    from quant.methods.layers import quantisable
+    from quant.methods.scaling_law.diagnose import Diagnosis, kind_of, kind_rows, layer_rows, mixed_plan
+    from quant.zoo import corpora
+
+    require_range("eight-bit", arguments.eight_bit, 0, 1000)
+    diagnosis = Diagnosis(tuple(arguments.group), arguments.bits)
+    path = path_of(arguments.model)
+    sampling = calibration.Sampling(arguments.samples, arguments.sequence_length, 4, arguments.seed)
+    tokeniser = calibration.tokeniser_of(path, arguments.sequence_length)
+    data = calibration.load(corpora.path_of(arguments.data, "validation"), sampling, tokeniser)
+    model, _ = load_model(path)
+    calibration.require_fitting(model, data, arguments.data)
+    layers = layer_rows(model, data.batches, diagnosis)
+    different = {kind_of(name) for name in quantisable(model)}
+    with tqdm(total=len(different), unit="kind", file=sys.stderr, disable=None) as bar:
+
+        def progress(kind: str) -> None:
+            bar.set_postfix_str(kind, refresh=False)
+            bar.update()
+
+        kinds = kind_rows(model, data.batches, arguments.group[0], arguments.bits, progress)
+    kept = [row["kind"] for row in kinds[: arguments.eight_bit]]
+    if arguments.output is not None:
+        mixed_plan(kept, arguments.bits, arguments.group[0]).save(arguments.output)
+    if arguments.json:
+        print_json({"kinds": kinds, "layers": layers, "eight_bit": kept})
+    else:
+        _report(layers, as_json=False)
+        print()
+        _report(kinds, as_json=False)
+    print(f"8-bit inputs in the mixed plan: {', '.join(kept) or 'no layer'}", file=sys.stderr)
+    return 0
+
+
+def _report(rows: Sequence[dict[str, Any]], as_json: bool) -> int:
+    if as_json:
+        print_json(list(rows))
+    else:
+        print(format_table(list(rows[0]), [list(row.values()) for row in rows]))
+    return 0

@@ -1,0 +1,78 @@
+"""`python -m sim methods`: methods of quantisation against each other. torch is imported when it runs."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sim.common.cache import cache_folder
+from sim.common.command import print_json
+from sim.common.results import write_results
+from sim.reference.pwl import require_range
+
+SUBJECTS = ("char_lm", "minilm")
+EXAMPLES = "  python -m sim methods zeroquant -o results --resume\n"
+
+
+def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("methods", help="methods of quantisation against each other, with standard errors")
+    parser.set_defaults(do=_methods)
+    parser.add_argument("task", choices=("zeroquant", "efficientqat"), help="which methods beside others")
+    parser.add_argument("-o", dest="folder", type=Path, default=Path("results"), metavar="DIR", help="(results)")
+    parser.add_argument("--windows", type=int, default=192, metavar="N", help="of 128 bytes, to measure on (192)")
+    parser.add_argument("--sentences", type=int, default=96, metavar="N", help="to measure MiniLM on (96)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="of the data (0 1 2)")
+    parser.add_argument(
+        "--quick", action="store_true", help="without 4-bit weights and other data on the language model"
+    )
+    parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="(all)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--finished", action="store_true", help="only rows of trials that an earlier run finished")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="(the task's folder in the cache)")
+    parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
+
+
+def _methods(arguments: argparse.Namespace) -> int:
+    from quant.run_directory import RunDirectory, versions
+    from sim.workloads import efficientqat, zeroquant
+    from sim.workloads.method_trials import CharLm, MiniLm, Work, measure, table_text
+
+    require_range("--windows", arguments.windows, 2, 4096)
+    require_range("--sentences", arguments.sentences, 2, 10_000)
+    for seed in arguments.seeds:
+        require_range("--seeds", seed, 0, (1 << 31) - 1)
+    if arguments.task == "zeroquant":
+        every = (CharLm(arguments.windows), MiniLm(arguments.sentences))
+        subjects = [subject for subject in every if subject.name in arguments.models]
+        trials = [zeroquant.trials(subject, arguments.quick) for subject in subjects]
+    else:
+        subjects, trials = [CharLm(arguments.windows)], [efficientqat.trials(arguments.quick)]
+    options: dict[str, Any] = {"windows": arguments.windows, "sentences": arguments.sentences}
+    total = sum(1 + len(arguments.seeds) * len(part) for part in trials)
+    rows: list[dict[str, Any]] = []
+    folder = arguments.run or cache_folder(f"methods_{arguments.task}")
+    with (
+        RunDirectory.open(folder, options, arguments.resume or arguments.finished) as run,
+        tqdm(total=total, unit="trial", file=sys.stderr, disable=None) as bar,
+    ):
+
+        def progress(name: str) -> None:
+            bar.set_postfix_str(name, refresh=False)
+            bar.update()
+
+        for subject, part in zip(subjects, trials, strict=True):
+            rows += measure(subject, part, arguments.seeds, Work(run, progress, arguments.finished))
+    flags = [f" --{name}" for name in ("quick", "finished") if getattr(arguments, name)]
+    command = f"python -m sim methods {arguments.task}{''.join(flags)}"
+    options |= {"seeds": arguments.seeds, "models": [subject.name for subject in subjects]}
+    path = arguments.folder / f"{arguments.task}.json"
+    result = write_results(path, command, rows, versions=versions(), options=options)
+    print(path, file=sys.stderr)
+    if arguments.json:
+        print_json(result["rows"])
+    else:
+        print(table_text(result["rows"]))
+    return 0

@@ -1,0 +1,327 @@
+"""The integer steps between the products, each in one pass over memory: the extra `fast`, compiled by numba.
+
+`usable` says whether the kernels may run: on the CPU, with numba installed, and while no PyTorch mode watches the
+operations that a kernel would hide. Otherwise an operator takes its PyTorch code, which gives the same integers; only
+`requantise` chooses by itself. Kernels take and give tensors, and go over rows in blocks, on as many threads as PyTorch
+has.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from sim.network.operators.arithmetic import blockwise, code_type, half, requantise_, spread
+from sim.network.operators.exact_gemm import Weight, batched
+from sim.reference import Normaliser
+from sim.reference.arithmetic import code_range
+from sim.reference.norm import NORMAL_BITS, Norm
+from sim.reference.normaliser import POWERS
+from sim.reference.residual import STREAM_BITS
+from sim.reference.softmax import Softmax
+from sim.reference.token import RATIO_BITS
+
+BLOCK = 1 << 18  # values in a block: enough to be worth a thread, and few enough to stay in its cache
+_EMPTY = np.empty(0, dtype=np.int64)
+_enabled = True
+
+
+@contextmanager
+def pytorch_only() -> Iterator[None]:
+    """Within the context every operator takes its PyTorch code."""
+    global _enabled
+    before, _enabled = _enabled, False
+    try:
+        yield
+    finally:
+        _enabled = before
+
+
+def usable(tensor: Tensor) -> bool:
+    """Whether a kernel may take this tensor."""
+    return _enabled and tensor.device.type == "cpu" and _get_current_dispatch_mode() is None and _numba() is not None
+
+
+@cache
+def _numba() -> Any:
+    """The compiled kernels, or None without numba."""
+    try:
+        from sim.network.operators import compiled
+    except ImportError:
+        return None
+    return compiled
+
+
+def over_rows(work: Callable[[slice], None], rows: int, width: int) -> None:
+    """`work` on blocks of the rows, of `width` values each."""
+    step = max(1, BLOCK // max(width, 1))
+    if rows <= step:
+        work(slice(0, rows))
+    else:
+        spread(lambda number: work(slice(number * step, (number + 1) * step)), -(-rows // step))
+
+
+# ---- from accumulators to codes
+
+
+@dataclass(frozen=True, eq=False)
+class Requantiser:
+    """The constants of saturate(round((A * magnitude + bias) * multiplier * 2**-shift)), signed codes of `out_bits`.
+
+    `multiplier`, `shift` and `bias` are int64, (N,) or (). Every sum times its multiplier must fit 62 bits.
+    """
+
+    multiplier: Tensor
+    shift: Tensor
+    out_bits: int
+    bias: Tensor | None = None
+
+    def __call__(self, psum: Tensor, magnitude: Tensor | None = None) -> Tensor:
+        """The codes of the accumulators (..., N), int32 or int64; `magnitude` is int64 (..., 1) or 1."""
+        if not usable(psum):
+            return self._by_pytorch(psum, magnitude)
+        result = torch.empty(psum.shape, dtype=code_type(self.out_bits))
+        flat, out = psum.reshape(-1, psum.shape[-1]), result.view(-1, psum.shape[-1])
+        rows = None if magnitude is None else magnitude.reshape(-1)
+
+        def work(part: slice) -> None:
+            self.into(out[part], flat[part], None if rows is None else rows[part])
+
+        over_rows(work, *flat.shape)
+        return result
+
+    def into(self, out: Tensor, psum: Tensor, magnitude: Tensor | None, narrow: bool = False) -> None:
+        """Write the codes of contiguous rows (R, planes * N) to `out` (R, N).
+
+        A is the sum of the planes p, each N wide, times 2**(8 p); `narrow` says that it is proved to fit 32 bits.
+        """
+        row = np.empty(out.shape[1], dtype=np.int32 if narrow else np.int64)
+        rows = _EMPTY if magnitude is None else magnitude.numpy()
+        _numba().requantise(psum.numpy(), rows, self._columns(out.shape[1]), self._limits, row, out.numpy())
+
+    @cached_property
+    def _limits(self) -> tuple[int, int]:
+        return code_range(self.out_bits, True)
+
+    @cached_property
+    def _columns(self) -> Callable[[int], tuple[np.ndarray, ...]]:
+        """Bias, multiplier and shift for N columns."""
+        constants = self.bias, self.multiplier, self.shift
+        return cache(lambda n: tuple(_EMPTY if t is None else t.expand(n).contiguous().numpy() for t in constants))
+
+    def _by_pytorch(self, psum: Tensor, magnitude: Tensor | None) -> Tensor:
+        rounding = half(self.shift)
+
+        def rows(psum: Tensor, magnitude: Tensor | None = None) -> Tensor:
+            total = psum.to(torch.int64, copy=True)
+            if magnitude is not None:
+                total.mul_(magnitude)
+            if self.bias is not None:
+                total.add_(self.bias)
+            return requantise_(total, self.multiplier, self.shift, rounding, self.out_bits)
+
+        return blockwise(rows, code_type(self.out_bits), psum, *(() if magnitude is None else (magnitude,)))
+
+
+def linear(
+    activations: Tensor, magnitude: Tensor | None, weight: Weight, to_codes: Requantiser, narrow: bool
+) -> Tensor:
+    """The codes (..., N) of int8 (..., K) times a weight of planes: the product and its requantiser, in blocks of rows.
+
+    `magnitude` is int64 (..., 1) or 1. `weight` holds the planes one below the other, (planes * N, K), and `narrow` is
+    that of `Requantiser.into`.
+    """
+    n = to_codes.multiplier.shape[0]
+    result = torch.empty((*activations.shape[:-1], n), dtype=code_type(to_codes.out_bits))
+    flat, out = activations.reshape(-1, activations.shape[-1]), result.view(-1, n)
+    rows = None if magnitude is None else magnitude.reshape(-1)
+
+    def work(part: slice) -> None:
+        to_codes.into(out[part], weight.product(flat[part]), None if rows is None else rows[part], narrow)
+
+    over_rows(work, flat.shape[0], weight.outputs)
+    return result
+
+
+def heads(
+    left: Tensor, right: Tensor, multiplier: Tensor, shift: Tensor, out_bits: int, side_by_side: bool = False
+) -> Tensor:
+    """The codes of int8 (B, H, M, K) times int8 (B, H, K, N): (B, H, M, N), or (B, M, H, N) if `side_by_side`.
+
+    `multiplier` and `shift` are int64 (H, N), or (H, 1) for a scale for each head.
+    """
+    batch, count, m, _ = left.shape
+    n = right.shape[3]
+    result = torch.empty((batch, m, count, n) if side_by_side else (batch, count, m, n), dtype=code_type(out_bits))
+    constants = tuple(t.expand(count, n).contiguous().numpy() for t in (multiplier, shift))
+
+    def work(part: slice) -> None:
+        psum, flat = batched(left[part], right[part]).numpy(), result[part].view(-1).numpy()
+        _numba().requantise_heads(psum, constants, code_range(out_bits, True), side_by_side, flat)
+
+    over_rows(work, batch, count * m * n)
+    return result
+
+
+# ---- others
+
+
+def quantise_tokens(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """`sim.reference.token.quantise_tokens` of int16 (..., K), `bits` <= 8: int8 codes, int64 magnitudes (..., 1)."""
+    x = x.contiguous()
+    codes = torch.empty(x.shape, dtype=torch.int8)
+    magnitude = torch.empty((*x.shape[:-1], 1), dtype=torch.int64)
+    flat, out, found = x.view(-1, x.shape[-1]), codes.view(-1, x.shape[-1]), magnitude.view(-1)
+
+    def work(part: slice) -> None:
+        _numba().quantise_tokens(
+            flat[part].numpy(), code_range(bits, True)[1], RATIO_BITS, out[part].numpy(), found[part].numpy()
+        )
+
+    over_rows(work, *flat.shape)
+    return codes, magnitude
+
+
+def add_scaled(a: Tensor, b: Tensor, multipliers: tuple[int, int], shift: int) -> Tensor:
+    """`sim.reference.residual.add_scaled` of int16 tensors that broadcast."""
+    shape = a.shape if a.shape == b.shape else torch.broadcast_shapes(a.shape, b.shape)
+    result = torch.empty(shape, dtype=code_type(STREAM_BITS))
+    rows = [x.expand(shape).contiguous().view(-1, shape[-1]) for x in (a, b)]
+    out = result.view(-1, shape[-1])
+
+    def work(part: slice) -> None:
+        first, second = (x[part].numpy() for x in rows)
+        _numba().add_scaled(first, second, multipliers, shift, code_range(STREAM_BITS, True), out[part].numpy())
+
+    over_rows(work, *out.shape)
+    return result
+
+
+def gather(codes: Tensor, values: Tensor, offsets: Tensor | None) -> Tensor:
+    """values[codes as uint8 + offsets] of int8 codes (..., C); `offsets` is int32 (C,)."""
+    codes = codes.contiguous()
+    result = values.new_empty(codes.shape)
+    unsigned = codes.view(torch.uint8).view(-1, codes.shape[-1]) if codes.ndim else codes.view(torch.uint8).view(1, 1)
+    out = result.view(unsigned.shape)
+
+    def work(part: slice) -> None:
+        columns = _EMPTY if offsets is None else offsets.numpy()
+        _numba().gather(unsigned[part].numpy(), columns, values.numpy(), out[part].numpy())
+
+    over_rows(work, *out.shape)
+    return result
+
+
+# ---- rows
+
+
+class NormaliserConstants(NamedTuple):
+    """`sim.reference.Normaliser` in numbers: the accumulator of every code, and what finds the code.
+
+    With m the position of v's highest bit, k = (m - bottom) // step * step and code = v * 2**(left - k).
+    """
+
+    acc: np.ndarray
+    step: int
+    bottom: int
+    left: int
+    top_code: int
+    numerator: int
+    denominator: int
+    largest: int
+
+    @classmethod
+    def of(cls, spec: Normaliser) -> "NormaliserConstants":
+        """The constants of a specification."""
+        acc = spec.lowered.accumulate(np.arange(spec.top_code + 1))
+        bottom = spec.input_frac_bits + math.frexp(spec.table.domain[0])[1] - 1
+        largest = (1 << (spec.lowered.acc_bits - 1)) - 1
+        step, left = spec.table.normaliser_step or 1, spec.scale - spec.input_frac_bits
+        return cls(acc, step, bottom, left, spec.top_code, *POWERS[spec.table.function], largest)
+
+
+class SoftmaxConstants(NamedTuple):
+    """`sim.reference.softmax.Softmax` in numbers: the power of each distance from `low` to 0, and the normaliser's."""
+
+    powers: np.ndarray
+    low: int
+    div: NormaliserConstants
+    output_left: int
+    inverse_top: int
+    shift: int
+    top: int
+
+    @classmethod
+    def of(cls, spec: Softmax) -> "SoftmaxConstants":
+        """The constants of a specification."""
+        low = code_range(spec.exp.in_bits, True)[0]
+        return cls(
+            powers=spec.exp.output(np.arange(low, 1)).clip(min=0).astype(np.int32),
+            low=low,
+            div=NormaliserConstants.of(spec.div),
+            output_left=spec.inverse_scale - spec.div.table.slope_frac_bits - spec.div.scale,
+            inverse_top=code_range(spec.inverse_bits, True)[1],
+            shift=spec.shift,
+            top=code_range(spec.probability_bits, True)[1],
+        )
+
+
+def softmax(scores: Tensor, valid: Tensor | None, constants: SoftmaxConstants) -> Tensor:
+    """`sim.reference.softmax` of int16 scores (..., T); `valid` is None or booleans that broadcast to them."""
+    scores = scores.contiguous()
+    length = scores.shape[-1]
+    result = torch.empty(scores.shape, dtype=code_type(constants.top.bit_length() + 1))
+    flat, out = scores.view(-1, length), result.view(-1, length)
+    mask, which = np.empty((0, length), dtype=np.bool_), np.zeros(len(flat), dtype=np.int64)
+    if valid is not None:
+        own = valid.expand(*valid.shape[:-1], length).contiguous()
+        mask = own.view(-1, length).numpy()
+        numbers = torch.arange(len(mask)).view(own.shape[:-1])
+        which = numbers.expand(scores.shape[:-1]).reshape(-1).numpy()
+
+    def work(part: slice) -> None:
+        row = np.empty(length, dtype=np.int32)
+        _numba().softmax(flat[part].numpy(), mask, which[part], constants, row, out[part].numpy())
+
+    over_rows(work, *out.shape)
+    return result
+
+
+class NormConstants(NamedTuple):
+    """`sim.reference.norm.Norm` in numbers."""
+
+    gain: np.ndarray
+    bias: np.ndarray
+    shift: int
+    normal_top: int
+    epsilon: int
+    centring: bool
+    rsqrt: NormaliserConstants
+    right_shift: int
+
+    @classmethod
+    def of(cls, spec: Norm) -> "NormConstants":
+        """The constants of a specification."""
+        gain, bias = (np.array(values, dtype=np.int64) for values in (spec.gain, spec.bias))
+        top, rsqrt = (1 << (NORMAL_BITS - 1)) - 1, NormaliserConstants.of(spec.rsqrt)
+        return cls(gain, bias, spec.shift, top, spec.epsilon, spec.centring, rsqrt, spec.right_shift)
+
+
+def norm(x: Tensor, constants: NormConstants, out_bits: int) -> Tensor:
+    """`sim.reference.norm` of int16 (..., N), codes of `out_bits`."""
+    x = x.contiguous()
+    result = torch.empty(x.shape, dtype=code_type(out_bits))
+    flat, out = x.view(-1, x.shape[-1]), result.view(-1, x.shape[-1])
+
+    def work(part: slice) -> None:
+        _numba().norm(flat[part].numpy(), constants, code_range(out_bits, True), out[part].numpy())
+
+    over_rows(work, *out.shape)
+    return result

@@ -1,0 +1,81 @@
+"""The trials of EfficientQAT (2407.11062) on the language model: both phases, and rounding and GPTQ beside them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from quant.methods.blocks import Method, quantize_blocks
+from quant.methods.efficientqat import block_ap, e2e_qp
+from quant.methods.efficientqat.block_ap import BlockAp
+from quant.methods.efficientqat.e2e_qp import E2eQp
+from quant.methods.efficientqat.quantise import Options, train_steps
+from quant.methods.gptq import Gptq
+from quant.methods.post_training import Job
+from sim.workloads.method_trials import Subject, Trial
+
+WINDOWS = 640  # of the data
+BASE = "rounding"  # what the others' gains are counted from
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Bits of a weight, inputs in a group, and bits of a group's multiplier."""
+
+    bits: int = 2
+    group: int = 64
+    multiplier_bits: int = 8
+
+    @property
+    def weights(self) -> str:
+        """As a column says it."""
+        wide = "" if self.multiplier_bits == 8 else f"m{self.multiplier_bits}"
+        return f"w{self.bits}g{self.group}{wide}"
+
+
+def trials(quick: bool = False) -> list[Trial]:
+    """Every method at 2 bits in groups of 64; without `quick` 3 and 4 bits, other groups and narrower multipliers."""
+    every = _all(Shape())
+    if not quick:
+        for shape in (Shape(3), Shape(4)):
+            every += _all(shape)
+        for shape in (Shape(group=32), Shape(group=128), Shape(multiplier_bits=4)):
+            every += [trial for trial in _all(shape) if trial.name in (BASE, "Block-AP")]
+    return every
+
+
+def _all(shape: Shape) -> list[Trial]:
+    """Rounding first, whose rise the others recover."""
+    rates, step = block_ap.PRESETS["small"][shape.bits], e2e_qp.PRESETS["small"][shape.bits]
+
+    def trained(seed: int, searched: bool) -> BlockAp:
+        return BlockAp(rates, searched=searched, seed=seed)
+
+    def distilled(seed: int) -> E2eQp:
+        return E2eQp(step, distill=True, seed=seed)
+
+    return [
+        _trial(BASE, shape, lambda _: (BlockAp(epochs=0), None), seeded=False),
+        _trial("rounding, searched", shape, lambda _: (BlockAp(epochs=0, searched=True), None), seeded=False),
+        _trial("GPTQ", shape, lambda _: (Gptq(), None)),
+        _trial("E2E-QP", shape, lambda seed: (BlockAp(epochs=0), E2eQp(step, seed=seed))),
+        _trial("E2E-QP, distilled", shape, lambda seed: (BlockAp(epochs=0), distilled(seed))),
+        _trial("Block-AP", shape, lambda seed: (trained(seed, False), None)),
+        _trial("Block-AP, searched", shape, lambda seed: (trained(seed, True), None)),
+        _trial("both, searched, distilled", shape, lambda seed: (trained(seed, True), distilled(seed))),
+    ]
+
+
+def _trial(name: str, shape: Shape, phases: Any, seeded: bool = True) -> Trial:
+    """A trial; `phases` gives, for a seed, the method for the blocks and the second phase or None."""
+
+    def make(subject: Subject, seed: int) -> nn.Module:
+        method: Method
+        method, phase = phases(seed)
+        plan = Options(shape.bits, shape.group, multiplier_bits=shape.multiplier_bits).plan(subject.model)
+        data = subject.data("train", WINDOWS, seed)
+        made = quantize_blocks(subject.model, plan, data, method)
+        return made if phase is None else train_steps(made, subject.model, data, phase, Job())
+
+    columns = {"weights": shape.weights, "scales": "group", "inputs": "real", "data": "train" if seeded else None}
+    return Trial(name, columns, make, seeded, None if name == BASE else BASE)

@@ -1,0 +1,95 @@
+"""The sets of tables that an evaluation compares, and the parts of one that a resumed run does not repeat."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quant.run_directory import RunDirectory
+from sim.network.operators.tables import EXACT
+from sim.network.table_sets import Tables, control_tables, fitted_tables
+from sim.reference import InputError
+from sim.reference.pwl import require_range
+
+# two entries are the negative control
+METHODS = (("genetic", 8), ("genetic", 2), ("gqa-lut", 8), ("nn-lut", 8), ("genetic", 16))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A set of tables: those of a method for all functions, or for one while the others are exact."""
+
+    method: str
+    entries: int | None
+    operation: str = "all"  # or a function
+
+    @property
+    def name(self) -> str:
+        """Of its part of a run."""
+        return "-".join(str(part) for part in (self.method, self.entries, self.operation) if part is not None)
+
+
+def variants(functions: Sequence[str], single: bool) -> list[Variant]:
+    """The control first, then every method for all functions, then ours, GQA-LUT's and NN-LUT's for one at a time."""
+    every = [Variant(EXACT, None), *(Variant(*method) for method in METHODS)]
+    chosen = [method for method in METHODS if method[1] != 2] if single else []
+    return every + [Variant(*method, function) for method in chosen for function in functions]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of an evaluation: `images` are measured, `calibration` others choose the scales of each seed."""
+
+    images: int
+    calibration: int
+    seeds: tuple[int, ...] = (0, 1, 2)
+    granularity: str = "token"
+    single: bool = True  # one operation at a time too, at the first seed
+
+    def __post_init__(self) -> None:
+        require_range("images", self.images, 2, 100_000)
+        require_range("calibration", self.calibration, 1, 10_000)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise InputError(f"seeds must be different numbers, not {list(self.seeds)}")
+
+    def pairs(self, functions: Sequence[str]) -> list[tuple[Variant, int]]:
+        """Every variant with each seed that measures it, in the order of measuring: all seeds of a variant together."""
+        return [
+            (variant, seed)
+            for variant in variants(functions, self.single)
+            for seed in (self.seeds if variant.operation == "all" else self.seeds[:1])
+        ]
+
+
+class Fits:
+    """The tables of each variant for the `functions` of a network, each method's fitted once."""
+
+    def __init__(self, functions: Sequence[str]) -> None:
+        self.functions = functions
+        self._fitted: dict[tuple[str, int], Tables] = {}
+
+    def tables(self, variant: Variant) -> Tables:
+        """A table, or "exact", for each function."""
+        control = control_tables(self.functions)
+        if variant.entries is None:
+            return control
+        key = variant.method, variant.entries
+        if key not in self._fitted:
+            self._fitted[key] = fitted_tables(*key, self.functions)
+        fitted = self._fitted[key]
+        return fitted if variant.operation == "all" else {**control, variant.operation: fitted[variant.operation]}
+
+
+def part(run: RunDirectory, name: str, measure: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """The tensors of a finished part of a run, or else those that `measure` gives, kept with the seconds it took."""
+    done = run.done(name)
+    if done is not None:
+        return done[0]
+    started = time.perf_counter()
+    found = measure()
+    row: dict[str, Any] = {"seconds": time.perf_counter() - started}
+    run.finish(name, found, row)
+    return {key: torch.as_tensor(value) for key, value in found.items()}

@@ -1,0 +1,140 @@
+"""Both phases: errors fall, integers stay, an interrupted run resumes to the same bytes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import quant
+from quant import calibration
+from quant.methods.efficientqat.block_ap import BlockAp
+from quant.methods.efficientqat.e2e_qp import E2eQp
+from quant.methods.efficientqat.quantise import Options, efficientqat
+from quant.primitives.linear import QuantisedLinear
+from quant.run_directory import RunDirectory
+from sim.reference import InputError
+from tests.quant.methods.test_blocks import made
+
+ROUNDED = Options(2, 16)
+TRAINED = Options(2, 16, BlockAp((1e-3, 1e-3), epochs=8))
+BOTH = replace(TRAINED, e2e_qp=E2eQp(1e-3, 3, distill=True))
+
+
+def _llama() -> tuple[nn.Module, calibration.CalibrationData]:
+    model, _, _, _ = made("llama")
+    with torch.no_grad():
+        model.get_parameter("lm_head.weight").mul_(20)  # else every distribution is flat
+    ids = torch.randint(32, (8, 2, 8), generator=torch.Generator().manual_seed(5))
+    return model, calibration.load([{"input_ids": part} for part in ids])
+
+
+@torch.no_grad()
+def _error(model: nn.Module, other: nn.Module, data: calibration.CalibrationData) -> float:
+    pairs = [[m.get_submodule("model")(**b).last_hidden_state for m in (model, other)] for b in data]
+    return float(torch.stack([(a - b).square().mean() for a, b in pairs]).mean())
+
+
+def _layers(model: nn.Module) -> dict[str, QuantisedLinear]:
+    return {name: m for name, m in model.named_modules() if isinstance(m, QuantisedLinear)}
+
+
+def test_block_ap_lowers_the_error_of_the_hidden_states() -> None:
+    model, data = _llama()
+    nearest, trained = (efficientqat(model, data, options) for options in (ROUNDED, TRAINED))
+    assert _error(model, trained, data) < 0.8 * _error(model, nearest, data)
+
+
+def test_rates_that_harm_leave_the_start() -> None:
+    model, data = _llama()
+    harmed = efficientqat(model, data, replace(TRAINED, block_ap=BlockAp((0.9, 0.9), epochs=1)))
+    start = efficientqat(model, data, replace(TRAINED, block_ap=BlockAp(epochs=0)))
+    assert all(torch.equal(tensor, harmed.state_dict()[name]) for name, tensor in start.state_dict().items())
+
+
+@pytest.mark.parametrize("distill", [False, True])
+def test_the_second_phase_changes_steps_alone(distill: bool) -> None:
+    model, data = _llama()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    first = efficientqat(model, data, ROUNDED)
+    both = efficientqat(model, data, replace(ROUNDED, e2e_qp=E2eQp(3e-3, 3, distill)))
+    moved = 0
+    for name, layer in _layers(both).items():
+        old, new = _layers(first)[name].weight, layer.weight
+        assert torch.equal(old.codes, new.codes) and torch.equal(old.zero_point, new.zero_point)
+        moved += int((old.scale.value != new.scale.value).sum())
+    assert distill is False or moved > 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    phase, held = E2eQp(distill=distill), data.batches[-1]
+    with torch.no_grad():
+        losses = [float(phase.loss(m, model, held)) for m in (first, both)]
+    assert losses[1] <= losses[0]
+
+
+def _interrupt(*_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: Any) -> None:
+    model, data = _llama()
+    whole = efficientqat(model, data, BOTH)
+    quant.save_pretrained(whole, tmp_path / "whole")
+    with RunDirectory.open(tmp_path / "run", {}) as run, monkeypatch.context() as patch:
+        patch.setattr(E2eQp, "train", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            efficientqat(model, data, BOTH, job=quant.Job(run))
+    for again in ("once", "twice"):  # the second time nothing is trained
+        with RunDirectory.open(tmp_path / "run", {}, resume=True) as run:
+            resumed = efficientqat(model, data, BOTH, job=quant.Job(run))
+        quant.save_pretrained(resumed, tmp_path / again)
+        for path in (tmp_path / "whole").iterdir():
+            assert path.read_bytes() == (tmp_path / again / path.name).read_bytes()
+    loaded = quant.from_pretrained(tmp_path / "once")
+    with torch.no_grad():
+        assert torch.equal(loaded(**data.batches[0]).logits, whole(**data.batches[0]).logits)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "vit"])
+def test_block_ap_takes_every_family(family: str) -> None:
+    model, data, _, outside = made(family)
+    found = efficientqat(model, data, Options(3, 16, BlockAp((1e-3, 1e-3), epochs=1)))
+    assert len(_layers(found)) == len(
+        [n for n in quant.methods.layers.quantisable(model) if "pooler" not in n and n != outside]
+    )
+
+
+def test_bits_per_weight_are_those_of_the_layout() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(64, 2, 1024, batch_first=True)
+    model = nn.TransformerEncoder(layer, 1)
+    found = efficientqat(model, [{"src": torch.randn(2, 4, 64)}] * 2, Options(2, 64))
+    rows = quant.methods.post_training.quantisation_of(found).rows
+    # codes, 2 bits; for each 64 a zero point and a multiplier; for each output a scale of 24 bits
+    wide = next(row for row in rows if row["inputs"] == 1024)
+    assert wide["stored_bits_per_weight"] == pytest.approx(2 + (2 + 8) / 64 + 24 / 1024, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Options(bits=5), "bits must be one of 2, 3, 4, not 5"),
+        (lambda: BlockAp(rates=(2.0, 0.1)), "rates must be two numbers"),
+        (lambda: BlockAp(epochs=-1), "epochs must be in"),
+        (lambda: E2eQp(rate=0.0), "rate must be in"),
+        (lambda: efficientqat(nn.Linear(4, 4), [{"input": torch.zeros(1, 4)}]), "no blocks"),
+    ],
+)
+def test_options_out_of_range_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_data_that_cannot_train_are_refused_by_what_they_lack() -> None:
+    model, data, _, _ = made("vit")
+    with pytest.raises(InputError, match="input_ids, which the data lack"):
+        efficientqat(model, data, Options(3, 16, None, E2eQp()))
+    llama, batches = _llama()
+    with pytest.raises(InputError, match="two batches or more"):
+        efficientqat(llama, calibration.load([batches.batches[0]]), TRAINED)

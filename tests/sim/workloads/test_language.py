@@ -1,0 +1,63 @@
+"""The evaluation of a language model on a small Llama with random weights whose tokens are bytes."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers", reason="the model is one of transformers")
+
+from quant.run_directory import RunDirectory
+from sim.reference import InputError
+from sim.workloads import language, variants
+from sim.workloads.language import Options, evaluate, figures, windows
+from tests.sim.network.language_models import language_checkpoint
+
+TEXT = "".join(f"Line {k} has some words, and then {k * k % 97} more of them.\n" for k in range(40))
+
+
+def test_windows_follow_each_other_in_the_text_and_a_short_text_is_refused():
+    found = windows("ab\ncd\nef\n", lambda text: list(text.encode()), 2, 4)
+    assert bytes(found.flatten().tolist()) == b"ab\ncd\nef"
+    with pytest.raises(InputError, match="windows must be at most 2 of 4 tokens, not 3"):
+        windows("ab\ncd\nef\n", lambda text: list(text.encode()), 3, 4)
+
+
+def test_the_intervals_are_paired_and_cover_the_rise():
+    rng = np.random.default_rng(0)
+    real = rng.normal(3, 1, 50)
+    exact = real + rng.normal(0.02, 0.01, 50)
+    row = figures(real, exact, exact + rng.normal(0.004, 0.002, 50), seed=0)
+    assert row["over_exact_low"] < row["over_exact"] < row["over_exact_high"]
+    assert row["over_exact"] == pytest.approx(0.4, abs=0.15) and row["over_fp32"] == pytest.approx(2.4, abs=0.5)
+    assert row["over_exact_high"] - row["over_exact_low"] < 0.2  # although the windows differ by a nat
+    assert figures(real, exact, exact, seed=0)["over_exact"] == 0
+
+
+def test_an_evaluation_has_its_rows_resumes_and_tells_the_control_from_two_entries(tmp_path, monkeypatch):
+    monkeypatch.setattr(language, "brown", lambda split: TEXT if split == "test" else TEXT[::-1])
+    monkeypatch.setattr(variants, "METHODS", (("genetic", 8), ("genetic", 2)))
+    folder, options = language_checkpoint(tmp_path / "model"), Options(6, 24, 4, group=16, single=False)
+    with RunDirectory.open(tmp_path / "run", {"a": 1}) as run:
+        result = evaluate(str(folder), run, options)
+    json.dumps(result, allow_nan=False)
+    exact, ours, control = result["rows"]
+    assert result["tokens"] == 144 and exact["over_exact"] == 0 and (ours["entries"], control["entries"]) == (8, 2)
+    assert abs(math.log(exact["perplexity"] / result["fp32_perplexity"])) < 0.05
+    assert abs(control["over_exact"]) > abs(ours["over_exact"])
+    with RunDirectory.open(tmp_path / "run", {"a": 1}, resume=True) as run:
+        monkeypatch.setattr(language, "losses", None)  # nothing is left to do
+        assert evaluate(str(folder), run, options) == result
+
+
+@pytest.mark.parametrize("field, value", [("windows", 1), ("length", 1), ("calibration", 0)])
+def test_options_that_measure_nothing_are_refused(field, value):
+    with pytest.raises(InputError, match=f"{field} must be in"):
+        Options(**{field: value})
+
+
+def test_ours_is_replaced_one_operation_at_a_time():
+    names = [variant.name for variant in Options().chosen(("silu", "exp"))]
+    assert names[0] == "exact-all" and "genetic-8-silu" in names and "nn-lut-8-silu" not in names
+    assert len(names) == 1 + 5 + 2
