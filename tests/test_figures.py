@@ -23,7 +23,8 @@ PHRASES = {
     ),
     "README.md": ("[2403.19591]", "![GELU with 8 entries", "for 2 to 8-bit weights", "Apache-2.0"),
     "cost_model/README.md": ("NAND2 = 1", "130 nm [SG13G2]", "beside ours, 8 entries at", "Scaled to 28 nm",
-        "widths of 4 to 16 bits", "(15/7, 11/7 bits)"),
+        "4 to 8 or 10 to 16 bits each", "one width of 4 to 32 bits",
+        "Weights of 5, 6 and 7 bits", "the 8-bit array"),
     "ga_search/README.md": (
         "breakpoints[i - 1]", '`"bitwright-pwl"`, 1', "4 to 32 bits", "`coef_bits` + 4", "N from 2 to 64",
         "N - 1 integers", "SHA-256", "Up to 8 bits every fit", "up to 8 bits |", "arXiv:2403.19591", "arXiv:2112.02191",

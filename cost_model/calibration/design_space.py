@@ -19,7 +19,8 @@ from sim.reference.floating import FP32, FloatFormat
 from sim.reference.pwl import require_range
 
 Point = dict[str, Any]
-WIDTHS = (4, 5, 6, 7, 8, 8, 10, 12, 14, 16)
+ONE_WIDTH = (4, 5, 6, 7, 8, 8, 8, 9, 10, 12, 14, 16, 16, 24, 32)  # the headline's 8, 16 and 32 bits among them
+NARROW, WIDE = (4, 5, 6, 7, 8), (10, 11, 12, 13, 14, 15, 16)
 ENTRIES = (2, 3, 4, 5, 6, 8, 8, 10, 12, 16)
 FORMATS = ((5, 10), (8, 7), (6, 9), (5, 7), (8, 10), (6, 12), (8, 23))
 BEATS = 2048  # of a design's work, when many designs are measured
@@ -41,18 +42,19 @@ class Space:
 
 
 class PwlSpace(Space):
-    unit, share = units.Pwl, 7
+    unit, share = units.Pwl, 9
 
     def draw(self, rng: np.random.Generator) -> Point:
-        in_bits, coef_bits, out_bits = (int(_choice(rng, WIDTHS)) for _ in range(3))
-        if rng.random() < 0.5:
-            coef_bits = out_bits = in_bits  # one width, as in the reference unit
+        if rng.random() < 0.4:  # one width, as in the reference unit
+            in_bits = coef_bits = out_bits = _choice(rng, ONE_WIDTH)
+        else:
+            in_bits, coef_bits, out_bits = (_choice(rng, _choice(rng, (NARROW, WIDE))) for _ in range(3))
         return {
-            "entries": int(_choice(rng, ENTRIES)),
+            "entries": _choice(rng, ENTRIES),
             "in_bits": in_bits,
             "coef_bits": coef_bits,
             "out_bits": out_bits,
-            "stages": int(rng.integers(1, 8)),
+            "stages": _choice(rng, (1, 1, 2, 2, 3, 4, 5, 6, 7)),
             "storage": _choice(rng, ("flops", "flops", "latches")),
         }
 
@@ -94,7 +96,7 @@ class ProcessingElementSpace(Space):
 
 
 class FloatProcessingElementSpace(Space):
-    unit, share = units.FloatProcessingElement, 3
+    unit, share = units.FloatProcessingElement, 2
 
     def draw(self, rng: np.random.Generator) -> Point:
         exponent, fraction = _choice(rng, FORMATS)
@@ -109,7 +111,7 @@ class FloatProcessingElementSpace(Space):
 
 
 class RequantiserSpace(Space):
-    unit, share = units.Requantiser, 3
+    unit, share = units.Requantiser, 2
 
     def draw(self, rng: np.random.Generator) -> Point:
         return {

