@@ -15,8 +15,7 @@ from quant.primitives.scales import Scale
 from sim.network.operators.arithmetic import blockwise, code_type, half, requantise_
 from sim.network.operators.base import Grid, Operator, Shape, Site
 from sim.network.operators.folded import Matrix, window_of
-from sim.network.operators.images import padded, windows
-from sim.network.operators.images import window_of as window_of_row
+from sim.network.operators.images import padded, stored_window, windows
 from sim.network.operators.modules import require_type
 from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
@@ -174,7 +173,7 @@ class Depthwise(Operator):
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
-        operator = cls(row["name"], None, window=window_of_row(row))
+        operator = cls(row["name"], None, window=stored_window(row))
         operator.weight = reader.weight(row["name"])
         bias, multiplier, shift = (reader.tensor(f"0.{key}") for key in ("bias", "multiplier", "shift"))
         operator._attach(bias, Scale(multiplier, shift), row["inputs"][0]["bits"], row["outputs"][0]["bits"])

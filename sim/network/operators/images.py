@@ -71,10 +71,10 @@ class Unfold(Step):
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
-        return cls(row["name"], window_of(row))
+        return cls(row["name"], stored_window(row))
 
 
-def window_of(row: Mapping[str, Any]) -> Window:
+def stored_window(row: Mapping[str, Any]) -> Window:
     """The window that a row of the packed folder describes."""
     return Window(row["kernel"], row["stride"], row["padding"])
 
