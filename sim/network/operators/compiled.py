@@ -22,11 +22,16 @@ def requantise(psum, magnitude, constants, limits, row, out):
     n = row.shape[0]
     planes = psum.shape[1] // max(n, 1)
     for r in range(out.shape[0]):
-        for j in range(n):
-            row[j] = psum[r, j]
-        for p in range(1, planes):
+        if planes == 1:
             for j in range(n):
-                row[j] += psum[r, p * n + j] << (8 * p)
+                row[j] = psum[r, j]
+        else:
+            for j in range(n):
+                row[j] = psum[r, j] + 256 * psum[r, n + j]
+        for p in range(2, planes):
+            weight = np.int64(1) << (8 * p)
+            for j in range(n):
+                row[j] += psum[r, p * n + j] * weight
         m = np.int32(magnitude[r]) if magnitude.shape[0] else np.int32(1)
         for j in range(n):
             total = np.int64(row[j]) * m

@@ -12,6 +12,7 @@ Between two activations, whose values are not known, the bound is 128 * 128 * K,
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import product
 from random import Random
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 FLOAT32_INTEGERS = 1 << 24  # up to here float32 holds every integer
 CODE = 128  # the largest magnitude of a signed 8-bit code
+WORTH_A_CALL = 1 << 17  # products of numbers in a pair of matrices
 LARGEST_INNER = 1 << 16  # 2**16 products of two codes stay below 2**31
 
 _inside = 0
@@ -95,6 +97,8 @@ def batched(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype == torch.int16:  # 2**15 * 2**7 * K is far below float64's 2**53
         with _floats_allowed(a.device.type):
             return (a.double() @ b.double()).to(torch.int64)
+    if _worth_a_call(a, b) and _int_mm_is_exact("cpu"):
+        return _one_by_one(a, b)
     step = FLOAT32_INTEGERS // CODE**2
     total: Tensor | None = None
     for first in range(0, b.shape[-2], step):
@@ -104,6 +108,23 @@ def batched(a: Tensor, b: Tensor) -> Tensor:
         total = part if total is None else total + part
     assert total is not None
     return total
+
+
+def _worth_a_call(a: Tensor, b: Tensor) -> bool:
+    """Whether `_one_by_one` is faster than floating point: for large matrices on the CPU."""
+    plain = a.device.type == "cpu" and a.shape[:-2] == b.shape[:-2] and a.shape[-1] > 1
+    rows_or_columns = 1 in a.stride()[-2:] and 1 in b.stride()[-2:]
+    return plain and rows_or_columns and a.shape[-2] * a.shape[-1] * b.shape[-1] >= WORTH_A_CALL
+
+
+def _one_by_one(a: Tensor, b: Tensor) -> Tensor:
+    """int8 (..., M, K) times int8 (..., K, N) by `torch._int_mm` of each pair of matrices."""
+    result = torch.empty((*a.shape[:-1], b.shape[-1]), dtype=torch.int32)
+    batch = a.shape[:-2]
+    with _marked():
+        for index in product(*map(range, batch)):
+            torch._int_mm(a[index], b[index], out=result[index])  # pyright: ignore[reportPrivateImportUsage]
+    return result
 
 
 def _route(codes: Tensor) -> str:
@@ -153,4 +174,9 @@ def _int_mm_is_exact(device: str) -> bool:
                 return False
             if not torch.equal(got, sides[0] @ sides[1]):
                 return False
+            if device == "cpu" and inner > 1:  # parts of larger tensors, as the heads of attention are
+                wide, tall = torch.cat([a, a], 1)[:, :inner], torch.cat([b.t(), b.t()], 1)[:, :inner].t()
+                got = torch._int_mm(wide, tall)  # pyright: ignore[reportPrivateImportUsage]
+                if not torch.equal(got.long(), sides[0] @ sides[1]):
+                    return False
     return True
