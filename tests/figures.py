@@ -252,7 +252,13 @@ def _sim(found: Results) -> list[str]:
         for row in found["network"]
         if (row["what"], row["size"]) == ("W8A8", "16 x 128")
     }
+    alone = {row["operation"]: row["over_exact"] for row in found["language"]}
+    rest = max(alone["exp"], alone["rsqrt"])
+    above = [row["operation"] for row in found["language"] if row["entries"] == 8 and row["over_exact_low"] > 0]
+    assert set(above) - {"all"} == {"div"}
     return [
+        f"At 8 entries DIV alone costs {alone['div']:.1f} % and SILU alone {alone['silu']:.1f} %, "
+        f"EXP and RSQRT at most {rest:.1f} %; on so few windows only DIV's interval lies above 0.",
         f"with floating point on {found['sentence options']['count']:,} English sentences",
         f"Eight fitted entries lose {ours['fall']:.4f};",
         f"run at {speeds[1]} of the speed of FP32 on one core and at {speeds[2]} on two",
