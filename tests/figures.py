@@ -238,7 +238,7 @@ def _sim(found: Results) -> list[str]:
     speeds = {
         row["threads"]: f"{row['speed']:.1f}"
         for row in found["network"]
-        if (row["what"], row["size"]) == ("W8A8", "16 x 128")
+        if row["what"] in ("network", "W8A8") and row["size"] == "16 x 128"
     }
     return [
         f"with floating point on {found['sentence options']['count']:,} English sentences",
