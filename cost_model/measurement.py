@@ -143,7 +143,7 @@ def _flowing(design: Design, netlist: Netlist, cache: Path) -> tuple[Activity, V
     arrays = [[vectors.name, sorted((k, hash_of(a)) for k, a in vectors.arrays.items())] for vectors in sets]
 
     def compute() -> str:
-        found, verified = flowing(netlist, design.device, design.work, design.checks)
+        found, verified = flowing(netlist, design.device, design.work, design.checks, design.stalls)
         return json.dumps([asdict(found), asdict(verified)])
 
     found, verified = json.loads(remember(cache, "toggles", [netlist.sha256, design.device.latency, arrays], compute))

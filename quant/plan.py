@@ -201,8 +201,8 @@ class Plan:
         for rule in matching:
             implied = [kind for kind, name in GROUPS.items() if rule.settings.get(name) is not None]
             if "weight_granularity" in rule.settings or implied:
-                for name in GROUPS.values():
-                    merged.pop(name, None)  # it was that of another granularity
+                for key in GROUPS.values():
+                    merged.pop(key, None)  # it was that of another granularity
                 merged |= {"weight_granularity": implied[0]} if implied else {}
             tables = {**merged.get("tables", {}), **rule.settings.get("tables", {})}
             merged |= {**rule.settings, "tables": tables}

@@ -129,6 +129,7 @@ UNITS: dict[str, Unit] = {
     "softmax": Unit("rtl.rowwise.softmax:SoftmaxConfig", "rtl.rowwise.softmax:SoftmaxUnit"),
     "layernorm": Unit("rtl.rowwise.norm:NormConfig", "rtl.rowwise.norm:NormUnit", {"centring": True}),
     "rmsnorm": Unit("rtl.rowwise.norm:NormConfig", "rtl.rowwise.norm:NormUnit", {"centring": False}),
+    "token": Unit("rtl.rowwise.token:TokenConfig", "rtl.rowwise.token:TokenUnit"),
     "array": Unit("rtl.array.config:ArrayConfig", "rtl.array.gemm:Gemm"),
     "element": Unit(
         "rtl.array.processing_element_stream:ElementConfig",

@@ -71,6 +71,7 @@ def blocks(found: Results) -> dict[str, str]:
         "rows": _rowwise(found["row_units"]),
         "floating": _floating(found["floating"]),
         "sentence": _sentence(found["sentence"]),
+        "language": _language(found["language"]),
     }
 
 
@@ -214,6 +215,17 @@ def _sentence(sentence: Sequence[Any]) -> str:
         entries = "–" if exact else str(row["entries"])
         lines.append([METHODS[row["method"]], entries, f"{row['cosine']:.4f}", fall, f"{row['spearman']:.4f}"])
     return _table(["tables", "entries", "cosine to FP32", "fall against exact, 95 %", "Spearman"], lines)
+
+
+def _language(language: Sequence[Any]) -> str:
+    lines = []
+    for row in language:
+        if row["operation"] == "all":
+            exact = row["entries"] is None
+            rise = "–" if exact else f"{row['over_exact_low']:.1f} .. {row['over_exact_high']:.1f}"
+            entries = "–" if exact else str(row["entries"])
+            lines.append([METHODS[row["method"]], entries, f"{row['perplexity']:.1f}", f"{row['over_fp32']:.1f}", rise])
+    return _table(["tables", "entries", "perplexity", "% over FP32", "% over exact, 95 %"], lines)
 
 
 def _ours(sentence: Sequence[Any]) -> Any:

@@ -34,6 +34,7 @@ def interrupting(number: int, at: int, folder: str) -> None:
             if seen == abs(at):
                 os.kill(os.getpid(), number)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
     sys.addaudithook(hook)
     if not at:
         atexit.register(lambda: Path("operations").write_text(str(seen)))

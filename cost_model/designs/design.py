@@ -23,6 +23,8 @@ from cost_model.netlist.memories import Memory, found
 from ga_search import fit_table, gelu
 from rtl.blocks.multiplication import as_operator
 from rtl.floating.pwl import FloatPwl, FloatPwlConfig
+from rtl.formal.stimulus import random_lowered
+from rtl.pwl import SHIFTS as PWL_SHIFTS
 from rtl.pwl import Pwl, PwlConfig
 from rtl.verilog_text import tied
 from sim.cosim.dut import Device, device, emitted
@@ -40,7 +42,8 @@ INTEGER_FORMATS = {"INT8": 8, "INT16": 16, "INT32": 32}
 FLOAT_FORMATS = {"FP16": FP16, "FP32": FP32}
 FORMATS = (*INTEGER_FORMATS, *FLOAT_FORMATS)
 FITTED_BITS = 16  # the widest codes that a fit sees all of
-CHECK_TABLES, CHECK_CODES = 12, 120  # random tables in a netlist's check, and random codes for each
+CHECK_TABLES, CHECK_CODES = 48, 24  # random tables in the check of an integer netlist, and random codes for each
+FLOAT_TABLES, FLOAT_CODES = 12, 120  # the same of a floating-point one
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ def float_design(
     work = float_pwl_set("gelu", [(table, inputs)], {"table": "gelu"}, entries=entries, **changes, **wired)
     checks: tuple[VectorSet, ...] = ()
     if storage != "constants":
-        checks = (random_float_pwl_set("random", number, 0, CHECK_TABLES, entries, CHECK_CODES, **changes),)
+        checks = (random_float_pwl_set("random", number, 0, FLOAT_TABLES, entries, FLOAT_CODES, **changes),)
     other = None
     if not own_tree:
         config = FloatPwlConfig.from_dict(work.configuration, work.loaded(0))
@@ -292,27 +295,25 @@ def _lowered(table: PwlTable, scale: int, limit: int, output: str) -> LoweredTab
 
 
 def _checks(config: PwlConfig) -> VectorSet:
-    """Random tables with every shift the unit takes, random codes and the corners."""
+    """Random tables with every shift the unit takes, random codes and the corners.
+
+    Of three tables one has any shifts. The other two have codes in every segment: one has results inside the output's
+    range or just outside, one has coefficients so small that their lowest bits are seen in the code.
+    """
     rng = np.random.default_rng(0)
     loads = []
-    for _ in range(CHECK_TABLES):
-        low, high = config.code_format.in_range
-        coefficients = rng.integers(*config.code_format.coef_range, (2, config.entries), endpoint=True)
-        shifts = [_draw(rng, config, name) for name in ("intercept_shift", "output_shift")]
-        drawn = LoweredTable(
-            thresholds=tuple(np.sort(rng.integers(low, high, config.entries - 1, endpoint=True)).tolist()),
-            slopes=tuple(coefficients[0].tolist()),
-            intercepts=tuple(coefficients[1].tolist()),
-            intercept_shift=shifts[0],
-            output_shift=None if config.output == "acc" else shifts[1],
-            s=0,
-            **asdict(config.code_format),
-        )
+    for k in range(CHECK_TABLES):
+        drawn = random_lowered(rng, config, results=("anywhere", ("inside", "around")[k % 2], "anywhere")[k % 3])
+        if k % 3:
+            low, high = config.code_format.in_range
+            apart = low + rng.choice(high - low, config.entries - 1, replace=False)
+            drawn = replace(drawn, thresholds=tuple(np.sort(apart).tolist()))
+        if k % 3 == 2:
+            small = rng.integers(-2, 2, (2, config.entries)).tolist()
+            shifts = {
+                name: 0 for name in PWL_SHIFTS if getattr(drawn, name) is not None and getattr(config, name) is None
+            }
+            drawn = replace(drawn, slopes=tuple(small[0]), intercepts=tuple(small[1]), **shifts)
         loads.append((drawn, corners(drawn, rng, CHECK_CODES)))
     shape = {key: value for key, value in asdict(config).items() if key != "constants"}
     return pwl_set("random", loads, {"seed": 0}, **shape)
-
-
-def _draw(rng: np.random.Generator, config: PwlConfig, name: str) -> int:
-    fixed = getattr(config, name)
-    return int(rng.integers(0, config.largest(name), endpoint=True)) if fixed is None else fixed

@@ -3,7 +3,8 @@
 A flip-flop is a shift by one cycle, so a pipeline settles in a few passes over its gates for any number of vectors.
 This gives the toggles of thousands of cells over thousands of cycles in a fraction of a second, without building a
 simulator. It is used to measure many designs; the hardware table uses a simulator, and both agree
-(`tests/cost_model/power/test_bit_parallel.py`). Streams do not stall here; `cost_model.power.gate_level` has stalls.
+(`tests/cost_model/power/test_bit_parallel.py`). Streams do not stall there; some vectors go through a cycle at a time,
+with stalls and resets, to check the netlist.
 """
 
 import re
@@ -11,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
+
+import numpy as np
 
 from cost_model.netlist.netlist import Instance, Netlist, expression, required, state_pins
 from cost_model.power.gate_level import Activity, GateLevelError, Verified
@@ -21,6 +24,9 @@ from sim.vectors.vector_set import VectorSet
 
 TOOL = "bit-parallel evaluation"
 SETTLE_CYCLES = 4  # after the last table write
+STALLED = 64  # vectors that are sent with stalls
+STALL_RATES = ((0.5, 0.5), (0.9, 0.2), (0.2, 0.9))  # how often a beat is offered, and taken
+RESETS = 0.02  # of the cycles
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,39 @@ class BitParallel:
             first += count
         return toggles
 
+    def stall(self, vectors: VectorSet, count: int = STALLED) -> None:
+        """Send `count` vectors of the first load while both sides stall, and reset the unit on the way.
+
+        Raises `GateLevelError` if a result differs, is lost or comes twice, or `i__ready` is not `rtl.emit.STALL`'s.
+        """
+        rng, count = np.random.default_rng(0), min(count, int(vectors.counts[0]))
+        inputs = vectors.payloads("inputs", slice(0, count))
+        expected = vectors.payloads("expected", slice(0, count))
+        for valid, ready in STALL_RATES:
+            nets, idle, sent, waiting = self._load(vectors, 0, rng), self._statics(vectors, 0), 0, []
+            while sent < len(inputs) or waiting:
+                values = idle | {"rst": int(rng.random() < RESETS), "o__ready": int(rng.random() < ready)}
+                values |= {"i__valid": int(sent < len(inputs) and rng.random() < valid)}
+                values |= {"i__payload": inputs[sent] if values["i__valid"] else int(rng.integers(0, 2))}
+                self._low(nets, values)
+                offered, taken = self._read(nets, "o__valid"), self._read(nets, "i__ready")
+                wrong = offered and (not waiting or self._read(nets, "o__payload") != waiting[0])
+                if wrong or taken != (values["o__ready"] or not offered):
+                    raise GateLevelError(f"netlist of {vectors.name}: a result is wrong, lost or doubled under stalls")
+                waiting = waiting[offered and values["o__ready"] :]
+                if values["i__valid"] and taken:
+                    waiting.append(expected[sent])
+                    sent += 1
+                if values["rst"]:
+                    waiting = []
+                self._high(nets)
+
+    def _read(self, nets: dict[int, int], port: str) -> int:
+        return sum(
+            (nets[bit] & 1 if isinstance(bit, int) else int(bit)) << k
+            for k, bit in enumerate(self.netlist.ports[port][1])
+        )
+
     def _low_half(self, nets: dict[int, int], cycles: int) -> dict[int, int]:
         """The same values with the clock at 0; only the clock's nets differ."""
         low = dict(nets)
@@ -131,8 +170,11 @@ class BitParallel:
         self._settle(low, (1 << cycles) - 1)
         return low
 
-    def _load(self, vectors: VectorSet, load: int) -> dict[int, int]:
-        """Reset and write the table, a cycle at a time; returns the final value of every net."""
+    def _load(self, vectors: VectorSet, load: int, rng: np.random.Generator | None = None) -> dict[int, int]:
+        """Reset and write the table, a cycle at a time; returns the final value of every net.
+
+        With `rng` a word that is not enabled follows each write.
+        """
         nets = dict.fromkeys(self.nets, 0) | {flop.inverse: 1 for flop in self._flops}
         nets |= {flop.state: 0 for flop in self._flops}
         writes = [step for step in wrapper.load_steps(vectors, self.unit, load) if step.operation == wrapper.TABLE]
@@ -142,6 +184,9 @@ class BitParallel:
         for step in writes:
             word = {"table__en": 1, "table__select": step.select, "table__address": step.address}
             self._cycle(nets, idle | word | {"table__data": step.value})
+            if rng is not None:
+                noise = {name: int(rng.integers(0, 1 << 16)) for name in (*word, "table__data")}
+                self._cycle(nets, idle | noise | {"table__en": 0})
         for _ in range(SETTLE_CYCLES):
             self._cycle(nets, idle)
         return nets
@@ -150,21 +195,29 @@ class BitParallel:
         return {name: int(vectors.arrays[name][load]) & ((1 << bits) - 1) for name, bits in self.unit.statics.items()}
 
     def _cycle(self, nets: dict[int, int], values: Mapping[str, int]) -> None:
-        """One clock: the low half, in which latches are open, the falling flip-flops, the high half, the rising."""
+        """One clock."""
+        self._low(nets, values)
+        self._high(nets)
+
+    def _low(self, nets: dict[int, int], values: Mapping[str, int]) -> None:
+        """The low half of a clock with these inputs, in which latches are open, after the falling flip-flops."""
         for name, (direction, bits) in self.netlist.ports.items():
             if direction == "input" and name != "clk":
                 for k, bit in enumerate(bits):
                     if isinstance(bit, int):
                         nets[bit] = values.get(name, 0) >> k & 1
-        for clock, falling in ((0, True), (1, False)):
-            if clock:  # the rising edge samples what settled in the low half
-                self._sample(nets, False)
-            for net in self._clock:
-                nets[net] = clock
-            self._settle(nets, 1)
-            if falling:
-                self._sample(nets, True)
-                self._settle(nets, 1)
+        for net in self._clock:
+            nets[net] = 0
+        self._settle(nets, 1)
+        self._sample(nets, True)
+        self._settle(nets, 1)
+
+    def _high(self, nets: dict[int, int]) -> None:
+        """The rising edge, which samples what settled in the low half, and the high half."""
+        self._sample(nets, False)
+        for net in self._clock:
+            nets[net] = 1
+        self._settle(nets, 1)
 
     def _sample(self, nets: dict[int, int], falling: bool) -> None:
         taken = [(f, self._next[f.next_state](nets, 1) & 1) for f in self._flops if f.falling == falling]
@@ -231,15 +284,17 @@ class BitParallel:
 
 
 def flowing(
-    netlist: Netlist, unit: Device, work: VectorSet, checks: tuple[VectorSet, ...]
+    netlist: Netlist, unit: Device, work: VectorSet, checks: tuple[VectorSet, ...], stalls: bool = True
 ) -> tuple[Activity, Verified]:
-    """The toggles of `work`, after `work` and `checks` passed without stalls.
+    """The toggles of `work`, after `work` and `checks` passed without stalls and, if `stalls`, some with them.
 
     Raises `GateLevelError` if a result differs.
     """
     evaluation = BitParallel(netlist, unit)
     for vectors in checks:
         evaluation.run(vectors)
+    if stalls:
+        evaluation.stall((*checks, work)[0])
     toggles = evaluation.run(work)
     cycles = work.size + len(work.counts) * unit.latency
     verified = Verified(netlist.sha256, TOOL, work.size + sum(vectors.size for vectors in checks))

@@ -16,11 +16,10 @@ from quant.methods.blocks import outside_blocks, quantize_blocks
 from quant.methods.distillation import Distillation
 from quant.methods.layers import quantisable
 from quant.methods.post_training import Job, quantize
-from quant.plan import Plan, Rule
+from quant.plan import WEIGHT_GRANULARITIES, Plan, Rule
 from sim.reference import InputError
 
 BITS = ("8", "4/8", "4", "3/8", "3")  # feed-forward / attention
-GRANULARITIES = ("tensor", "rows", "channel", "group")
 ATTENTION = r".*(attn|attention).*"  # of the names that models give these modules
 
 
@@ -58,8 +57,8 @@ class Scheme:
             raise InputError(f"weights must be one of {', '.join(BITS)}, not {self.weights!r}")
         if self.activations not in (4, 8):
             raise InputError(f"activations must be 4 or 8, not {self.activations}")
-        if self.granularity not in GRANULARITIES:
-            raise InputError(f"granularity must be one of {', '.join(GRANULARITIES)}, not {self.granularity!r}")
+        if self.granularity not in WEIGHT_GRANULARITIES:
+            raise InputError(f"granularity must be one of {', '.join(WEIGHT_GRANULARITIES)}, not {self.granularity!r}")
         if self.groups is not None and self.granularity not in ("rows", "group"):
             raise InputError(f'groups needs granularity "rows" or "group", not "{self.granularity}"')
 

@@ -103,7 +103,9 @@ class QuantisedLinear(nn.Module):
 
         return super()._apply(kept, recurse)
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride] - the rest is passed on
+        self, state_dict: Mapping[str, Any], prefix: str, *rest: Any
+    ) -> None:
         """Take the integers of a state. Raises `InputError` if they come as floating point, which may have rounded."""
         for key, tensor in self.named_buffers():
             given = state_dict.get(f"{prefix}{key}")
@@ -183,7 +185,7 @@ class FakeQuantLinear(nn.Module):
         # sums below 2**24 are exact in float32 too, which is faster
         magnitude = float(integers.detach().abs().sum(1).max()) * 2.0**self.activation.bits
         kind = torch.float32 if magnitude <= 1 << 24 else torch.float64
-        total = functional.linear(inputs.to(kind), integers.to(kind)).double()
+        total = _real_linear(inputs.to(kind), integers.to(kind), None).double()
         return _scaled(total, scale, like.scale.multiplier, like.scale.shift, self.bias, values.dtype)
 
     def convert(self) -> QuantisedLinear:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rtl.formal.faults import faulty
+from rtl.formal.faults import DEEP_FAULTS, faulty
+from rtl.formal.lines import SHAPE
 from rtl.formal.prove import Proof, latch_proof, proofs, stored_proof, table_proof, whole_proof
 from rtl.formal.scaling import scaling_proofs
 from rtl.pwl import PwlConfig
@@ -30,8 +31,7 @@ SHORT = LoweredTable(
     in_bits=5, coef_bits=5, out_bits=5,
 )  # fmt: skip
 DEPTHS = (1, 3, 6)
-# shifts so large that the rows overlap in the adder's low half; otherwise its carry is always 0
-WIDE = PwlConfig(4, in_bits=4, coef_bits=4, out_bits=4, max_intercept_shift=6)
+DEEP = PwlConfig(8, max_intercept_shift=14)  # a wide shift at the reference unit's width
 SMALL = PwlConfig(3, in_bits=4, coef_bits=4, out_bits=4, max_intercept_shift=2, max_output_shift=3, stages=2)
 
 
@@ -48,8 +48,14 @@ def small_proofs() -> list[Proof]:
 
 def wide_proofs() -> list[Proof]:
     """Product and arithmetic of a unit whose adder passes a carry from its low to its high half."""
-    found = {proof.name: proof for proof in proofs(WIDE)}
+    found = {proof.name: proof for proof in proofs(SHAPE)}
     return [replace(found[name], name=f"{name}, wide shift") for name in ("product", "arithmetic")]
+
+
+def deep_proofs() -> list[Proof]:
+    """The same at the reference unit's width; the product takes a minute."""
+    found = {proof.name: proof for proof in proofs(DEEP)}
+    return [replace(found[name], name=f"{name}, deep shift") for name in ("product", "arithmetic")]
 
 
 def table_faults(lowered: LoweredTable) -> list[Proof]:
@@ -84,9 +90,9 @@ def _main(argv: Sequence[str]) -> int:
     if arguments.table is not None:
         lowered = PwlTable.load(arguments.table).lower(arguments.scale, arguments.output_scale)
     loaded = replace(stored_proof(lowered, config.stages), name="stored, the table")
-    claims = [*proofs(config), *small_proofs(), *scaling_proofs()]
-    jobs = [(proof, "proved") for proof in [*table_proofs(lowered), loaded, *claims]]
-    jobs += [(proof, "refuted") for proof in [*table_faults(EXAMPLE), *faulty(claims)]]
+    claims, deep = [*proofs(config), *small_proofs(), *scaling_proofs()], deep_proofs()
+    jobs = [(proof, "proved") for proof in [*table_proofs(lowered), loaded, *claims, *deep]]
+    jobs += [(proof, "refuted") for proof in [*table_faults(EXAMPLE), *faulty(claims), *faulty(deep, DEEP_FAULTS)]]
     rows, good = [], True
     for proof, expected in tqdm(jobs, unit="proof", disable=not sys.stderr.isatty()):
         result = proof.run(arguments.timeout)

@@ -1,6 +1,7 @@
 """Faults that a proof must find: each is one change to the unit's Verilog, a typical design mistake."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rtl.formal.prove import Proof
@@ -71,7 +72,15 @@ FAULTS = (
 )
 
 
-def faulty(proofs: list[Proof]) -> list[Proof]:
+DEEP_FAULTS = (
+    Fault("a lost carry", "arithmetic, deep shift", r"\+ low_1\[11\]", "+ 1'h0"),
+    Fault("a carry that is always there", "arithmetic, deep shift", r"\+ low_1\[11\]", "+ 1'h1"),
+    Fault("a carry from the wrong bit", "arithmetic, deep shift", r"\+ low_1\[11\]", "+ low_1[10]"),
+    Fault("a lost bit of the high half", "product, deep shift", r"(row_1 = \{ )\\\$\d+ ", r"\g<1>1'h0 "),
+)
+
+
+def faulty(proofs: list[Proof], faults: Sequence[Fault] = FAULTS) -> list[Proof]:
     """One proof for each fault, with the fault in its unit."""
     named = {proof.name: proof for proof in proofs}
-    return [fault.into(named[fault.proof]) for fault in FAULTS]
+    return [fault.into(named[fault.proof]) for fault in faults]

@@ -40,9 +40,24 @@ class Proof:
         It is proved only if all assertions of the checker reached the solver and a trace raises `reached`.
         """
         began = time.monotonic()
-        count = len(re.findall(r"\bassert\(", self.check))
-        first = 3 if self.half_cycles else 1  # steps of the reset: enough for one rising edge
-        prepare = [
+        name, bits = self.split or ("", 0)
+        cases = [f"{self.decide()} -set {name} {value}" for value in range(1 << bits)] if name else [self.decide()]
+        depth = self.cover if self.sequential else 1
+        start = self._reset() if self.sequential else ""
+        cover = f"sat -seq {depth} -set-assumes {start} -set-at {depth} reached 1"
+        verdict = outcome(self._yosys([*self.prepare(), *cases], timeout), len(cases))
+        if verdict == "proved" and outcome(self._yosys([*self.prepare(), cover], timeout)) != "model":
+            verdict = "vacuous"
+        return Result(self.name, self.shape, verdict, self.assertions, round(time.monotonic() - began, 1))
+
+    @property
+    def assertions(self) -> int:
+        """The number of assertions of the checker."""
+        return len(re.findall(r"\bassert\(", self.check))
+
+    def prepare(self) -> list[str]:
+        """The commands of Yosys from `unit.v` and `check.v` to what its solver takes."""
+        lines = [
             "read_verilog unit.v",
             "read_verilog -sv -formal check.v",
             "hierarchy -check -top check",
@@ -50,28 +65,26 @@ class Proof:
             "setattr -unset init",  # any state at power up: only the reset makes it a known one
             "flatten",
             "chformal -lower",
-            f"select -assert-count {count} t:$assert",
+            f"select -assert-count {self.assertions} t:$assert",
             "opt -full",
             "dffunmap",  # the solver knows plain flip-flops only
         ]
         if self.half_cycles:
-            prepare[prepare.index("opt -full") :] = ["clk2fflogic", "opt -full", "dffunmap"]
-        reset = [f"-set-at {step} {name} 1" for step in range(1, first + 1) for name in ("rst", "boot")]
-        induct = (
-            f"-tempinduct -seq {first} {' '.join(reset)} -maxsteps {max(MAX_STEPS, self.cover)}"
-            if self.sequential
-            else "-seq 1"
-        )
-        prove = f"sat {induct} -prove-asserts -set-assumes"
-        name, bits = self.split or ("", 0)
-        cases = [f"{prove} -set {name} {value}" for value in range(1 << bits)] if name else [prove]
-        depth = self.cover if self.sequential else 1
-        start = " ".join(reset) if self.sequential else ""
-        cover = f"sat -seq {depth} -set-assumes {start} -set-at {depth} reached 1"
-        verdict = outcome(self._yosys([*prepare, *cases], timeout), len(cases))
-        if verdict == "proved" and outcome(self._yosys([*prepare, cover], timeout)) != "model":
-            verdict = "vacuous"
-        return Result(self.name, self.shape, verdict, count, round(time.monotonic() - began, 1))
+            lines[lines.index("opt -full") :] = ["clk2fflogic", "opt -full", "dffunmap"]
+        return lines
+
+    def decide(self) -> str:
+        """The command of Yosys that proves or refutes the claim."""
+        steps = f"-tempinduct -seq {self._first} {self._reset()} -maxsteps {max(MAX_STEPS, self.cover)}"
+        return f"sat {steps if self.sequential else '-seq 1'} -prove-asserts -set-assumes"
+
+    @property
+    def _first(self) -> int:
+        """Steps of the reset: enough for one rising edge."""
+        return 3 if self.half_cycles else 1
+
+    def _reset(self) -> str:
+        return " ".join(f"-set-at {step} {name} 1" for step in range(1, self._first + 1) for name in ("rst", "boot"))
 
     def _yosys(self, script: list[str], timeout: int) -> str:
         with tempfile.TemporaryDirectory() as folder:
@@ -139,13 +152,17 @@ def outcome(log: str, cases: int = 1) -> str:
 
     It is that of the first of the `cases` calls of `sat` that was not proved, else "proved".
     """
+    return next((verdict for verdict in verdicts(log, cases) if verdict != "proved"), "proved")
+
+
+def verdicts(log: str, cases: int) -> list[str]:
+    """The verdict of each of the `cases` calls of `sat` in a log."""
     if TIMEOUT in log:
-        return "undecided"
+        return ["undecided"] * cases
     parts = log.split("Executing SAT pass")[1:]
     if len(parts) != cases:
         raise RuntimeError(f"yosys gave {len(parts)} verdicts, not {cases}: {log[-2000:]}")
-    found = [_verdict(part) for part in parts]
-    return next((verdict for verdict in found if verdict != "proved"), "proved")
+    return [_verdict(part) for part in parts]
 
 
 def _verdict(log: str) -> str:

@@ -30,6 +30,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="(all)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--finished", action="store_true", help="only rows of trials that an earlier run finished")
     parser.add_argument("--run", type=Path, metavar="DIR", help="(the task's folder in the cache)")
     parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 
@@ -37,7 +38,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 def _methods(arguments: argparse.Namespace) -> int:
     from quant.run_directory import RunDirectory, versions
     from sim.workloads import efficientqat, zeroquant
-    from sim.workloads.method_trials import CharLm, MiniLm, measure, table_text
+    from sim.workloads.method_trials import CharLm, MiniLm, Work, measure, table_text
 
     require_range("--windows", arguments.windows, 2, 4096)
     require_range("--sentences", arguments.sentences, 2, 10_000)
@@ -52,8 +53,9 @@ def _methods(arguments: argparse.Namespace) -> int:
     options: dict[str, Any] = {"windows": arguments.windows, "sentences": arguments.sentences}
     total = sum(1 + len(arguments.seeds) * len(part) for part in trials)
     rows: list[dict[str, Any]] = []
+    folder = arguments.run or cache_folder(f"methods_{arguments.task}")
     with (
-        RunDirectory.open(arguments.run or cache_folder(f"methods_{arguments.task}"), options, arguments.resume) as run,
+        RunDirectory.open(folder, options, arguments.resume or arguments.finished) as run,
         tqdm(total=total, unit="trial", file=sys.stderr, disable=None) as bar,
     ):
 
@@ -62,8 +64,9 @@ def _methods(arguments: argparse.Namespace) -> int:
             bar.update()
 
         for subject, part in zip(subjects, trials, strict=True):
-            rows += measure(subject, part, arguments.seeds, run, progress)
-    command = f"python -m sim methods {arguments.task}{' --quick' if arguments.quick else ''}"
+            rows += measure(subject, part, arguments.seeds, Work(run, progress, arguments.finished))
+    flags = [f" --{name}" for name in ("quick", "finished") if getattr(arguments, name)]
+    command = f"python -m sim methods {arguments.task}{''.join(flags)}"
     options |= {"seeds": arguments.seeds, "models": [subject.name for subject in subjects]}
     path = arguments.folder / f"{arguments.task}.json"
     result = write_results(path, command, rows, versions=versions(), options=options)

@@ -76,7 +76,7 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
-def require_integer(network: Network, **batch: Tensor) -> IntegerOnly:
+def require_integer(network: Network, **batch: Any) -> IntegerOnly:
     """Run `network.codes` on a batch and check every operation behind the boundary; returns the counts.
 
     Raises `InputError` at the first operation in floating point.

@@ -20,7 +20,7 @@ BODIES = ("LlamaModel", "MistralModel", "Qwen2Model")
 
 
 @torch.no_grad()
-def rotated(model: nn.Module, seed: int = 0) -> nn.Module:
+def rotated(model: nn.Module, seed: int = 0) -> Any:
     """A copy of a language model, in float32, with its residual stream and its values rotated.
 
     A tied head becomes one of its own, since it takes the gain of the last norm. Raises InputError unless the model is

@@ -153,21 +153,43 @@ class Trial:
         return f"{self.name} {columns}" + (f" seed={seed}" if self.seeded else "")
 
 
-def measure(
-    subject: Subject,
-    trials: Sequence[Trial],
-    seeds: Sequence[int],
-    run: RunDirectory,
-    progress: Callable[[str], object],
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Where finished trials are kept, and what is told of them.
+
+    With `finished`, trials that are not there are left out instead of made.
+    """
+
+    run: RunDirectory
+    progress: Callable[[str], object] = lambda unit: None
+    finished: bool = False
+
+    def unit(
+        self, name: str, make: Callable[[], tuple[np.ndarray, dict[str, Any]]]
+    ) -> tuple[np.ndarray, dict[str, Any]] | None:
+        """Losses and more of a trial, made now if they are not there; None if they are not and that is all right."""
+        done = self.run.done(name)
+        if done is None and self.finished:
+            return None
+        if done is None:
+            losses, row = make()
+            self.run.finish(name, {"losses": torch.from_numpy(losses)}, row)
+        else:
+            losses, row = done[0]["losses"].numpy(), done[1]
+        self.progress(name)
+        return losses, row
+
+
+def measure(subject: Subject, trials: Sequence[Trial], seeds: Sequence[int], work: Work) -> list[dict[str, Any]]:
     """A row for each trial and seed; trials that the run directory holds are not made again.
 
     `rise` is what the trial costs over the model in floating point, `gain` what it recovers of the trial that it is
     held against, each a mean over the items with its paired standard error; `recovered` is gain over the other's rise.
     A row that no seed changes is there once.
     """
-    real = _measured(f"{subject.name} real", run, lambda: (subject.measure(subject.model), {}))[0]
-    progress("real")
+    real = work.unit(f"{subject.name} real", lambda: (subject.measure(subject.model), {}))
+    if real is None:
+        return []
     rows: list[dict[str, Any]] = []
     changing = {trial.name for trial in trials if trial.seeded}
     for seed in seeds:
@@ -178,16 +200,18 @@ def measure(
                 made = trial.make(subject, seed)
                 return subject.measure(made), {"bits_per_weight": bits_per_weight(made)}
 
-            loss, more = _measured(f"{subject.name} {trial.unit(seed)}", run, make)
-            progress(f"{trial.name} {seed}")
+            measured = work.unit(f"{subject.name} {trial.unit(seed)}", make)
+            if measured is None:
+                continue
+            loss, more = measured
             key = trial.name, trial.columns.get("weights")
-            found[key] = loss - real
+            found[key] = loss - real[0]
             seeded = trial.seeded or trial.against in changing
             if not seeded and seed != seeds[0]:
                 continue
             row = {"model": subject.name, "unit": subject.unit, "method": trial.name, **trial.columns}
             row["seed"] = seed if seeded else None
-            row |= {"loss": float(loss.mean()), **paired("rise", loss - real), **more}
+            row |= {"loss": float(loss.mean()), **paired("rise", found[key]), **more}
             other = found.get((str(trial.against), key[1]))
             if other is not None:
                 row |= {"against": trial.against, **paired("gain", other - found[key])}
@@ -206,17 +230,6 @@ def bits_per_weight(model: nn.Module) -> float:
     rows = quantisation_of(model).rows
     weights = [row["inputs"] * row["outputs"] for row in rows]
     return sum(row["stored_bits_per_weight"] * n for row, n in zip(rows, weights, strict=True)) / sum(weights)
-
-
-def _measured(
-    unit: str, run: RunDirectory, make: Callable[[], tuple[np.ndarray, dict[str, Any]]]
-) -> tuple[np.ndarray, dict[str, Any]]:
-    done = run.done(unit)
-    if done is None:
-        losses, row = make()
-        run.finish(unit, {"losses": torch.from_numpy(losses)}, row)
-        return losses, row
-    return done[0]["losses"].numpy(), done[1]
 
 
 def table_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -19,6 +19,7 @@ settings = st.fixed_dictionaries(
     {},
     optional={
         "weight_bits": st.integers(2, 8),
+        "row_groups": st.integers(1, 64),
         "weight_symmetric": st.booleans(),
         "weight_observer": st.sampled_from(WEIGHT_OBSERVERS),
         "multiplier_bits": st.integers(1, 16),
@@ -112,7 +113,7 @@ BAD = [
     ('RULE {"modules": ".*", "weight_bits": 4.0}', "weight_bits must be an integer, not 4.0"),
     ('RULE {"modules": ".*", "weight_bits": true}', "weight_bits must be an integer, not True"),
     ('RULE {"modules": ".*", "activation_bits": "8"}', "activation_bits must be an integer or null, not '8'"),
-    ('RULE {"modules": ".*", "weight_granularity": "row"}', "must be one of tensor, channel, group, not 'row'"),
+    ('RULE {"modules": ".*", "weight_granularity": "row"}', "must be one of tensor, rows, channel, group, not 'row'"),
     ('RULE {"modules": ".*", "activation_observer": []}', "must be one of minmax, percentile, mse, not []"),
     ('RULE {"modules": ".*", "percentile": 101}', "percentile must be a number in 50..100, not 101"),
     ('RULE {"modules": ".*", "skip": 1}', "skip must be true or false, not 1"),

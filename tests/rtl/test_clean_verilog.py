@@ -29,6 +29,7 @@ UNITS = {
     "rope": ["rope", "--in-bits", "4", "--out-bits", "4", "--max-shift", "15"],
     "residual": ["residual", "--max-shift", "15"],
     "softmax": SOFTMAX,
+    "token": ["token", "--row-length", "5", "--out-bits", "4", "--divider-stages", "3"],
     "axis": [*SOFTMAX, "--ports", "axis"],
     "softmax latches": [*SOFTMAX, "--storage", "latches"],
     "layernorm": ["layernorm", "--rsqrt", "rsqrt.json", "--length", "9"],

@@ -153,7 +153,7 @@ class Softmax(Operator):
         super().__init__(name)
         self.row_length = row_length
         self.specification: SoftmaxSpecification | None = None
-        self._warned: set[int] = set()
+        self._said = 0  # the longest row of which nothing is left to say
 
     @property
     def plan_names(self) -> list[str]:
@@ -231,18 +231,19 @@ class Softmax(Operator):
         self.finish((input,), (Grid.power(probability_bits, self.specification.probability_scale),))
 
     def _attach(self, spec: SoftmaxSpecification) -> None:
-        self.specification = spec
+        self.specification, self._said = spec, 0
         self.powers = Gather([spec.exp.output(spec.exp.codes()).clip(min=0)], code_type(spec.probability_bits))
         self.div = TensorNormaliser(spec.div)
         self.constants = kernels.SoftmaxConstants.of(spec)
 
     def _warn(self, row_length: int) -> None:
-        """Warn of what cannot serve rows of that many scores; Python shows the same warning once."""
-        if row_length not in self._warned:
-            self._warned.add(row_length)
+        """Warn of what cannot serve rows of that many scores; after a warning, only from twice its length on."""
+        if row_length > self._said:
             assert self.specification is not None
-            for line in self.specification.shortfalls(row_length):
+            lines = self.specification.shortfalls(row_length)
+            for line in lines:
                 warnings.warn(f"softmax: {line}", stacklevel=2)
+            self._said = 2 * row_length - 1 if lines else row_length
 
     def to_row(self, writer: Writer) -> dict[str, Any]:
         spec = self.specification

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from quant.primitives.scales import Scale
-from sim.network.operators.arithmetic import blockwise, code_type, half, requantise_, round_half_up_, saturate_
+from sim.network.operators.arithmetic import code_type, round_half_up_, saturate_
 from sim.network.operators.attention import split_heads
 from sim.network.operators.base import Grid, Operator, Shape, Site, Step
 from sim.network.operators.exact_gemm import batched
+from sim.network.operators.kernels import Requantiser
 from sim.network.operators.linear import quantise_tokens
 from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
@@ -246,12 +247,8 @@ class TokenContext(_Cached):
         product = _grouped(p, self.key_heads).long().mul_(magnitude.transpose(-1, -2))
         weights = saturate_(round_half_up_(product, self.probability_scale), WEIGHT_BITS).to(torch.int16)
         psum = batched(weights, v).unflatten(2, (self.heads // self.key_heads, -1)).flatten(1, 2)
-        bits, rounding = self.outputs[0].bits, half(self.shift)
-
-        def rows(psum: Tensor) -> Tensor:
-            return requantise_(psum.clone(), self.multiplier, self.shift, rounding, bits)
-
-        return blockwise(rows, code_type(bits), psum.transpose(1, 2).flatten(2))
+        requantise = Requantiser(self.multiplier, self.shift, self.outputs[0].bits)
+        return requantise(psum.transpose(1, 2).flatten(2))
 
     def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
         site.seen.observe((site.key, "input", 1), arguments[1], self.name)

@@ -11,7 +11,9 @@ from cost_model.netlist.netlist import Instance
 from cost_model.netlist.synthesis import Flow, synthesise
 from cost_model.power.bit_parallel import flowing
 from cost_model.power.gate_level import GateLevel, GateLevelError
+from rtl.pwl import PwlConfig
 from sim.reference.floating import FloatFormat
+from tests.cost_model.power.mutants import equivalent, mutants
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +61,45 @@ def test_results_that_come_late_are_found(cache):
     netlist = synthesise(design.device.verilog, "unit", Flow(), cache).netlist
     with pytest.raises(GateLevelError, match="do not come one per cycle after 3 cycles"):
         flowing(netlist, replace(design.device, latency=3), design.work, ())
+
+
+def survivors(options: PwlOptions, seed: int, count: int, cache, folder) -> tuple[list[str], list[str]]:
+    """The mutants of a unit's netlist that pass all its vectors: those that are proved equivalent, and the others."""
+    design = pwl_design(options)
+    design = replace(design, work=design.work.head(600))
+    netlist = synthesise(design.device.verilog, "unit", Flow(), cache).netlist
+    config = PwlConfig.from_dict(design.work.configuration)
+    harmless, missed = [], []
+    for label, wrong in mutants(netlist, seed, count):
+        try:
+            flowing(wrong, design.device, design.work, design.checks)
+        except GateLevelError:
+            continue
+        (harmless if equivalent(netlist, wrong, config, folder) else missed).append(label)
+    return harmless, missed
+
+
+def test_every_mutant_that_passes_the_vectors_is_proved_to_be_no_fault(cache, tmp_path):
+    harmless, missed = survivors(PwlOptions(4, 4, stages=1), 1, 60, cache, tmp_path)
+    assert missed == [] and harmless
+
+
+@pytest.mark.slow
+def test_of_many_mutants_one_in_fifty_at_most_is_missed(cache, tmp_path):
+    _, missed = survivors(PwlOptions(4, 4, stages=1), 2, 300, cache, tmp_path)
+    assert len(missed) <= 6, missed
+
+
+def test_a_fault_of_the_stall_logic_or_of_the_reset_is_found(cache):
+    design = pwl_design(PwlOptions(4, 4, stages=1))
+    netlist = synthesise(design.device.verilog, "unit", Flow(), cache).netlist
+    [ready], [reset] = (netlist.ports[name][1] for name in ("o__ready", "rst"))
+    for port in (ready, reset):  # a gate that reads one of them reads a constant instead
+        for k, right in enumerate(netlist.instances):
+            for pin, net in right.read.items():
+                if net == port:
+                    for value in "01":
+                        wrong = Instance(right.name, right.cell, {**right.nets, pin: value})
+                        changed = (*netlist.instances[:k], wrong, *netlist.instances[k + 1 :])
+                        with pytest.raises(GateLevelError):
+                            flowing(replace(netlist, instances=changed), design.device, design.work, design.checks)

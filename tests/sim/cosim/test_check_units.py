@@ -39,6 +39,7 @@ CASES = {
         ["softmax", "--exp", "exp", "--scale", "4", "--div", "div", "--div-scale", "5", "--row-length", "7",
          "--probability-width", "16"], ["exp", "div"], None,
     ),
+    "token": (["token", "--row-length", "9", "--divider-stages", "7"], [], None),
     "layernorm": (["layernorm", "--rsqrt", "rsqrt", "--rsqrt-scale", "5", "--length", "4"], ["rsqrt"], None),
     "rmsnorm wired": (
         ["rmsnorm", "--rsqrt", "rsqrt", "--rsqrt-scale", "5", "--storage", "constants", "--parameters", "gains"],

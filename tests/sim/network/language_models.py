@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.sim.network.models import spread
 
@@ -23,7 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {  # class -> sizes
 
 
 @cache
-def language_model(kind: str, **changes: Any) -> nn.Module:
+def language_model(kind: str, **changes: Any) -> Any:
     """A model with two layers by its class in transformers."""
     import transformers
 

@@ -31,9 +31,10 @@ def fine_table(function: str, domain: tuple[float, float], step: int | None, fra
     intercepts = f(edges[1:]) - slopes * edges[1:]
     rounded = (np.round([slopes * 2**frac, intercepts * 2**15]).clip(-(1 << 15), (1 << 15) - 1)).astype(int).tolist()
     bits = 8 if step is None else 16
+    slopes, intercepts = map(tuple, rounded)
     breakpoints = tuple(np.round(edges[1:-1] * 2**6).astype(int).tolist())
     return PwlTable(
-        function, domain, (3,), frac, 15, 6, *map(tuple, rounded), breakpoints, step, in_bits=bits, coef_bits=16
+        function, domain, (3,), frac, 15, 6, slopes, intercepts, breakpoints, step, in_bits=bits, coef_bits=16
     )
 
 

@@ -14,7 +14,7 @@ from quant.methods.post_training import quantize
 from quant.plan import Plan
 from quant.run_directory import RunDirectory
 from sim.workloads import efficientqat, zeroquant
-from sim.workloads.method_trials import CharLm, MiniLm, Trial, measure, paired, table_text
+from sim.workloads.method_trials import CharLm, MiniLm, Trial, Work, measure, paired, table_text
 
 
 @dataclass
@@ -51,14 +51,15 @@ def test_gains_are_paired_and_finished_trials_are_not_made_again(tmp_path: Path)
     torch.manual_seed(0)
     subject, calls = _Rows(nn.Linear(4, 3)), []
     with RunDirectory.open(tmp_path, {}) as run:
-        rows = measure(subject, _trials(calls), (0, 1), run, lambda _: None)
+        rows = measure(subject, _trials(calls), (0, 1), Work(run))
     assert calls == ["2 0", "8 0", "8 1"]
     assert [(row["method"], row["seed"]) for row in rows] == [("two", None), ("eight", 0), ("eight", 1)]
     assert rows[1]["gain"] == pytest.approx(rows[0]["rise"] - rows[1]["rise"])
     assert rows[1]["recovered"] == pytest.approx(1 - rows[1]["rise"] / rows[0]["rise"])
     assert rows[0]["bits_per_weight"] == pytest.approx(8 * (1 + 2 + 1) / 4)
     with RunDirectory.open(tmp_path, {}, resume=True) as run:
-        assert measure(subject, _trials(calls), (0, 1), run, lambda _: None) == rows
+        assert measure(subject, _trials(calls), (0, 1), Work(run)) == rows
+        assert measure(subject, _trials(calls), (0, 1, 2), Work(run, finished=True)) == rows
     assert len(calls) == 3
     assert "two" in table_text(rows)
 

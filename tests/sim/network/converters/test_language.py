@@ -198,7 +198,7 @@ def _frozen(changes):
     """Changes that can be the key of a cache."""
 
     class Frozen(dict):
-        def __hash__(self):
+        def __hash__(self):  # pyright: ignore[reportIncompatibleVariableOverride]
             return hash(tuple(self.items()))
 
     return {key: Frozen(value) if isinstance(value, dict) else value for key, value in changes.items()}

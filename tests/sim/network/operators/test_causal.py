@@ -29,7 +29,8 @@ def heads(x, count):
 
 
 def repeated(pair, times):
-    return tuple(part.repeat(times, axis=1) for part in pair)
+    codes, magnitudes = (part.repeat(times, axis=1) for part in pair)
+    return codes, magnitudes
 
 
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
