@@ -250,7 +250,7 @@ def _sim(found: Results) -> list[str]:
     speeds = {
         row["threads"]: f"{row['speed']:.1f}"
         for row in found["network"]
-        if (row["what"], row["size"]) == ("W8A8", "16 x 128")
+        if row["what"] in ("network", "W8A8") and row["size"] == "16 x 128"
     }
     alone = {row["operation"]: row["over_exact"] for row in found["language"]}
     rest = max(alone["exp"], alone["rsqrt"])
