@@ -11,10 +11,10 @@ from typing import Any
 from ga_search.config import METHODS, OBJECTIVES, FitConfig
 from ga_search.functions import FUNCTIONS, PAPER
 from sim.common.command import Parser, print_json, run
+from sim.common.errors import require_range
 from sim.common.files import PATIENCE, locked
 from sim.reference import InputError, PwlTable
 from sim.reference.code_format import WIDTH_RANGE
-from sim.reference.pwl import require_range
 
 EXAMPLES = """\
 examples:

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sim.common.errors import require_range
 from sim.reference import InputError
 from sim.reference.code_format import WIDTH_RANGE
-from sim.reference.pwl import ENTRIES_RANGE, frac_bits_range, require_range
+from sim.reference.pwl import ENTRIES_RANGE, frac_bits_range
 
 METHODS = ("genetic", "optimal", "gqa-lut", "nn-lut", "uniform")
 OBJECTIVES = ("full", "inside", "weights")

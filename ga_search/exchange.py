@@ -11,12 +11,13 @@ from ga_search.functions import FUNCTIONS, Function, resolve
 from ga_search.grid import Codes, measured_where_finite
 from ga_search.metrics import output_scale
 from ga_search.real_table import finest_fit, nearest
+from sim.common.errors import require_range
 from sim.common.files import PATIENCE, locked, read_json, write_whole
 from sim.reference import InputError, PwlTable
 from sim.reference.arithmetic import code_range
 from sim.reference.code_format import WIDTH_RANGE
 from sim.reference.layouts import to_c, to_hex, to_npz
-from sim.reference.pwl import frac_bits_range, require_range
+from sim.reference.pwl import frac_bits_range
 
 EXPORTS = {"hex": ".hex", "npz": ".npz", "c": ".h", "gqa-lut": ".gqa-lut.json"}
 # the released files' names for functions and lists, beside ours

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sim.common.errors import require_range
 from sim.common.files import read_text
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 Sample = dict[str, np.ndarray]
 Tokeniser = Callable[[str], Sequence[int]]

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from quant.expressions import require_quick
+from sim.common.errors import require_range
 from sim.common.files import read_text, write_whole
 from sim.reference import InputError, PwlTable
-from sim.reference.pwl import require_range
 from sim.reference.softmax import require_probability_bits
 
 FORMAT, VERSION = "bitwright-plan", 1

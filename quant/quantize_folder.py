@@ -21,9 +21,9 @@ from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, advice, qua
 from quant.plan import Plan
 from quant.pretrained import write_model
 from quant.run_directory import RunDirectory
+from sim.common.errors import require_range
 from sim.common.files import locked
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 RUN = "run"  # the run directory in the packed folder
 

@@ -23,11 +23,11 @@ from rtl.blocks.multiplication import Product, carry_save, product_name
 from rtl.blocks.pipeline import Fields, Step
 from rtl.blocks.selection import one_hot
 from rtl.pwl import OUTPUTS, PwlConfig, build_table, describe_table, pwl_steps
+from sim.common.errors import require_range
 from sim.reference import InputError, Normaliser, PwlTable
 from sim.reference.arithmetic import code_range
 from sim.reference.code_format import WIDTH_RANGE
 from sim.reference.normaliser import POWERS
-from sim.reference.pwl import require_range
 
 GEOMETRY = ("scale", "input_bits", "input_frac_bits", "input_signed")  # of the reference, beside its table
 OWN = ("output", "output_scale", "out_bits", "out_signed", "storage", "stages")

@@ -14,8 +14,8 @@ from rtl.blocks import pipeline
 from rtl.blocks.operands import random_codes
 from rtl.blocks.pipeline import Fields, Step
 from rtl.blocks.rounding import rounding_steps
+from sim.common.errors import require_range
 from sim.reference.product import Product
-from sim.reference.pwl import require_range
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 
 

@@ -18,10 +18,11 @@ from rtl.blocks.arithmetic import round_and_saturate, shift_right
 from rtl.blocks.multiplication import Product, carry_save, carry_save_levels, product_name
 from rtl.blocks.pipeline import Fields, Step, wire
 from rtl.blocks.selection import edge, one_hot
+from sim.common.errors import require_range
 from sim.reference import InputError, LoweredTable
 from sim.reference.arithmetic import code_range
 from sim.reference.code_format import CodeFormat
-from sim.reference.pwl import ENTRIES_RANGE, require_range
+from sim.reference.pwl import ENTRIES_RANGE
 
 OUTPUTS = ("code", "acc")
 SHIFTS = ("intercept_shift", "output_shift")

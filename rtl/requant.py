@@ -12,8 +12,8 @@ from amaranth.lib.wiring import In, Out
 from rtl.blocks import pipeline
 from rtl.blocks.arithmetic import saturate, shift_right
 from rtl.blocks.pipeline import Fields, Step
+from sim.common.errors import require_range
 from sim.reference.code_format import WIDTH_RANGE
-from sim.reference.pwl import require_range
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 
 

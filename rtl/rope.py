@@ -17,7 +17,7 @@ from rtl.blocks import pipeline
 from rtl.blocks.operands import random_codes
 from rtl.blocks.pipeline import Fields, Step
 from rtl.blocks.rounding import rounding_steps
-from sim.reference.pwl import require_range
+from sim.common.errors import require_range
 from sim.reference.rope import FRAC_BITS, TABLE_BITS, TABLE_TOP, Rope
 
 MAX_SHIFT = 30  # that of the specification

@@ -17,6 +17,7 @@ from rtl.commands.rowwise import read_parameters
 from rtl.units import simulated
 from sim.commands import methods, network
 from sim.common.command import Parser, print_json, run
+from sim.common.errors import require_range
 from sim.common.files import locked
 from sim.common.text_table import format_table
 from sim.cosim import regress
@@ -24,7 +25,6 @@ from sim.cosim.check import Given, check_set
 from sim.cosim.options import BUILD
 from sim.cosim.simulators import SIMULATORS
 from sim.reference import InputError, PwlTable
-from sim.reference.pwl import require_range
 from sim.vectors.array import ArraySet
 from sim.vectors.files import load_folder
 from sim.vectors.suites import fitted_suite, random_suite

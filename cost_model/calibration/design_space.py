@@ -15,8 +15,8 @@ from cost_model.analytical import units
 from cost_model.designs.design import Design, PwlOptions, float_design, pwl_design
 from cost_model.designs.normaliser import normaliser_design
 from cost_model.designs.processing_element import float_element, integer_element, requant_design
+from sim.common.errors import require_range
 from sim.reference.floating import FP32, FloatFormat
-from sim.reference.pwl import require_range
 
 Point = dict[str, Any]
 ONE_WIDTH = (4, 5, 6, 7, 8, 8, 8, 9, 10, 12, 14, 16, 16, 24, 32)  # the headline's 8, 16 and 32 bits among them

@@ -11,8 +11,8 @@ from cost_model.network.machine import Machine
 from cost_model.network.sites import sites
 from quant.formats.packed_index import PackedIndex
 from sim.common.command import print_json
+from sim.common.errors import require_range
 from sim.common.text_table import format_table
-from sim.reference.pwl import require_range
 
 LARGEST = 1 << 24
 

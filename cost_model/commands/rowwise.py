@@ -13,9 +13,9 @@ from cost_model.designs.rowwise import LENGTHS, LIMITS, UNITS, row_design
 from cost_model.measurement import measure
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow
+from sim.common.errors import require_range
 from sim.common.text_table import format_table
 from sim.cosim.simulators import SIMULATORS
-from sim.reference.pwl import require_range
 
 
 def add(commands: Any) -> None:

@@ -7,8 +7,8 @@ from cost_model.analytical.estimate import coefficients, estimate
 from cost_model.network.sites import Gemm
 from rtl.array.config import ArrayConfig
 from rtl.requant import RequantConfig
+from sim.common.errors import require_range
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 INPUT_BITS = 16  # of inputs that are requantised before a product
 

@@ -17,8 +17,8 @@ from quant.methods.block_training import block_error, parameters_of, restore, sq
 from quant.methods.blocks import Block, Layer, Streams
 from quant.primitives.linear import FakeQuantLinear
 from quant.primitives.quantisers import QuantisedWeight, quantise_weight, recode
+from sim.common.errors import require_range
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 HELD_OUT = 8  # where rates are compared, one of so many batches is held out for that
 PRESETS = {"paper": 5e-6, "small": 1e-4}  # learning rates: the paper's, and one for models of a few million parameters

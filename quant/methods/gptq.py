@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from quant.methods.blocks import Block, Streams
 from quant.primitives.quantisers import QuantisedWeight, quantise
+from sim.common.errors import require_range
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from tqdm import tqdm
 from quant.zoo.corpora import brown
 from sim.common.cache import cache_folder
 from sim.common.command import Parser, run
+from sim.common.errors import require_range
 from sim.common.files import locked, write_whole
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 VOCABULARY = 256  # a token is a byte
 KEPT_EVERY = 100  # steps

@@ -10,6 +10,7 @@ from amaranth.lib.data import ArrayLayout, StructLayout
 from rtl.blocks import pipeline
 from rtl.pwl import PwlConfig
 from rtl.requant import RequantConfig
+from sim.common.errors import require_range
 from sim.reference import InputError
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
 from sim.reference.array_cycles import Schedule
@@ -23,7 +24,6 @@ from sim.reference.gemm import (
     times,
     weight_range,
 )
-from sim.reference.pwl import require_range
 
 PASS_BITS = 4  # of an activation's low part where it takes two passes
 

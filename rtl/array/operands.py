@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rtl.array.config import ArrayConfig
+from sim.common.errors import require_range
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
 from sim.reference.gemm import GroupedLinear, group_borders
-from sim.reference.pwl import require_range
 
 
 class Job(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any
 from rtl.blocks.multiplication import PRODUCTS
 from rtl.commands import options
 from rtl.pwl import Pwl, PwlConfig
+from sim.common.errors import require_range
 from sim.reference import InputError, LoweredTable, PwlTable
 from sim.reference.code_format import WIDTH_RANGE
-from sim.reference.pwl import require_range
 
 
 def add(units: Any) -> None:

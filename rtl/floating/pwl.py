@@ -23,10 +23,11 @@ from rtl.floating.adder import adder_steps
 from rtl.floating.multiplier import multiplier_steps
 from rtl.floating.parts import ordered
 from rtl.pwl import Word
+from sim.common.errors import require_range
 from sim.reference import InputError, floating
 from sim.reference.float_pwl import FloatTable
 from sim.reference.floating import FP32, FloatFormat
-from sim.reference.pwl import ENTRIES_RANGE, require_range
+from sim.reference.pwl import ENTRIES_RANGE
 
 
 @dataclass(frozen=True)

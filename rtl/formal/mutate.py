@@ -31,8 +31,8 @@ from rtl.formal.prove import outcome, yosys
 from rtl.formal.stimulus import cycles
 from rtl.pwl import Pwl, PwlConfig
 from sim.common.command import Parser, print_json, run
+from sim.common.errors import require_range
 from sim.reference import InputError, LoweredTable
-from sim.reference.pwl import require_range
 
 SYNTHESISE = """read_verilog unit.v
 hierarchy -top unit

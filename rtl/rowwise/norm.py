@@ -26,9 +26,9 @@ from rtl.normaliser import NormaliserConfig, normaliser_steps
 from rtl.pwl import Word, table_lists
 from rtl.rowwise import shared as unit
 from rtl.rowwise.passes import Pass, PassPlan, chain, delay_of, way_of
+from sim.common.errors import require_range
 from sim.reference import InputError, Norm, Normaliser, PwlTable
 from sim.reference.norm import BIAS_BITS, GAIN_BITS, MAX_SHIFT, NORMAL_BITS, spread_bits_for
-from sim.reference.pwl import require_range
 from sim.reference.row_cycles import RowSchedule
 
 ELEMENT_STEPS = 8

@@ -9,8 +9,8 @@ from amaranth.lib import wiring
 
 from rtl.blocks import storage
 from rtl.pwl import PwlConfig, Word, build_table
+from sim.common.errors import require_range
 from sim.reference import InputError, LoweredTable
-from sim.reference.pwl import require_range
 from sim.reference.row_cycles import RowSchedule
 
 ROWS_RANGE = (1, 64)

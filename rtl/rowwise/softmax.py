@@ -21,9 +21,9 @@ from rtl.normaliser import NormaliserConfig, normaliser_steps
 from rtl.pwl import PwlConfig, Word, pwl_steps, table_lists
 from rtl.rowwise import shared as unit
 from rtl.rowwise.passes import Pass, PassPlan, chain, delay_of, way_of
+from sim.common.errors import require_range
 from sim.reference import InputError, LoweredTable, Normaliser, PwlTable, Softmax
 from sim.reference.arithmetic import code_range
-from sim.reference.pwl import require_range
 from sim.reference.row_cycles import RowSchedule
 from sim.reference.softmax import total_bits_for
 

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from sim.commands.optional import needs
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
+from sim.common.errors import require_range
 from sim.common.results import write_results
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 Rows = Sequence[dict[str, Any]]
 

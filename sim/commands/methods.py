@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
+from sim.common.errors import require_range
 from sim.common.results import write_results
-from sim.reference.pwl import require_range
 
 SUBJECTS = ("char_lm", "minilm")
 EXAMPLES = "  python -m sim methods zeroquant -o results --resume\n"

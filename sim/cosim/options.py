@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sim.common.cache import cache_folder
+from sim.common.errors import require_range
 from sim.cosim.dut import Device
 from sim.cosim.simulators import require_simulator
-from sim.reference.pwl import require_range
 
 BUILD = cache_folder("sim")  # builds by content; safe to delete
 MOST = (1 << 31) - 1

@@ -8,10 +8,10 @@ Both are read with `$readmemh` when the simulation starts, so that one build ser
 from dataclasses import dataclass
 from typing import Any
 
+from sim.common.errors import require_range
 from sim.cosim.dut import Device
 from sim.cosim.names import require_module
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 from sim.vectors.vector_set import VectorSet
 
 VECTORS = 1 << 17  # depth of the vector memory

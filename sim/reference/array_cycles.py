@@ -31,8 +31,8 @@ stages.
 
 from dataclasses import dataclass
 
+from sim.common.errors import require_range
 from sim.reference.gemm import group_borders
-from sim.reference.pwl import require_range
 
 LARGEST = 1 << 62  # of any number here
 HAZARD = 2  # cycles between two uses of one accumulator

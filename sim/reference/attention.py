@@ -12,8 +12,8 @@ A value's magnitude cannot leave the sum over the tokens, so it multiplies the p
 
 import numpy as np
 
+from sim.common.errors import require_range
 from sim.reference.arithmetic import round_half_up, saturate
-from sim.reference.pwl import require_range
 from sim.reference.requant import requantise
 
 SCORE_BITS = 16

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import code_range
-from sim.reference.pwl import require_range
 from sim.reference.requant import requantise
 
 WEIGHT_BITS = 24  # of its weights: a code less its zero point, times the multiplier of a group

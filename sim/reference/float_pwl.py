@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference import floating
 from sim.reference.floating import FloatFormat
-from sim.reference.pwl import ENTRIES_RANGE, PwlTable, require_range
+from sim.reference.pwl import ENTRIES_RANGE, PwlTable
 
 
 @dataclass(frozen=True)

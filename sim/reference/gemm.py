@@ -22,9 +22,8 @@ from functools import cached_property
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
-from sim.reference.pwl import require_range
 from sim.reference.requant import requantise
 
 WEIGHT_BITS = (2, 3, 4, 8)  # of the arrays; a layer here takes any width in 2..8

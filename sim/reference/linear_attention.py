@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range, round_half_up, saturate
 from sim.reference.normaliser import Normaliser
-from sim.reference.pwl import require_range
 from sim.reference.requant import requantise
 
 CODE_BITS = 8  # of queries, keys and values

@@ -20,10 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range, round_half_up, saturate
 from sim.reference.normaliser import Normaliser
-from sim.reference.pwl import require_range
 
 MAX_LENGTH = 1 << 13
 NORMAL_BITS = 16

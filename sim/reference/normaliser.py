@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range, exact_array, saturate
-from sim.reference.pwl import LoweredTable, PwlTable, require_range
+from sim.reference.pwl import LoweredTable, PwlTable
 
 # f(x * 2**k) = f(x) * 2**(power * k), as (numerator, denominator)
 POWERS = {"div": (-1, 1), "rsqrt": (-1, 2)}

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import code_range
-from sim.reference.pwl import require_range
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS, requantise
 
 

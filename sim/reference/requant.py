@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import code_range, exact_array, round_half_up, saturate
-from sim.reference.pwl import require_range
 
 MULTIPLIER_BITS = 16
 MAX_SHIFT = 47

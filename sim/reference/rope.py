@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import code_range, round_half_up, saturate
-from sim.reference.pwl import require_range
 
 TABLE_BITS = 16  # signed; with 14 fraction bits it holds magnitudes below 2
 TABLE_TOP = (1 << (TABLE_BITS - 1)) - 1  # of the magnitudes: a sum of two products needs one bit more than a product

@@ -22,10 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import code_range, round_half_up
 from sim.reference.normaliser import Normaliser
-from sim.reference.pwl import LoweredTable, PwlTable, require_range
+from sim.reference.pwl import LoweredTable, PwlTable
 
 MAX_ROW_LENGTH = 1 << 16
 PROBABILITY_BITS = (8, 16)  # signed, so that the array takes them as any activation; none is negative

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.common.errors import InputError
+from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range, round_half_up, saturate
 from sim.reference.gemm import GroupedLinear, signed_bits
-from sim.reference.pwl import require_range
 from sim.reference.requant import MULTIPLIER_BITS, requantise
 
 RATIO_BITS = 24  # fraction bits; x * ratio is at most top * 2**24, since |x| <= magnitude

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from sim.common.errors import require_range
 from sim.reference.arithmetic import round_half_up
-from sim.reference.pwl import require_range
 
 WEIGHT_BITS = 8  # fraction bits of a weight along one side; exact for factors of 1, 2, 4, ... 128
 MAX_SIDE = 1 << 15

@@ -10,9 +10,9 @@ import numpy as np
 from rtl.array.config import ArrayConfig
 from rtl.array.operands import job, results
 from rtl.units import UNITS
+from sim.common.errors import require_range
 from sim.reference import InputError, LoweredTable
 from sim.reference.gemm import GroupedLinear, group_borders
-from sim.reference.pwl import require_range
 from sim.vectors.vector_set import TABLE_LISTS, VectorSet
 
 OPERANDS = ("stream", "memory")

@@ -21,6 +21,7 @@ from quant.formats.checkpoint import load_model
 from quant.run_directory import RunDirectory
 from quant.zoo.corpora import brown
 from quant.zoo.packaged import path_of
+from sim.common.errors import require_range
 from sim.common.text_table import format_table
 from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
@@ -28,7 +29,6 @@ from sim.network.converters.describe import describe, without_head
 from sim.network.rotation import rotated
 from sim.network.table_sets import Tables
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 from sim.workloads.variants import METHODS, Fits, Variant, part, variants
 
 Words = Callable[[str], Sequence[int]]

@@ -21,12 +21,12 @@ from quant import Plan
 from quant.calibration import CalibrationData, load, tokeniser_of
 from quant.formats.checkpoint import load_model
 from quant.run_directory import RunDirectory
+from sim.common.errors import require_range
 from sim.common.text_table import format_table
 from sim.network.convert import calibrate, quantise
 from sim.network.graph import Network
 from sim.network.table_sets import FUNCTIONS, Tables, control_tables, fitted_tables
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 from sim.workloads.processes import in_processes
 from sim.workloads.sentences import digest, sentences
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from quant.run_directory import RunDirectory
+from sim.common.errors import require_range
 from sim.network.operators.tables import EXACT
 from sim.network.table_sets import Tables, control_tables, fitted_tables
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 # two entries are the negative control
 METHODS = (("genetic", 8), ("genetic", 2), ("gqa-lut", 8), ("nn-lut", 8), ("genetic", 16))

@@ -12,8 +12,8 @@ from amaranth.lib.wiring import In, Out
 from rtl.blocks import pipeline
 from rtl.blocks.arithmetic import shift_right
 from rtl.blocks.pipeline import Fields, Step
+from sim.common.errors import require_range
 from sim.reference.arithmetic import code_range, round_half_up
-from sim.reference.pwl import require_range
 
 
 @dataclass(frozen=True)

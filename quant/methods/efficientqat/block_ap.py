@@ -17,8 +17,8 @@ from quant.methods.block_training import block_error, parameters_of, restore, sq
 from quant.methods.blocks import Block, Streams
 from quant.methods.efficientqat.quantiser import TrainedLinear
 from quant.primitives.quantisers import QuantisedWeight
+from sim.common.errors import require_range
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 HELD_OUT = 8  # one of so many batches is held out, to stop early
 FLOOR = 0.05  # the cosine's end, as a share of its start

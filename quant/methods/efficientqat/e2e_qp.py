@@ -21,8 +21,8 @@ from quant.methods.layers import replace
 from quant.plan import Settings
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.quantisers import QuantisedWeight, Replaced, integer_scales
+from sim.common.errors import require_range
 from sim.reference import InputError
-from sim.reference.pwl import require_range
 
 HELD_OUT = 8  # one of so many batches is held out
 FLOOR = 0.05  # the cosine's end, as a share of its start
