@@ -176,7 +176,7 @@ def _diagnose(arguments: argparse.Namespace) -> int:
 
     from quant import calibration
     from quant.formats.checkpoint import load_model
-    from quant.methods.layers import quantisable
+    from quant.methods.layers import quantisable, unfold
     from quant.methods.scaling_law.diagnose import Diagnosis, kind_of, kind_rows, layer_rows, mixed_plan
     from quant.zoo import corpora
 
@@ -187,6 +187,7 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     tokeniser = calibration.tokeniser_of(path, arguments.sequence_length)
     data = calibration.load(corpora.path_of(arguments.data, "validation"), sampling, tokeniser)
     model, _ = load_model(path)
+    model = unfold(model)
     calibration.require_fitting(model, data, arguments.data)
     layers = layer_rows(model, data.batches, diagnosis)
     different = {kind_of(name) for name in quantisable(model)}
