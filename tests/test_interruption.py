@@ -97,7 +97,8 @@ def run(name: str, folder: Path, inputs: Path, number: str = "SIGKILL", at: int 
 def written(folder: Path) -> dict[str, bytes]:
     """Every file that a command wrote; locks, logs and what a simulator compiled aside."""
     out = folder / "out"
-    found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    files = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith("icarus-")]
+    found = {str(path.relative_to(out)): path.read_bytes() for path in files}
     for name in [name for name in found if name.endswith(".row.json")]:  # a row says how long its fit took
         found[name] = re.sub(rb'"(seconds|sha256)": \S+', b"", found[name])
     return {name: data for name, data in found.items() if not name.endswith((".lock", ".log", ".vvp"))}
