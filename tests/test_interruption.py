@@ -42,17 +42,10 @@ COMMANDS = {
     ),
     "quantise": Long("quant.cli", "quantize {inputs}/model --weight-bits 4 --no-activations -o {out}", "--resume"),
     "convert": Long("sim.cli", "convert {inputs}/model --tables {inputs}/tables --data {inputs}/text.txt -o {out}"),
-    "evaluate": Long(
-        "sim.cli",
-        "evaluate sentence --model {inputs}/model --sentences 8 --calibration 4 --seeds 0 --quick -o {out} "
-        "--run {out}/run",
-        "--resume",
-    ),
     "unit": Long(
         "cost_model.cli",
         "unit {inputs}/unit/unit.v --table {inputs}/unit/gelu.json --simulator icarus --cache {out} -o {out}/row.json",
     ),
-    "calibrate": Long("cost_model.cli", "calibrate --count 30 --cache {out}/cache -o {out}"),
 }  # fmt: skip
 QUICK = ("vectors",)
 
