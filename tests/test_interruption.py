@@ -42,17 +42,10 @@ COMMANDS = {
     ),
     "quantise": Long("quant.cli", "quantize {inputs}/model --weight-bits 4 --no-activations -o {out}", "--resume"),
     "convert": Long("sim.cli", "convert {inputs}/model --tables {inputs}/tables --data {inputs}/text.txt -o {out}"),
-    "evaluate": Long(
-        "sim.cli",
-        "evaluate sentence --model {inputs}/model --sentences 8 --calibration 4 --seeds 0 --quick -o {out} "
-        "--run {out}/run",
-        "--resume",
-    ),
     "unit": Long(
         "cost_model.cli",
         "unit {inputs}/unit/unit.v --table {inputs}/unit/gelu.json --simulator icarus --cache {out} -o {out}/row.json",
     ),
-    "calibrate": Long("cost_model.cli", "calibrate --count 30 --cache {out}/cache -o {out}"),
 }  # fmt: skip
 QUICK = ("vectors",)
 
@@ -97,7 +90,8 @@ def run(name: str, folder: Path, inputs: Path, number: str = "SIGKILL", at: int 
 def written(folder: Path) -> dict[str, bytes]:
     """Every file that a command wrote; locks, logs and what a simulator compiled aside."""
     out = folder / "out"
-    found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    files = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith("icarus-")]
+    found = {str(path.relative_to(out)): path.read_bytes() for path in files}
     for name in [name for name in found if name.endswith(".row.json")]:  # a row says how long its fit took
         found[name] = re.sub(rb'"(seconds|sha256)": \S+', b"", found[name])
     return {name: data for name, data in found.items() if not name.endswith((".lock", ".log", ".vvp"))}
