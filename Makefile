@@ -92,6 +92,7 @@ notebooks: venv-dev
 
 formal: venv-dev
 	$(BIN)/python -m rtl.formal
+	$(BIN)/python -m rtl.formal.lines
 	$(BIN)/python -m rtl.formal.mutate
 
 clean:
