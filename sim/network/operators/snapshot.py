@@ -11,6 +11,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+# PyTorch's own names, not documented; a version without them gets copies
+_SHARES = hasattr(Tensor, "_lazy_clone") and all(
+    hasattr(torch._C, name) for name in ("_storage_Use_Count", "_is_cow_tensor", "_data_address")
+)
+
 
 class Snapshot:
     """The values of some parameters at the time of its construction."""
@@ -43,6 +48,8 @@ def parameters_of(module: nn.Module) -> Iterator[Tensor]:
 def _copy(parameter: Tensor) -> Tensor:
     """The parameter's values, in its own memory if nothing else can write to that without moving it."""
     with torch.no_grad():
+        if not _SHARES:
+            return parameter.detach().clone()
         storage = parameter.untyped_storage()
         if torch._C._storage_Use_Count(storage._cdata) > 2:  # pyright: ignore[reportAttributeAccessIssue]
             return parameter.detach().clone()
@@ -55,7 +62,8 @@ def _copy(parameter: Tensor) -> Tensor:
 def _unmoved(parameter: Tensor, copy: Tensor) -> bool:
     """Whether the parameter is the same part of the same shared memory."""
     return (
-        torch._C._is_cow_tensor(parameter)  # pyright: ignore[reportAttributeAccessIssue]
+        _SHARES
+        and torch._C._is_cow_tensor(parameter)  # pyright: ignore[reportAttributeAccessIssue]
         and torch._C._data_address(parameter) == torch._C._data_address(copy)  # pyright: ignore[reportAttributeAccessIssue]
         and parameter.shape == copy.shape
         and parameter.stride() == copy.stride()
