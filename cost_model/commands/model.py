@@ -34,6 +34,7 @@ def add(commands: Any) -> None:
         ("lanes", machine.lanes, "table units side by side"),
     ):
         parser.add_argument(f"--{option}", type=int, default=default, metavar="N", help=f"{what} ({default})")
+    parser.add_argument("--image", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="pixels, for vision networks")
     parser.add_argument(
         "--two-pass",
         action="store_true",
@@ -48,12 +49,14 @@ def add(commands: Any) -> None:
 def _model(arguments: argparse.Namespace) -> int:
     for name in ("tokens", "batch"):
         require_range(f"--{name}", getattr(arguments, name), 1, LARGEST)
+    for pixels in arguments.image or ():
+        require_range("--image", pixels, 1, LARGEST)
     machine = Machine(
         arguments.rows, arguments.columns, arguments.depth, arguments.two_pass, arguments.lanes, arguments.library,
         arguments.clock * 1e6,
     )  # fmt: skip
     index = PackedIndex.load(arguments.folder)
-    listed = sites(index, arguments.folder, arguments.tokens, arguments.batch)
+    listed = sites(index, arguments.folder, arguments.tokens, arguments.batch, arguments.image)
     found = report(listed, machine) | {"coverage": coverage(index, listed)}
     found["source"] |= {"model_sha256": index.content["sha256"], "tokens": arguments.tokens, "batch": arguments.batch}
     if arguments.json:

@@ -6,7 +6,7 @@ floating-point rest only the bytes are known.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,14 +100,32 @@ class Uncounted(Site):
     why: str
 
 
-def sites(index: PackedIndex, folder: str | Path, tokens: int, batch: int = 1) -> list[Site]:
+def sites(
+    index: PackedIndex, folder: str | Path, tokens: int, batch: int = 1, image: Sequence[int] | None = None
+) -> list[Site]:
     """The sites in the order of execution; tensors without a site come last, so that all stored bytes are counted.
 
-    Raises InputError if the model is of neither maker, or a row would be longer than the model allows.
+    Parameters
+    ----------
+    index : PackedIndex
+    folder : str or Path
+        Where it was read, for errors.
+    tokens, batch : int
+        Tokens of a sequence, and sequences or images.
+    image : sequence of int, optional
+        Height and width in pixels; a network whose sizes follow from the image needs them.
+
+    Raises
+    ------
+    InputError
+        The model is of neither maker, a row would be longer than the model allows, or the image is missing.
     """
     path = Path(folder) / DESCRIPTION
     details = index.content["details"]
-    reader = _Reader(index, tokens, batch)
+    lengths = {"tokens": tokens, "batch": batch}
+    if image is not None:
+        lengths |= {"height": image[0], "width": image[1]}
+    reader = _Reader(index, lengths)
     try:
         if "network" in details:
             found = reader.network(details["network"], details["operators"])
@@ -118,15 +136,18 @@ def sites(index: PackedIndex, folder: str | Path, tokens: int, batch: int = 1) -
         return [*found, Site(REST, "constants", reader.rest())]
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError) as error:
         raise InputError(f"{path}: a key is missing or foreign ({error!r})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: a size is no number ({error})") from None
 
 
 class _Reader:
     """Reads a model's parts and keeps track of the tensors that have been counted."""
 
-    def __init__(self, index: PackedIndex, tokens: int, batch: int) -> None:
-        self.index, self.tokens, self.batch = index, tokens, batch
+    def __init__(self, index: PackedIndex, lengths: Mapping[str, int]) -> None:
+        self.index, self.lengths = index, lengths
+        self.tokens, self.batch = lengths["tokens"], lengths["batch"]
         self.left = {name: len(tensor.data) for name, tensor in index.tensors.items()}
 
     def bytes(self, roles: Mapping[str, Iterable[str]]) -> dict[str, int]:
@@ -147,9 +168,21 @@ class _Reader:
         return [site for row in operators for site in SITES.get(row["kind"], _no_sites)(self, row)]
 
     def sizes(self, row: Mapping[str, Any], side: str, index: int = 0) -> tuple[int, ...]:
-        """The shape of an input or output for these tokens and batches."""
-        lengths = {"batch": self.batch, "tokens": self.tokens}
-        return tuple(lengths[size] if size in lengths else int(size) for size in row[side][index]["shape"])
+        """The shape of an input or output for these tokens, batches and pixels."""
+        return tuple(map(self.size, row[side][index]["shape"]))
+
+    def size(self, text: int | str) -> int:
+        """A size such as 64, "tokens" or "height/4/2*width/4/2"; a division rounds up, as strides with padding do."""
+        product = 1
+        for factor in str(text).split("*"):
+            name, *strides = factor.split("/")
+            if name in ("height", "width") and name not in self.lengths:
+                raise InputError(f"a size is {text}, which follows from the image: give --image HEIGHT WIDTH")
+            length = self.lengths[name] if name in self.lengths else int(name)
+            for stride in strides:
+                length = -(-length // int(stride))
+            product *= length
+        return product
 
     def linear(self, name: str, path: str | None, tokens: int, out_bits: int | None, **fields: Any) -> Gemm:
         row = self.index.content["weights"][name]
