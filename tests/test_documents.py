@@ -120,12 +120,14 @@ def helps() -> dict[str, tuple[list[str], str]]:
 
 
 def _called(command: str) -> list[str]:
-    """The module and, if one follows, the subcommand."""
+    """The module and, if they follow, the subcommand and its own: `quant scaling-law predict`."""
     words = command.removeprefix("python -m ").split()
     if words[0] == "bitwright":
         words = [bitwright.COMMANDS[words[1]][0], *words[2:]]
     name = f"{words[0]}.cli" if words[0] in PACKAGES else words[0]
-    return [name, *words[1:2]] if words[1:] and re.fullmatch(r"[a-z][a-z-]*", words[1]) else [name]
+    count = 2 if words[:2] in (["sim", "evaluate"], ["sim", "methods"], ["quant", "scaling-law"]) else 1
+    subcommands = [word for word in words[1 : 1 + count] if re.fullmatch(r"[a-z][a-z-]*", word)]
+    return [name, *subcommands]
 
 
 @cache

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def description_sha256(content: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path, patience: float = 0) -> Iterator[None]:
-    """Hold `folder` for this run; it is made if it does not exist.
+    """Hold `folder` for this run; it is made if it does not exist, and removed after an InputError if it stayed empty.
 
     The lock ends with the process, however that ends; the empty file `.lock` may stay.
 
@@ -160,6 +161,7 @@ def locked(folder: Path, patience: float = 0) -> Iterator[None]:
     InputError
         If another run holds the folder, or it cannot be written.
     """
+    existed = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
@@ -170,5 +172,9 @@ def locked(folder: Path, patience: float = 0) -> Iterator[None]:
         raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
     try:
         yield
+    except InputError:
+        if not existed and [path.name for path in folder.iterdir()] == [".lock"]:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
         lock.release()
