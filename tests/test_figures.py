@@ -37,8 +37,8 @@ PHRASES = {
         "figure 1.13: TSMC 45 nm", "FreePDK45", "weights: 2, 3, 4 or 8-bit", "; 4 or 8-bit activations (8 bits",
         "iCE40, ECP5", "AXI4-Stream",
     ),
-    "CHANGELOG.md": ("Qwen2 and GPT-2 with a key-value", "DINOv2, SegFormer", "of 16 bits for long", "weights of 5 to 7 bits",
-        "Block-AP and E2E-QP"),
+    "CHANGELOG.md": ("Qwen2 and GPT-2 with a key-value", "DINOv2, SegFormer", "of 16 bits for long",
+        "weights of 5 to 7 bits", "Block-AP and E2E-QP"),
     "sim/README.md": ("calibration seed 0",),
 }  # fmt: skip
 
