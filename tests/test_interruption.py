@@ -15,6 +15,8 @@ from tests.sim.network.checkpoint import checkpoint
 from tests.sim.tables import FUNCTIONS, secant_table
 
 ROOT = Path(__file__).parents[1]
+TIMED = re.compile(r"\.row\.json$|^sentence\.json$")  # they say how long a step took
+SCRATCH = re.compile(r"^run/|\.(lock|log|vvp)$")  # for the next run alone, and what a simulator compiled
 LEFT = re.compile(r"\..+\.\d+(\.partial)?")  # what a killed process leaves beside a file or a build
 
 
@@ -41,6 +43,17 @@ COMMANDS = {
         "sim.cli", "regress --quick --unit requant --simulator icarus --build {out} --json", says=True
     ),
     "quantise": Long("quant.cli", "quantize {inputs}/model --weight-bits 4 --no-activations -o {out}", "--resume"),
+    "blocks": Long(
+        "quant.cli",
+        "zeroquant {inputs}/model --groups 4 --lkd --data random --samples 8 --steps 2 -o {out}",
+        "--resume",
+    ),
+    "evaluate": Long(
+        "sim.cli",
+        "evaluate sentence --model {inputs}/model --sentences 8 --calibration 4 --seeds 0 --quick"
+        " --run {out}/run -o {out}",
+        "--resume",
+    ),
     "convert": Long("sim.cli", "convert {inputs}/model --tables {inputs}/tables --data {inputs}/text.txt -o {out}"),
     "unit": Long(
         "cost_model.cli",
@@ -88,13 +101,13 @@ def run(name: str, folder: Path, inputs: Path, number: str = "SIGKILL", at: int 
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    """Every file that a command wrote; locks, logs and what a simulator compiled aside."""
+    """Every file that a command wrote, scratch aside."""
     out = folder / "out"
     files = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith("icarus-")]
     found = {str(path.relative_to(out)): path.read_bytes() for path in files}
-    for name in [name for name in found if name.endswith(".row.json")]:  # a row says how long its fit took
+    for name in [name for name in found if TIMED.search(name)]:
         found[name] = re.sub(rb'"(seconds|sha256)": \S+', b"", found[name])
-    return {name: data for name, data in found.items() if not name.endswith((".lock", ".log", ".vvp"))}
+    return {name: data for name, data in found.items() if not SCRATCH.search(name)}
 
 
 def result(name: str, stdout: str) -> str:
