@@ -7,6 +7,7 @@ without stalls, from the first beat offered to the last result taken; loading th
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -179,7 +180,8 @@ class GateLevel:
                 raise simulators.SimulationError(f"{self.simulator} cannot build the netlist: {run.stderr[-1500:]}")
             if self.simulator == "verilator":
                 simulators.keep_runtime(folder / "made", runtime)
-            aside = target.with_name(f".{target.name}.{Path(name).name}")
+            # under the seal's name: the next write of the seal removes what a killed run left
+            aside = target.with_name(f".{seal.name}.program.{os.getpid()}.partial")
             shutil.copy(made, aside)
             write_whole(seal, _file_sha256(aside))
             aside.replace(target)
