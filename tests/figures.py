@@ -73,6 +73,7 @@ def blocks(found: Results) -> dict[str, str]:
         "sentence": _sentence(found["sentence"]),
         "language": _language(found["language"]),
         "speed": _speed(found["network"]),
+        "vision": _vision(found["segment"], found["lightweight"], found["vision"]),
     }
 
 
@@ -227,6 +228,23 @@ def _language(language: Sequence[Any]) -> str:
             entries = "–" if exact else str(row["entries"])
             lines.append([METHODS[row["method"]], entries, f"{row['perplexity']:.1f}", f"{row['over_fp32']:.1f}", rise])
     return _table(["tables", "entries", "perplexity", "% over FP32", "% over exact, 95 %"], lines)
+
+
+def _vision(segment: Sequence[Any], lightweight: Sequence[Any], masks: Sequence[Any]) -> str:
+    """The mean over the seeds of the fall of mIoU in points, and the IoU of masks at one seed."""
+    lines = []
+    for seg, light, mask in zip(_all(segment, None), _all(lightweight, None), _all(masks, 0), strict=True):
+        exact = seg["entries"] is None
+        falls = ["–" if exact else f"{row['fall']:.2f} ({row['fall_low']:.2f} .. {row['fall_high']:.2f})"
+                 for row in (seg, light)]  # fmt: skip
+        iou = "–" if exact else f"{mask['iou_exact']:.3f}"
+        lines.append([METHODS[seg["method"]], "–" if exact else str(seg["entries"]), *falls, iou])
+    return _table(["tables", "entries", "SegFormer, fall", "linear attention, fall", "ViT masks, IoU to exact"], lines)
+
+
+def _all(rows: Sequence[Any], seed: int | None) -> list[Any]:
+    """The rows with all operations replaced, at a seed or averaged over the seeds."""
+    return [row for row in rows if row["operation"] == "all" and row["seed"] == seed]
 
 
 def _speed(network: Sequence[Any]) -> str:

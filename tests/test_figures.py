@@ -39,7 +39,9 @@ PHRASES = {
     ),
     "CHANGELOG.md": ("Qwen2 and GPT-2 with a key-value", "DINOv2, SegFormer", "of 16 bits for long",
         "weights of 5 to 7 bits", "Block-AP and E2E-QP"),
-    "sim/README.md": ("calibration seed 0",),
+    "sim/README.md": (
+        "calibration seed 0", "with 95 % intervals, on 1,000 scenes", "exact functions on 16 crops", "the 0.99 that was aimed at",
+    ),
 }  # fmt: skip
 
 
