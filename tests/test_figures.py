@@ -21,7 +21,7 @@ PHRASES = {
         *(f"| {floor} | `" for floor in range(1, 9)), "the GELU of layer 3", "N - 1 breakpoints",
         "1 is optimal", "for 1/x and 1/sqrt(x)", "16 bits wide",
     ),
-    "README.md": ("[2403.19591]", "![GELU with 8 entries", "for 2 to 8-bit weights", "Apache-2.0"),
+    "README.md": ("[2403.19591]", "![GELU with 8 entries", "for 2 to 8-bit weights", "Llama and GPT-2,", "Apache-2.0"),
     "cost_model/README.md": ("NAND2 = 1", "130 nm [SG13G2]", "beside ours, 8 entries at", "Scaled to 28 nm",
         "4 to 8 or 10 to 16 bits each", "one width of 4 to 32 bits",
         "Weights of 5, 6 and 7 bits", "the 8-bit array"),
