@@ -31,15 +31,22 @@ PHRASES = {
     ),
     "quant/README.md": (
         "weights of 2 to 8 bits", "inputs of 2 to 16", "outlier of 1000 times", "multipliers of 1 beside 255",
+        "GGUF file (Q4_0, Q4_1, Q8_0, F16, F32)", "4 bit in groups of 32", "Qwen3-MoE)", "expert 3 of",
+        "layers to 4 bits and attention to 8", "(ZeroQuant, 2206.01861)", "(EfficientQAT, 2407.11062)", "(2505.14302)",
+        "layers 4-bit inputs", "at 8 bits.",
     ),
     "rtl/README.md": (
         "in 1 to 7 stages", "up to 16 bits", "the unit with 8 entries and 8 bits", "Of 100 mutants", "must find 95 %",
         "figure 1.13: TSMC 45 nm", "FreePDK45", "weights: 2, 3, 4 or 8-bit", "; 4 or 8-bit activations (8 bits",
-        "iCE40, ECP5", "AXI4-Stream",
+        "iCE40, ECP5", "AXI4-Stream", "of 16 bits, which rows of more than 128 scores need", "sum to 1 within n/2 steps",
     ),
     "CHANGELOG.md": ("Qwen2 and GPT-2 with a key-value", "DINOv2, SegFormer", "of 16 bits for long",
         "weights of 5 to 7 bits", "Block-AP and E2E-QP"),
     "sim/README.md": (
+        "decoders (Llama, Mistral, Qwen2, GPT-2)", "DeiT, DINOv2", "takes Llama, Mistral, Qwen2 and GPT-2", "to 16-bit codes",
+        "probabilities of 8 bits, or of 16 if calibration has rows of more than 128", "on 1,000 held-out scenes",
+        "SmolLM2-135M-Instruct on", "text: 8 windows of 256 tokens", "weights in groups of 64",
+        "as 4 bits in groups of 32", "Neither 8 nor 16 entries", "At 8 entries DIV",
         "calibration seed 0", "with 95 % intervals, on 1,000 scenes", "exact functions on 16 crops", "the 0.99 that was aimed at",
     ),
 }  # fmt: skip
