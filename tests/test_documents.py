@@ -125,7 +125,7 @@ def _called(command: str) -> list[str]:
     if words[0] == "bitwright":
         words = [bitwright.COMMANDS[words[1]][0], *words[2:]]
     name = f"{words[0]}.cli" if words[0] in PACKAGES else words[0]
-    count = 2 if words[:2] in (["sim", "evaluate"], ["sim", "methods"], ["quant", "scaling-law"]) else 1
+    count = 2 if words[:2] in (["sim", "evaluate"], ["quant", "scaling-law"]) else 1
     subcommands = [word for word in words[1 : 1 + count] if re.fullmatch(r"[a-z][a-z-]*", word)]
     return [name, *subcommands]
 

@@ -38,16 +38,19 @@ PHRASES = {
     "rtl/README.md": (
         "in 1 to 7 stages", "up to 16 bits", "the unit with 8 entries and 8 bits", "Of 100 mutants", "must find 95 %",
         "figure 1.13: TSMC 45 nm", "FreePDK45", "weights: 2, 3, 4 or 8-bit", "; 4 or 8-bit activations (8 bits",
-        "iCE40, ECP5", "AXI4-Stream", "of 16 bits, which rows of more than 128 scores need", "sum to 1 within n/2 steps",
+        "iCE40, ECP5", "AXI4-Stream",
+        "of 16 bits, which rows of more than 128 scores need", "sum to 1 within n/2 steps",
     ),
     "CHANGELOG.md": ("Qwen2 and GPT-2 with a key-value", "DINOv2, SegFormer", "of 16 bits for long",
         "weights of 5 to 7 bits", "Block-AP and E2E-QP"),
     "sim/README.md": (
-        "decoders (Llama, Mistral, Qwen2, GPT-2)", "DeiT, DINOv2", "takes Llama, Mistral, Qwen2 and GPT-2", "to 16-bit codes",
+        "decoders (Llama, Mistral, Qwen2, GPT-2)", "DeiT, DINOv2",
+        "takes Llama, Mistral, Qwen2 and GPT-2", "to 16-bit codes",
         "probabilities of 8 bits, or of 16 if calibration has rows of more than 128", "on 1,000 held-out scenes",
         "SmolLM2-135M-Instruct on", "text: 8 windows of 256 tokens", "weights in groups of 64",
         "as 4 bits in groups of 32", "Neither 8 nor 16 entries", "At 8 entries DIV",
-        "calibration seed 0", "with 95 % intervals, on 1,000 scenes", "exact functions on 16 crops", "the 0.99 that was aimed at",
+        "calibration seed 0", "with 95 % intervals, on 1,000 scenes", "exact functions on 16 crops",
+        "the 0.99 that was aimed at",
     ),
 }  # fmt: skip
 
