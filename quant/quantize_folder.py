@@ -15,6 +15,7 @@ from quant import calibration
 from quant.exchange import copy_companions
 from quant.formats.checkpoint import DTYPES, Checkpoint, load_model
 from quant.formats.gguf_file import origin_line
+from quant.gguf_folder import save_tokeniser
 from quant.methods.coverage import coverage_line, size_line
 from quant.methods.layers import quantisable, unfold
 from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, advice, quantisation_of, quantize
@@ -183,10 +184,15 @@ class FolderJob:
 
             made = quantise(model, data, Job(run, progress))
         done = quantisation_of(made)
-        done = replace(done, coverage={**done.coverage, "bytes_before": Checkpoint.open(self.checkpoint).size})
+        source = self.checkpoint
+        size = source.stat().st_size if source.is_file() else Checkpoint.open(source).size
+        done = replace(done, coverage={**done.coverage, "bytes_before": size})
         setattr(made, ATTRIBUTE, done)
         write_model(made, self.output)
-        copy_companions(self.checkpoint, self.output)
+        if source.suffix == ".gguf":
+            save_tokeniser(source, self.output)
+        else:
+            copy_companions(source, self.output)
         run.clear()
         origin = origin_line(getattr(made, "config", None))
         for line in (coverage_line(done.coverage), size_line(done.coverage), origin, advice(done.rows)):
