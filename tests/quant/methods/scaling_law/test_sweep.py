@@ -11,8 +11,18 @@ pytest.importorskip("transformers", reason="the extra `transformers` is not inst
 pytest.importorskip("joblib", reason="joblib is not installed")
 
 from quant.methods.scaling_law import sweep as sweeps
+from quant.methods.scaling_law.fit import Runs
 from quant.methods.scaling_law.sweep import Grid, Texts, Workers, sweep
-from quant.methods.scaling_law.training import FULL, QatLinear, Run, Size, fake_groups, quantised, train
+from quant.methods.scaling_law.training import (
+    FULL,
+    QatLinear,
+    Run,
+    Size,
+    fake_groups,
+    parameter_groups,
+    quantised,
+    train,
+)
 from sim.common.errors import InputError
 
 GRID = Grid((Size(32, 1),), (1024, 2048), (16,), ("w4a4", "w4a16"), (0,), (3e-3, 6e-3), 32, 8)
@@ -63,6 +73,13 @@ def test_a_run_and_its_pair_see_the_same_windows_and_weights(texts: Texts, monke
     assert all(torch.equal(a, b) for a, b in zip(seen[FULL], seen["w4a4"], strict=True))
 
 
+def test_rows_of_a_sweep_are_runs_that_can_be_fitted(tmp_path: Path) -> None:
+    rows = [{**Run(Size(64, 1), 4096, "w4a4", group).to_row(), "delta": 0.1} for group in (0, 16, 300)]
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
+    assert Runs.load(tmp_path / "runs.csv", "w4a4").group.tolist() == [64, 16, 64]
+
+
 @pytest.mark.parametrize("group", [2, 16, 48, 300])
 def test_rounded_groups_have_at_most_15_levels_and_keep_their_largest(group: int) -> None:
     x = torch.randn(3, 48, requires_grad=True)
@@ -95,6 +112,8 @@ def test_clipping_is_learned_from_groups_of_256(texts: Texts) -> None:
     wide(torch.randn(2, 256)).square().sum().backward()
     assert wide.clip.grad is not None
     assert float(wide.clip.grad) != 0
+    free = parameter_groups(torch.nn.Sequential(wide, narrow))[1]
+    assert free["params"] == [wide.clip] and free["weight_decay"] == 0
 
 
 def test_mistakes_are_refused(texts: Texts, tmp_path: Path) -> None:
