@@ -1,6 +1,7 @@
 """The command prints the paper's figures, solves for what is left out, and refuses in one line."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def test_what_is_left_out_is_solved_for_the_loss(capsys: pytest.CaptureFixture[s
         (["predict", "-N", "1e9", "--loss", "2"], "--loss needs two of -N, -D and -G"),
         (["predict", "-N", "1e9", "--memory", "1e9", "-D", "1e9", "-G", "32"], "--memory and -N contradict"),
         (["predict", "--memory", "1e9", "-D", "1e9", "--loss", "3"], "--memory needs -G"),
+        (["run", "-o", "sweep", "--device", "gpu7"], "--device must be a device that torch has here, not 'gpu7'"),
         (["fit", "missing.csv"], "missing.csv: not a CSV file that can be read"),
     ],
 )
@@ -50,3 +52,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_without_scipy_a_fit_names_the_extra(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{n},{d},{g},0.1" for n in (100, 200) for d in (1000, 2000) for g in (16, 32)]
+    (tmp_path / "runs.csv").write_text("\n".join(["parameters,tokens,group,delta", *rows]) + "\n")
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    assert main(["scaling-law", "fit", str(tmp_path / "runs.csv")]) == 2
+    error = capsys.readouterr().err
+    assert "bitwright[scaling-law]" in error and error.count("\n") == 1
