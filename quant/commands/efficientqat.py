@@ -57,7 +57,9 @@ def _efficientqat(arguments: argparse.Namespace) -> int:
         return efficientqat(model, data, options, job=job)
 
     def units(model: Any, _batches: int) -> int:
-        return sum(map(len, find_runs(model, quantisable(model)))) + (second is not None)
+        settings = options.plan(model).resolve(quantisable(model))
+        names = [name for name, chosen in settings.items() if not chosen.skip]
+        return sum(map(len, find_runs(model, names))) + (second is not None)
 
     job = folder_job(arguments, arguments.data)
     return report(job.run(quantise, {"method": "efficientqat", **asdict(options)}, units), arguments)

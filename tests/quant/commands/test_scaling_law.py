@@ -4,9 +4,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from quant.cli import main
+from tests.quant.models import llama_folder
 
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict]:
@@ -63,3 +66,12 @@ def test_without_scipy_a_fit_names_the_extra(
     assert main(["scaling-law", "fit", str(tmp_path / "runs.csv")]) == 2
     error = capsys.readouterr().err
     assert "bitwright[scaling-law]" in error and error.count("\n") == 1
+
+
+def test_tokens_are_diagnosed_without_a_tokeniser(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers", reason="the checkpoint is one of transformers")
+    llama_folder(tmp_path, torch.float32)
+    np.savez(tmp_path / "data.npz", input_ids=np.random.default_rng(0).integers(32, size=(4, 8)))
+    given = ["--data", str(tmp_path / "data.npz"), "-G", "0", "--json"]
+    assert main(["scaling-law", "diagnose", str(tmp_path), *given]) == 0
+    assert {row["kind"] for row in json.loads(capsys.readouterr().out)["kinds"]} >= {"q_proj", "down_proj"}
