@@ -41,13 +41,18 @@ def import_gguf(path: str | Path, target: str | Path) -> list[Mapping[str, Any]]
     origin = getattr(model.config, KEY)
     with locked(target), tempfile.TemporaryDirectory(dir=target, prefix=".import") as made:
         model.save_pretrained(made)
-        try:
-            transformers_tokeniser(path).save_pretrained(made)
-        except InputError as error:
-            print(f"no tokeniser: {error}", file=sys.stderr)
+        save_tokeniser(path, made)
         for old in [*target.glob("model*.safetensors"), *target.glob("model.safetensors.index.json")]:
             old.unlink()
         for file in sorted(Path(made).iterdir(), key=lambda file: file.name == "config.json"):  # which is the last
             shutil.move(file, target / file.name)
     print(origin_line(model.config) or f"{path}: nothing was quantised", file=sys.stderr)
     return origin["rows"]
+
+
+def save_tokeniser(path: str | Path, target: str | Path) -> None:
+    """Write the tokeniser inside a GGUF file into a folder; one line on stderr if the file has none."""
+    try:
+        transformers_tokeniser(path).save_pretrained(target)
+    except InputError as error:
+        print(f"no tokeniser: {error}", file=sys.stderr)

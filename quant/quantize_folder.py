@@ -15,8 +15,9 @@ from quant import calibration
 from quant.exchange import copy_companions
 from quant.formats.checkpoint import DTYPES, Checkpoint, load_model
 from quant.formats.gguf_file import origin_line
+from quant.gguf_folder import save_tokeniser
 from quant.methods.coverage import coverage_line, size_line
-from quant.methods.layers import quantisable, unfold
+from quant.methods.layers import quantisable, unfolded
 from quant.methods.post_training import ATTRIBUTE, CALIBRATION, Job, advice, quantisation_of, quantize
 from quant.plan import Plan
 from quant.pretrained import write_model
@@ -105,7 +106,15 @@ def quantize_folder(
     ).run(
         lambda model, loaded, job: quantize(model, plan, loaded, inplace=True, job=job),
         {"plan": plan.to_dict(), "plan_sha256": plan.digest},
+        lambda model, batches: layer_units(model, plan, batches),
     )
+
+
+def layer_units(model: nn.Module, plan: Plan, batches: int) -> int:
+    """Units of work of `quantize`: the layers of an unfolded model, and the batches where scales are static."""
+    chosen = [settings for settings in plan.resolve(quantisable(model)).values() if not settings.skip]
+    static = any(s.activation_bits and s.activation_granularity == "tensor" for s in chosen)
+    return len(chosen) + (batches if static else 0)
 
 
 Quantise = Callable[[nn.Module, calibration.CalibrationData | None, Job], nn.Module]
@@ -123,7 +132,7 @@ class FolderJob:
     resume: bool = False
 
     def run(
-        self, quantise: Quantise, options: Mapping[str, Any], units: Callable[[nn.Module], int] | None = None
+        self, quantise: Quantise, options: Mapping[str, Any], units: Callable[[nn.Module, int], int]
     ) -> list[Mapping[str, Any]]:
         """Load model and data, quantise, write.
 
@@ -133,8 +142,8 @@ class FolderJob:
             Makes the quantised model of a model, which it may change, the data and a job.
         options : mapping
             In JSON's types: what `quantise` does. A run is resumed only if they are the same.
-        units : callable, optional
-            How many units of work the model is, besides the batches of the data; by default its layers.
+        units : callable
+            How many units of work an unfolded model and a number of batches are.
 
         Returns
         -------
@@ -145,7 +154,7 @@ class FolderJob:
         if execution.threads is not None:
             torch.set_num_threads(execution.threads)
         target = device_of(execution.device)
-        tokeniser = _LateTokeniser(self.checkpoint, None if self.sampling.pack else self.sampling.sequence_length)
+        tokeniser = LateTokeniser(self.checkpoint, None if self.sampling.pack else self.sampling.sequence_length)
         loaded = None if self.data is None else calibration.load(self.data, self.sampling, tokeniser)
         model, unused = load_model(self.checkpoint, execution.dtype, target)
         if unused:
@@ -162,8 +171,7 @@ class FolderJob:
         }
         try:
             with locked(self.output), RunDirectory.open(self.output / RUN, configuration, self.resume) as run:
-                count = len(quantisable(unfold(model))) if units is None else units(model)
-                count += 0 if loaded is None else len(loaded)
+                count = units(unfolded(model), len(loaded or ()))
                 return self._write(quantise, model, loaded, run, count)
         except InputError:
             if not existed and not any((self.output / RUN / "units").glob("*.json")):  # nothing to resume
@@ -183,10 +191,15 @@ class FolderJob:
 
             made = quantise(model, data, Job(run, progress))
         done = quantisation_of(made)
-        done = replace(done, coverage={**done.coverage, "bytes_before": Checkpoint.open(self.checkpoint).size})
+        source = self.checkpoint
+        size = source.stat().st_size if source.is_file() else Checkpoint.open(source).size
+        done = replace(done, coverage={**done.coverage, "bytes_before": size})
         setattr(made, ATTRIBUTE, done)
         write_model(made, self.output)
-        copy_companions(self.checkpoint, self.output)
+        if source.suffix == ".gguf":
+            save_tokeniser(source, self.output)
+        else:
+            copy_companions(source, self.output)
         run.clear()
         origin = origin_line(getattr(made, "config", None))
         for line in (coverage_line(done.coverage), size_line(done.coverage), origin, advice(done.rows)):
@@ -195,7 +208,7 @@ class FolderJob:
         return list(done.rows)
 
 
-class _LateTokeniser:
+class LateTokeniser:
     """The folder's tokeniser, read when the first text comes."""
 
     def __init__(self, folder: str | Path, sequence_length: int | None) -> None:

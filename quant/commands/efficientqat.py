@@ -38,6 +38,10 @@ def _efficientqat(arguments: argparse.Namespace) -> int:
     if arguments.bits not in BITS:
         raise InputError(f"--bits must be one of {', '.join(map(str, BITS))}, not {arguments.bits}")
     both = not (arguments.block_ap or arguments.e2e_qp)
+    if arguments.searched and not (both or arguments.block_ap):
+        raise InputError("--searched needs --block-ap")
+    if arguments.distill and not (both or arguments.e2e_qp):
+        raise InputError("--distill needs --e2e-qp")
     first = second = None
     if both or arguments.block_ap:
         rates = block_ap.PRESETS[arguments.preset][arguments.bits]
@@ -52,8 +56,10 @@ def _efficientqat(arguments: argparse.Namespace) -> int:
     def quantise(model: Any, data: Any, job: Any) -> Any:
         return efficientqat(model, data, options, job=job)
 
-    def units(model: Any) -> int:
-        return sum(map(len, find_runs(model, quantisable(model)))) + (second is not None)
+    def units(model: Any, _batches: int) -> int:
+        settings = options.plan(model).resolve(quantisable(model))
+        names = [name for name, chosen in settings.items() if not chosen.skip]
+        return sum(map(len, find_runs(model, names))) + (second is not None)
 
     job = folder_job(arguments, arguments.data)
     return report(job.run(quantise, {"method": "efficientqat", **asdict(options)}, units), arguments)

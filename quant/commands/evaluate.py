@@ -82,9 +82,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _model(path: Path, plan: Plan | None, device: Any) -> tuple[Any, str]:
     """The model in a folder or file, quantised by a plan if one is given, and what its weights are."""
-    import transformers
-
     from quant.formats.checkpoint import load_model
+    from quant.methods.perplexity import is_causal
     from quant.methods.post_training import quantize
     from quant.pretrained import from_pretrained
 
@@ -94,6 +93,6 @@ def _model(path: Path, plan: Plan | None, device: Any) -> tuple[Any, str]:
         model, kind = from_pretrained(path, device=device), "packed"
     else:
         model, kind = load_model(path, device=device)[0], "floating point"
-    if type(model) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING.values():
+    if not is_causal(model):
         raise InputError(f"{path}: must be a causal language model, not {type(model).__name__}")
     return (model, kind) if plan is None else (quantize(model, plan, inplace=True), "quantised")

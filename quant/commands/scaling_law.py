@@ -159,11 +159,13 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from quant.methods.scaling_law.sweep import GRIDS, Workers, sweep, texts_of
+    from quant.quantize_folder import device_of
 
     if arguments.grid not in GRIDS:
         raise InputError(f"grid must be one of {', '.join(GRIDS)}, not {arguments.grid!r}")
     if (arguments.backend == "dask") != (arguments.scheduler is not None):
         raise InputError("--backend dask and --scheduler ADDRESS go together")
+    device_of(arguments.device)
     workers = Workers(arguments.jobs, arguments.scheduler, arguments.device)
     rows = sweep(GRIDS[arguments.grid], texts_of(arguments.grid), arguments.output, workers)
     lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
@@ -178,13 +180,14 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     from quant.formats.checkpoint import load_model
     from quant.methods.layers import quantisable, unfold
     from quant.methods.scaling_law.diagnose import Diagnosis, kind_of, kind_rows, layer_rows, mixed_plan
+    from quant.quantize_folder import LateTokeniser
     from quant.zoo import corpora
 
     require_range("eight-bit", arguments.eight_bit, 0, 1000)
     diagnosis = Diagnosis(tuple(arguments.group), arguments.bits)
     path = path_of(arguments.model)
     sampling = calibration.Sampling(arguments.samples, arguments.sequence_length, 4, arguments.seed)
-    tokeniser = calibration.tokeniser_of(path, arguments.sequence_length)
+    tokeniser = LateTokeniser(path, arguments.sequence_length)
     data = calibration.load(corpora.path_of(arguments.data, "validation"), sampling, tokeniser)
     model, _ = load_model(path)
     model = unfold(model)

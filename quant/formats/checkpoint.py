@@ -5,6 +5,7 @@ tensor that is missing or of another shape is one line that names the file and t
 """
 
 import contextlib
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -153,13 +154,20 @@ def _load_folder(folder: Path, dtype: str, base: bool) -> tuple[nn.Module, list[
     unused = sorted(set(found["unexpected_keys"]) & set(tensors))
     held = {**model.state_dict(), **dict(model.named_buffers())}  # with the buffers that are not saved any more
     whole = {name for name, tensor in held.items() if not tensor.is_floating_point()}
-    for name in sorted(set(tensors) - set(unused) - whole):
-        if tensors[name].dtype not in (*DTYPES.values(), torch.float64):
+    patterns = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    ignored = {n for n in tensors if any(re.search(p, n) for p in patterns) and not _held(n, set(held))}
+    for name in sorted(set(tensors) - set(unused) - ignored):
+        if tensors[name].dtype not in (*DTYPES.values(), torch.float64) and not _held(name, whole):
             raise InputError(
                 f"{checkpoint.files[name]}: {name} must be floating point of 16 to 64 bits, not "
                 f"{tensors[name].dtype}: quantised already?"
             )
     return model, unused
+
+
+def _held(name: str, names: set[str]) -> bool:
+    """Whether a name of a file is one of these, with or without the prefix of a head or of the model in it."""
+    return any(f".{name}".endswith(f".{other}") or f".{other}".endswith(f".{name}") for other in names)
 
 
 def _load_gguf(path: Path, dtype: torch.dtype, base: bool) -> tuple[nn.Module, list[str]]:

@@ -63,7 +63,7 @@ class GptqConfig:
             try:
                 content = read_json(path)
                 content = content if key is None else content[key]
-            except (ValueError, KeyError, TypeError):
+            except (KeyError, TypeError):
                 continue
             if isinstance(content, dict):
                 try:

@@ -20,7 +20,7 @@ from quant.formats.packed import read_weight, weight_row, weight_tensors
 from quant.methods.layers import matrix_of, quantisable, replace, unfold
 from quant.methods.post_training import Job, Preparation, layer_row, prepare, quantised_layer, record
 from quant.plan import Plan, Settings
-from quant.primitives.observers import evaluating, token_mask
+from quant.primitives.observers import evaluating, observe, token_mask
 from quant.primitives.quantisers import ActivationQuantiser, QuantisedWeight, quantise_weight
 from sim.reference import InputError
 
@@ -279,6 +279,7 @@ def quantize_blocks(
     result = unfold(model if inplace else copy.deepcopy(model)).eval()
     prepared = prepare(result, plan, data, job)
     batches = on_device(result, data)
+    observe(result, {}, batches[:1])  # arguments that the model does not take are one line
     runs = find_blocks(result, prepared, batches[0])
     rows: dict[str, Mapping[str, Any]] = {}
     with evaluating(result), torch.no_grad():

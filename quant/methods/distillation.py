@@ -16,7 +16,7 @@ from tqdm import tqdm
 from quant.methods.block_training import block_error, parameters_of, restore, squared_error, trained_layers
 from quant.methods.blocks import Block, Layer, Streams
 from quant.primitives.linear import FakeQuantLinear
-from quant.primitives.quantisers import QuantisedWeight, quantise_weight, recode
+from quant.primitives.quantisers import QuantisedWeight, quantise_weight
 from sim.common.errors import require_range
 from sim.reference import InputError
 
@@ -64,15 +64,21 @@ class Distillation:
             raise InputError("data must hold two batches or more where learning rates are compared")
         with trained_layers(block, TrainedLinear) as layers:
             start = parameters_of(block)
-            best: tuple[float, dict[str, Tensor]] | None = None
+            least, best = torch.inf, None
+            failed = InputError(f"{block.name}: the error on data held out is not finite")
             for rate in self.rates:
                 restore(block, start)
-                self._train(block, streams, used, rate)
-                error = block_error(block, streams, streams.inputs, held)
-                if best is None or error < best[0]:
-                    best = error, parameters_of(block)
-            assert best is not None
-            restore(block, best[1])
+                try:
+                    self._train(block, streams, used, rate)
+                    error = block_error(block, streams, streams.inputs, held)
+                except InputError as failure:  # it diverges, and loses against the others
+                    failed = failure
+                    continue
+                if error < least:
+                    least, best = error, parameters_of(block)
+            if best is None:
+                raise failed
+            restore(block, best)
             return {name: layer.integers() for name, layer in layers.items()}
 
     def _train(self, block: Block, streams: Streams, used: list[int], rate: float) -> None:
@@ -110,4 +116,4 @@ class TrainedLinear(FakeQuantLinear):
 
     def integers(self) -> QuantisedWeight:
         """The codes and scales of the weights as they are."""
-        return recode(self.weight.detach(), quantise_weight(self.weight.detach(), self.settings))
+        return quantise_weight(self.weight.detach(), self.settings)

@@ -1,5 +1,6 @@
 """The layers of a model that can be quantised: finding them, and putting others in their places."""
 
+import copy
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -37,6 +38,12 @@ def unfold(model: nn.Module) -> nn.Module:
     if made:
         replace(model, made)
     return made.get(id(model), model)
+
+
+def unfolded(model: nn.Module) -> nn.Module:
+    """An unfolded copy that shares the tensors of the model, which stays as it is."""
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return unfold(copy.deepcopy(model, shared))
 
 
 def quantisable(model: nn.Module) -> dict[str, nn.Module]:

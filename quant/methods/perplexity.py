@@ -11,13 +11,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sim.common.errors import require_range
 from sim.reference import InputError
 
 Logits = Callable[[Tensor], Tensor]
+
+
+def is_causal(model: nn.Module) -> bool:
+    """Whether a model is one of transformers' causal language models: its logits predict the next token."""
+    try:
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+    except ModuleNotFoundError:
+        return False
+    return type(model) in MODEL_FOR_CAUSAL_LM_MAPPING.values()
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from torch import nn
 from quant import calibration
 from quant.methods.blocks import outside_blocks, quantize_blocks
 from quant.methods.distillation import Distillation
-from quant.methods.layers import quantisable
+from quant.methods.layers import quantisable, unfolded
 from quant.methods.post_training import Job, quantize
 from quant.plan import WEIGHT_GRANULARITIES, Plan, Rule
 from sim.reference import InputError
 
 BITS = ("8", "4/8", "4", "3/8", "3")  # feed-forward / attention
-ATTENTION = r".*(attn|attention).*"  # of the names that models give these modules
+ATTENTION = r".*([aA]ttn|[aA]ttention).*"  # of the names that models give these modules
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Scheme:
         Raises
         ------
         InputError
-            If the model has no linear layers in blocks.
+            If the model has no linear layers in blocks, or attention has bits of its own and no layer in a block is
+            named as attention.
         """
         outside = outside_blocks(model)
         low, _, attention = self.weights.partition("/")
@@ -82,7 +83,9 @@ class Scheme:
         if self.granularity == "group":
             settings["group_size"] = 64 if self.groups is None else self.groups
         rules = [Rule(".*", **settings)]
-        if attention and any(re.fullmatch(ATTENTION, name) for name in set(quantisable(model)) - set(outside)):
+        if attention:
+            if not any(re.fullmatch(ATTENTION, name) for name in set(quantisable(unfolded(model))) - set(outside)):
+                raise InputError(f'weights "{self.weights}": no layer is named as attention; use "{low}"')
             rules.append(Rule(ATTENTION, weight_bits=int(attention)))
         rules += [Rule(re.escape(name), skip=True) for name in outside]
         return Plan((*rules, Rule(skip, skip=True)) if skip is not None else tuple(rules))

@@ -106,6 +106,15 @@ def test_the_key_format_alone_is_read(tmp_path):
     assert torch.equal(a["first.weight"].zero_point, c["first.weight"].zero_point)
 
 
+def test_a_damaged_configuration_is_not_passed_over(tmp_path):
+    export_gptq(packed(tmp_path / "a"), tmp_path / "b")
+    content = json.loads((tmp_path / "b" / "quantize_config.json").read_text())
+    (tmp_path / "b" / "config.json").write_text(json.dumps({"model_type": "x", "quantization_config": content}))
+    (tmp_path / "b" / "quantize_config.json").write_text('{"bits": 4,')
+    with pytest.raises(InputError, match=r"quantize_config\.json: not valid JSON"):
+        import_gptq(tmp_path / "b", tmp_path / "c")
+
+
 def test_without_g_idx_the_groups_are_those_of_the_configuration(tmp_path):
     export_gptq(packed(tmp_path / "a", group_size=128), tmp_path / "b", dtype=torch.float32)
     edited(tmp_path / "b", lambda t: [t.pop(key) for key in list(t) if key.endswith("g_idx")])

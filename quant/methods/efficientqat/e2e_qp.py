@@ -20,6 +20,7 @@ from quant.methods.efficientqat.quantiser import LARGEST, SMALLEST
 from quant.methods.layers import replace
 from quant.plan import Settings
 from quant.primitives.linear import QuantisedLinear
+from quant.primitives.observers import token_mask
 from quant.primitives.quantisers import QuantisedWeight, Replaced, integer_scales
 from sim.common.errors import require_range
 from sim.reference import InputError
@@ -88,6 +89,9 @@ class E2eQp:
         if any("input_ids" not in batch for batch in data):
             raise InputError("step sizes train end to end on input_ids, which the data lack")
         used = len(data) - max(1, len(data) // HELD_OUT)
+        before = self._held_out(model, teacher, data[used:])
+        if not math.isfinite(before):
+            raise InputError(f"step sizes: the held-out loss is {before}")
         frozen = [p for p in model.parameters() if p.requires_grad]
         for parameter in frozen:
             parameter.requires_grad_(False)
@@ -95,7 +99,6 @@ class E2eQp:
         steps = {name: StepLinear(layer, settings[name]) for name, layer in layers.items()}
         replace(model, {id(layer): steps[name] for name, layer in layers.items()})
         try:
-            before = self._held_out(model, teacher, data[used:])
             self._train(model, teacher, data[:used], [step.scale for step in steps.values()])
             after = self._held_out(model, teacher, data[used:])
             kept = {name: step.integers() for name, step in steps.items()}
@@ -137,8 +140,9 @@ class E2eQp:
             each = functional.kl_div(torch.log_softmax(logits, -1), wanted, reduction="none", log_target=True).sum(-1)
         else:
             each = functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        mask = batch.get("attention_mask")
-        return each.mean() if mask is None else each[mask[:, 1:].bool()].mean()
+        mask = token_mask(batch)
+        each = each if mask is None else each[mask.expand_as(ids)[:, 1:]]
+        return each.sum() / max(1, each.numel())
 
     @torch.no_grad()
     def _held_out(self, model: nn.Module, teacher: nn.Module, data: Sequence[Mapping[str, Any]]) -> float:
@@ -155,10 +159,12 @@ class StepLinear(nn.Module):
         self.frozen, self.settings, self.bias = layer.weight, settings, layer.bias
         weight = layer.weight
         self.scale = nn.Parameter((weight.group_multiplier.double() * weight.scale.value[:, None]).float())
+        start = self.scale.detach().double()  # steps that the first phase did not make may lie beyond its limits
+        self.limits = start.clamp(max=SMALLEST), start.clamp(min=LARGEST)
 
     def integers(self) -> QuantisedWeight:
         """The same codes with the steps as they are packed."""
-        scale, multiplier = integer_scales(self.scale.detach().double().clamp(SMALLEST, LARGEST), self.settings)
+        scale, multiplier = integer_scales(self.scale.detach().double().clamp(*self.limits), self.settings)
         return changed(self.frozen, scale=scale, group_multiplier=multiplier.int())
 
     def forward(self, values: Tensor) -> Tensor:

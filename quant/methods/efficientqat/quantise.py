@@ -12,8 +12,9 @@ from quant.formats.packed import read_weight, weight_row, weight_tensors
 from quant.methods.blocks import RoundToNearest, on_device, outside_blocks, quantize_blocks
 from quant.methods.efficientqat.block_ap import BlockAp
 from quant.methods.efficientqat.e2e_qp import E2eQp
-from quant.methods.layers import matrix_of, quantisable
+from quant.methods.layers import matrix_of, quantisable, unfolded
 from quant.methods.layers import replace as put
+from quant.methods.perplexity import is_causal
 from quant.methods.post_training import ATTRIBUTE, Job, layer_row, quantisation_of, quantised_layer
 from quant.plan import Plan, Rule
 from quant.primitives.linear import QuantisedLinear
@@ -89,7 +90,7 @@ def efficientqat(
     ----------
     model : nn.Module
         The model in floating point; the teacher of the second phase.
-    data : optional
+    data : path or iterable of mappings
         Batches, as `quant.calibration.load` takes them.
     options : Options, optional
         Bits, groups and phases; by default both phases with the paper's rates.
@@ -104,20 +105,25 @@ def efficientqat(
     Raises
     ------
     InputError
-        As `quantize_blocks`; a loss that is not finite names the block.
+        As `quantize_blocks`; a loss that is not finite names the block. The second phase needs a causal language model.
     """
     options = options or Options(block_ap=BlockAp(), e2e_qp=E2eQp())
     job = job or Job()
+    if options.e2e_qp is not None and not is_causal(model):
+        raise InputError(
+            f"step sizes train end to end in a causal language model, not {type(model).__name__}; "
+            "the first phase (block_ap) alone takes it"
+        )
     loaded = calibration.load(data)
-    plan = options.plan(model)
-    made = quantize_blocks(model, plan, loaded, options.block_ap or RoundToNearest(), job=job)
-    return made if options.e2e_qp is None else train_steps(made, model, loaded, options.e2e_qp, job)
+    teacher = unfolded(model)
+    made = quantize_blocks(model, options.plan(teacher), loaded, options.block_ap or RoundToNearest(), job=job)
+    return made if options.e2e_qp is None else train_steps(made, teacher, loaded, options.e2e_qp, job)
 
 
 def train_steps(
     made: nn.Module, model: nn.Module, data: calibration.CalibrationData, phase: E2eQp, job: Job
 ) -> nn.Module:
-    """A quantised model with the step sizes of the second phase; one unit of the run. `model` is the teacher."""
+    """A quantised model with the step sizes of the second phase, a unit of the run. `model`, unfolded, teaches."""
     done = quantisation_of(made)
     layers = {name: m for name, m in made.named_modules() if isinstance(m, QuantisedLinear)}
     found = job.run.done(UNIT) if job.run is not None else None

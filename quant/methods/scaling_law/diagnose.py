@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quant.methods.layers import matrix_of, quantisable
+from quant.methods.perplexity import is_causal
 from quant.plan import Plan, Rule
-from quant.primitives.observers import evaluating
+from quant.primitives.observers import evaluating, observe, token_mask
 from sim.common.errors import InputError, require_range
 
 Batches = Sequence[Mapping[str, Any]]
@@ -210,6 +211,7 @@ def _inputs(model: nn.Module, batches: Batches, rows: int) -> dict[str, Tensor]:
         raise InputError("the model has no linear layer that can be quantised")
     if not batches:
         raise InputError("data: the data set is empty")
+    observe(model, {}, batches[:1])  # arguments that the model does not take are one line
     share = -(-rows // len(batches))
     kept: dict[str, list[Tensor]] = {}
     mask: Tensor | None = None
@@ -218,7 +220,7 @@ def _inputs(model: nn.Module, batches: Batches, rows: int) -> dict[str, Tensor]:
         def hook(_module: nn.Module, arguments: tuple[Any, ...]) -> None:
             x = arguments[0].detach().float()
             if mask is not None and x.shape[:-1] == mask.shape:
-                x = x[mask.bool()]
+                x = x[mask]
             x = x.reshape(-1, x.shape[-1])
             if len(x):
                 kept.setdefault(name, []).append(x[:: -(-len(x) // share)].clone())
@@ -229,7 +231,7 @@ def _inputs(model: nn.Module, batches: Batches, rows: int) -> dict[str, Tensor]:
     try:
         with evaluating(model):
             for batch in batches:
-                mask = batch.get("attention_mask")
+                mask = token_mask(batch)
                 model(**batch)
     finally:
         for handle in handles:
@@ -243,16 +245,17 @@ def _inputs(model: nn.Module, batches: Batches, rows: int) -> dict[str, Tensor]:
 def _run(model: nn.Module, batches: Batches) -> tuple[list[Tensor], float | None]:
     """The model's first output for each batch, and its loss in nats per token if it is a causal language model."""
     outputs, total, tokens = [], 0.0, 0
+    causal = is_causal(model)
     with evaluating(model):
         for batch in batches:
             result = model(**batch)
             first = next(iter(result.values())) if isinstance(result, Mapping) else result
             first = first[0] if isinstance(first, (tuple, list)) else first
             ids = batch.get("input_ids")
-            if ids is not None and ("CausalLM" in type(model).__name__ or "LMHead" in type(model).__name__):
+            if ids is not None and causal:
                 wanted = ids[:, 1:].clone()
-                if batch.get("attention_mask") is not None:
-                    wanted[batch["attention_mask"][:, 1:] == 0] = -100
+                if (mask := token_mask(batch)) is not None:
+                    wanted[~mask.expand_as(ids)[:, 1:]] = -100
                 loss = functional.cross_entropy(first[:, :-1].flatten(0, 1).float(), wanted.flatten(), reduction="sum")
                 total, tokens = total + float(loss), tokens + int((wanted != -100).sum())
             outputs.append(first.float())

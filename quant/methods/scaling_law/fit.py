@@ -226,8 +226,10 @@ def _minimise(
     start: Values | None = None,
 ) -> tuple[Values, float]:  # fmt: skip
     """L-BFGS in coordinates in which the columns are orthonormal: log N and log D alone are badly scaled."""
-    from scipy.optimize import minimize
-
+    try:
+        from scipy.optimize import minimize
+    except ModuleNotFoundError:
+        raise InputError('a fit needs scipy: pip install "bitwright[scaling-law]"') from None
     basis, triangle = np.linalg.qr(design)
 
     def objective(point: Values) -> tuple[float, Values]:

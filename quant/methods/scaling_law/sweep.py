@@ -4,11 +4,11 @@ Learning rates come first: for each size the rate of the best full-precision run
 part that no result is reported on. Then every quantised run beside its full-precision pair gives a δ.
 """
 
+import contextlib
 import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 from quant.methods.scaling_law.training import FULL, SCHEMES, Run, Size, train
 from quant.zoo.corpora import brown, gcide
 from sim.common.errors import InputError, require_range
-from sim.common.files import locked, write_whole
+from sim.common.files import description_sha256, locked, read_json, write_whole
 
 
 @dataclass(frozen=True)
@@ -170,21 +170,27 @@ def _finish(
 ) -> dict[str, dict[str, Any]]:
     """The result of each run by name; the missing ones are trained, and each is kept as soon as it is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {run.name: result for run in runs if (result := _read(folder / f"{run.name}.json")) is not None}
+    found = {run.name: result for run in runs if (result := _read(folder, run)) is not None}
     missing = [run for run in runs if run.name not in found]
     for run, result in _trained(missing, data, test, workers):
-        write_whole(folder / f"{run.name}.json", json.dumps(result) + "\n")
+        content = {"run": run.name, **result}
+        write_whole(folder / f"{run.name}.json", json.dumps({**content, "sha256": description_sha256(content)}) + "\n")
         found[run.name] = result
     return found
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The result in a file; None if there is none, or none that can be read."""
-    try:
-        result = json.loads(path.read_text())
-        return result if set(result) == {"loss", "epochs"} else None
-    except (OSError, ValueError, TypeError):
+def _read(folder: Path, run: Run) -> dict[str, Any] | None:
+    """The result of a run in its file; None if there is none, or one that is damaged or another run's."""
+    path = folder / f"{run.name}.json"
+    if not path.exists():
         return None
+    with contextlib.suppress(InputError):
+        content = read_json(path)
+        whole = isinstance(content, dict) and set(content) == {"run", "loss", "epochs", "sha256"}
+        if whole and content["run"] == run.name and content["sha256"] == description_sha256(content):
+            return {"loss": content["loss"], "epochs": content["epochs"]}
+    print(f"{path}: is damaged and is made anew", file=sys.stderr)
+    return None
 
 
 def _trained(runs: Sequence[Run], data: Tensor, test: Tensor, workers: Workers) -> Iterator[tuple[Run, dict[str, Any]]]:
@@ -193,17 +199,17 @@ def _trained(runs: Sequence[Run], data: Tensor, test: Tensor, workers: Workers) 
     from tqdm import tqdm
 
     with _backend(workers):
-        parallel = Parallel(n_jobs=workers.jobs, return_as="generator")
+        parallel = Parallel(n_jobs=workers.jobs, return_as="generator_unordered")
         work: Iterable[Any] = (delayed(_one)(run, data, test, workers.device) for run in runs)
         results: Any = parallel(work)
         with tqdm(total=len(runs), unit="run", file=sys.stderr, disable=None) as bar:
-            for run, result in zip(runs, results, strict=True):
+            for run, result in results:
                 bar.set_postfix_str(run.name, refresh=False)
                 bar.update()
                 yield run, result
 
 
-@contextmanager
+@contextlib.contextmanager
 def _backend(workers: Workers) -> Iterator[None]:
     """Processes on this machine, or the workers of a Dask scheduler."""
     from joblib import parallel_config
@@ -224,11 +230,11 @@ def _backend(workers: Workers) -> Iterator[None]:
         yield
 
 
-def _one(run: Run, data: Tensor, test: Tensor, device: str) -> dict[str, Any]:
-    """One run on one thread, so that the same run gives the same loss wherever it is trained."""
+def _one(run: Run, data: Tensor, test: Tensor, device: str) -> tuple[Run, dict[str, Any]]:
+    """One run, and its result, on one thread, so that the same run gives the same loss wherever it is trained."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return train(run, data, test, device)
+        return run, train(run, data, test, device)
     finally:
         torch.set_num_threads(threads)

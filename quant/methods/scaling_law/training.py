@@ -105,6 +105,8 @@ class Run:
     def to_row(self) -> dict[str, Any]:
         """The run's settings as columns of a table."""
         columns = {key: value for key, value in asdict(self).items() if key != "size"}
+        # the law's G of a whole row: most layers have as many inputs as the width
+        columns["group"] = min(self.group or self.size.width, self.size.width)
         return {"width": self.size.width, "layers": self.size.layers, "parameters": self.size.parameters, **columns}
 
 
@@ -165,6 +167,14 @@ def quantised(model: nn.Module, scheme: str, group: int) -> nn.Module:
     return model
 
 
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """The optimiser's groups: learned clipping does not decay, for 0 would be half the range."""
+    clips = [m.clip for m in model.modules() if isinstance(m, QatLinear) and m.clip is not None]
+    known = set(map(id, clips))
+    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if id(p) not in known]}]
+    return [*groups, {"params": clips, "weight_decay": 0.0}] if clips else groups
+
+
 def train(run: Run, data: Tensor, validation: Tensor, device: str = "cpu") -> dict[str, Any]:
     """Train one run.
 
@@ -201,7 +211,7 @@ def train(run: Run, data: Tensor, validation: Tensor, device: str = "cpu") -> di
     if run.scheme != FULL:
         quantised(model, run.scheme, run.group)
     model.to(device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=run.rate, betas=(0.9, 0.95), weight_decay=0.05)
+    optimiser = torch.optim.AdamW(parameter_groups(model), lr=run.rate, betas=(0.9, 0.95), weight_decay=0.05)
     generator = torch.Generator().manual_seed(run.seed)
     # windows without overlap in a random order: below one epoch every token is new
     count = len(data) // run.context

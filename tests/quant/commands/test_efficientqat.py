@@ -46,6 +46,8 @@ def test_the_command_writes_what_the_function_makes(llama: Path, tmp_path: Path,
     [
         ([], "--data must be given"),
         (["--data", "DATA", "--bits", "5"], "--bits must be one of 2, 3, 4, not 5"),
+        (["--data", "DATA", "--searched", "--e2e-qp"], "--searched needs --block-ap"),
+        (["--data", "DATA", "--distill", "--block-ap"], "--distill needs --e2e-qp"),
         (["--data", "DATA", "--group", "0"], "group_size must be in"),
         (["--data", "DATA", "--samples", "4"], "two batches or more"),
         (["--data", "DATA", "--skip", ".*"], "every layer is skipped"),

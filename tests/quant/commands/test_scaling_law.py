@@ -1,11 +1,15 @@
 """The command prints the paper's figures, solves for what is left out, and refuses in one line."""
 
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from quant.cli import main
+from tests.quant.models import llama_folder
 
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict]:
@@ -35,6 +39,7 @@ def test_what_is_left_out_is_solved_for_the_loss(capsys: pytest.CaptureFixture[s
         (["predict", "-N", "1e9", "--loss", "2"], "--loss needs two of -N, -D and -G"),
         (["predict", "-N", "1e9", "--memory", "1e9", "-D", "1e9", "-G", "32"], "--memory and -N contradict"),
         (["predict", "--memory", "1e9", "-D", "1e9", "--loss", "3"], "--memory needs -G"),
+        (["run", "-o", "sweep", "--device", "gpu7"], "--device must be a device that torch has here, not 'gpu7'"),
         (["fit", "missing.csv"], "missing.csv: not a CSV file that can be read"),
     ],
 )
@@ -50,3 +55,23 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_without_scipy_a_fit_names_the_extra(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{n},{d},{g},0.1" for n in (100, 200) for d in (1000, 2000) for g in (16, 32)]
+    (tmp_path / "runs.csv").write_text("\n".join(["parameters,tokens,group,delta", *rows]) + "\n")
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    assert main(["scaling-law", "fit", str(tmp_path / "runs.csv")]) == 2
+    error = capsys.readouterr().err
+    assert "bitwright[scaling-law]" in error and error.count("\n") == 1
+
+
+def test_tokens_are_diagnosed_without_a_tokeniser(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers", reason="the checkpoint is one of transformers")
+    llama_folder(tmp_path, torch.float32)
+    np.savez(tmp_path / "data.npz", input_ids=np.random.default_rng(0).integers(32, size=(4, 8)))
+    given = ["--data", str(tmp_path / "data.npz"), "-G", "0", "--json"]
+    assert main(["scaling-law", "diagnose", str(tmp_path), *given]) == 0
+    assert {row["kind"] for row in json.loads(capsys.readouterr().out)["kinds"]} >= {"q_proj", "down_proj"}

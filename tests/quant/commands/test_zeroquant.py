@@ -1,5 +1,6 @@
 """`python -m quant zeroquant`: a packed folder, resumed to the same bytes; mistakes are one line."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,45 @@ def test_an_interrupted_command_resumes_to_the_same_bytes(
         assert main([*options, "-o", str(broken)]) == 130
     assert not (broken / "packed.json").exists()
     assert main([*options, "--seed", "1", "--resume", "-o", str(broken)]) == 2
-    assert "cannot resume, distillation.seed was 0, not 1" in capsys.readouterr().err
+    assert "cannot resume, random.seed was 0, not 1" in capsys.readouterr().err
     monkeypatch.setattr(Distillation, "__call__", _interrupt)  # the block is not distilled again
     assert main([*options, "--resume", "-o", str(broken)]) == 0
     for path in (tmp_path / "whole").iterdir():
         if path.is_file():
             assert path.read_bytes() == (broken / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("changed", [["--samples", "4"], ["--sequence-length", "16"], ["--seed", "1"]])
+def test_drawn_data_are_never_mixed_with_others(
+    llama: Path, tmp_path: Path, capsys: Any, monkeypatch: Any, changed: list[str]
+) -> None:
+    options = ["zeroquant", str(llama), "--groups", "2", "--static", "--data", "random", "--samples", "8"]
+    monkeypatch.setattr("quant.quantize_folder.write_model", _interrupt)
+    assert main([*options, "-o", str(tmp_path / "broken")]) == 130
+    assert main([*options, *changed, "--resume", "-o", str(tmp_path / "broken")]) == 2
+    assert "cannot resume, random." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--static"], ["--lkd", "--steps", "1"], ["--static", "--lkd", "--steps", "1"], []]
+)  # fmt: skip
+def test_the_progress_bar_fills(llama: Path, tmp_path: Path, monkeypatch: Any, options: list[str]) -> None:
+    totals, done = [], []
+
+    class Bar(contextlib.nullcontext):
+        def __init__(self, total: int, **_: Any) -> None:
+            totals.append(total)
+            super().__init__(self)
+
+        def set_postfix_str(self, *_: Any, **__: Any) -> None: ...
+
+        def update(self) -> None:
+            done.append(1)
+
+    monkeypatch.setattr("quant.quantize_folder.tqdm", Bar)
+    data = ["--data", "random", "--samples", "8", "--batch-size", "3"] if options else []
+    assert main(["zeroquant", str(llama), "--groups", "2", *data, *options, "-o", str(tmp_path / "out")]) == 0
+    assert totals == [len(done)]
 
 
 def _interrupt(*_: Any) -> None:
@@ -74,6 +108,9 @@ def _interrupt(*_: Any) -> None:
         (["--static", "--groups", "2"], "data must be given"),
         (["--skip", ".*", "--groups", "2"], "every layer is skipped"),
         (["--lkd", "--data", "random", "--rates", "2"], "rates must be in 0..1"),
+        (["--rates", "1e-4"], "--rates needs --lkd"),
+        (["--steps", "3"], "--steps needs --lkd"),
+        (["--preset", "small"], "--preset needs --lkd"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(

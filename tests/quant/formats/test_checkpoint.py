@@ -208,6 +208,23 @@ def test_the_base_of_a_model_with_a_head_is_loaded_without_its_pooler(tmp_path):
     assert type(model) is transformers.BertModel and all(name.startswith("cls.") for name in unused)
 
 
+def test_buffers_of_integers_may_stand_in_a_file_with_or_without_a_prefix(tmp_path):
+    bert_folder(tmp_path / "base")
+    config = transformers.BertConfig.from_pretrained(tmp_path / "base")
+    transformers.BertForMaskedLM(config).save_pretrained(tmp_path / "masked")
+    file = tmp_path / "masked" / "model.safetensors"
+    positions = torch.arange(config.max_position_embeddings)[None]
+    save_file({**load_file(file), "bert.embeddings.position_ids": positions}, file, {"format": "pt"})
+    assert type(load_model(tmp_path / "masked", base=True)[0]) is transformers.BertModel
+    small = transformers.GPT2Config(vocab_size=8, n_positions=4, n_embd=8, n_layer=1, n_head=2)
+    transformers.GPT2Model(small).save_pretrained(tmp_path / "gpt")
+    file = tmp_path / "gpt" / "model.safetensors"
+    save_file({**load_file(file), "h.0.attn.bias": torch.ones(1, 1, 4, 4).tril().byte()}, file, {"format": "pt"})
+    content = json.loads((tmp_path / "gpt" / "config.json").read_text()) | {"architectures": ["GPT2LMHeadModel"]}
+    (tmp_path / "gpt" / "config.json").write_text(json.dumps(content))
+    assert type(load_model(tmp_path / "gpt")[0]) is transformers.GPT2LMHeadModel
+
+
 def test_a_folders_own_python_never_runs(tmp_path):
     bert_folder(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -1,5 +1,7 @@
 """GGUF files: what is loaded is what the format's own package dequantises; other formats and damage are one line."""
 
+import json
+import string
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from quant.cli import main
 from quant.formats.checkpoint import load_model
 from quant.formats.gguf_file import origin_line, read_origin
 from quant.gguf_folder import import_gguf
+from quant.plan import Plan
 from sim.reference import InputError
 
 gguf = pytest.importorskip("gguf", reason="GGUF files are read with gguf (the extra gguf)")
@@ -28,8 +32,10 @@ NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm",
          "blk.0.ffn_up": "model.layers.0.mlp.up_proj", "blk.0.ffn_down": "model.layers.0.mlp.down_proj"}  # fmt: skip
 
 
-def write(path: Path, kind: str, embedding: str = "F16") -> dict[str, np.ndarray]:
-    """A small Llama whose matrices have a number format; returns the values that they stand for, by GGUF name."""
+def write(path: Path, kind: str, embedding: str = "F16", tokens: bool = False) -> dict[str, np.ndarray]:
+    """A small Llama whose matrices have a number format, with a tokeniser of letters if asked for; returns the values
+    that they stand for, by GGUF name.
+    """
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(64)
     writer.add_embedding_length(WIDTH)
@@ -41,6 +47,12 @@ def write(path: Path, kind: str, embedding: str = "F16") -> dict[str, np.ndarray
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(VOCABULARY)
+    if tokens:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_token_list(["<s>", "</s>", *string.ascii_lowercase, "ab", *"ABC"])
+        writer.add_token_merges(["a b"])
+        writer.add_bos_token_id(0)
+        writer.add_eos_token_id(1)
     generator, values = np.random.default_rng(0), {}
     for name, shape in SHAPES.items():
         real = generator.standard_normal(shape, dtype=np.float32)
@@ -82,6 +94,21 @@ def test_a_gguf_file_becomes_the_folder_of_the_values_it_stands_for(kind, tmp_pa
     bits = {"Q4_0": 4, "Q4_1": 4, "Q8_0": 8}.get(kind)
     assert line is None if bits is None else line and line.startswith(f"weights came as {bits} bit in groups of 32")
     assert origin_line(direct.config) == line and ("weights came as" in capsys.readouterr().err) == (bits is not None)
+
+
+@pytest.mark.parametrize("command", ["quantize", "zeroquant"])
+def test_a_quantised_gguf_file_is_a_packed_folder_that_is_evaluated(command, tmp_path, capsys):
+    path, text = tmp_path / "model.gguf", tmp_path / "text.txt"
+    write(path, "Q8_0", tokens=True)
+    text.write_text("thequickbrownfox" * 4)
+    Plan.uniform("lm_head", activation_granularity="token").save(tmp_path / "plan.json")
+    options = {"quantize": ["--plan", str(tmp_path / "plan.json")], "zeroquant": ["--groups", "2"]}
+    assert main([command, str(path), *options[command], "-o", str(tmp_path / "packed")]) == 0
+    assert "no tokeniser" not in capsys.readouterr().err
+    stored = json.loads((tmp_path / "packed" / "packed.json").read_text())["details"]["coverage"]
+    assert stored["bytes_before"] == path.stat().st_size
+    assert main(["evaluate", str(tmp_path / "packed"), "--data", str(text), "--sequence-length", "8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["weights"] == "packed"
 
 
 def test_another_number_format_and_damage_are_one_line(tmp_path):

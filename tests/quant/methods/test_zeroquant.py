@@ -177,6 +177,43 @@ def test_a_diverging_block_stops_with_its_name_and_what_is_done_is_kept(tmp_path
         assert run.done("block encoder.layer.0") is not None
 
 
+@pytest.mark.parametrize(
+    ("layer", "bits"), [("encoder.0.SelfAttention", 8), ("encoder.0.EncDecAttention", 8), ("encoder.0.mixer", None)]
+)
+def test_attention_is_found_by_its_name_or_refused(layer: str, bits: int | None) -> None:
+    last = layer.rpartition(".")[2]
+    block = nn.ModuleDict({last: nn.ModuleDict({"q": nn.Linear(8, 8)}), "wi": nn.Linear(8, 8)})
+    model = nn.ModuleDict({"encoder": nn.ModuleList([block])})
+    if bits is None:
+        with pytest.raises(InputError, match='weights "4/8": no layer is named as attention; use "4"'):
+            Scheme("4/8", groups=2).plan(model)
+        return
+    names = quant.methods.layers.quantisable(model)
+    found = Scheme("4/8", groups=2).plan(model).resolve(names)
+    assert {name: s.weight_bits for name, s in found.items()} == {f"{layer}.q": bits, "encoder.0.wi": 4}
+
+
+def test_of_several_rates_one_that_diverges_loses() -> None:
+    model, data, _, _ = made("llama")
+    whole = calibration.load(data.batches * 4)
+    both = zeroquant(model, whole, W3, Distillation(steps=3, rates=(0.999, 1e-4)))
+    real = Distillation._train
+
+    def train(self: Distillation, block: Block, streams: Any, used: Any, rate: float) -> None:
+        if rate == 0.999:
+            with torch.no_grad():
+                for parameter in block.module.parameters():
+                    parameter.fill_(torch.nan)
+        real(self, block, streams, used, rate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Distillation, "_train", train)
+        left = zeroquant(model, whole, W3, Distillation(steps=3, rates=(0.999, 1e-4)))
+        with pytest.raises(InputError, match=r"the loss of step 0 is nan|NaN"):
+            zeroquant(model, whole, W3, Distillation(steps=3, rates=(0.999,)))
+    assert all(torch.equal(tensor, left.state_dict()[name]) for name, tensor in both.state_dict().items())
+
+
 def test_random_tokens_are_in_the_vocabulary_and_repeat() -> None:
     model, _, _, _ = made("llama")
     sampling = calibration.Sampling(samples=10, sequence_length=6, batch_size=4)

@@ -11,12 +11,14 @@ from torch import nn
 import quant
 from quant import calibration
 from quant.methods.efficientqat.block_ap import BlockAp
-from quant.methods.efficientqat.e2e_qp import E2eQp
+from quant.methods.efficientqat.e2e_qp import E2eQp, StepLinear
 from quant.methods.efficientqat.quantise import Options, efficientqat
 from quant.primitives.linear import QuantisedLinear
 from quant.run_directory import RunDirectory
 from sim.reference import InputError
 from tests.quant.methods.test_blocks import made
+
+transformers = pytest.importorskip("transformers", reason="the models are those of transformers")
 
 ROUNDED = Options(2, 16)
 TRAINED = Options(2, 16, BlockAp((1e-3, 1e-3), epochs=8))
@@ -123,7 +125,7 @@ def test_bits_per_weight_are_those_of_the_layout() -> None:
         (lambda: BlockAp(rates=(2.0, 0.1)), "rates must be two numbers"),
         (lambda: BlockAp(epochs=-1), "epochs must be in"),
         (lambda: E2eQp(rate=0.0), "rate must be in"),
-        (lambda: efficientqat(nn.Linear(4, 4), [{"input": torch.zeros(1, 4)}]), "no blocks"),
+        (lambda: efficientqat(nn.Linear(4, 4), [{"input": torch.zeros(1, 4)}], ROUNDED), "no blocks"),
     ],
 )
 def test_options_out_of_range_are_refused(make: Any, message: str) -> None:
@@ -132,9 +134,62 @@ def test_options_out_of_range_are_refused(make: Any, message: str) -> None:
 
 
 def test_data_that_cannot_train_are_refused_by_what_they_lack() -> None:
-    model, data, _, _ = made("vit")
-    with pytest.raises(InputError, match="input_ids, which the data lack"):
-        efficientqat(model, data, Options(3, 16, None, E2eQp()))
     llama, batches = _llama()
+    embedded = [{"inputs_embeds": torch.zeros(1, 2, 32)}] * 2
+    with pytest.raises(InputError, match="input_ids, which the data lack"):
+        efficientqat(llama, embedded, Options(3, 16, None, E2eQp()))
+    with pytest.raises(InputError, match="You must specify exactly one of input_ids"):
+        efficientqat(made("bert")[0], [{"pixels": torch.zeros(1, 2)}] * 2, ROUNDED)
     with pytest.raises(InputError, match="two batches or more"):
         efficientqat(llama, calibration.load([batches.batches[0]]), TRAINED)
+
+
+@pytest.mark.parametrize("family", ["vit", "bert"])
+def test_the_second_phase_is_refused_before_any_work_for_other_models(family: str, monkeypatch: Any) -> None:
+    model, data, _, _ = made(family)
+    monkeypatch.setattr(BlockAp, "__call__", _interrupt)
+    with pytest.raises(InputError, match="causal language model, not"):
+        efficientqat(model, data, BOTH)
+
+
+def test_experts_of_one_tensor_train_and_the_teacher_stays_folded() -> None:
+    config = transformers.MixtralConfig(
+        vocab_size=32, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, num_local_experts=2, num_experts_per_tok=1,
+    )  # fmt: skip
+    model, (_, data) = transformers.MixtralForCausalLM(config).eval(), _llama()
+    names = set(model.state_dict())
+    found = efficientqat(model, data, replace(ROUNDED, e2e_qp=E2eQp(1e-3)))
+    assert any("experts.1.down_proj" in name for name in _layers(found))
+    assert set(model.state_dict()) == names
+
+
+def test_masks_of_four_axes_and_single_tokens_have_a_loss() -> None:
+    model, data = _llama()
+    ids, phase = data.batches[0]["input_ids"], E2eQp()
+    keys = torch.ones_like(ids)
+    keys[:, 6:] = 0
+    whole = (torch.ones(8, 8).tril().bool() & keys.bool()[:, None, :]).unsqueeze(1)
+    with torch.no_grad():
+        losses = [phase.loss(model, model, {"input_ids": ids, "attention_mask": mask}) for mask in (keys, whole)]
+        torch.testing.assert_close(*losses)
+        assert float(phase.loss(model, model, {"input_ids": ids[:, :1]})) == 0
+
+
+def test_the_loss_before_is_that_of_the_packed_model_whatever_its_steps() -> None:
+    model, data = _llama()
+    for name, layer in quant.methods.layers.quantisable(model).items():
+        if name.endswith(("q_proj", "k_proj")):
+            layer.get_parameter("weight").data *= 1e-6  # steps far below those of the first phase
+    nearest = efficientqat(model, data, ROUNDED)
+    settings = quant.methods.post_training.quantisation_of(nearest).plan.resolve(
+        quant.methods.layers.quantisable(model)
+    )
+    phase, layers = E2eQp(), _layers(nearest)
+    assert all(
+        torch.equal(StepLinear(layer, settings[name]).integers().group_multiplier, layer.weight.group_multiplier)
+        for name, layer in layers.items()
+    )
+    with torch.no_grad():
+        wanted = float(phase.loss(nearest, model, data.batches[-1]))
+    assert phase.train(nearest, model, list(data), settings)[1]["before"] == wanted

@@ -131,3 +131,21 @@ def test_what_cannot_be_diagnosed_is_refused() -> None:
         layer_rows(Model(1.0), [])
     with pytest.raises(InputError, match="group must be in 0"):
         Diagnosis(groups=(-1,))
+
+
+def test_a_mask_of_four_axes_counts_as_that_of_its_keys_and_other_arguments_are_one_line() -> None:
+    transformers = pytest.importorskip("transformers", reason="the model is one of transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(vocab_size=8, hidden_size=32, intermediate_size=32, num_hidden_layers=1,
+                                      num_attention_heads=1)  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    ids, keys = torch.randint(8, (2, 6)), torch.ones(2, 6, dtype=torch.int64)
+    keys[:, 4:] = 0
+    whole = (torch.ones(6, 6).tril().bool() & keys.bool()[:, None, :]).unsqueeze(1)
+    found = [kind_rows(model, [{"input_ids": ids, "attention_mask": mask}]) for mask in (keys, whole)]
+    for row, other in zip(*found, strict=True):
+        assert row["loss_increase"] == pytest.approx(other["loss_increase"], abs=1e-5)
+    kept = [layer_rows(model, [{"input_ids": ids, "attention_mask": mask}]) for mask in (keys, whole)]
+    assert kept[0][0]["input_kurtosis"] == pytest.approx(kept[1][0]["input_kurtosis"], rel=1e-4)
+    with pytest.raises(InputError, match="missing a required argument: 'x'; Model takes x"):
+        layer_rows(model_and_data()[0], [{"pixels": torch.zeros(1, 2)}])

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +13,18 @@ pytest.importorskip("transformers", reason="the extra `transformers` is not inst
 pytest.importorskip("joblib", reason="joblib is not installed")
 
 from quant.methods.scaling_law import sweep as sweeps
+from quant.methods.scaling_law.fit import Runs
 from quant.methods.scaling_law.sweep import Grid, Texts, Workers, sweep
-from quant.methods.scaling_law.training import FULL, QatLinear, Run, Size, fake_groups, quantised, train
+from quant.methods.scaling_law.training import (
+    FULL,
+    QatLinear,
+    Run,
+    Size,
+    fake_groups,
+    parameter_groups,
+    quantised,
+    train,
+)
 from sim.common.errors import InputError
 
 GRID = Grid((Size(32, 1),), (1024, 2048), (16,), ("w4a4", "w4a16"), (0,), (3e-3, 6e-3), 32, 8)
@@ -26,7 +38,7 @@ def texts() -> Texts:
 
 
 def test_an_interrupted_sweep_trains_only_what_is_missing_and_gives_the_same_table(
-    tmp_path: Path, texts: Texts, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, texts: Texts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = sweep(GRID, texts, tmp_path / "whole")
     assert [(row["scheme"], row["tokens"]) for row in rows] == [
@@ -37,13 +49,39 @@ def test_an_interrupted_sweep_trains_only_what_is_missing_and_gives_the_same_tab
     lost = sorted((tmp_path / "part" / "runs").glob("*w4a4.json"))
     lost[0].unlink()
     lost[1].write_text(lost[1].read_text()[:7])  # cut off in the middle
+    other = sorted((tmp_path / "part" / "runs").glob("*w4a16.json"))
+    text = other[0].read_text()
+    place = text.index('"loss": ') + 10
+    other[0].write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])  # one digit altered
+    other[1].write_text(text)  # another run's
     trained = []
     one = sweeps._one
     monkeypatch.setattr(sweeps, "_one", lambda run, *rest: trained.append(run) or one(run, *rest))
     assert sweep(GRID, texts, tmp_path / "part") == rows
-    assert len(trained) == 2
+    assert len(trained) == 4
+    assert capsys.readouterr().err.count("is damaged and is made anew") == 3
     with pytest.raises(InputError, match="holds a sweep of other texts"):
         sweep(GRID, Texts(texts.train[1:], texts.validation, texts.test), tmp_path / "part")
+
+
+def test_a_finished_run_does_not_wait_for_an_earlier_one(texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
+    import joblib
+
+    first, second = (Run(Size(32, 1), 2048 * n) for n in (2, 1))
+    seen = threading.Event()
+
+    def one(run: Run, *_: Any) -> tuple[Run, dict[str, Any]]:
+        if run == first:
+            seen.wait(10)
+        return run, {}
+
+    monkeypatch.setattr(sweeps, "_one", one)
+    monkeypatch.setattr(sweeps, "_backend", lambda _: joblib.parallel_config(backend="threading"))
+    ended = []
+    for run, _ in sweeps._trained([first, second], texts.train, texts.test, Workers(2)):
+        ended.append(run)
+        seen.set()
+    assert ended == [second, first]
 
 
 def test_a_run_and_its_pair_see_the_same_windows_and_weights(texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +99,13 @@ def test_a_run_and_its_pair_see_the_same_windows_and_weights(texts: Texts, monke
     for scheme in (FULL, "w4a4"):
         train(Run(Size(32, 1), 256, scheme, 16, context=32, batch=8), texts.train, texts.validation)
     assert all(torch.equal(a, b) for a, b in zip(seen[FULL], seen["w4a4"], strict=True))
+
+
+def test_rows_of_a_sweep_are_runs_that_can_be_fitted(tmp_path: Path) -> None:
+    rows = [{**Run(Size(64, 1), 4096, "w4a4", group).to_row(), "delta": 0.1} for group in (0, 16, 300)]
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
+    assert Runs.load(tmp_path / "runs.csv", "w4a4").group.tolist() == [64, 16, 64]
 
 
 @pytest.mark.parametrize("group", [2, 16, 48, 300])
@@ -95,6 +140,8 @@ def test_clipping_is_learned_from_groups_of_256(texts: Texts) -> None:
     wide(torch.randn(2, 256)).square().sum().backward()
     assert wide.clip.grad is not None
     assert float(wide.clip.grad) != 0
+    free = parameter_groups(torch.nn.Sequential(wide, narrow))[1]
+    assert free["params"] == [wide.clip] and free["weight_decay"] == 0
 
 
 def test_mistakes_are_refused(texts: Texts, tmp_path: Path) -> None:
