@@ -8,6 +8,7 @@ from torch import nn
 from sim.network.graph import Graph, GraphInput
 from sim.network.operators.attention import Softmax
 from sim.network.operators.causal import CachedPositions, CausalMask, TokenContext, TokenScores
+from sim.network.operators.folded import Folded
 from sim.network.operators.linear import Linear
 from sim.reference.softmax import MAX_ROW_LENGTH
 
@@ -47,7 +48,7 @@ def start(boundary: Mapping[str, str], longest: int, window: int | None) -> tupl
 
 
 def attend(
-    graph: Graph, key: str, parts: Attention, qkv: Sequence[str], valid: str, out: Mapping[str, nn.Module]
+    graph: Graph, key: str, parts: Attention, qkv: Sequence[str], valid: str, out: Mapping[str, nn.Module | Folded]
 ) -> str:
     """Causal attention of queries, keys and values, and its last linear layer; returns the output tensor."""
     q, k, v = qkv

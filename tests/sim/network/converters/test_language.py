@@ -1,5 +1,6 @@
 """Llama's family and GPT-2 in integers: near the model, the same with a cache of keys and values and on disk."""
 
+import copy
 import json
 from functools import cache
 
@@ -160,6 +161,12 @@ def test_bad_arguments_are_one_line(llama):
         llama.codes(input_ids=prompts(2, 4), position_ids=torch.full((2, 4), 64))
 
 
+LONG_ROPE = {
+    "rope_type": "longrope", "factor": 2.0, "rope_theta": 500.0, "short_factor": (1.0,) * 4, "long_factor": (2.0,) * 4,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+
+
 @pytest.mark.filterwarnings("ignore:softmax")
 def test_every_site_with_a_unit_gives_vectors():
     tables = TABLES | {"silu": fit_table("silu", method="uniform")}
@@ -181,11 +188,37 @@ def test_every_site_with_a_unit_gives_vectors():
             {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 6},
             "layer_types must be all alike",
         ),
+        ("LlamaForCausalLM", {"rope_parameters": LONG_ROPE}, "rope_type must not be 'longrope', whose angles change"),
     ],
 )
 def test_what_has_no_integer_operator_is_refused(kind, changes, message):
     with pytest.raises(InputError, match=message):
-        sim.convert(language_model(kind, **changes), plan(EXACT), [{"input_ids": prompts()}])
+        sim.convert(language_model(kind, **_frozen(changes)), plan(EXACT), [{"input_ids": prompts()}])
+
+
+@pytest.mark.parametrize(
+    "kind, path, key",
+    [
+        ("LlamaForCausalLM", "layers.0.input_layernorm", "layers.0.norm1"),
+        ("GPT2LMHeadModel", "h.0.attn.c_attn", "layers.0.qkv"),
+        ("GPT2LMHeadModel", "h.1.attn.c_proj", "layers.1.out"),
+        ("GPT2LMHeadModel", "h.1.mlp.c_fc", "layers.1.up"),
+    ],
+)
+def test_a_weight_that_the_model_writes_or_replaces_is_in_the_codes(kind, path, key):
+    model = copy.deepcopy(language_model(kind))
+    network = sim.convert(model, plan(EXACT), [{"input_ids": prompts()}])
+    module, found = model.base_model.get_submodule(path), [network.codes(input_ids=prompts())]
+    with torch.no_grad():
+        module.weight.mul_(0.5)
+        found.append(network.codes(input_ids=prompts()))
+        module.weight = torch.nn.Parameter(module.weight * -1)
+        found.append(network.codes(input_ids=prompts()))
+    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+    set_mode(network, "fake")
+    network.stream(input_ids=prompts()).square().sum().backward()
+    assert module.weight.grad is not None and bool(module.weight.grad.any())
+    assert any(parameter is module.weight for parameter in network[key].parameters())
 
 
 def test_heads_of_their_own_width_and_scaled_positions_convert():
