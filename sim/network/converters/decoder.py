@@ -7,13 +7,12 @@ from torch import nn
 
 from sim.network.graph import Graph, GraphInput
 from sim.network.operators.attention import Softmax
-from sim.network.operators.causal import CachedPositions, CausalMask, TokenContext, TokenScores
+from sim.network.operators.causal import CACHE, CachedPositions, CausalMask, TokenContext, TokenScores
 from sim.network.operators.folded import Folded
 from sim.network.operators.linear import Linear
 from sim.reference.softmax import MAX_ROW_LENGTH
 
 IDS = ("batch", "tokens")
-CACHE = "cache"
 
 
 @dataclass(frozen=True)

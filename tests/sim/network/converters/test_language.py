@@ -159,6 +159,35 @@ def test_bad_arguments_are_one_line(llama):
         llama.codes(input_ids=prompts(2, 4), cache=cache)
     with pytest.raises(InputError, match="position_ids must be 4 positions below 64"):
         llama.codes(input_ids=prompts(2, 4), position_ids=torch.full((2, 4), 64))
+    with pytest.raises(InputError, match=r"position_ids must be integers, not torch\.float32"):
+        llama.codes(input_ids=prompts(2, 4), position_ids=torch.zeros(2, 4))
+    with pytest.raises(InputError, match="attention_mask must have 1 or 3 rows, not 2"):
+        llama.codes(input_ids=prompts(), attention_mask=torch.ones(2, 20))
+    for wrong in (True, {}):
+        with pytest.raises(InputError, match="cache must be a KeyValueCache, not"):
+            llama.codes(input_ids=prompts(), cache=wrong)
+
+
+def test_a_cache_of_another_network_is_refused(llama):
+    cache = KeyValueCache()
+    converted("MistralForCausalLM").codes(input_ids=prompts(3, 4), cache=cache)
+    with pytest.raises(InputError, match="cache holds the tokens of another network"):
+        llama.codes(input_ids=prompts(3, 4), cache=cache)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_is_interrupted_leaves_the_cache_as_it_was(llama, error, monkeypatch):
+    cache, ids = KeyValueCache(), prompts()
+    llama.codes(input_ids=ids[:, :8], cache=cache)
+
+    def stop(*arguments):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(llama["layers.1.scores"], "integer", stop)
+        llama.codes(input_ids=ids[:, 8:], cache=cache)
+    assert cache.length == 8
+    assert torch.equal(llama.codes(input_ids=ids[:, 8:], cache=cache), llama.codes(input_ids=ids)[:, 8:])
 
 
 LONG_ROPE = {
