@@ -8,6 +8,7 @@ import torch
 from safetensors import torch as safetensors
 
 from sim.cli import main
+from sim.commands.network import _positions
 from sim.common.files import locked
 from sim.network import packed
 from tests.sim.network.checkpoint import checkpoint
@@ -184,3 +185,8 @@ def test_a_folder_of_a_model_with_a_head_converts_to_the_network_of_its_base(tmp
         real = masked.bert(ids).last_hidden_state
     ours = packed.load(tmp_path / "network")(input_ids=ids).last_hidden_state
     assert torch.nn.functional.cosine_similarity(ours.flatten().double(), real.flatten().double(), 0) > 0.98
+
+
+@pytest.mark.parametrize("shape, positions", [((3, 10), 3), ((2, 5, 32), 10), ((2, 19, 4, 8), 64)])
+def test_positions_are_the_codes_of_one_channel(shape, positions):
+    assert _positions(shape) == positions

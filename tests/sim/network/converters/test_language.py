@@ -18,6 +18,7 @@ from sim.network.recorded_vectors import network_sets
 from sim.reference import InputError
 from tests.sim.network.language_models import KINDS, LLAMA, language_model, prompts
 from tests.sim.network.models import EXACT, TABLES, plan
+from tests.sim.network.specification import require_specified
 from tests.sim.network.test_ambient import CONTEXTS
 
 
@@ -49,6 +50,10 @@ def test_the_integers_are_near_the_model(kind, network):
         real = model.base_model(input_ids=ids).last_hidden_state
     got = network(input_ids=ids).last_hidden_state
     assert float((got - real).square().mean() / real.square().mean()) < 0.01
+
+
+def test_every_operator_equals_its_specification(network):
+    assert require_specified(network, {"input_ids": prompts()}) <= {"embedding", "split"}
 
 
 def test_padding_on_the_left_is_masked_as_in_the_model(kind, network):
