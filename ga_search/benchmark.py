@@ -18,7 +18,6 @@ from ga_search.fit import fit
 from ga_search.functions import PAPER
 from ga_search.problem import prepare
 from sim.common.command import Parser, print_json, run
-from sim.common.files import PATIENCE, locked
 from sim.common.results import write_results
 
 METHODS = ("genetic", "optimal", "optimal-6-6", "gqa-lut", "nn-lut", "uniform")
@@ -94,9 +93,8 @@ def _main(argv: Sequence[str]) -> int:
     rows = bench(max(1, options.repeats), max(1, options.seeds))
     path = options.output / "fit.json"
     fits = defaults()
-    with locked(options.output, PATIENCE):
-        write_results(path, "python -m ga_search.benchmark", rows, ("numpy", "torch"))
-        write_results(options.output / "default_fits.json", "python -m ga_search", fits, ("numpy",))
+    write_results(path, "python -m ga_search.benchmark", rows, ("numpy", "torch"))
+    write_results(options.output / "default_fits.json", "python -m ga_search", fits, ("numpy",))
     if options.json:
         print_json(rows)
     else:

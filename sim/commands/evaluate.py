@@ -13,6 +13,7 @@ from sim.commands.optional import needs
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.errors import require_range
+from sim.common.files import content_sha256
 from sim.common.results import write_results
 from sim.reference import InputError
 
@@ -82,8 +83,13 @@ def _sentence(arguments: argparse.Namespace) -> int:
         arguments.sentences, arguments.calibration, _seeds(arguments), arguments.granularity, not arguments.quick
     )
     folder = sentence.model_folder(arguments.model)
-    configuration = {"model": str(folder), "sentences": options.count, "calibration": options.calibration,
-                     "granularity": options.granularity}  # fmt: skip
+    configuration = {
+        "model": str(folder),
+        "weights_sha256": content_sha256(folder),
+        "sentences": options.count,
+        "calibration": options.calibration,
+        "granularity": options.granularity,
+    }
     total = 1 + sum(len(sentence.variants(options.single and s == options.seeds[0])) for s in options.seeds)
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
@@ -94,6 +100,7 @@ def _sentence(arguments: argparse.Namespace) -> int:
 
 def _language(arguments: argparse.Namespace) -> int:
     with needs("language"):
+        from quant.zoo.packaged import path_of
         from sim.workloads import language
     options = language.Options(
         arguments.windows,
@@ -104,7 +111,12 @@ def _language(arguments: argparse.Namespace) -> int:
         single=not arguments.quick,
     )
     settings = asdict(options)
-    configuration = {"model": arguments.model, **{key: settings[key] for key in settings if key != "single"}}
+    weights = content_sha256(path_of(arguments.model))
+    configuration = {
+        "model": arguments.model,
+        "weights_sha256": weights,
+        **{key: settings[key] for key in settings if key != "single"},
+    }
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
         return language.evaluate(arguments.model, run, options, progress)
@@ -121,7 +133,10 @@ def _segment(arguments: argparse.Namespace) -> int:
         raise InputError("--model and --data must be given together, or neither for the scenes")
     options = _options(arguments)
     if arguments.data is not None:
-        model, data = load_model(arguments.model)[0], Cityscapes(arguments.data, arguments.model, options)
+        data = Cityscapes(arguments.data, arguments.model, options)
+        model: Any = load_model(arguments.model)[0]
+        if model.config.num_labels != data.classes:
+            raise InputError(f"{arguments.model}: must have {data.classes} classes, not {model.config.num_labels}")
     else:
         model, data = _trained(scene_model), SceneData(options)
     return _segmentation(arguments, model, data, options)
@@ -139,6 +154,7 @@ def _vision(arguments: argparse.Namespace) -> int:
     with needs("vision"):
         from quant.zoo.focus import focus_segmenter
         from sim.workloads import vision
+        from sim.workloads.segmentation import weights_sha256
     from sim.network.convert import functions
     from sim.network.converters.describe import describe
 
@@ -146,6 +162,7 @@ def _vision(arguments: argparse.Namespace) -> int:
     with needs("vision"):
         model = focus_segmenter()
     configuration = {key: getattr(options, key) for key in ("images", "calibration", "granularity")}
+    configuration["weights_sha256"] = weights_sha256(model)
     operations = functions(describe(model.encoder))
     total = 1 + len(options.pairs(operations))
 

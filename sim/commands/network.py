@@ -5,10 +5,10 @@ import contextlib
 import hashlib
 import io
 import json
-import shutil
+import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         path = save(network, arguments.folder)
         for name in COMPANIONS:
             if (arguments.checkpoint / name).is_file():
-                shutil.copyfile(arguments.checkpoint / name, arguments.folder / name)
+                write_whole(arguments.folder / name, (arguments.checkpoint / name).read_bytes())
         if head is not None:
             write_whole(arguments.folder / HEAD, safetensors({"lm_head.weight": head.weight.detach()}))
         write_whole(arguments.folder / "sites.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
@@ -175,7 +175,7 @@ def _run(arguments: argparse.Namespace) -> int:
     network = load(arguments.folder)
     data = _load_data(arguments, arguments.folder)
     arrays: dict[str, Any] = {"scale": np.asarray(network.last.outputs[0].scale)}
-    digest, tokens = hashlib.sha256(), 0
+    digest, positions = hashlib.sha256(), 0
     with torch.no_grad():
         for k, batch in enumerate(tqdm(data, unit="batch", file=sys.stderr, disable=None)):
             if arguments.check:
@@ -183,18 +183,23 @@ def _run(arguments: argparse.Namespace) -> int:
             codes = network.codes(**batch).contiguous().numpy()
             arrays[f"codes.{k}"] = codes
             digest.update(codes.tobytes())
-            tokens += codes.shape[0] * codes.shape[1]
+            positions += _positions(codes.shape)
     if arguments.output is not None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         write_whole(arguments.output, buffer.getvalue())
-    row = {"samples": data.samples, "positions": tokens, "codes_sha256": digest.hexdigest(),
+    row = {"samples": data.samples, "positions": positions, "codes_sha256": digest.hexdigest(),
            "data_sha256": data.digest, "integer_only": bool(arguments.check)}  # fmt: skip
     if arguments.json:
         print_json(row)
     else:
         print("\n".join(f"{key}  {value}" for key, value in row.items()))
     return 0
+
+
+def _positions(shape: Sequence[int]) -> int:
+    """How many positions codes (..., C), or (B, C, H, W) of images, have."""
+    return math.prod(shape) // shape[1 if len(shape) == 4 else -1]
 
 
 def network_sets(arguments: argparse.Namespace) -> list[Any]:

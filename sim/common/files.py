@@ -143,6 +143,18 @@ def description_sha256(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
+def content_sha256(path: Path) -> str:
+    """The SHA-256 of a file, or of the names and contents of the files in a folder."""
+    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    try:
+        for file in files:
+            total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return total.hexdigest()
+
+
 @contextlib.contextmanager
 def locked(folder: Path, patience: float = 0) -> Iterator[None]:
     """Hold `folder` for this run; it is made if it does not exist, and removed after an InputError if it stayed empty.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.common.errors import InputError
-from sim.common.files import description_sha256, read_json, write_whole
+from sim.common.files import PATIENCE, description_sha256, locked, read_json, write_whole
 
 FORMAT = "bitwright-results"
 VERSION = 1
@@ -18,7 +18,7 @@ VERSION = 1
 def write_results(
     path: str | Path, command: str, records: Sequence[Any], packages: Sequence[str] = (), **details: Any
 ) -> dict[str, Any]:
-    """Write `records` with their origin to `path`.
+    """Write `records` with their origin to `path`, whose folder is held meanwhile.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def write_results(
     Raises
     ------
     InputError
-        The file cannot be written.
+        The file cannot be written, or another run goes on holding its folder.
     """
     versions = {"python": platform.python_version(), **{name: _version(name) for name in ("bitwright", *packages)}}
     content = {
@@ -54,7 +54,9 @@ def write_results(
         "rows": list(records),
     }
     content["sha256"] = description_sha256(content)
-    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    with locked(Path(path).parent, PATIENCE):
+        write_whole(path, text)
     return content
 
 

@@ -160,7 +160,8 @@ def batch(rows: int, tokens: int) -> dict[str, Tensor]:
 def encoder(model: nn.Module, networks: Mapping[str, Network], peer_threads: int | None) -> list[dict[str, Any]]:
     """The network's formats and, with that many threads, the peers, at every size.
 
-    `first_seconds` is the time of the first pass, of two tokens, which compiles kernels and lays out weights;
+    `first_seconds` is the time of the first pass, of two tokens. In the first number of threads of a process it lays
+    out weights, and compiles kernels or loads them from numba's folder; afterwards neither is left to do.
     `peak_bytes` is what a pass of a size needs at most beside what the process holds before it.
     """
     runs: dict[str, Callable[..., Any]] = {"FP32": model}

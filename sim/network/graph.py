@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from quant import Plan
 from sim.network.operators.base import Operator, Shape, Step, ordinary_arithmetic
+from sim.network.operators.causal import CACHE, extending
 from sim.network.operators.residual import Input
 from sim.reference import InputError
 
@@ -124,10 +125,11 @@ class Network(nn.Module):
             if given.required and batch.get(name) is None:
                 raise InputError(f"{name} must be given")
             _require_shape(name, batch.get(name), given.shape)
-        with ordinary_arithmetic():
+        values = {name: batch.get(name) for name in graph.inputs}
+        with ordinary_arithmetic(), extending(values.get(CACHE), self):
             if _get_current_dispatch_mode() is None:  # a mode that looks for floating point would see the weights
                 self.refresh()
-            return self._run({name: batch.get(name) for name in graph.inputs}, watch, until)
+            return self._run(values, watch, until)
 
     def input_codes(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The batch as it enters the integers: real activations as the codes that the boundary rounds them to."""

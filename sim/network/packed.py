@@ -18,6 +18,7 @@ from sim.network.operators.storage import Contents, Reader, Writer
 from sim.reference import InputError
 
 
+@ordinary_arithmetic()
 def save(network: Network, folder: str | Path) -> Path:
     """Write an integer network. Same network, same bytes.
 
@@ -66,6 +67,7 @@ def save(network: Network, folder: str | Path) -> Path:
     return model.save(folder)
 
 
+@ordinary_arithmetic()
 def load(folder: str | Path) -> Network:
     """Read an integer network that `save` wrote, bit for bit.
 
@@ -91,8 +93,7 @@ def load(folder: str | Path) -> Network:
         hint = "; python -m sim convert makes one of it" if maker == "quant" else ""
         raise InputError(f"{path}: must be an integer network{hint}")
     try:
-        with ordinary_arithmetic():
-            network = Network(_graph(model))
+        network = Network(_graph(model))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, IndexError, AttributeError) as error:

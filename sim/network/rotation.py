@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quant.primitives.linear import QuantisedLinear
 from sim.reference import InputError
 
 BODIES = ("LlamaModel", "MistralModel", "Qwen2Model")
@@ -23,11 +24,10 @@ BODIES = ("LlamaModel", "MistralModel", "Qwen2Model")
 def rotated(model: nn.Module, seed: int = 0) -> Any:
     """A copy of a language model, in float32, with its residual stream and its values rotated.
 
-    A tied head becomes one of its own, since it takes the gain of the last norm. Raises InputError unless the model is
-    of Llama's layout and has a head: without one its output would be rotated.
+    A tied head becomes one of its own, since it takes the gain of the last norm. Raises InputError as
+    `require_rotatable` does.
     """
-    if type(getattr(model, "model", None)).__name__ not in BODIES or not hasattr(model, "lm_head"):
-        raise InputError(f"model must be a language model of Llama's layout to be rotated, not {type(model).__name__}")
+    require_rotatable(model)
     result: Any = copy.deepcopy(model).float()
     body, config = result.model, result.config
     turn = orthogonal(config.hidden_size, seed)
@@ -49,6 +49,18 @@ def rotated(model: nn.Module, seed: int = 0) -> Any:
             _turn_outputs(writer, turn)
     body.norm.weight = _parameter(torch.ones_like(body.norm.weight))
     return result
+
+
+def require_rotatable(model: nn.Module) -> None:
+    """Raise InputError unless the model is of Llama's layout, has a head and is not quantised.
+
+    Without a head its output would be rotated, and codes cannot be.
+    """
+    if type(getattr(model, "model", None)).__name__ not in BODIES or not hasattr(model, "lm_head"):
+        raise InputError(f"model must be a language model of Llama's layout to be rotated, not {type(model).__name__}")
+    for name, module in model.named_modules():
+        if isinstance(module, QuantisedLinear):
+            raise InputError(f"{name}: is quantised; a model must be rotated before that")
 
 
 def orthogonal(size: int, seed: int) -> Tensor:

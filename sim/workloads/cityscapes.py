@@ -4,14 +4,16 @@
 "val" is measured, "train" calibrates.
 """
 
-import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sim.common.files import read_json
 from sim.reference import InputError
 from sim.workloads.variants import Options
 
@@ -35,7 +37,11 @@ class Cityscapes:
     def measured(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (1, 3, H, W) and classes (1, H, W)."""
         for path in self.images:
-            yield self._image(path), self._labels(path)
+            image, labels = self._image(path), self._labels(path)
+            if image.shape[-2:] != labels.shape[-2:]:
+                shapes = " x ".join(map(str, image.shape[-2:])), " x ".join(map(str, labels.shape[-2:]))
+                raise InputError(f"{path}: has {shapes[0]} pixels, but its labels have {shapes[1]}")
+            yield image, labels
 
     def calibration(self, seed: int) -> list[Mapping[str, Tensor]]:
         """Images of the training split, one at a time."""
@@ -60,17 +66,29 @@ class Cityscapes:
 
 
 def normalisation(checkpoint: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of a checkpoint's preprocessor_config.json, else those of ImageNet."""
+    """Mean and standard deviation of a checkpoint's preprocessor_config.json, else those of ImageNet.
+
+    Raises InputError if one is not three finite numbers, or a deviation not above 0.
+    """
     path = checkpoint / "preprocessor_config.json"
-    found: dict[str, object] = {}
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error})") from None
-    values = (found.get("image_mean", MEAN), found.get("image_std", STD))
-    mean, std = (np.asarray(value, dtype=np.float32) for value in values)
-    return mean, std
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: must be an object")
+    mean, std = found.get("image_mean", MEAN), found.get("image_std", STD)
+    if not _are_three(mean):
+        raise InputError(f"{path}: image_mean must be 3 finite numbers, not {mean!r}")
+    if not _are_three(std) or min(std) <= 0:
+        raise InputError(f"{path}: image_std must be 3 finite numbers above 0, not {std!r}")
+    return np.asarray(mean, dtype=np.float32), np.asarray(std, dtype=np.float32)
+
+
+def _are_three(values: Any) -> bool:
+    """Whether the values are a list of three finite numbers."""
+    return (
+        isinstance(values, (list, tuple))
+        and len(values) == 3
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    )
 
 
 def _images(folder: Path, split: str) -> list[Path]:
@@ -84,8 +102,12 @@ def _read(path: Path):
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(path)
+        image = Image.open(path)
+        image.load()  # here, so that a truncated file is noticed
+        return image
     except FileNotFoundError:
         raise InputError(f"{path}: cannot be read: there is no such file") from None
     except UnidentifiedImageError:
         raise InputError(f"{path}: not an image") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None

@@ -26,7 +26,8 @@ from sim.common.text_table import format_table
 from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
 from sim.network.converters.describe import describe, without_head
-from sim.network.rotation import rotated
+from sim.network.operators.causal import CACHE
+from sim.network.rotation import require_rotatable, rotated
 from sim.network.table_sets import Tables
 from sim.reference import InputError
 from sim.workloads.variants import METHODS, Fits, Variant, part, variants
@@ -120,6 +121,7 @@ def evaluate(
     path = path_of(source)
     words = tokeniser_of(path)
     model: Any = load_model(path)[0]
+    operations = _operations(model, options)
     ids = windows(brown("test"), words, options.windows, options.length)
     calibration = windows(brown("train"), words, options.calibration, options.length)
 
@@ -131,7 +133,6 @@ def evaluate(
     real = measure("fp32", lambda: losses(lambda x: model.base_model(x)[0], model.lm_head, ids))
     if options.rotate:
         model = rotated(model, options.seed)
-    operations = functions(describe(without_head(model)))
     networks, fits = _Networks(model, calibration, options), Fits(operations)
     rows: list[dict[str, Any]] = []
     exact: np.ndarray | None = None
@@ -148,6 +149,18 @@ def evaluate(
         "fp32_perplexity": math.exp(real.mean()),
         "rows": rows,
     }
+
+
+def _operations(model: Any, options: Options) -> list[str]:
+    """The functions that a model evaluates. Raises InputError if it cannot be measured with these options."""
+    network = describe(without_head(model))
+    graph = network.graph
+    if CACHE not in graph.inputs or not hasattr(model, "lm_head"):
+        raise InputError(f"model must be a causal language model with its head, not {type(model).__name__}")
+    require_range("length", options.length, 2, graph.limits["tokens"])
+    if options.rotate:
+        require_rotatable(model)
+    return functions(network)
 
 
 class _Networks:

@@ -16,6 +16,7 @@ from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
 from sim.network.converters.describe import describe
 from sim.network.graph import Network
+from sim.reference import InputError
 from sim.workloads.scene_training import at_size, logits_of
 from sim.workloads.variants import Fits, Options, Variant, part
 
@@ -68,6 +69,8 @@ def evaluate(
     with the seed None are the mean over the seeds.
     """
     real = _part(run, "fp32", lambda: confusion(lambda images: logits_of(model, images), data), progress)
+    if not real.union.any():
+        raise InputError("no pixel of the measured images has a class")
     operations = functions(describe(model))
     fits, found, made = Fits(operations), {}, dict[int, Calibration]()
     for variant, seed in options.pairs(operations):

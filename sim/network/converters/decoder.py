@@ -7,12 +7,12 @@ from torch import nn
 
 from sim.network.graph import Graph, GraphInput
 from sim.network.operators.attention import Softmax
-from sim.network.operators.causal import CachedPositions, CausalMask, TokenContext, TokenScores
+from sim.network.operators.causal import CACHE, CachedPositions, CausalMask, TokenContext, TokenScores
+from sim.network.operators.folded import Folded
 from sim.network.operators.linear import Linear
 from sim.reference.softmax import MAX_ROW_LENGTH
 
 IDS = ("batch", "tokens")
-CACHE = "cache"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def start(boundary: Mapping[str, str], longest: int, window: int | None) -> tupl
 
 
 def attend(
-    graph: Graph, key: str, parts: Attention, qkv: Sequence[str], valid: str, out: Mapping[str, nn.Module]
+    graph: Graph, key: str, parts: Attention, qkv: Sequence[str], valid: str, out: Mapping[str, nn.Module | Folded]
 ) -> str:
     """Causal attention of queries, keys and values, and its last linear layer; returns the output tensor."""
     q, k, v = qkv

@@ -5,12 +5,11 @@ The graph ends with the last hidden state; a head stays outside.
 
 from typing import Any
 
-from torch import nn
-
 from sim.network.converters.activations import function_of
 from sim.network.converters.decoder import Attention, attend, start
 from sim.network.graph import Graph
 from sim.network.operators.activation import Activation
+from sim.network.operators.folded import Folded
 from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
 from sim.network.operators.residual import Add, Embedding
@@ -39,7 +38,7 @@ def convert(model: Any) -> Graph:
         heads = config.num_attention_heads
         parts = Attention(f"{names}attn", heads, heads, attention.scaling, longest)
         out = f"{names}attn.c_proj"
-        attended = attend(graph, key, parts, qkv, inputs.valid, {out: _transposed(out, attention.c_proj)})
+        attended = attend(graph, key, parts, qkv, inputs.valid, {out: Folded(attention.c_proj)})
         x = graph.add(f"{key}.add1", Add(f"{out}.residual"), x, attended)
         normal = graph.add(f"{key}.norm2", Norm(f"{names}ln_2", block.ln_2), x)
         up = graph.add(f"{key}.up", _linear(f"{names}mlp.c_fc", block.mlp.c_fc), normal)
@@ -51,14 +50,4 @@ def convert(model: Any) -> Graph:
 
 
 def _linear(name: str, module: Any) -> Linear:
-    return Linear({name: _transposed(name, module)})
-
-
-def _transposed(name: str, module: Any) -> nn.Module:
-    """A `Conv1D`, whose weight is (inputs, outputs), as a linear layer on the same memory; others as they are."""
-    if type(module).__name__ != "Conv1D":
-        return module
-    inputs, outputs = module.weight.shape
-    linear = nn.Linear(inputs, outputs, device="meta")
-    linear.weight, linear.bias = nn.Parameter(module.weight.detach().t()), module.bias
-    return linear
+    return Linear({name: Folded(module)})

@@ -7,14 +7,12 @@ state; a head stays outside.
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
-
 from sim.network.converters.activations import function_of
 from sim.network.converters.decoder import Attention, attend, start
 from sim.network.graph import Graph
 from sim.network.operators.activation import Activation
 from sim.network.operators.linear import Linear
-from sim.network.operators.norm import Norm
+from sim.network.operators.norm import Norm, TransformersRMSNorm
 from sim.network.operators.product import Product
 from sim.network.operators.residual import Add, Embedding
 from sim.network.operators.rope import Angles, Rope
@@ -26,6 +24,10 @@ BOUNDARY = "token indices in, last_hidden_state out; the head of a language mode
 def convert(model: Any) -> Graph:
     """A `LlamaModel` or a model of its layout. Raises InputError for what it has besides."""
     config, rotary = model.config, model.rotary_emb
+    if rotary.rope_type == "longrope":
+        raise InputError(
+            "config: rope_type must not be 'longrope', whose angles change with the length of the sequence"
+        )
     function = function_of(config.hidden_act)
     graph, inputs, longest = start({"llama": BOUNDARY}, config.max_position_embeddings, _window(config))
     angles = Angles.of("angles", rotary.inv_freq, longest, rotary.attention_scaling)
@@ -73,12 +75,10 @@ def _feed(graph: Graph, key: str, names: str, block: Any, x: str, function: str)
 
 
 def _norm(name: str, module: Any) -> Norm:
-    """The norm as PyTorch's, on the same gain."""
+    """The norm of a module with a gain and an epsilon."""
     if not type(module).__name__.endswith("RMSNorm"):
         raise InputError(f"{name}: {type(module).__name__} has no integer operator")
-    norm = nn.RMSNorm(module.weight.shape[0], module.variance_epsilon, device="meta")
-    norm.weight = module.weight
-    return Norm(name, norm)
+    return Norm(name, TransformersRMSNorm(module))
 
 
 def _window(config: Any) -> int | None:

@@ -188,7 +188,7 @@ class Softmax(Operator):
             return round_half_up_(power.mul_(inverse.to(wide)), spec.shift).clamp_(0, top)
 
         dtype = code_type(spec.probability_bits)
-        if valid is None:
+        if valid is None or not len(scores):
             return blockwise(rows, dtype, scores)
         every = zip(scores, valid.expand(scores.shape), strict=True)
         return torch.stack([blockwise(rows, dtype, s, v) for s, v in every])

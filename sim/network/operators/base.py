@@ -76,20 +76,21 @@ class Grid:
 
 @contextmanager
 def ordinary_arithmetic() -> Iterator[None]:
-    """PyTorch's default floating point within the context: no autocast, float32, no inference mode.
+    """PyTorch's defaults within the context: no autocast, float32, the CPU for new tensors, no inference mode.
 
-    Other settings of the caller would change codes, or leave tensors that cannot be trained.
+    Other settings of the caller would change codes, or leave tensors that cannot be trained or used.
     """
-    default = torch.get_default_dtype()
+    default, device = torch.get_default_dtype(), torch.get_default_device()
     changed = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda") or torch.is_inference_mode_enabled()
-    if default == torch.float32 and not changed:
+    if default == torch.float32 and device.type == "cpu" and not changed:
         yield  # the usual case costs little
         return
     torch.set_default_dtype(torch.float32)
     try:
         with ExitStack() as stack:
-            for device in ("cpu", *(("cuda",) if torch.cuda.is_available() else ())):
-                stack.enter_context(torch.autocast(device, enabled=False))
+            stack.enter_context(torch.device("cpu"))
+            for kind in ("cpu", *(("cuda",) if torch.cuda.is_available() else ())):
+                stack.enter_context(torch.autocast(kind, enabled=False))
             if torch.is_inference_mode_enabled():
                 stack.enter_context(torch.inference_mode(False))
                 stack.enter_context(torch.no_grad())

@@ -5,13 +5,16 @@ token by token gives the codes of a run over the whole sequence.
 """
 
 import math
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from quant.primitives.scales import Scale
+from sim.common.errors import require_range
 from sim.network.operators.arithmetic import code_type, round_half_up_, saturate_
 from sim.network.operators.attention import split_heads
 from sim.network.operators.base import Grid, Operator, Shape, Site, Step
@@ -21,9 +24,10 @@ from sim.network.operators.linear import quantise_tokens
 from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
-from sim.reference.attention import MAX_HEAD_WIDTH, SCORE_BITS, WEIGHT_BITS
+from sim.reference.attention import MAX_HEAD_WIDTH, MAX_SCORE_SHIFT, SCORE_BITS, WEIGHT_BITS
 from sim.reference.residual import STREAM_BITS
 
+CACHE = "cache"  # the argument of a network that is a cache
 CODE_BITS = 8  # of queries, keys and values
 TOP = code_range(CODE_BITS, True)[1]  # the code of a token's largest value
 
@@ -36,6 +40,7 @@ class KeyValueCache:
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
+        self._network: weakref.ref[nn.Module] | None = None  # that filled it
 
     @property
     def length(self) -> int:
@@ -53,10 +58,32 @@ class KeyValueCache:
         return codes, magnitudes
 
 
+@contextmanager
+def extending(cache: KeyValueCache | None, network: nn.Module) -> Iterator[None]:
+    """A run of `network` that extends the cache, if there is one. A run that fails leaves it as it was.
+
+    Raises InputError unless it is a `KeyValueCache` and no other network has filled it.
+    """
+    if cache is None:
+        yield
+        return
+    if not isinstance(cache, KeyValueCache):
+        raise InputError(f"cache must be a KeyValueCache, not {type(cache).__name__}")
+    if cache._network is not None and cache._network() is not network:
+        raise InputError("cache holds the tokens of another network")
+    kept = dict(cache._kept)
+    try:
+        yield
+    except BaseException:  # an interruption from the keyboard too
+        cache._kept = kept
+        raise
+    cache._network = weakref.ref(network)
+
+
 class CachedPositions(Step):
     """Position indices (1, T) of the tokens (B, T), which follow those of a cache; or those that are given.
 
-    Raises InputError if a position is `length` or more.
+    Raises InputError if a position is `length` or more, or not an integer.
     """
 
     kind = "cached-positions"
@@ -73,6 +100,8 @@ class CachedPositions(Step):
             )
         if given is None:
             return torch.arange(first, first + ids.shape[1], device=ids.device)[None]
+        if given.is_floating_point() or given.dtype == torch.bool:
+            raise InputError(f"position_ids must be integers, not {given.dtype}")
         if given.shape[-1] != ids.shape[1] or bool((given < 0).any()) or bool((given >= self.length).any()):
             raise InputError(f"position_ids must be {ids.shape[1]} positions below {self.length} for each row")
         return given
@@ -113,6 +142,8 @@ class CausalMask(Step):
             return seen[None, None]
         if mask.ndim != 2 or mask.shape[1] != keys:
             raise InputError(f"attention_mask must have {keys} columns, the cached tokens' too, not {list(mask.shape)}")
+        if mask.shape[0] not in (1, ids.shape[0]):
+            raise InputError(f"attention_mask must have 1 or {ids.shape[0]} rows, not {mask.shape[0]}")
         return seen & (mask != 0)[:, None, None, :]
 
     def to_row(self, writer: Writer) -> dict[str, Any]:
@@ -201,11 +232,13 @@ class TokenScores(_Cached):
         self.quantise(site.input(0), site.input(1), site.output().exponent)
 
     def quantise(self, q: Grid, k: Grid, scale: int) -> None:
-        """From grids as `input_grid` gives them to codes at 2**-scale. Raises InputError if that is too fine."""
+        """From grids as `input_grid` gives them to codes at 2**-scale. Raises InputError if no shift gives that."""
         unit = q.scale.flatten()[0] * k.scale.flatten()[0] * self.factor / TOP**2
         self.shift = round(-math.log2(float(unit))) - scale
         if self.shift < 0:
             raise InputError(f"{self.name}: queries and keys are too large for scores at 2**-{scale}")
+        if self.shift > MAX_SCORE_SHIFT:
+            raise InputError(f"{self.name}: queries and keys are too small for scores at 2**-{scale}")
         self.finish((q, k), (Grid.power(SCORE_BITS, scale),))
 
     def to_row(self, writer: Writer) -> dict[str, Any]:
@@ -214,6 +247,7 @@ class TokenScores(_Cached):
     @classmethod
     def from_row(cls, row: Mapping[str, Any], reader: Reader) -> Self:
         operator = cls(row["name"], row["heads"], row["key_heads"])
+        require_range(f"{row['name']}: shift", row["shift"], 0, MAX_SCORE_SHIFT)
         operator.shift = row["shift"]
         return operator
 

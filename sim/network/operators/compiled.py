@@ -8,7 +8,13 @@ values are proved to fit. `sim.network.operators.kernels` calls them with checke
 import numpy as np
 from numba import njit
 
-compile_ = njit(nogil=True, cache=True)
+
+def compile_(function):
+    """The function compiled on its first call, and kept on disk if a folder for that can be written."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba finds no such folder
+        return njit(nogil=True)(function)
 
 
 @compile_

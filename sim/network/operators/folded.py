@@ -33,6 +33,8 @@ class Matrix(nn.Module):
     def weight(self) -> Tensor:
         """The matrix (out, in)."""
         weight = self.layer.weight
+        if is_transposed(self.layer):
+            weight = weight.t()
         if weight.ndim == 4:
             weight = weight.permute(0, 2, 3, 1).flatten(1)
         return weight if self.after is None else weight * gain_and_offset(self.after)[0][:, None]
@@ -45,6 +47,11 @@ class Matrix(nn.Module):
             return bias
         gain, offset = gain_and_offset(self.after)
         return offset if bias is None else bias * gain + offset
+
+
+def is_transposed(layer: nn.Module) -> bool:
+    """Whether the layer is a `Conv1D` of transformers, a linear layer whose weight is (in, out)."""
+    return type(layer).__name__ == "Conv1D"
 
 
 def gain_and_offset(module: nn.Module) -> tuple[Tensor, Tensor]:
@@ -68,7 +75,8 @@ class Folded:
 
     def claims(self, name: str) -> Mapping[str, nn.Module]:
         """The modules of the model, by name. Raises InputError if one cannot be folded."""
-        require_type(name, self.layer, *LAYERS)
+        if not is_transposed(self.layer):
+            require_type(name, self.layer, *LAYERS)
         if isinstance(self.layer, nn.Conv2d):
             window_of(name, self.layer)
             if self.layer.groups != 1:

@@ -111,10 +111,15 @@ class Requantiser:
         return code_range(self.out_bits, True)
 
     @cached_property
-    def _columns(self) -> Callable[[int], tuple[np.ndarray, ...]]:
+    def _found(self) -> dict[int, tuple[np.ndarray, ...]]:
+        return {}
+
+    def _columns(self, n: int) -> tuple[np.ndarray, ...]:
         """Bias, multiplier and shift for N columns."""
-        constants = self.bias, self.multiplier, self.shift
-        return cache(lambda n: tuple(_EMPTY if t is None else t.expand(n).contiguous().numpy() for t in constants))
+        if n not in self._found:
+            constants = self.bias, self.multiplier, self.shift
+            self._found[n] = tuple(_EMPTY if t is None else t.expand(n).contiguous().numpy() for t in constants)
+        return self._found[n]
 
     def _by_pytorch(self, psum: Tensor, magnitude: Tensor | None) -> Tensor:
         rounding = half(self.shift)

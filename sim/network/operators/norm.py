@@ -22,18 +22,45 @@ from sim.vectors.normaliser import normaliser_set
 from sim.vectors.rowwise import norm_set
 from sim.vectors.vector_set import VectorSet
 
-CENTRING = {nn.LayerNorm: True, nn.RMSNorm: False}
+
+class TransformersRMSNorm(nn.Module):
+    """The RMSNorm of transformers with the attributes of PyTorch's; the gain is read from the module each time."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__()
+        self.module = module
+
+    @property
+    def weight(self) -> Tensor:
+        """The gain (N,)."""
+        return self.module.weight
+
+    @property
+    def eps(self) -> float:
+        """The number that is added to the mean square."""
+        return self.module.variance_epsilon
+
+    @property
+    def normalized_shape(self) -> tuple[int, ...]:
+        """The axes that the norm is over, (N,)."""
+        return tuple(self.weight.shape)
+
+
+CENTRING = {nn.LayerNorm: True, nn.RMSNorm: False, TransformersRMSNorm: False}
 
 
 class Norm(Operator):
-    """LayerNorm of an `nn.LayerNorm`, RMSNorm of an `nn.RMSNorm`, over the last axis of 16-bit codes."""
+    """LayerNorm of an `nn.LayerNorm`, RMSNorm of an `nn.RMSNorm` or a `TransformersRMSNorm`, on 16-bit codes.
+
+    It is over the last axis.
+    """
 
     kind = "norm"
     functions = ("rsqrt",)
     gain: Tensor
     bias: Tensor
 
-    def __init__(self, name: str, layer: nn.LayerNorm | nn.RMSNorm | None) -> None:
+    def __init__(self, name: str, layer: nn.LayerNorm | nn.RMSNorm | TransformersRMSNorm | None) -> None:
         super().__init__(name)
         self.layer = layer
         self.specification: NormSpecification | None = None

@@ -29,17 +29,24 @@ class Snapshot:
             return False
         for k, (parameter, copy) in enumerate(zip(parameters, self._copies, strict=True)):
             if not _unmoved(parameter, copy):
-                if not torch.equal(parameter, copy):
+                if not torch.equal(parameter.to(copy.device), copy):
                     return False
                 self._copies[k] = _copy(parameter)  # moved, with the same values: share its memory from now on
         return True
 
 
 def parameters_of(module: nn.Module) -> Iterator[Tensor]:
-    """The module's parameters; `nn.Module.parameters` takes several times as long."""
+    """The module's parameters, and the statistics of a batch norm, which are folded into a layer as they are.
+
+    `nn.Module.parameters` takes several times as long.
+    """
     for parameter in module._parameters.values():
         if parameter is not None:
             yield parameter
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        for statistic in (module.running_mean, module.running_var):
+            if statistic is not None:
+                yield statistic
     for child in module._modules.values():
         if child is not None:
             yield from parameters_of(child)

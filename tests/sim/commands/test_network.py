@@ -1,6 +1,7 @@
 """`python -m sim convert, run, evaluate`: what they write, and one line for a user's mistake."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors import torch as safetensors
 
 from sim.cli import main
+from sim.commands.network import _positions
 from sim.common.files import locked
 from sim.network import packed
 from tests.sim.network.checkpoint import checkpoint
@@ -102,7 +104,6 @@ def test_a_mistake_is_one_line_that_names_it_and_nothing_is_written(folder, netw
 
 
 def test_a_checkpoint_with_missing_or_misshapen_tensors_is_one_line(folder, capsys, tmp_path):
-    import shutil
 
     text = str(folder / "text.txt")
     for change, message in (
@@ -132,7 +133,8 @@ def test_two_runs_in_one_directory_are_refused(folder, capsys, tmp_path):
 def test_an_evaluation_writes_its_rows_and_prints_them(folder, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("sim.workloads.sentence.METHODS", (("uniform", 8),))
     capsys.readouterr()
-    arguments = ["evaluate", "sentence", "--model", str(folder / "model"), "--sentences", "8", "--calibration", "4"]
+    model = shutil.copytree(folder / "model", tmp_path / "model")
+    arguments = ["evaluate", "sentence", "--model", str(model), "--sentences", "8", "--calibration", "4"]
     arguments += ["--seeds", "0", "--quick", "-o", str(tmp_path), "--run", str(tmp_path / "run")]
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -141,6 +143,10 @@ def test_an_evaluation_writes_its_rows_and_prints_them(folder, capsys, tmp_path,
     assert len(result["rows"]) == 2 and result["options"]["count"] == 8 and result["versions"]["torch"]
     assert main([*arguments, "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == result["rows"]
+    tensors = safetensors.load_file(model / "model.safetensors")
+    tensors["encoder.layer.1.output.dense.weight"] *= 2
+    safetensors.save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    assert "cannot resume, weights_sha256 was" in failure(capsys, *arguments, "--resume")
 
 
 @pytest.mark.parametrize(
@@ -184,3 +190,8 @@ def test_a_folder_of_a_model_with_a_head_converts_to_the_network_of_its_base(tmp
         real = masked.bert(ids).last_hidden_state
     ours = packed.load(tmp_path / "network")(input_ids=ids).last_hidden_state
     assert torch.nn.functional.cosine_similarity(ours.flatten().double(), real.flatten().double(), 0) > 0.98
+
+
+@pytest.mark.parametrize("shape, positions", [((3, 10), 3), ((2, 5, 32), 10), ((2, 19, 4, 8), 64)])
+def test_positions_are_the_codes_of_one_channel(shape, positions):
+    assert _positions(shape) == positions

@@ -7,7 +7,15 @@ import sys
 
 import pytest
 
-from sim.common.files import checked_description, description_sha256, locked, read_json, read_text, write_whole
+from sim.common.files import (
+    checked_description,
+    content_sha256,
+    description_sha256,
+    locked,
+    read_json,
+    read_text,
+    write_whole,
+)
 from sim.reference import InputError
 
 
@@ -101,3 +109,17 @@ def test_a_description_is_refused_by_what_is_wrong_with_it(change, message, tmp_
     else:
         with pytest.raises(InputError, match=message):
             checked_description(path, "f", 1, ("format", "version", "sha256"))
+
+
+def test_the_hash_of_a_folder_is_that_of_its_files_and_their_names(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.bin").write_bytes(b"123")
+    assert content_sha256(tmp_path / "a") == content_sha256(tmp_path / "b")
+    (tmp_path / "b" / "model.bin").write_bytes(b"124")
+    assert content_sha256(tmp_path / "a") != content_sha256(tmp_path / "b")
+    (tmp_path / "b" / "model.bin").write_bytes(b"123")
+    (tmp_path / "b" / "model.bin").rename(tmp_path / "b" / "other.bin")
+    assert content_sha256(tmp_path / "a") != content_sha256(tmp_path / "b")
+    with pytest.raises(InputError, match="nothing: cannot be read"):
+        content_sha256(tmp_path / "nothing")

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from sim.common import results
 from sim.common.errors import InputError
+from sim.common.files import locked
 from sim.common.results import read_results, write_results
 
 
@@ -42,6 +44,13 @@ def test_other_files_are_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match=r'x\.json: format must be "bitwright-results" and version 1'):
         read_results(tmp_path / "x.json")
+
+
+def test_a_folder_that_another_run_holds_is_not_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "PATIENCE", 0)
+    with locked(tmp_path), pytest.raises(InputError, match="another run is writing here"):
+        write_results(tmp_path / "x.json", "python -m speed", [])
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_nan_is_never_written(tmp_path):

@@ -10,18 +10,23 @@ from torch import Tensor
 from sim.network.graph import Network
 from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax, split_heads
+from sim.network.operators.causal import TokenContext, TokenScores
 from sim.network.operators.depthwise import Depthwise
 from sim.network.operators.linear import Linear
 from sim.network.operators.linear_attention import LinearAttention
 from sim.network.operators.norm import Norm
 from sim.network.operators.position_bias import PositionBias
+from sim.network.operators.product import Product
 from sim.network.operators.requantise import Requantise
 from sim.network.operators.residual import Add
+from sim.network.operators.rope import Rope
 from sim.network.operators.upsample import Upsample
 from sim.network.recorded_vectors import record
 from sim.reference.arithmetic import saturate
+from sim.reference.attention import token_context, token_scores, token_weights
 from sim.reference.requant import requantise
 from sim.reference.residual import add_scaled
+from sim.reference.rope import Rope as RopeSpecification
 from sim.reference.token import TokenLinear, quantise_tokens
 from sim.reference.upsample import upsample
 
@@ -98,6 +103,29 @@ def _linear_attention(operator: LinearAttention, *qkv: np.ndarray) -> np.ndarray
     return np.concatenate(results, -1)
 
 
+def _by_token(x: np.ndarray, count: int, heads: int) -> tuple[np.ndarray, np.ndarray]:
+    """The codes and magnitudes of `count` heads, each repeated for those of `heads` that share it."""
+    parts = quantise_tokens(split_heads(torch.from_numpy(x), count).numpy())
+    return parts[0].repeat(heads // count, axis=1), parts[1].repeat(heads // count, axis=1)
+
+
+def _token_scores(operator: TokenScores, q: np.ndarray, k: np.ndarray, cache: None) -> np.ndarray:
+    heads = operator.heads
+    return token_scores(_by_token(q, heads, heads), _by_token(k, operator.key_heads, heads), operator.shift)
+
+
+def _token_context(operator: TokenContext, p: np.ndarray, v: np.ndarray, cache: None) -> np.ndarray:
+    values, magnitudes = _by_token(v, operator.key_heads, operator.heads)
+    weights, bits = token_weights(p, magnitudes, operator.probability_scale), operator.outputs[0].bits
+    found = token_context(weights, values, int(operator.multiplier), int(operator.shift), bits).swapaxes(1, 2)
+    return found.reshape(*found.shape[:2], -1)
+
+
+def _rope(operator: Rope, x: np.ndarray, cosines: np.ndarray, sines: np.ndarray) -> np.ndarray:
+    heads = x.reshape(*x.shape[:2], operator.heads, -1)
+    return RopeSpecification().rotate(heads, cosines[..., None, :], sines[..., None, :]).reshape(x.shape)
+
+
 SPECIFIED: dict[type, Callable[..., Any]] = {
     Linear: _linear,
     Activation: _activation,
@@ -109,6 +137,10 @@ SPECIFIED: dict[type, Callable[..., Any]] = {
     Scores: _scores,
     Context: _context,
     LinearAttention: _linear_attention,
+    TokenScores: _token_scores,
+    TokenContext: _token_context,
+    Rope: _rope,
+    Product: lambda operator, a, b: operator.specification.compute(a, b),
     Requantise: lambda operator, x: requantise(
         x, operator.multiplier.numpy(), operator.shift.numpy(), out_bits=operator.outputs[0].bits
     ),

@@ -1,4 +1,4 @@
-"""Nothing that is set around a network changes a code: autocast, types, inference mode, determinism, train and eval."""
+"""Nothing that is set around a network changes a code: autocast, types, devices, determinism, train and eval."""
 
 import contextlib
 import copy
@@ -40,6 +40,7 @@ CONTEXTS = {
     "inference mode": torch.inference_mode,
     "no gradients": torch.no_grad,
     "deterministic": deterministic,
+    "default device": lambda: torch.device("meta"),
 }
 MODELS = {"bert": (bert, token_batches), "torch": (lambda: torch_encoder(activation="relu"), real_batches)}
 

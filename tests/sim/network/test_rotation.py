@@ -1,10 +1,13 @@
 """A rotated language model computes the same, and its stream has no outliers."""
 
+import copy
+
 import pytest
 import torch
 
 pytest.importorskip("transformers", reason="the models are those of transformers")
 
+from quant import Plan, quantize
 from sim.network.rotation import orthogonal, rotated
 from sim.reference import InputError
 from tests.sim.network.language_models import LLAMA, language_model, prompts
@@ -42,3 +45,10 @@ def test_other_models_are_refused():
     for kind in ("GPT2LMHeadModel", "Qwen2Model"):
         with pytest.raises(InputError, match="must be a language model of Llama's layout to be rotated"):
             rotated(language_model(kind))
+
+
+def test_a_quantised_model_is_refused():
+    plan = Plan.uniform(weight_bits=8, activation_bits=None)
+    model = quantize(copy.deepcopy(language_model("LlamaForCausalLM")), plan)
+    with pytest.raises(InputError, match="is quantised; a model must be rotated before that"):
+        rotated(model)

@@ -12,7 +12,7 @@ from quant.run_directory import RunDirectory
 from sim.reference import InputError
 from sim.workloads import language, variants
 from sim.workloads.language import Options, evaluate, figures, windows
-from tests.sim.network.language_models import language_checkpoint
+from tests.sim.network.language_models import language_checkpoint, language_model
 
 TEXT = "".join(f"Line {k} has some words, and then {k * k % 97} more of them.\n" for k in range(40))
 
@@ -61,3 +61,28 @@ def test_ours_is_replaced_one_operation_at_a_time():
     names = [variant.name for variant in Options().chosen(("silu", "exp"))]
     assert names[0] == "exact-all" and "genetic-8-silu" in names and "nn-lut-8-silu" not in names
     assert len(names) == 1 + 5 + 2
+
+
+@pytest.mark.parametrize(
+    "kind, options, message",
+    [
+        ("BertForMaskedLM", Options(2, 24), "must be a causal language model with its head, not BertForMaskedLM"),
+        ("GPT2LMHeadModel", Options(2, 24), "must be a language model of Llama's layout to be rotated"),
+        ("LlamaForCausalLM", Options(2, 65), r"length must be in 2\.\.64, not 65"),
+    ],
+)
+def test_a_model_that_cannot_be_measured_is_refused_before_any_work(kind, options, message, tmp_path, monkeypatch):
+    if kind.startswith("Bert"):
+        model = bert_with_a_head()
+    else:
+        model = language_model(kind)
+    for name, value in {"load_model": [model], "tokeniser_of": None, "windows": None}.items():
+        monkeypatch.setattr(language, name, lambda *a, value=value: value)
+    with RunDirectory.open(tmp_path / "run", {}) as run, pytest.raises(InputError, match=message):
+        evaluate(str(tmp_path), run, options)
+
+
+def bert_with_a_head():
+    from transformers import BertConfig, BertForMaskedLM
+
+    return BertForMaskedLM(BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=1, num_attention_heads=4))

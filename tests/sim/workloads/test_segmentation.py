@@ -13,7 +13,7 @@ from quant.zoo.scenes import Confusion
 from sim.cli import main
 from sim.reference import InputError
 from sim.workloads import segmentation, variants
-from sim.workloads.cityscapes import IGNORED, Cityscapes
+from sim.workloads.cityscapes import IGNORED, Cityscapes, normalisation
 from sim.workloads.segment import SceneData
 from sim.workloads.segmentation import evaluate, falls
 from sim.workloads.variants import Options
@@ -137,3 +137,37 @@ def test_a_folder_that_is_not_cityscapes_is_refused_in_one_line(tmp_path, citysc
     label.write_text("no image")
     with pytest.raises(InputError, match=r"gtFine_labelIds.png: not an image"):
         list(Cityscapes(cityscapes / "data", cityscapes, OPTIONS).measured())
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ([], "must be an object"),
+        ({"image_mean": [0.5, 0.5]}, r"image_mean must be 3 finite numbers, not \[0.5, 0.5\]"),
+        ({"image_std": ["a", 1, 1]}, "image_std must be 3 finite numbers above 0"),
+        ({"image_std": [1, 0, 1]}, "image_std must be 3 finite numbers above 0"),
+    ],
+)
+def test_a_normalisation_of_another_form_is_refused(content, message, tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"preprocessor_config.json: {message}"):
+        normalisation(tmp_path)
+
+
+def test_images_that_do_not_fit_their_labels_or_the_model_are_refused_in_one_line(cityscapes, capsys):
+    label = next((cityscapes / "data/gtFine/val/bonn").iterdir())
+    whole = label.read_bytes()
+    Image.fromarray(np.zeros((16, 64), dtype=np.uint8)).save(label)
+    data = Cityscapes(cityscapes / "data", cityscapes / "model", OPTIONS)
+    with pytest.raises(InputError, match=r"leftImg8bit.png: has 32 x 64 pixels, but its labels have 16 x 64"):
+        list(data.measured())
+    label.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"gtFine_labelIds.png: cannot be read: "):
+        list(data.measured())
+    command = ["evaluate", "segment", "--model", str(cityscapes / "model"), "--data", str(cityscapes / "data"),
+               "--images", "2", "--quick", "-o", str(cityscapes), "--run", str(cityscapes / "run")]  # fmt: skip
+    for path in (cityscapes / "data/gtFine/val").glob("*/*"):
+        Image.fromarray(np.zeros((32, 64), dtype=np.uint8)).save(path)
+    assert main(command) == 2 and "no pixel of the measured images has a class" in capsys.readouterr().err
+    segformer().save_pretrained(cityscapes / "model")  # pyright: ignore[reportCallIssue]
+    assert main(command) == 2 and "must have 19 classes, not 5" in capsys.readouterr().err

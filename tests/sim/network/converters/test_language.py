@@ -1,5 +1,6 @@
 """Llama's family and GPT-2 in integers: near the model, the same with a cache of keys and values and on disk."""
 
+import copy
 import json
 from functools import cache
 
@@ -17,6 +18,7 @@ from sim.network.recorded_vectors import network_sets
 from sim.reference import InputError
 from tests.sim.network.language_models import KINDS, LLAMA, language_model, prompts
 from tests.sim.network.models import EXACT, TABLES, plan
+from tests.sim.network.specification import require_specified
 from tests.sim.network.test_ambient import CONTEXTS
 
 
@@ -48,6 +50,10 @@ def test_the_integers_are_near_the_model(kind, network):
         real = model.base_model(input_ids=ids).last_hidden_state
     got = network(input_ids=ids).last_hidden_state
     assert float((got - real).square().mean() / real.square().mean()) < 0.01
+
+
+def test_every_operator_equals_its_specification(network):
+    assert require_specified(network, {"input_ids": prompts()}) <= {"embedding", "split"}
 
 
 def test_padding_on_the_left_is_masked_as_in_the_model(kind, network):
@@ -158,6 +164,41 @@ def test_bad_arguments_are_one_line(llama):
         llama.codes(input_ids=prompts(2, 4), cache=cache)
     with pytest.raises(InputError, match="position_ids must be 4 positions below 64"):
         llama.codes(input_ids=prompts(2, 4), position_ids=torch.full((2, 4), 64))
+    with pytest.raises(InputError, match=r"position_ids must be integers, not torch\.float32"):
+        llama.codes(input_ids=prompts(2, 4), position_ids=torch.zeros(2, 4))
+    with pytest.raises(InputError, match="attention_mask must have 1 or 3 rows, not 2"):
+        llama.codes(input_ids=prompts(), attention_mask=torch.ones(2, 20))
+    for wrong in (True, {}):
+        with pytest.raises(InputError, match="cache must be a KeyValueCache, not"):
+            llama.codes(input_ids=prompts(), cache=wrong)
+
+
+def test_a_cache_of_another_network_is_refused(llama):
+    cache = KeyValueCache()
+    converted("MistralForCausalLM").codes(input_ids=prompts(3, 4), cache=cache)
+    with pytest.raises(InputError, match="cache holds the tokens of another network"):
+        llama.codes(input_ids=prompts(3, 4), cache=cache)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_is_interrupted_leaves_the_cache_as_it_was(llama, error, monkeypatch):
+    cache, ids = KeyValueCache(), prompts()
+    llama.codes(input_ids=ids[:, :8], cache=cache)
+
+    def stop(*arguments):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(llama["layers.1.scores"], "integer", stop)
+        llama.codes(input_ids=ids[:, 8:], cache=cache)
+    assert cache.length == 8
+    assert torch.equal(llama.codes(input_ids=ids[:, 8:], cache=cache), llama.codes(input_ids=ids)[:, 8:])
+
+
+LONG_ROPE = {
+    "rope_type": "longrope", "factor": 2.0, "rope_theta": 500.0, "short_factor": (1.0,) * 4, "long_factor": (2.0,) * 4,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:softmax")
@@ -181,11 +222,37 @@ def test_every_site_with_a_unit_gives_vectors():
             {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 6},
             "layer_types must be all alike",
         ),
+        ("LlamaForCausalLM", {"rope_parameters": LONG_ROPE}, "rope_type must not be 'longrope', whose angles change"),
     ],
 )
 def test_what_has_no_integer_operator_is_refused(kind, changes, message):
     with pytest.raises(InputError, match=message):
-        sim.convert(language_model(kind, **changes), plan(EXACT), [{"input_ids": prompts()}])
+        sim.convert(language_model(kind, **_frozen(changes)), plan(EXACT), [{"input_ids": prompts()}])
+
+
+@pytest.mark.parametrize(
+    "kind, path, key",
+    [
+        ("LlamaForCausalLM", "layers.0.input_layernorm", "layers.0.norm1"),
+        ("GPT2LMHeadModel", "h.0.attn.c_attn", "layers.0.qkv"),
+        ("GPT2LMHeadModel", "h.1.attn.c_proj", "layers.1.out"),
+        ("GPT2LMHeadModel", "h.1.mlp.c_fc", "layers.1.up"),
+    ],
+)
+def test_a_weight_that_the_model_writes_or_replaces_is_in_the_codes(kind, path, key):
+    model = copy.deepcopy(language_model(kind))
+    network = sim.convert(model, plan(EXACT), [{"input_ids": prompts()}])
+    module, found = model.base_model.get_submodule(path), [network.codes(input_ids=prompts())]
+    with torch.no_grad():
+        module.weight.mul_(0.5)
+        found.append(network.codes(input_ids=prompts()))
+        module.weight = torch.nn.Parameter(module.weight * -1)
+        found.append(network.codes(input_ids=prompts()))
+    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+    set_mode(network, "fake")
+    network.stream(input_ids=prompts()).square().sum().backward()
+    assert module.weight.grad is not None and bool(module.weight.grad.any())
+    assert any(parameter is module.weight for parameter in network[key].parameters())
 
 
 def test_heads_of_their_own_width_and_scaled_positions_convert():

@@ -9,6 +9,7 @@ from sim.network.operators.base import Grid
 from sim.network.operators.causal import CausalMask, KeyValueCache, TokenContext, TokenScores
 from sim.network.operators.product import Product
 from sim.network.operators.rope import Angles, Rope
+from sim.reference import InputError
 from sim.reference.attention import token_context, token_scores, token_weights
 from sim.reference.product import Product as ProductSpecification
 from sim.reference.rope import Rope as RopeSpecification
@@ -47,6 +48,16 @@ def test_scores_equal_the_specification(key_heads, cached):
         operator.integer(q[:, :cached], k[:, :cached], cache)
     got = operator.integer(q[:, cached:], k[:, cached:], cache)
     assert got.dtype == torch.int16 and np.array_equal(got.numpy(), expected[:, :, cached:])
+
+
+@pytest.mark.parametrize("exponent, message", [(3, "too large"), (59, "too small")])
+def test_scores_out_of_reach_of_the_specified_shifts_are_refused(exponent, message):
+    operator = TokenScores("scores", 4, 2)
+    unit = Grid(16, torch.tensor(1.0, dtype=torch.float64))
+    with pytest.raises(InputError, match=f"scores: queries and keys are {message} for scores at 2"):
+        operator.quantise(Grid(16, torch.tensor(2.0**-exponent * 127**2)), unit, 4)
+    with pytest.raises(InputError, match=r"scores: shift must be in 0\.\.54"):
+        TokenScores.from_row({"name": "scores", "heads": 4, "key_heads": 2, "shift": exponent - 4}, None)  # pyright: ignore
 
 
 @pytest.mark.parametrize("key_heads", [1, 2, 4])

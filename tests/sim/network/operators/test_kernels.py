@@ -3,6 +3,7 @@
 import ast
 import copy
 import inspect
+import pickle
 from typing import Any
 
 import numpy as np
@@ -241,3 +242,28 @@ def test_a_mode_that_watches_operations_sees_pytorch():
         assert not kernels.usable(x)
     with kernels.pytorch_only():
         assert not kernels.usable(x)
+
+
+def test_kernels_compile_where_no_folder_for_them_can_be_written(monkeypatch):
+    from sim.network.operators import compiled
+
+    honest = compiled.njit
+
+    def without_folder(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return honest(**options)
+
+    monkeypatch.setattr(compiled, "njit", without_folder)
+    assert compiled.compile_(lambda x: x + 1)(2) == 3
+
+
+def test_a_network_that_has_run_can_be_pickled_and_takes_no_sequences():
+    [batch] = token_batches(1)
+    network = sim.convert(copy.deepcopy(bert()), plan(), [batch])
+    codes = network.codes(**batch)
+    assert torch.equal(pickle.loads(pickle.dumps(network)).codes(**batch), codes)
+    nothing = {name: value[:0] for name, value in batch.items()}
+    compiled = network.codes(**nothing)
+    with kernels.pytorch_only():
+        assert torch.equal(network.codes(**nothing), compiled) and compiled.shape == codes[:0].shape

@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from quant import Settings
+from quant.primitives.quantisers import quantise_weight
 from sim.network.operators import snapshot
+from sim.network.operators.base import Grid
+from sim.network.operators.folded import Folded
+from sim.network.operators.linear import Linear, input_quantiser
 from sim.network.operators.snapshot import Snapshot, parameters_of
 
 
@@ -106,3 +111,26 @@ def test_the_parameter_stays_the_users_and_a_copy_is_independent():
 def test_parameters_are_those_of_the_module():
     model = nn.Sequential(nn.Linear(2, 3), nn.ModuleList([nn.LayerNorm(3), nn.Linear(3, 1, bias=False)]))
     assert list(map(id, parameters_of(model))) == list(map(id, model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_var", "weight", "bias"])
+def test_a_statistic_or_parameter_of_a_batch_norm_that_is_written_changes_the_codes(name):
+    after = nn.BatchNorm2d(3)
+    operator = Linear({"c": Folded(nn.Conv2d(2, 3, 1, bias=False), ("bn", after))})
+    grid = Grid(8, torch.tensor(2.0**-6, dtype=torch.float64))
+    weights = [quantise_weight(operator._real[0].weight, Settings(weight_bits=8))]
+    operator.quantise(input_quantiser(grid, False, 8, None), grid, [Grid.power(16, 10)], weights)
+    operator.mode = "integer"
+    x = torch.arange(-6, 6, dtype=torch.int8).reshape(6, 2)
+    before = operator(x)
+    with torch.no_grad():
+        getattr(after, name).add_(0.5)
+    operator.refresh()
+    assert not torch.equal(operator(x), before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+def test_a_snapshot_holds_after_a_move_to_another_device():
+    p = parameter()
+    taken = Snapshot([p])
+    assert taken.holds([nn.Parameter(p.detach().cuda())]) and not taken.holds([nn.Parameter(p.detach().cuda() + 1)])
