@@ -175,15 +175,15 @@ class _Reader:
         return tuple(map(self.size, row[side][index]["shape"]))
 
     def size(self, text: int | str) -> int:
-        """A size such as 64, "tokens" or "height/4/2*width/4/2"; a division rounds up, as strides with padding do."""
+        """A size such as 64, "tokens" or "height/4/-2*width/4/-2"; a division rounds up, one by -2 is by 2 and down."""
         product = 1
         for factor in str(text).split("*"):
             name, *strides = factor.split("/")
             if name in ("height", "width") and name not in self.lengths:
                 raise InputError(f"a size is {text}, which follows from the image: give --image HEIGHT WIDTH")
             length = self.lengths[name] if name in self.lengths else int(name)
-            for stride in strides:
-                length = -(-length // int(stride))
+            for stride in map(int, strides):
+                length = length // -stride if stride < 0 else -(-length // stride)
             product *= length
         return product
 
