@@ -390,6 +390,7 @@ SITES: dict[str, Maker] = {  # by the operator's kind
     "depthwise": _depthwise,
     "linear-attention": _linear_attention,
     "add": _uncounted("two products and a rounding per element; python -m cost_model unit prices its unit"),
+    "requantise": _uncounted("a product and a rounding per element; python -m cost_model unit prices its unit"),
     "product": _uncounted("a product and a rounding per element; python -m cost_model unit prices its unit"),
     "rope": _uncounted("two products, a sum and a rounding per element; python -m cost_model unit prices its unit"),
     "activation": _activation,

@@ -44,11 +44,13 @@ def test_the_attention_of_a_language_model_is_priced_for_the_heads_that_share_a_
 
 
 def test_depthwise_convolutions_and_linear_attention_are_counted_but_not_priced(tmp_path: Path) -> None:
-    rows, covered, _ = found(sim.convert(scene_segmenter().eval(), plan(EXACT), image_batches(1, channels=1)), tmp_path)
+    network = sim.convert(scene_segmenter().eval(), plan(EXACT), image_batches(1, channels=1))
+    rows, covered, missing = found(network, tmp_path)
     gather, attention = rows["stages.1.1.gather"], rows["stages.1.1.heads.plain.attention"]
     pixels = BATCH * (SIDE // 4) ** 2
     assert gather["macs"] == pixels * 96 * 5**2 and gather["bytes_by_role"]["codes"] == 96 * 5**2
     # 2 heads of 16 channels: each key and each query with the values of its head, and with a column of ones
     assert attention["macs"] == 2 * pixels * 2 * 16 * (16 + 1)
     assert gather["energy"] is attention["energy"] is None
+    assert any(line.startswith("requantise: ") and "cost_model unit prices its unit" in line for line in missing)
     assert covered["multiply_accumulates"] == sum(row["macs"] or 0 for row in rows.values())
