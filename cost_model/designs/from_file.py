@@ -40,9 +40,10 @@ def file_design(path: Path, given: Given, memories_inside: bool = False) -> Desi
     if unit == "pwl":
         return _pwl(path, given)
     dut, check = check_set(path, given)
+    first = check.head(int(check.counts[0]))  # work is one load
     # in the order of the check, neighbours are alike; rows keep theirs
-    longest = max(check.lengths(0, check.size)) if check.in_rows else 0
-    work = check.head(max(WORK_VECTORS, longest)) if longest else check.shuffled(WORK_VECTORS, 0)
+    longest = max(first.lengths(0, first.size)) if first.in_rows else 0
+    work = first.head(max(WORK_VECTORS, longest)) if longest else first.shuffled(WORK_VECTORS, 0)
     return Design(path.stem, str(unit), work, (check,), emitted=dut, random_work=True)
 
 

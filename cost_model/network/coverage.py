@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cost_model.network.floating_point import is_floating
-from cost_model.network.sites import Floating, Gemm, Site
+from cost_model.network.sites import Floating, Gemm, Site, Uncounted
 from quant.formats.packed_index import PackedIndex
 
 
@@ -30,9 +30,10 @@ def coverage(index: PackedIndex, sites: Sequence[Site]) -> dict[str, Any]:
             total += math.prod(tensor.shape)
             integer += 0 if is_floating(tensor.kind) else math.prod(tensor.shape)
     products = [site for site in sites if isinstance(site, Gemm)]
+    unpriced = sum(site.macs for site in sites if isinstance(site, Uncounted))
     floating = [site for site in sites if isinstance(site, Floating)]
-    own = sum(site.macs for site in products if site.integer)
-    macs = sum(site.macs for site in products) + sum(site.macs or 0 for site in floating)
+    own = sum(site.macs for site in products if site.integer) + unpriced
+    macs = sum(site.macs for site in products) + unpriced + sum(site.macs or 0 for site in floating)
     weight_only = {site.name: site.kind for site in products if not site.integer}
     return {
         "integer_parameters": integer,

@@ -13,6 +13,8 @@ from quant.formats.packed_index import PackedIndex
 QUERIES = {"q_proj": "k_proj", "query": "key", "q_lin": "k_lin", "to_q": "to_k", "q": "k"}
 TOGETHER = ("in_proj", "in_proj_weight", "c_attn", "qkv", "qkv_proj", "query_key_value", "Wqkv")
 
+UNKNOWN = ("matrix", "float64", "float32", "float16", "bfloat16")  # kinds of modules that are no classes
+
 
 @dataclass(frozen=True)
 class Matrices:
@@ -43,7 +45,7 @@ def floating_matrices(index: PackedIndex, kinds: Mapping[str, str], tokens: int)
     found = []
     for name, tensors in modules.items():
         kind = kinds.get(name, "matrix")
-        macs = [_macs(f"{kind} {tensor}".lower(), known[tensor].shape, tokens) for tensor in tensors]
+        macs = [_macs(kind, tensor, known[tensor].shape, tokens) for tensor in tensors]
         counts = [count for count in macs if count is not None]
         found.append(Matrices(name, kind, tuple(tensors), sum(counts) if len(counts) == len(macs) else None))
     return found
@@ -68,10 +70,21 @@ def attention_widths(index: PackedIndex) -> dict[str, int]:
     return found
 
 
-def _macs(words: str, shape: tuple[int, ...], tokens: int) -> int | None:
+def _macs(kind: str, name: str, shape: tuple[int, ...], tokens: int) -> int | None:
     """Multiply-accumulates of one matrix: none if it is looked up or added, as an embedding is."""
-    if "embed" in words or shape[0] == 1:
+    if shape[0] == 1 or _is_embedding(kind.lower(), name.lower()):
         return 0
-    if len(shape) > 2 and "expert" not in words:
+    if len(shape) > 2 and "expert" not in f"{kind} {name}".lower():
         return None
     return math.prod(shape) * tokens
+
+
+def _is_embedding(kind: str, name: str) -> bool:
+    """Whether a tensor is an embedding by its module's class, or by its own name.
+
+    A layer multiplies whatever the modules around it are called. Without a class its own name has to do.
+    """
+    if kind in UNKNOWN:
+        own = name.removesuffix(".weight").rpartition(".")[2]
+        return "embed" in own and not own.endswith(("project", "projection", "proj", "out"))
+    return "embed" in kind or "embed" in name.rpartition(".")[2]

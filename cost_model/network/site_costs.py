@@ -157,7 +157,7 @@ def _in_rows(site: InRows, machine: Machine) -> Row:
 
 
 def _uncounted(site: Uncounted, machine: Machine) -> Row:
-    return {"not_counted": f"{site.kind}: {site.why}"}
+    return {"macs": site.macs or None, "not_counted": f"{site.kind}: {site.why}"}
 
 
 def _floating(site: Floating, machine: Machine) -> Row:

@@ -7,7 +7,7 @@ floating-point rest only the bytes are known.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import numpy as np
 from cost_model.network.floating_point import attention_widths, floating_matrices
 from quant.formats.packed_index import DESCRIPTION, PackedIndex
 from sim.reference import InputError
+from sim.reference.attention import WEIGHT_BITS as CONTEXT_BITS
 from sim.reference.gemm import WEIGHT_BITS
 
 REST = "other tensors"
 CONTROL = "the control: correctly rounded values, for which there is no unit"
 PER_TOKEN = "finding a token's scale and applying it"
+MAGNITUDES = f"{PER_TOKEN}; a requantiser for each result stands for the product with its magnitudes"
 FROM_FLOATS = "rounding floating-point activations to codes"
 
 
@@ -94,10 +96,11 @@ class Floating(Site):
 
 @dataclass(frozen=True)
 class Uncounted(Site):
-    """A site without a unit in `rtl`: `why` is the reason, `elements` its size."""
+    """A site that is not priced: `why` is the reason, `elements` its size, `macs` its multiply-accumulates."""
 
     elements: int
     why: str
+    macs: int = 0
 
 
 def sites(
@@ -172,21 +175,20 @@ class _Reader:
         return tuple(map(self.size, row[side][index]["shape"]))
 
     def size(self, text: int | str) -> int:
-        """A size such as 64, "tokens" or "height/4/2*width/4/2"; a division rounds up, as strides with padding do."""
+        """A size such as 64, "tokens" or "height/4/-2*width/4/-2"; a division rounds up, one by -2 is by 2 and down."""
         product = 1
         for factor in str(text).split("*"):
             name, *strides = factor.split("/")
             if name in ("height", "width") and name not in self.lengths:
                 raise InputError(f"a size is {text}, which follows from the image: give --image HEIGHT WIDTH")
             length = self.lengths[name] if name in self.lengths else int(name)
-            for stride in strides:
-                length = -(-length // int(stride))
+            for stride in map(int, strides):
+                length = length // -stride if stride < 0 else -(-length // stride)
             product *= length
         return product
 
-    def linear(self, name: str, path: str | None, tokens: int, out_bits: int | None, **fields: Any) -> Gemm:
-        row = self.index.content["weights"][name]
-        outputs, inputs = row["shape"]
+    def weight(self, name: str, path: str | None) -> dict[str, int]:
+        """The bytes of a weight and of what belongs to its outputs, stored under `path`, or beside it if None."""
         roles: dict[str, list[str]] = {
             "codes": [f"{name}.codes"],
             "zero points": [f"{name}.zero_point"],
@@ -198,8 +200,13 @@ class _Reader:
         else:
             roles["bias"] = [f"{path}.bias"]
             roles["requantisers"] = [f"{path}.multiplier", f"{path}.shift"]
+        return self.bytes(roles)
+
+    def linear(self, name: str, path: str | None, tokens: int, out_bits: int | None, **fields: Any) -> Gemm:
+        row = self.index.content["weights"][name]
+        outputs, inputs = row["shape"]
         return Gemm(
-            name, "linear", self.bytes(roles), 1, tokens, inputs, outputs,
+            name, "linear", self.weight(name, path), 1, tokens, inputs, outputs,
             stored_bits=row["bits"], weight_bits=_array_bits(row["bits"]), weight_signed=row["signed"],
             group=None if row["group_size"] >= inputs else row["group_size"],
             multiplier_bits=row["multiplier_bits"], out_bits=out_bits, **fields,
@@ -253,21 +260,33 @@ def _linear(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
 
 def _product(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
     """A product for each head of each sequence; the array holds keys or values as weights."""
-    key, heads = row["key"], row["heads"]
-    rows, _, width = reader.sizes(row, "inputs", 1)  # keys or values
-    queries = reader.sizes(row, "inputs")[-2]
-    inner, outer = PRODUCTS[row["kind"]](reader.sizes(row, "inputs", 1)[1], width // heads)
-    stored = reader.bytes({"requantisers": [f"{key}.multiplier", f"{key}.shift"]})
     activation_bits, weight_bits = (port["bits"] for port in row["inputs"])
-    planes = -(-activation_bits // 8)  # a 16-bit probability is two codes of 8 bits, a product each
-    return [
-        Gemm(
-            row["name"], row["kind"], stored, rows * heads * planes, queries, inner, outer,
-            stored_bits=weight_bits, weight_bits=_array_bits(weight_bits), weight_signed=True,
-            activation_bits=min(activation_bits, 8), group=None, multiplier_bits=0,
-            out_bits=row["outputs"][0]["bits"],
-        )
-    ]  # fmt: skip
+    return [_heads(reader, row, row["kind"], row["heads"], activation_bits, weight_bits)]
+
+
+def _token_product(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    """The same of codes with a scale for each token: the heads that share a key are rows of one product."""
+    product = row["kind"].removeprefix("token-")
+    bits = CONTEXT_BITS if product == "context" else 8
+    return [replace(_heads(reader, row, product, row["key_heads"], bits, 8), inputs_uncounted=MAGNITUDES)]
+
+
+def _heads(
+    reader: _Reader, row: Mapping[str, Any], product: str, key_heads: int, activation_bits: int, weight_bits: int
+) -> Gemm:
+    """A product for each of the heads of keys or values, of activations and weights of these widths."""
+    key = row["key"]
+    rows, keys, width = reader.sizes(row, "inputs", 1)  # keys or values
+    queries = row["heads"] // key_heads * reader.sizes(row, "inputs")[-2]
+    inner, outer = PRODUCTS[product](keys, width // key_heads)
+    stored = reader.bytes({"requantisers": [f"{key}.multiplier", f"{key}.shift"]})
+    planes = -(-activation_bits // 8)  # a 16-bit code is two codes of 8 bits, a product each
+    return Gemm(
+        row["name"], row["kind"], stored, rows * key_heads * planes, queries, inner, outer,
+        stored_bits=weight_bits, weight_bits=_array_bits(weight_bits), weight_signed=True,
+        activation_bits=min(activation_bits, 8), group=None, multiplier_bits=0,
+        out_bits=row["outputs"][0]["bits"],
+    )  # fmt: skip
 
 
 # inner and outer size of a head's product, from the number of keys and the head's width
@@ -275,6 +294,23 @@ PRODUCTS: dict[str, Callable[[int, int], tuple[int, int]]] = {
     "scores": lambda keys, width: (width, keys),
     "context": lambda keys, width: (keys, width),
 }
+
+
+def _depthwise(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    """A product for each window and channel, which an array would not share."""
+    elements = math.prod(reader.sizes(row, "outputs"))
+    stored, why = reader.weight(row["name"], f"{row['key']}.0"), "products of single channels, which no array takes"
+    return [Uncounted(row["name"], row["kind"], stored, elements, why, elements * row["kernel"] ** 2)]
+
+
+def _linear_attention(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    """Two products of each head, with keys' and with queries' codes, that have a column for the sum of the weights."""
+    key = row["key"]
+    *rows, width = reader.sizes(row, "inputs")
+    macs = 2 * math.prod(rows) * width * (width // row["heads"] + 1)
+    stored = reader.bytes({"requantisers": [f"{key}.multiplier", f"{key}.shift"]}) | reader.tables(key)
+    why = "products with 32-bit sums, which no array takes, and a division"
+    return [Uncounted(row["name"], row["kind"], stored, math.prod(reader.sizes(row, "outputs")), why, macs)]
 
 
 def _softmax(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
@@ -349,7 +385,14 @@ SITES: dict[str, Maker] = {  # by the operator's kind
     "context": _product,
     "softmax": _softmax,
     "norm": _norm,
+    "token-scores": _token_product,
+    "token-context": _token_product,
+    "depthwise": _depthwise,
+    "linear-attention": _linear_attention,
     "add": _uncounted("two products and a rounding per element; python -m cost_model unit prices its unit"),
+    "requantise": _uncounted("a product and a rounding per element; python -m cost_model unit prices its unit"),
+    "product": _uncounted("a product and a rounding per element; python -m cost_model unit prices its unit"),
+    "rope": _uncounted("two products, a sum and a rounding per element; python -m cost_model unit prices its unit"),
     "activation": _activation,
 }
 

@@ -80,12 +80,19 @@ def stored_window(row: Mapping[str, Any]) -> Window:
 
 
 def windows(window: Window, *sides: int | str) -> Shape:
-    """How many windows lie along each side; a side with a name gets a name."""
+    """How many windows lie along each side.
+
+    A side with a name gets a name: "height/4" for its fourth, rounded up, as strides with padding do, and "height/-4"
+    for its fourth, rounded down, as those of windows side by side do.
+    """
+    down = 2 * window.padding == window.kernel - window.stride
 
     def count(side: int | str) -> int | str:
         if isinstance(side, int):
             return window.count(side)
-        return side if window.stride == 1 else f"{side}/{window.stride}"
+        if window.stride == 1:
+            return side
+        return f"{side}/-{window.stride}" if down else f"{side}/{window.stride}"
 
     return tuple(map(count, sides))
 

@@ -28,3 +28,11 @@ def test_memories_are_asked_for_of_units_for_rows_alone(tmp_path):
     assert rtl(["requant", "-o", str(tmp_path / "unit.v")]) == 0
     with pytest.raises(InputError, match="--memories is for a unit for rows, not for requant"):
         file_design(tmp_path / "unit.v", Given(), memories_inside=True)
+
+
+@pytest.mark.parametrize("unit", ["product", "rope", "residual", "requant"])
+def test_work_is_one_load_where_the_check_has_several(unit, tmp_path):
+    assert rtl([unit, "-o", str(tmp_path / "unit.v")]) == 0
+    design = file_design(tmp_path / "unit.v", Given())
+    assert len(design.work.counts) == 1 and design.work.size > 1000
+    assert design.checks[0].size >= design.work.size
