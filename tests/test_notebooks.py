@@ -13,7 +13,8 @@ from notebooks.store import NAMES, PICTURE, code_cells, differences, execute, fi
 LARGEST = 600_000  # bytes of all pictures together, so that the pages load quickly
 
 
-LONG = ("where_the_saving_comes_from",)  # a minute of synthesis where nothing is in the cache
+# synthesis and conversions where nothing is in the cache
+LONG = ("where_the_saving_comes_from", "from_function_to_unit", "from_model_to_integers")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in NAMES])

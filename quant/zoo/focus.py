@@ -88,8 +88,8 @@ def focus_segmenter(path: Path | None = None) -> FocusSegmenter:
 def _tensors(path: Path) -> dict[str, Tensor]:
     """The file's weights by their names in transformers; matrices without a name take that of their node."""
     try:
-        import onnx
-        from onnx import numpy_helper
+        import onnx  # pyright: ignore[reportMissingImports]
+        from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         raise InputError('an ONNX file needs onnx: pip install "bitwright[vision]"') from None
     try:

@@ -41,8 +41,8 @@ def onnx_runtime(model: nn.Module, example: dict[str, Tensor], threads: int) -> 
     if not all(importlib.util.find_spec(name) for name in PACKAGES):
         print("ONNX Runtime is not measured: pip install onnx onnxruntime", file=sys.stderr)
         return {}
-    import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    import onnxruntime  # pyright: ignore[reportMissingImports]
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # pyright: ignore[reportMissingImports]
 
     names, axes = list(example), {name: {0: "batch", 1: "tokens"} for name in example}
     options = onnxruntime.SessionOptions()

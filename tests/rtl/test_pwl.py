@@ -48,7 +48,8 @@ def test_every_code_equals_the_reference_for_random_tables():
 
 
 @pytest.mark.parametrize(
-    "in_bits, coef_bits, out_bits", [(4, 4, 4), (16, 16, 16), (32, 32, 32), (4, 32, 6), (32, 4, 5)]
+    "in_bits, coef_bits, out_bits",
+    [(4, 4, 4), (16, 16, 16), pytest.param(32, 32, 32, marks=pytest.mark.slow), (4, 32, 6), (32, 4, 5)],
 )
 def test_other_widths_and_entries_equal_the_reference_on_corners(in_bits, coef_bits, out_bits):
     rng = np.random.default_rng(1)
@@ -63,7 +64,8 @@ def test_other_widths_and_entries_equal_the_reference_on_corners(in_bits, coef_b
 
 
 @pytest.mark.parametrize("bits, output, depths", [
-    (8, "code", range(1, 8)), (8, "acc", range(1, 6)), (32, "code", (2, 7)), (25, "acc", (1, 5)),
+    (8, "code", range(1, 8)), (8, "acc", range(1, 6)), pytest.param(32, "code", (2, 7), marks=pytest.mark.slow),
+    pytest.param(25, "acc", (1, 5), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_every_depth_equals_the_reference_under_random_stalls_and_takes_one_beat_per_cycle_without(
     bits, output, depths

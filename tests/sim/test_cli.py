@@ -63,6 +63,7 @@ def test_a_wrong_expectation_exits_1_with_the_first_failing_vector_in_full(small
     assert captured.err.count("FAILED") == 3 and "assert" not in captured.err
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_cycles_and_another_seed_others(small, tmp_path, capsys):
     def cycles(seed: int) -> list[int]:
         arguments = ["regress", "--from", str(tmp_path / "v"), "--simulator", "icarus", "--seed", str(seed), "--json"]

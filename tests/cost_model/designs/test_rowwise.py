@@ -49,6 +49,7 @@ def softmax(inside: bool = False):
     return softmax_design(SoftmaxConfig(reference, stages=(2, 3, 1), rows=2), exp, inside)
 
 
+@pytest.mark.slow
 def test_memories_are_beside_the_figures_or_in_them(cache):
     beside, inside = (measure(softmax(k), Flow(), None, "icarus", True, cache) for k in (False, True))
     described = [found.row(None) for found in (beside, inside)]
@@ -149,7 +150,7 @@ def command(files, cache, unit: str, *more: str) -> list[str]:
     ("unit", "more", "memories"),
     [
         ("softmax", [], ["pass_0.ring", "pass_1.ring"]),
-        ("layernorm", ["--parameters", "norm.json"], ["pass_0.ring"]),
+        pytest.param("layernorm", ["--parameters", "norm.json"], ["pass_0.ring"], marks=pytest.mark.slow),
         ("rmsnorm", ["--parameters", "norm.json"], ["bias", "gain", "pass_0.ring"]),
     ],
 )

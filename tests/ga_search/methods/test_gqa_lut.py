@@ -1,6 +1,7 @@
 """The paper's recipe gives tables of the quality of the released ones."""
 
 import numpy as np
+import pytest
 
 from ga_search.config import FitConfig
 from ga_search.fit import fit
@@ -10,6 +11,7 @@ from ga_search.paper import RELEASED_MSE
 from ga_search.problem import prepare
 
 
+@pytest.mark.slow
 def test_gelu_8_over_ten_seeds_is_within_a_factor_of_two_of_the_released_table():
     rows = [fit(prepare(FitConfig("gelu", 8, "gqa-lut", seed=s, certificate=False)))[1] for s in range(10)]
     released = RELEASED_MSE["gelu", 8][0]

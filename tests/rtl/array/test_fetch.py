@@ -117,6 +117,7 @@ def late(config: ArrayConfig, work: Sequence[Work], gap: int = 0) -> list[int]:
     return [seen - FETCH_CYCLES - formula for seen, formula in zip(outcome.ends, ends(config, work), strict=True)]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(small_arrays(), st.lists(job_shapes(), min_size=2, max_size=4), st.integers(0, 3), st.integers(0, 99))
 def test_any_jobs_that_wait_behind_one_another_in_memories_are_fetched_without_a_cycle_between(config, jobs, gap, seed):

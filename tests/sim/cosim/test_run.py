@@ -261,6 +261,7 @@ def test_the_protocol_bench_finds_a_wrong_rounding_constant():
     assert outcome.first is not None and outcome.first["got"] == outcome.first["expected"] - 1
 
 
+@pytest.mark.slow
 def test_an_accumulator_of_more_than_64_bits_is_compared_to_its_last_bit():
     vectors = wide_set()
     bits = vectors.widths["expected"][0]

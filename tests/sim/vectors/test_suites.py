@@ -22,7 +22,8 @@ from tests.sim.tables import FUNCTIONS, secant_table
 QUICK = {vectors.name: vectors for vectors in random_suite(seed=1, quick=True)}
 
 
-LONG = ("random-int32-8-acc",)  # half a minute of compiling; random-int32-8 has the same unit but for its end
+# long to compile; narrower ones have the same steps, and `make regress` runs all of them
+LONG = ("random-int32-8-acc", "random-int32-8", "random-fp-pwl-fp32-8-7", "array-pwl")
 
 
 @pytest.mark.parametrize("simulator", simulators.SIMULATORS)

@@ -50,6 +50,7 @@ def test_the_digits_layers_are_real_and_close_to_floating_point(digit_sets):
         assert np.linalg.norm(codes * step - y.numpy()) < most * np.linalg.norm(y.numpy())
 
 
+@pytest.mark.slow
 def test_gemm_bias_and_gelu_as_one_stream_equal_the_reference_end_to_end(digit_sets):
     for recipe in layers.RECIPES:
         vectors = digit_sets[f"array-digits-{recipe}-block1-up-gelu"]

@@ -79,6 +79,7 @@ def _interrupt(*_: Any) -> Any:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: Any) -> None:
     model, data = _llama()
     whole = efficientqat(model, data, BOTH)
