@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from quant.methods.blocks import Block, Layer, Streams
 from quant.methods.layers import replace
+from sim.common.errors import InputError
 
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -55,3 +57,14 @@ def restore(block: Block, kept: Mapping[str, Tensor]) -> None:
     parameters = dict(block.module.named_parameters())
     for name, values in kept.items():
         parameters[name].copy_(values)
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor, name: str, step: int) -> float:
+    """One step of the optimiser; the loss. Raises InputError with the name and the step if the loss is not finite."""
+    value = loss.item()
+    if not value < torch.inf:
+        raise InputError(f"{name}: the loss of step {step} is {value}")
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return value

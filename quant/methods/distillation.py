@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from quant.methods.block_training import block_error, parameters_of, restore, squared_error, trained_layers
+from quant.methods.block_training import block_error, descend, parameters_of, restore, squared_error, trained_layers
 from quant.methods.blocks import Block, Layer, Streams
 from quant.primitives.linear import FakeQuantLinear
 from quant.primitives.quantisers import QuantisedWeight, quantise_weight
@@ -92,12 +92,7 @@ class Distillation:
         with torch.enable_grad():
             for step, i in enumerate(bar):
                 loss = squared_error(streams, i, streams.run(block.module, i, streams.inputs[i]))
-                value = loss.item()
-                if not value < torch.inf:
-                    raise InputError(f"{block.name}: the loss of step {step} is {value}")
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
+                value = descend(optimiser, loss, block.name, step)
                 bar.set_postfix_str(f"loss {value:.3g}", refresh=False)
 
 

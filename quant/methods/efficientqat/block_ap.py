@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from tqdm import tqdm
 
-from quant.methods.block_training import block_error, parameters_of, restore, squared_error, trained_layers
+from quant.methods.block_training import block_error, descend, parameters_of, restore, squared_error, trained_layers
 from quant.methods.blocks import Block, Streams
 from quant.methods.efficientqat.quantiser import TrainedLinear
 from quant.primitives.quantisers import QuantisedWeight
@@ -90,12 +90,7 @@ class BlockAp:
                 group["lr"] = rate * share
             with torch.enable_grad():
                 loss = squared_error(streams, i, streams.run(block.module, i, streams.quantised[i]))
-            value = loss.item()
-            if not value < torch.inf:
-                raise InputError(f"{block.name}: the loss of step {step} is {value}")
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            value = descend(optimiser, loss, block.name, step)
             bar.set_postfix_str(f"loss {value:.3g}, held out {best:.3g}", refresh=False)
             if step % used == 0:
                 error = block_error(block, streams, streams.quantised, held)

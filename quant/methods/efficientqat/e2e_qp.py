@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from quant.methods.block_training import descend
 from quant.methods.efficientqat.quantiser import LARGEST, SMALLEST
 from quant.methods.layers import replace
 from quant.plan import Settings
@@ -122,12 +123,7 @@ class E2eQp:
             optimiser.param_groups[0]["lr"] = self.rate * share
             with torch.enable_grad():
                 loss = self.loss(model, teacher, data[i])
-            value = loss.item()
-            if not value < torch.inf:
-                raise InputError(f"step sizes: the loss of step {step} is {value}")
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            value = descend(optimiser, loss, "step sizes", step)
             bar.set_postfix_str(f"loss {value:.4g}", refresh=False)
 
     def loss(self, model: nn.Module, teacher: nn.Module, batch: Mapping[str, Any]) -> Tensor:
