@@ -1,5 +1,6 @@
 """A command that is interrupted ends in one line; one that is killed and run again writes the same bytes."""
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from cost_model.analytical.estimate import COEFFICIENTS
+from cost_model.calibration.design_space import sample
+from cost_model.commands.calibrate import DATASET, HELD_OUT
 from rtl.cli import main as rtl
+from sim.common.command import start
 from tests.sim.network.checkpoint import checkpoint
 from tests.sim.tables import FUNCTIONS, secant_table
 
@@ -24,13 +29,15 @@ LEFT = re.compile(r"\..+\.\d+(\.partial)?")  # what a killed process leaves besi
 class Long:
     """A command whose outputs are below `{out}`; `again` is what a second run adds.
 
-    `says` if what it prints is a result too.
+    `says` if what it prints is a result too. `begun` names an input with which `{out}` begins: most of what a longer
+    command measures.
     """
 
     module: str
     arguments: str
     again: str = ""
     says: bool = False
+    begun: str = ""
 
     def words(self, out: Path, inputs: Path) -> list[str]:
         return self.arguments.format(out=out, inputs=inputs).split()
@@ -59,6 +66,12 @@ COMMANDS = {
         "cost_model.cli",
         "unit {inputs}/unit/unit.v --table {inputs}/unit/gelu.json --simulator icarus --cache {out} -o {out}/row.json",
     ),
+    "table": Long(
+        "cost_model.cli",
+        "table --unit element --entries 8 --simulator bit-parallel --cache {out} -o {out}/cost.json",
+        begun="netlists",
+    ),
+    "calibrate": Long("cost_model.cli", "calibrate --count 30 --cache {out} -o {out}", begun="records"),
 }  # fmt: skip
 QUICK = ("vectors",)
 
@@ -74,7 +87,27 @@ def _unit(folder: Path) -> None:
     assert rtl(["pwl", "--table", str(folder / "gelu.json"), "-o", str(folder / "unit.v")]) == 0
 
 
-INPUTS = {"model": checkpoint, "tables": _tables, "unit": _unit}
+def _netlists(folder: Path) -> None:
+    """The cache of a whole run without every tenth entry."""
+    command = COMMANDS["table"]
+    assert start(command.module, command.words(folder, folder)) == 0
+    (folder / "cost.json").unlink()
+    for entry in sorted(folder.iterdir())[::10]:
+        entry.unlink()
+
+
+def _records(folder: Path) -> None:
+    """Records of all points that the command draws but the two smallest, which it measures."""
+    content = json.loads((COEFFICIENTS.parent / DATASET).read_text())
+    points = list(sample(30, 0))
+    drawn = [record for record in content["libraries"]["gate_equivalents"] if record["point"] in points]
+    assert len(drawn) == len(points)
+    content["libraries"] = {"gate_equivalents": sorted(drawn, key=lambda record: record["area"])[2:]}
+    folder.mkdir()
+    (folder / HELD_OUT).write_text(json.dumps(content))
+
+
+INPUTS = {"model": checkpoint, "tables": _tables, "unit": _unit, "netlists": _netlists, "records": _records}
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +122,12 @@ def run(name: str, folder: Path, inputs: Path, number: str = "SIGKILL", at: int 
     """Run a command with its outputs in `folder`/out, interrupted at one of its file operations."""
     command, out = COMMANDS[name], folder / "out"
     for needed, make in INPUTS.items():
-        if f"{{inputs}}/{needed}" in command.arguments and not (inputs / needed).exists():
+        used = needed == command.begun or f"{{inputs}}/{needed}" in command.arguments
+        if used and not (inputs / needed).exists():
             make(inputs / needed)
     folder.mkdir(exist_ok=True)
+    if command.begun and not out.exists():
+        shutil.copytree(inputs / command.begun, out)
     words = [*command.words(out, inputs), *(command.again.split() if again else ())]
     return subprocess.run(
         [sys.executable, ROOT / "tests" / "interrupting.py", number, str(at), out, command.module, *words],
