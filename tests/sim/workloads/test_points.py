@@ -8,6 +8,7 @@ import torch
 import sim
 from quant import Plan
 from sim.network.convert import calibrate
+from sim.network.graph import Network
 from sim.reference import InputError
 from sim.workloads.points import measure_points
 from tests.sim.network.models import bert, plan, token_batches
@@ -51,4 +52,4 @@ def test_a_plan_that_needs_other_observations_is_refused(settings, message):
     calibration = calibrate(bert(), PLANS["W8A8"], token_batches(1))
     other: Plan = plan(**settings)
     with pytest.raises(InputError, match=message):
-        dict(measure_points(calibration, {"other": other}, len))
+        dict(measure_points(calibration, {"other": other}, Network.eval))
