@@ -224,7 +224,7 @@ class Linear(Operator):
         self.packed = nn.ModuleList()
         self.weights: list[QuantisedWeight] = []
         self.source: InputQuantiser | None = None
-        self._found: dict[str, tuple[Settings, Tensor, QuantisedWeight]] = {}
+        self._found: dict[str, tuple[Tensor, dict[str, QuantisedWeight]]] = {}
 
     @property
     def plan_names(self) -> list[str]:
@@ -303,15 +303,17 @@ class Linear(Operator):
         self.quantise(quantiser, input, [site.output(k) for k in range(len(own))], weights)
 
     def _weight(self, name: str, layer: nn.Linear, settings: Settings) -> QuantisedWeight:
-        """The codes that the layer came with, or those found for its weights, kept until weights or settings change."""
+        """The codes that the layer came with, or those found for its weights, kept by settings until weights change."""
         if name in self.given:
             return self.given[name]
-        bare = replace(settings, tables={})
-        found = self._found.get(name)
-        if found is None or found[0] != bare or not torch.equal(found[1], layer.weight):
-            found = bare, layer.weight.detach().clone(), quantise_weight(layer.weight, settings)
-            self._found[name] = found
-        return found[2]
+        weight, codes = self._found.get(name, (None, {}))
+        if weight is None or not torch.equal(weight, layer.weight):
+            codes = {}
+            self._found[name] = layer.weight.detach().clone(), codes
+        key = str(replace(settings, tables={}, activation_bits=None))  # which change no weight
+        if key not in codes:
+            codes[key] = quantise_weight(layer.weight, settings)
+        return codes[key]
 
     def quantise(
         self, source: InputQuantiser, input: Grid, outputs: Sequence[Grid], weights: list[QuantisedWeight]
