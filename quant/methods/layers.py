@@ -67,7 +67,7 @@ def tied_embeddings(model: nn.Module, replacements: Mapping[int, nn.Module]) -> 
         if type(module) is nn.Embedding and module.max_norm is None and id(module.weight) in matrices
     ]  # fmt: skip
     for layer in (matrices[id(module.weight)] for module in tied):
-        if layer.activation is not None and layer.activation.hadamard is not None:
+        if layer.hadamard is not None:
             raise InputError(f"{layer.name}: is tied to an embedding, which has no inputs to transform by hadamard")
     return {id(m): TiedEmbedding(matrices[id(m.weight)], m.weight.dtype, m.padding_idx) for m in tied}
 

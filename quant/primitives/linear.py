@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from quant.primitives.hadamard import rotate
 from quant.primitives.quantisers import ActivationQuantiser, QuantisedWeight, codes_ste, recode
 from quant.primitives.scales import Scale
 from sim.reference import InputError
@@ -23,7 +24,7 @@ class QuantisedLinear(nn.Module):
 
     Without `activation` the inputs stay floating point and the weights are those that the codes stand for. Codes and
     scales, also the static scale of the activations, are buffers: `state_dict` holds all that decides the outputs.
-    Where `activation` rotates the inputs, the weights are those of the rotated layer.
+    Where `activation` rotates the inputs (`hadamard` is its block), the weights are those of the rotated layer.
 
     Parameters
     ----------
@@ -53,6 +54,7 @@ class QuantisedLinear(nn.Module):
         self.out_features, self.in_features = weight.codes.shape
         self.bits, self.signed, self.group_size = weight.bits, weight.signed, weight.group_size
         self.name = name
+        self.hadamard = None if activation is None else activation.hadamard
         self.activation = activation
         for key, tensor in (
             ("codes", weight.codes), ("zero_point", weight.zero_point), ("group_multiplier", weight.group_multiplier),
@@ -120,7 +122,8 @@ class QuantisedLinear(nn.Module):
         """(..., in) to (..., out), in the type of `values`, whatever autocast says."""
         activation = self.activation
         if activation is None:
-            return _real_linear(values, self._operand(values.device, values.dtype), self.bias)
+            rotated = rotate(values, self.hadamard)
+            return _real_linear(rotated, self._operand(values.device, values.dtype), self.bias)
         rotated = activation.rotated(values)
         scale, zero = activation.parameters(rotated)
         codes = codes_ste(rotated, scale, zero, activation.bits, activation.signed)
