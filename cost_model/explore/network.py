@@ -60,7 +60,7 @@ def evaluate(task: Task) -> list[Row]:
         torch.set_num_threads(threads)
 
 
-def columns(unit: str) -> dict[str, None]:
+def columns(unit: str) -> Row:
     """The measured columns, empty, for an error in that unit."""
     return dict.fromkeys((f"error_{unit}", f"error_se_{unit}", *FIGURES, *HASHES))
 
@@ -95,7 +95,7 @@ def _measured(measure: Any, network: Network) -> tuple[np.ndarray, PackedIndex]:
 
 
 def _row(subject: Subject, point: NetworkPoint, figures: Mapping[str, Any], refused: str | None) -> Row:
-    own = columns(subject.unit) | figures
+    own = {**columns(subject.unit), **figures}
     return {"model": subject.name, "point": point.digest, **asdict(point), **own, "refused": refused}
 
 

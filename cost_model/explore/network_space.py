@@ -194,6 +194,7 @@ class NetworkSpace:
         for name, choices in self.axes.items():
             if not isinstance(choices, tuple) or not choices:
                 raise InputError(f"{name} must have at least one choice")
+        for name, choices in self.axes.items():
             for choice in choices:
                 replace(self.usual, **{name: choice})
 

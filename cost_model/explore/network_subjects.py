@@ -1,6 +1,6 @@
 """The networks that are explored: a model with its data, prepared once in each process, and its error as integers.
 
-A subject's error is measured as `python -m sim evaluate` measures it, on fewer texts, which are the same for every point.
+A subject's error is measured as `python -m sim evaluate` measures it, on fewer texts, the same for every point.
 """
 
 from collections.abc import Callable, Mapping

@@ -121,20 +121,18 @@ def _peak(rows: Sequence[Mapping[str, Any]], lengths: Mapping[str, int]) -> int:
     """
     owner: dict[str, str] = {}
     bits: dict[str, int] = {}
-    last: dict[str, int] = {}
     born: dict[str, int] = {}
+    last: dict[str, int] = {}
     for k, row in enumerate(rows):
         for port in row["inputs"]:
-            name = owner.get(port["tensor"], port["tensor"])
+            name = owner.setdefault(port["tensor"], port["tensor"])
             last[name] = k
-            if port["bits"] is not None and name not in bits:
-                bits[name] = _bits(port, lengths)
-                born[name] = 0
+            if port["bits"] is not None and name not in bits:  # an input of the network
+                bits[name], born[name] = _bits(port, lengths), 0
         for port in row["outputs"]:
             name = port["tensor"]
-            if port["bits"] is None:
-                given = row["inputs"][0]["tensor"] if row["inputs"] else name
-                owner[name] = owner.get(given, given)
-                continue
-            owner[name], bits[name], born[name], last[name] = name, _bits(port, lengths), k, k
+            if port["bits"] is None and row["inputs"]:
+                owner[name] = owner[row["inputs"][0]["tensor"]]
+            elif port["bits"] is not None:
+                owner[name], bits[name], born[name], last[name] = name, _bits(port, lengths), k, k
     return max((sum(bits[name] for name in bits if born[name] <= k <= last[name]) for k in range(len(rows))), default=0)

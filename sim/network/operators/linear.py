@@ -1,5 +1,6 @@
 """Integer linear layers: signed 8-bit activations, static or per token, and packed weights of 2 to 8 bits."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -224,7 +225,7 @@ class Linear(Operator):
         self.packed = nn.ModuleList()
         self.weights: list[QuantisedWeight] = []
         self.source: InputQuantiser | None = None
-        self._found: dict[str, tuple[Settings, Tensor, QuantisedWeight]] = {}
+        self._found: dict[str, tuple[Tensor, dict[str, QuantisedWeight]]] = {}
 
     @property
     def plan_names(self) -> list[str]:
@@ -303,15 +304,16 @@ class Linear(Operator):
         self.quantise(quantiser, input, [site.output(k) for k in range(len(own))], weights)
 
     def _weight(self, name: str, layer: nn.Linear, settings: Settings) -> QuantisedWeight:
-        """The codes that the layer came with, or those found for its weights, kept until weights or settings change."""
+        """The codes that the layer came with, or those found for its weights, kept by settings until weights change."""
         if name in self.given:
             return self.given[name]
-        bare = replace(settings, tables={})
-        found = self._found.get(name)
-        if found is None or found[0] != bare or not torch.equal(found[1], layer.weight):
-            found = bare, layer.weight.detach().clone(), quantise_weight(layer.weight, settings)
-            self._found[name] = found
-        return found[2]
+        kept = self._found.get(name)
+        if kept is None or not torch.equal(kept[0], layer.weight):
+            kept = self._found[name] = layer.weight.detach().clone(), {}
+        bare = json.dumps(replace(settings, tables={}).to_dict())
+        if bare not in kept[1]:
+            kept[1][bare] = quantise_weight(layer.weight, settings)
+        return kept[1][bare]
 
     def quantise(
         self, source: InputQuantiser, input: Grid, outputs: Sequence[Grid], weights: list[QuantisedWeight]
