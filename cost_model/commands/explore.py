@@ -9,6 +9,7 @@ from typing import Any
 from cost_model.cache import CACHE
 from cost_model.commands import options
 from cost_model.explore.budget import Budget
+from cost_model.explore.network_report import network_report
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.errors import require_range
@@ -64,8 +65,8 @@ def _add_network(kinds: Any) -> None:
     parser.add_argument("--population", type=int, default=32, metavar="N", help="of a generation (32)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of NSGA-II (0)")
     parser.add_argument(
-        "--objectives", nargs="+", default=["error", "area", "energy", "latency"],
-        metavar="NAME", help="of error, area, energy, latency, memory (the first four)",
+        "--objectives", nargs="+", default=["error", "energy", "area", "latency"],
+        metavar="NAME", help="of error, energy, area, latency, memory (the first four)",
     )  # fmt: skip
     parser.add_argument("--backend", choices=("joblib", "dask"), default="joblib", help="who measures (joblib)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, each with one thread (1)")
@@ -118,6 +119,7 @@ def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict
     origin = {
         "command": f"python -m cost_model explore network {subject.name} --points {options.points}",
         "objectives": options.columns(subject.unit),
+        "file": next((path.name for path in arguments.outputs if path.suffix == ".json"), "points.json"),
         "versions": versions(),
         "memories": sources(),
         "search": said,
@@ -128,15 +130,14 @@ def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict
 def _write(path: Path, rows: list[dict[str, Any]], origin: dict[str, Any]) -> None:
     """Rows as the file's suffix says."""
     if path.suffix == ".json":
-        write_results(path, origin["command"], rows, **{k: v for k, v in origin.items() if k != "command"})
+        details = {key: origin[key] for key in ("objectives", "versions", "memories", "search")}
+        write_results(path, origin["command"], rows, **details)
     elif path.suffix == ".parquet":
         from cost_model.reports.frames import write_parquet
 
         write_parquet(path, rows)
     else:
-        from cost_model.reports.html import write_report
-
-        write_report(path, rows, origin)
+        network_report(rows[0]["model"], origin).write(path, rows)
 
 
 def _print_network(rows: list[dict[str, Any]]) -> None:

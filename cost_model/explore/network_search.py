@@ -23,7 +23,7 @@ from sim.common.parallel import Pool
 from sim.reference import InputError
 
 METHODS = ("exhaustive", "nsga2")
-COLUMNS = {"area": "area_mm2", "energy": "energy_uj", "latency": "latency_ms", "memory": "model_bytes"}
+COLUMNS = {"energy": "energy_uj", "area": "area_mm2", "latency": "latency_ms", "memory": "model_bytes"}
 OBJECTIVES = ("error", *COLUMNS)
 PATIENCE = 4  # generations of known points before a search gives up on finding new ones
 
@@ -55,7 +55,7 @@ class SearchOptions:
     points: int = 256
     population: int = 32
     seed: int = 0
-    objectives: tuple[str, ...] = ("error", "area", "energy", "latency")
+    objectives: tuple[str, ...] = ("error", "energy", "area", "latency")
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -129,12 +129,12 @@ def search(
     InputError
         If an exhaustive search has more points than `options.points`, or the subject's model or data are missing.
     """
+    if options.method == "exhaustive" and space.size > options.points:
+        raise InputError(f"points must be at least {space.size} for an exhaustive search, not {options.points}")
     evaluations = Evaluations(subject, run, pool or Pool())
     named = papers(space)
     evaluations.of(list(named.values()))
     if options.method == "exhaustive":
-        if space.size > options.points:
-            raise InputError(f"points must be at least {space.size} for an exhaustive search, not {options.points}")
         evaluations.of(list(space.points()))
     else:
         _nsga2(space, options, evaluations, list(named.values()))
