@@ -1,6 +1,6 @@
 """The subcommands of `python -m cost_model`, one file each."""
 
-from cost_model.commands import calibrate, floating, model, plot, sensitivity, stages, table, unit
+from cost_model.commands import calibrate, explore, floating, memories, model, plot, sensitivity, stages, table, unit
 from cost_model.commands import rowwise as rows
 
 COMMANDS = (
@@ -10,6 +10,8 @@ COMMANDS = (
     floating.add,
     rows.add,
     model.add,
+    explore.add,
+    memories.add,
     plot.add,
     stages.add,
     calibrate.add,
