@@ -1,6 +1,6 @@
 """The subcommands of `python -m cost_model`, one file each."""
 
-from cost_model.commands import calibrate, floating, model, plot, sensitivity, stages, table, unit
+from cost_model.commands import calibrate, compare, floating, model, plot, sensitivity, stages, table, unit
 from cost_model.commands import rowwise as rows
 
 COMMANDS = (
@@ -10,6 +10,7 @@ COMMANDS = (
     floating.add,
     rows.add,
     model.add,
+    compare.add,
     plot.add,
     stages.add,
     calibrate.add,
