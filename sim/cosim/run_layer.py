@@ -150,7 +150,7 @@ def _build(options: Options, verilog: str, bench: str) -> Path:
     for name, content in (("engine.v", verilog), ("bench.v", bench)):
         write_whole(target / name, content)
     if options.simulator == "icarus":
-        command = ["iverilog", "-g2012", "-o", "bench.part", "-s", text.TOP, "engine.v", "bench.v"]
+        command = ["iverilog", "-g2005", "-o", "bench.part", "-s", text.TOP, "engine.v", "bench.v"]
     else:
         command = ["verilator", *VERILATOR, "--top-module", text.TOP, "--Mdir", "obj", "-o", "../bench.part"]
         command += ["engine.v", "bench.v"]

@@ -42,7 +42,7 @@ module {top};
   wire [{lanes}-1:0] want_lanes = want[{word}+{address}+:{lanes}];
   wire [{lanes}-1:0] want_counted = want[{word}+{address}+{lanes}+:{lanes}];
   reg [{word}-1:0] stored [0:{stored_depth}-1];
-  integer checked = 0, taken = 0, wrong = 0, first = 0, cycles = 0, idle = 0, resets = 0, trace = 0, k;
+  integer checked = 0, taken = 0, wrong = 0, first = 0, cycles = 0, idle = 0, resets = 0, trace = 0, held = 0, k;
   reg [{word}-1:0] first_data;
   reg [{address}-1:0] first_address;
   reg differs, done = 0;
@@ -62,12 +62,13 @@ module {top};
     o_ready <= !rst && (!stall_seed || $random(seed) & 1);
     if (rst) begin
       checked <= 0; taken <= 0; cycles <= 0; idle <= 0;
-      rst <= 0;
+      held <= held + 1;
+      if (held == 2) rst <= 0;  // Icarus evaluates some of the logic for the first time at the first edge
     end else begin
       cycles <= cycles + 1;
       idle <= idle + 1;
       if (reset_after != 0 && cycles == reset_after) begin
-        rst <= 1; reset_after <= 0; resets <= resets + busy;
+        rst <= 1; held <= 2; reset_after <= 0; resets <= resets + busy;
       end
       if (program_valid && program_ready) begin
         idle <= 0;
