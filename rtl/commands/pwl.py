@@ -1,7 +1,6 @@
 """`python -m rtl pwl`: the integer piecewise-linear unit."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,7 @@ def _wired(arguments: argparse.Namespace, lowered: LoweredTable | None) -> dict[
 def _shape(arguments: argparse.Namespace, table: PwlTable | None) -> dict[str, Any]:
     """Entries, widths and signs: as given, else the table's."""
     like = PwlConfig() if table is None else table
-    fields: dict[str, Any] = {"entries": like.entries, **asdict(like.code_format)}
+    fields: dict[str, Any] = {"entries": like.entries, **like.code_format.to_dict()}
     if arguments.entries is not None:
         fields["entries"] = arguments.entries
     for name in ("in", "coef", "out"):

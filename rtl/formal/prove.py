@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amaranth.lib import wiring
@@ -193,7 +193,7 @@ def table_proof(lowered: LoweredTable, stages: int, expected: LoweredTable | Non
 
 def stored_proof(lowered: LoweredTable, stages: int) -> Proof:
     """The unit with its table in flip-flops computes `lowered` after that was written to it."""
-    config = PwlConfig(len(lowered.slopes), **asdict(lowered.code_format), stages=stages)
+    config = PwlConfig(len(lowered.slopes), **lowered.code_format.to_dict(), stages=stages)
     unit = opened(Pwl(config)).shown(checkers.words(config)).shown(beats.valid_bits(config.stages))
     check, cover = checkers.stored(unit, config, lowered), cycles_to_load(config, config.stages)
     return Proof("stored", unit.text, check, shape_of(config), cover=cover)

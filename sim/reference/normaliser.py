@@ -8,7 +8,8 @@ import numpy as np
 
 from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range, exact_array, saturate
-from sim.reference.pwl import LoweredTable, PwlTable
+from sim.reference.lowered_table import LoweredTable
+from sim.reference.pwl import PwlTable
 
 # f(x * 2**k) = f(x) * 2**(power * k), as (numerator, denominator)
 POWERS = {"div": (-1, 1), "rsqrt": (-1, 2)}
