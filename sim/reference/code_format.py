@@ -90,6 +90,11 @@ class CodeFormat:
         """The fields, without those of `OPTIONAL` that have their default."""
         return without_defaults({field.name: getattr(self, field.name) for field in fields(self)})
 
+    def require_unfolded(self, what: str) -> None:
+        """Raise `InputError` if the table is of |x|, which `what` cannot tell."""
+        if self.folded:
+            raise InputError(f"symmetry must be none for {what}, not {self.symmetry!r}")
+
     @property
     def folded(self) -> bool:
         """Whether the table is of |x|."""

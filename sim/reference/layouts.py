@@ -16,6 +16,7 @@ def to_hex(lowered: LoweredTable) -> str:
 
     Words are two's complement, as wide as the widest of a threshold, a slope and an intercept.
     """
+    lowered.code_format.require_unfolded("an export")
     width = max(bits for bits, _ in lowered.code_format.lists.values())
     lines = [f"// {key} {value}" for key, value in lowered.stored().items() if not isinstance(value, tuple)]
     for key in ("thresholds", "slopes", "intercepts"):
@@ -65,4 +66,5 @@ def to_c(lowered: LoweredTable, name: str) -> str:
 def _complete(lowered: LoweredTable) -> dict[str, Any]:
     if lowered.output_shift is None:
         raise InputError("output_scale must be given: the layout carries output_shift")
+    lowered.code_format.require_unfolded("an export")
     return lowered.stored()

@@ -47,6 +47,7 @@ class Normaliser:
         table, step = self.table, self.table.normaliser_step
         if table.function not in POWERS:
             raise InputError(f"function must be one of {', '.join(POWERS)} for a normaliser, not {table.function!r}")
+        table.code_format.require_unfolded("a normaliser")
         if step is None:
             raise InputError("normaliser_step must be an integer for a normaliser, not null")
         if step % POWERS[table.function][1]:

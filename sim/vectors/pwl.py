@@ -68,7 +68,10 @@ def output_scale(table: PwlTable) -> int:
     scale = max(table.scales)
     lowered = table.lower(scale)
     low, high = (int(np.clip(end * 2**scale, *table.code_format.in_range)) for end in table.domain)
-    codes = np.unique([low, high, *(t for t in lowered.thresholds if low <= t <= high)])
+    starts = np.array(lowered.thresholds)
+    if lowered.code_format.folded:
+        starts = np.concatenate([starts + 1, -starts - 1])
+    codes = np.unique([low, high, *starts[(low <= starts) & (starts <= high)]])
     codes = np.unique(np.clip([*codes, *(codes - 1)], low, high))  # a line is largest at its ends
     peak = max(int(abs(lowered.accumulate(codes)).max()), 1)
     top = table.code_format.out_range[1]
