@@ -19,9 +19,10 @@ from quant.methods.post_training import quantisation_of
 from quant.run_directory import RunDirectory
 from quant.zoo import char_lm
 from quant.zoo.corpora import brown, gcide
+from quant.zoo.packaged import find
 from sim.common.text_table import format_table
 from sim.workloads.sentence import Options as SentenceOptions
-from sim.workloads.sentence import Sentences, model_folder
+from sim.workloads.sentence import Sentences
 
 BATCH = 32  # windows of a step
 LENGTH = 32  # tokens of a window for calibration and training
@@ -55,7 +56,7 @@ def _char_lm(recipe: char_lm.Recipe) -> nn.Module:
 
 @cache
 def _minilm() -> nn.Module:
-    return load_model(model_folder())[0]
+    return load_model(find("minilm"))[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ class MiniLm:
     @cached_property
     def texts(self) -> Sentences:
         """The measured sentences."""
-        return Sentences(model_folder(), SentenceOptions(count=self.sentences))
+        return Sentences(find("minilm"), SentenceOptions(count=self.sentences))
 
     @cached_property
     def real(self) -> np.ndarray:
