@@ -1,7 +1,6 @@
 """`python -m cost_model explore`: the smallest hardware that is accurate enough."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def _unit(arguments: argparse.Namespace) -> int:
 
     budget = Budget.released(arguments.function) if arguments.budget is None else Budget.parse(arguments.budget)
     frame = explore_unit(arguments.function, budget, cache=arguments.cache)
-    rows = json.loads(frame.to_json(orient="records"))
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     options.deliver(arguments, rows, lambda _: print(frame.to_string(index=False)))
     return 0
 

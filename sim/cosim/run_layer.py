@@ -95,7 +95,7 @@ def _files(
 ) -> dict[str, list[int]]:
     expected = []
     for each in written:
-        bits = (1 << np.arange(config.lanes, dtype=object))
+        bits = 1 << np.arange(config.lanes, dtype=object)
         counted = (each.counted.astype(object) * bits).sum(1)
         for address, word, lanes in zip(each.addresses, packed(each.elements, ELEMENT_BITS), counted, strict=True):
             expected.append((int(address), word, int(lanes)))
@@ -157,7 +157,9 @@ def _build(options: Options, verilog: str, bench: str) -> Path:
     with simulators.environment(options.simulator):
         done = subprocess.run(command, cwd=target, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise simulators.BuildError(f"{options.simulator} cannot build the engine: {(done.stdout + done.stderr)[-2000:]}")
+        raise simulators.BuildError(
+            f"{options.simulator} cannot build the engine: {(done.stdout + done.stderr)[-2000:]}"
+        )
     (target / "bench.part").rename(made)
     return made
 

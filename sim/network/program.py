@@ -357,9 +357,7 @@ class Builder:
         ]
         for k, (table, tile, count, mask) in enumerate(steps):
             require_fitted(operator.name, table)
-            a, o = (
-                Walk(p.base + tile * p.rows, (p.rows, count, 1), (1, p.rows, 0)) for p in (given, place)
-            )
+            a, o = (Walk(p.base + tile * p.rows, (p.rows, count, 1), (1, p.rows, 0)) for p in (given, place))
             last = k == len(steps) - 1
             self._emit(hardware.Map(o, a, table, mask), node.key, place, output=node.outputs[0], last=last)
 
@@ -368,9 +366,7 @@ class Builder:
         a, b = (self.places[name] for name in node.inputs)
         place = self._over(node)
         walks = (p.walk(self.lanes) for p in (place, a, b))
-        self._emit(
-            hardware.Add(*walks, operator.multipliers, operator.shift), node.key, place, output=node.outputs[0]
-        )
+        self._emit(hardware.Add(*walks, operator.multipliers, operator.shift), node.key, place, output=node.outputs[0])
 
 
 HANDLERS: dict[type, Callable[[Builder, Node], None]] = {

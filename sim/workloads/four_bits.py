@@ -97,7 +97,7 @@ class Subject:
 def subject(name: str, options: Options) -> Subject:
     """One of `MODELS`. Raises `InputError` if its package or its text is missing."""
     if name == "minilm":
-        folder = sentence.model_folder()
+        folder = find("minilm")
         texts = sentence.Sentences(folder, sentence.Options(options.sentences))
         model, down = load_model(folder)[0], r"encoder\.layer\.\d+\.output\.dense"
         return Subject(name, model, down, list(texts.calibration(0)), texts.embed, "cosine")
