@@ -209,6 +209,20 @@ class PackedLinear(nn.Module):
         return cls(buffers, weight.bits, weight.signed, weight.group_size, token, source.bits, out_bits)
 
 
+def _side_by_side(layers: Sequence[PackedLinear]) -> PackedLinear | None:
+    """Layers of one input as one layer, or None if they are not alike. Their outputs are next to each other."""
+    first = layers[0]
+    formats = ("weight_bits", "weight_signed", "group_size", "token", "activation_bits", "out_bits", "plain")
+    if any(getattr(layer, key) != getattr(first, key) for layer in layers for key in formats):
+        return None
+    names = ("codes", "zero_point", "group_multiplier", "bias", "multiplier", "shift")
+    buffers = {name: torch.cat([getattr(layer, name) for layer in layers]) for name in names}
+    return PackedLinear(
+        buffers, first.weight_bits, first.weight_signed, first.group_size, first.token, first.activation_bits,
+        first.out_bits,
+    )  # fmt: skip
+
+
 class Linear(Operator):
     """One or more linear layers of one input, which is quantised once; gives a tensor, or a tuple if there are several.
 
@@ -227,6 +241,7 @@ class Linear(Operator):
         self.given = {name: layer.weight for name, layer in matrices.items() if isinstance(layer, QuantisedLinear)}
         self.layers = nn.ModuleList(map(_trainable, matrices.values()))
         self.packed = nn.ModuleList()
+        self._joined: tuple[nn.ModuleList, PackedLinear | None] | None = None
         self.weights: list[QuantisedWeight] = []
         self.source: InputQuantiser | None = None
         self._found: dict[str, tuple[Tensor, dict[str, QuantisedWeight]]] = {}
@@ -273,7 +288,13 @@ class Linear(Operator):
 
     def integer(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         codes, magnitude = self.activations(x)
-        return _unpacked([packed(codes, magnitude) for packed in self.packed])
+        layers = self.packed_layers
+        if len(layers) > 1 and kernels.usable(codes):
+            if self._joined is None or self._joined[0] is not self.packed:
+                self._joined = self.packed, _side_by_side(layers)
+            if self._joined[1] is not None:
+                return self._joined[1](codes, magnitude).split([len(layer.codes) for layer in layers], -1)
+        return _unpacked([packed(codes, magnitude) for packed in layers])
 
     # ---- conversion
 
