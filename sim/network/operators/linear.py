@@ -1,6 +1,6 @@
 """Integer linear layers: signed 8-bit activations, static or per token, and packed weights of 2 to 8 bits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -253,6 +253,10 @@ class Linear(Operator):
     @property
     def trainable(self) -> bool:
         return len(self.layers) > 0
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._joined = None  # it follows the device
+        return super()._apply(fn, recurse)
 
     def claims(self) -> Mapping[str, nn.Module]:
         claimed: dict[str, nn.Module] = {}
