@@ -1,6 +1,18 @@
 """The subcommands of `python -m cost_model`, one file each."""
 
-from cost_model.commands import calibrate, floating, model, plot, sensitivity, stages, table, unit
+from cost_model.commands import (
+    calibrate,
+    compare,
+    explore,
+    floating,
+    memories,
+    model,
+    plot,
+    sensitivity,
+    stages,
+    table,
+    unit,
+)
 from cost_model.commands import rowwise as rows
 
 COMMANDS = (
@@ -10,6 +22,9 @@ COMMANDS = (
     floating.add,
     rows.add,
     model.add,
+    compare.add,
+    explore.add,
+    memories.add,
     plot.add,
     stages.add,
     calibrate.add,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cost_model.network.floating_point import attention_widths, floating_matrices
+from cost_model.network.shapes import size
 from quant.formats.packed_index import DESCRIPTION, PackedIndex
 from sim.reference import InputError
 from sim.reference.attention import WEIGHT_BITS as CONTEXT_BITS
@@ -183,20 +184,7 @@ class _Reader:
 
     def sizes(self, row: Mapping[str, Any], side: str, index: int = 0) -> tuple[int, ...]:
         """The shape of an input or output for these tokens, batches and pixels."""
-        return tuple(map(self.size, row[side][index]["shape"]))
-
-    def size(self, text: int | str) -> int:
-        """A size such as 64, "tokens" or "height/4/-2*width/4/-2"; a division rounds up, one by -2 is by 2 and down."""
-        product = 1
-        for factor in str(text).split("*"):
-            name, *strides = factor.split("/")
-            if name in ("height", "width") and name not in self.lengths:
-                raise InputError(f"a size is {text}, which follows from the image: give --image HEIGHT WIDTH")
-            length = self.lengths[name] if name in self.lengths else int(name)
-            for stride in map(int, strides):
-                length = length // -stride if stride < 0 else -(-length // stride)
-            product *= length
-        return product
+        return tuple(size(text, self.lengths) for text in row[side][index]["shape"])
 
     def weight(self, name: str, path: str | None) -> dict[str, int]:
         """The bytes of a weight and of what belongs to its outputs, stored under `path`, or beside it if None."""

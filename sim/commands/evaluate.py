@@ -26,7 +26,7 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     tasks = evaluate.add_subparsers(required=True, metavar="TASK")
 
     sentence = _add(tasks, "sentence", "similarity of sentence embeddings (all-MiniLM-L6-v2)", _sentence)
-    sentence.add_argument("--model", type=Path, metavar="FOLDER", help="another checkpoint of BERT's family")
+    sentence.add_argument("--model", default="minilm", metavar="FOLDER", help="another checkpoint of BERT's family")
     sentence.add_argument("--sentences", type=int, default=2000, metavar="N", help="how many are measured (2000)")
     sentence.add_argument("--calibration", type=int, default=64, metavar="N", help="sentences of each seed (64)")
     sentence.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that measure networks (1)")
@@ -81,12 +81,13 @@ def _seeds(arguments: argparse.Namespace) -> tuple[int, ...]:
 
 def _sentence(arguments: argparse.Namespace) -> int:
     with needs("transformers"):
+        from quant.zoo.packaged import path_of
         from sim.workloads import sentence
     require_range("--jobs", arguments.jobs, 1, 256)
     options = sentence.Options(
         arguments.sentences, arguments.calibration, _seeds(arguments), arguments.granularity, not arguments.quick
     )
-    folder = sentence.model_folder(arguments.model)
+    folder = path_of(arguments.model)
     configuration = {
         "model": str(folder),
         "weights_sha256": content_sha256(folder),
@@ -94,7 +95,7 @@ def _sentence(arguments: argparse.Namespace) -> int:
         "calibration": options.calibration,
         "granularity": options.granularity,
     }
-    total = 1 + sum(len(sentence.variants(options.single and s == options.seeds[0])) for s in options.seeds)
+    total = 1 + sum(len(sentence.chosen(options, seed)) for seed in options.seeds)
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
         return sentence.evaluate(folder, run, options, progress, arguments.jobs)

@@ -18,11 +18,11 @@ from quant.primitives.scales import Scale
 from sim.network.operators import kernels
 from sim.network.operators.arithmetic import blockwise, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Shape, Site
-from sim.network.operators.exact_gemm import Weight, digits
 from sim.network.operators.folded import Folded
 from sim.network.operators.hadamard import Rotated
 from sim.network.operators.kernels import Requantiser
 from sim.network.operators.modules import require_type
+from sim.network.operators.planes import Planes, digits
 from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
@@ -87,7 +87,7 @@ class PackedLinear(nn.Module):
         self.weight_bits, self.weight_signed, self.group_size = weight_bits, weight_signed, group_size
         self.token, self.activation_bits, self.out_bits = token, activation_bits, out_bits
         self.plain = bool((self.group_multiplier == 1).all()) and not bool(self.zero_point.any())
-        self._weight: Weight | None = None
+        self._planes: Planes | None = None
         self._to_codes: Requantiser | None = None
         self.bound = self._bound()
 
@@ -144,35 +144,40 @@ class PackedLinear(nn.Module):
         return TokenLinear(layer, bias) if self.token else layer
 
     def _apply(self, fn, recurse: bool = True):  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._weight = self._to_codes = None  # they follow the device
+        self._planes = self._to_codes = None  # they follow the device
         return super()._apply(fn, recurse)
 
     @property
-    def weight(self) -> Weight:
-        """(codes - zero point) * group multiplier in planes of 8 bits, one below the other; laid out on first use."""
-        if self._weight is None:
-            planes = [self.codes] if self.plain and not self.offset else digits(self._terms())
-            self._weight = Weight(torch.cat(planes))
-        return self._weight
+    def digits(self) -> list[Tensor]:
+        """(codes - zero point) * group multiplier as int8 planes, (N, K) each."""
+        return [self.codes] if self.plain and not self.offset else digits(self._terms())
+
+    @property
+    def planes(self) -> Planes:
+        """The digits, laid out on first use."""
+        if self._planes is None:
+            self._planes = Planes(self.digits)
+        return self._planes
+
+    @property
+    def to_codes(self) -> Requantiser:
+        """From the accumulator to the codes."""
+        if self._to_codes is None:
+            self._to_codes = Requantiser(self.multiplier, self.shift, self.out_bits, self.bias)
+        return self._to_codes
 
     def accumulate(self, activations: Tensor) -> Tensor:
         """sum m_g psum_g, (..., N): int32 if that is proved to be wide enough, else int64."""
-        psum = self.weight.product(activations)
-        if self.weight.outputs == len(self.codes):
-            return psum
-        planes = psum.unflatten(-1, (-1, len(self.codes))).unbind(-2)
+        planes = self.planes.product(activations)
         total = planes[0] if self.narrow else planes[0].long()
         for p, plane in enumerate(planes[1:], 1):
             total = total + (plane.to(total.dtype) << 8 * p)
         return total
 
     def forward(self, activations: Tensor, magnitude: Tensor | None) -> Tensor:
-        if self._to_codes is None:
-            self._to_codes = Requantiser(self.multiplier, self.shift, self.out_bits, self.bias)
-        to_codes = self._to_codes
         if kernels.usable(activations):
-            return kernels.linear(activations, magnitude, self.weight, to_codes, self.narrow)
-        return to_codes(self.accumulate(activations), magnitude)
+            return kernels.linear(activations, magnitude, self.planes, self.to_codes, self.narrow)
+        return self.to_codes(self.accumulate(activations), magnitude)
 
     @classmethod
     def from_real(
@@ -229,7 +234,7 @@ class Linear(Operator):
         self.packed = nn.ModuleList()
         self.weights: list[QuantisedWeight] = []
         self.source: InputQuantiser | None = None
-        self._found: dict[str, tuple[Settings, Tensor, QuantisedWeight]] = {}
+        self._found: dict[str, tuple[Tensor, dict[str, QuantisedWeight]]] = {}
 
     @property
     def plan_names(self) -> list[str]:
@@ -334,15 +339,17 @@ class Linear(Operator):
         self.quantise(quantiser, input, [site.output(k) for k in range(len(own))], weights)
 
     def _weight(self, name: str, layer: nn.Linear, settings: Settings) -> QuantisedWeight:
-        """The codes that the layer came with, or those found for its weights, kept until weights or settings change."""
+        """The codes that the layer came with, or those found for its weights, kept by settings until weights change."""
         if name in self.given:
             return self.given[name]
-        bare = replace(settings, tables={})
-        found = self._found.get(name)
-        if found is None or found[0] != bare or not torch.equal(found[1], layer.weight):
-            found = bare, layer.weight.detach().clone(), quantise_weight(layer.weight, settings)
-            self._found[name] = found
-        return found[2]
+        weight, codes = self._found.get(name, (None, {}))
+        if weight is None or not torch.equal(weight, layer.weight):
+            codes = {}
+            self._found[name] = layer.weight.detach().clone(), codes
+        key = str(replace(settings, tables={}, activation_bits=None, hadamard=False))  # which change `weight` no more
+        if key not in codes:
+            codes[key] = quantise_weight(layer.weight, settings)
+        return codes[key]
 
     def quantise(
         self, source: InputQuantiser, input: Grid, outputs: Sequence[Grid], weights: list[QuantisedWeight]
