@@ -371,7 +371,7 @@ class Linear(Operator):
         if weight is None or not torch.equal(weight, layer.weight):
             codes = {}
             self._found[name] = layer.weight.detach().clone(), codes
-        key = str(replace(settings, tables={}, activation_bits=None))  # which change no weight
+        key = str(replace(settings, tables={}, activation_bits=None, hadamard=False))  # which change `weight` no more
         if key not in codes:
             codes[key] = quantise_weight(layer.weight, settings)
         return codes[key]
