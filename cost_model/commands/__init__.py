@@ -1,6 +1,18 @@
 """The subcommands of `python -m cost_model`, one file each."""
 
-from cost_model.commands import calibrate, explore, floating, memories, model, plot, sensitivity, stages, table, unit
+from cost_model.commands import (
+    build,
+    calibrate,
+    explore,
+    floating,
+    memories,
+    model,
+    plot,
+    sensitivity,
+    stages,
+    table,
+    unit,
+)
 from cost_model.commands import rowwise as rows
 
 COMMANDS = (
@@ -11,6 +23,7 @@ COMMANDS = (
     rows.add,
     model.add,
     explore.add,
+    build.add,
     memories.add,
     plot.add,
     stages.add,
