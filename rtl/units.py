@@ -130,6 +130,7 @@ UNITS: dict[str, Unit] = {
     "layernorm": Unit("rtl.rowwise.norm:NormConfig", "rtl.rowwise.norm:NormUnit", {"centring": True}),
     "rmsnorm": Unit("rtl.rowwise.norm:NormConfig", "rtl.rowwise.norm:NormUnit", {"centring": False}),
     "token": Unit("rtl.rowwise.token:TokenConfig", "rtl.rowwise.token:TokenUnit"),
+    "hadamard": Unit("rtl.hadamard:HadamardConfig", "rtl.hadamard:HadamardUnit"),
     "array": Unit("rtl.array.config:ArrayConfig", "rtl.array.gemm:Gemm"),
     "element": Unit(
         "rtl.array.processing_element_stream:ElementConfig",

@@ -3,6 +3,7 @@
 from cost_model.commands import (
     build,
     calibrate,
+    compare,
     explore,
     floating,
     memories,
@@ -22,6 +23,7 @@ COMMANDS = (
     floating.add,
     rows.add,
     model.add,
+    compare.add,
     explore.add,
     build.add,
     memories.add,

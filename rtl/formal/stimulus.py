@@ -12,6 +12,7 @@ from sim.reference import LoweredTable
 CODES = 256  # at most so many for each table
 # how often the unit's input and output stall, table by table, as in `sim.cosim.cocotb_tests.protocol`
 STALLS = ((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))
+RESULTS = ("inside", "around", "fine", "inside", "around")  # table by table; 5 and 3 have no common factor
 
 
 def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generator[dict[str, Any], bool, None]:
@@ -23,8 +24,8 @@ def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generato
     idle = dict.fromkeys([*names, *config.shift_ports, "i__valid", "i__payload", "o__ready", "rst"], 0)
     yield idle | {"rst": 1}
     for k in range(tables):
-        lowered = random_lowered(rng, config, results="inside" if k % 2 == 0 else "around")
-        for word in config.words(lowered):
+        lowered = random_lowered(rng, config, results=RESULTS[k % len(RESULTS)])
+        for word in rng.permutation([*config.words(lowered), _nowhere(rng, config)]).tolist():
             yield idle | dict(zip(names, (1, *word), strict=True))
             noise = {name: int(rng.integers(0, 1 << 16)) for name in names[1:]}
             yield idle | noise  # without its enable nothing is written
@@ -40,6 +41,14 @@ def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generato
                 taken = yield idle | shifts | beat | {"rst": int(rng.random() < 0.01)}
         for _ in range(2 * config.stages):
             yield idle | shifts | {"o__ready": 1}
+
+
+def _nowhere(rng: np.random.Generator, config: PwlConfig) -> tuple[int, int, int]:
+    """A write (select, address, data) to an address or a selection that does not exist."""
+    n = config.entries
+    counts = (n - 1, n, n, 0)
+    free = [(s, a) for s, count in enumerate(counts) for a in range(count, 1 << (n - 1).bit_length())]
+    return (*free[rng.integers(len(free))], int(rng.integers(1 << config.data_bits)))
 
 
 def random_lowered(
@@ -63,7 +72,10 @@ def random_lowered(
     )
     intercept_shift = int(rng.integers(0, config.largest("intercept_shift"), endpoint=True))
     largest = config.largest("output_shift")
-    if results == "anywhere":
+    if results == "fine":
+        intercept_shift, output_shift = int(rng.integers(0, 2)), int(rng.integers(0, 2))
+        slopes, intercepts = rng.integers(-3, 4, (2, entries))
+    elif results == "anywhere":
         output_shift = int(rng.integers(0, largest, endpoint=True))
     else:
         fitting = max(config.in_bits, intercept_shift) + config.coef_bits - config.out_bits
