@@ -58,7 +58,9 @@ def _add_network(kinds: Any) -> None:
     parser.set_defaults(do=_network)
     parser.add_argument("model", help="minilm, char_lm or smollm2")
     parser.add_argument("--texts", type=int, metavar="N", help="that each point is measured on (the model's usual)")
-    parser.add_argument("--space", type=Path, metavar="JSON", help="choices by field, instead of the usual ones")
+    parser.add_argument(
+        "--space", default="full", metavar="NAME", help="full or small, or a JSON file of choices by field (full)"
+    )
     parser.add_argument("--method", choices=("exhaustive", "nsga2"), default="nsga2", help="(nsga2)")
     parser.add_argument("--points", type=int, default=256, metavar="N", help="to evaluate, at least (256)")
     parser.add_argument("--population", type=int, default=32, metavar="N", help="of a generation (32)")
@@ -101,12 +103,12 @@ def _network(arguments: argparse.Namespace) -> int:
 def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of the search, and what they come from."""
     from cost_model.explore.network_search import SearchOptions, configuration, search
-    from cost_model.explore.network_space import NetworkSpace
+    from cost_model.explore.network_space import SPACES, NetworkSpace
     from cost_model.explore.network_subjects import subject_of
     from cost_model.network.memory import sources
     from quant.run_directory import RunDirectory, versions
 
-    space = NetworkSpace() if arguments.space is None else NetworkSpace.from_dict(read_json(arguments.space))
+    space = SPACES.get(arguments.space) or NetworkSpace.from_dict(read_json(arguments.space))
     options = SearchOptions(
         arguments.method, arguments.points, arguments.population, arguments.seed, tuple(arguments.objectives)
     )
@@ -116,7 +118,7 @@ def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict
     with RunDirectory.open(folder, said, arguments.resume) as run:
         rows = search(subject, space, options, run, Pool(arguments.jobs, arguments.scheduler))
     origin = {
-        "command": f"python -m cost_model explore network {subject.name} --points {options.points}",
+        "command": _command(arguments),
         "objectives": options.columns(subject.unit),
         "file": next((path.name for path in arguments.outputs if path.suffix == ".json"), "points.json"),
         "versions": versions(),
@@ -124,6 +126,16 @@ def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict
         "search": said,
     }
     return rows, origin
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command without the user's paths and workers, which change no row."""
+    space = arguments.space if "." not in arguments.space else "FILE.json"
+    said = [f"--space {space}", f"--method {arguments.method}", f"--points {arguments.points}"]
+    said += [f"--population {arguments.population} --seed {arguments.seed}"] if arguments.method == "nsga2" else []
+    said += [] if arguments.texts is None else [f"--texts {arguments.texts}"]
+    said.append(f"--objectives {' '.join(arguments.objectives)}")
+    return f"python -m cost_model explore network {arguments.model} {' '.join(said)}"
 
 
 def _write(path: Path, rows: list[dict[str, Any]], origin: dict[str, Any]) -> None:
