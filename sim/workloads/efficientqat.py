@@ -19,7 +19,7 @@ from sim.common.files import description_sha256
 from sim.workloads.method_subjects import Subject
 from sim.workloads.method_trials import Trial
 
-CLIPPING = 0.5  # rate of learned clipping: of 0.005, 0.05, 0.2 and 0.5 the best on the validation part
+CLIPPING = 0.2  # rate of learned clipping: of 0.005, 0.05, 0.2 and 0.5 the best on the validation part
 BASE = "rounding"  # what the others' gains are counted from
 
 
