@@ -1,4 +1,4 @@
-"""`python -m sim evaluate {sentence,language,segment,lightweight,vision}`: integer networks against floating point."""
+"""`python -m sim evaluate {sentence,language,segment,lightweight,vision,four-bits}`: integer networks against FP32."""
 
 import argparse
 import sys
@@ -46,6 +46,10 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     vision = _add(tasks, "vision", "masks of photographs by a ViT segmenter against its own in FP32", _vision)
     vision.add_argument("--images", type=int, default=16, metavar="N", help="crops that are measured (16)")
     vision.add_argument("--calibration", type=int, default=8, metavar="N", help="crops of each seed (8)")
+    four_bits = _add(tasks, "four-bits", "W4A4 networks with and without Hadamard transforms", _four_bits)
+    four_bits.add_argument("--models", nargs="+", metavar="NAME", help="minilm char_lm smollm2 smollm2-rotated (all)")
+    four_bits.add_argument("--sentences", type=int, default=1000, metavar="N", help="for MiniLM (1000)")
+    four_bits.add_argument("--windows", type=int, default=8, metavar="N", help="of text, for language models (8)")
     for parser in (sentence, segment, lightweight, vision):
         parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(0 1 2)")
         parser.add_argument(
@@ -171,6 +175,20 @@ def _vision(arguments: argparse.Namespace) -> int:
         return vision.evaluate(model, run, options, progress)
 
     return _report(arguments, configuration, total, measure, vision.table_text)
+
+
+def _four_bits(arguments: argparse.Namespace) -> int:
+    with needs("language"), needs("sentence"):
+        from sim.workloads import four_bits
+    models = four_bits.MODELS if arguments.models is None else tuple(arguments.models)
+    options = four_bits.Options(models, arguments.sentences, arguments.windows)
+    configuration = {key: value for key, value in asdict(options).items() if key != "models"}
+
+    def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
+        return four_bits.evaluate(run, options, progress)
+
+    total = len(models) * (1 + len(four_bits.VARIANTS))
+    return _report(arguments, configuration, total, measure, four_bits.table_text)
 
 
 def _options(arguments: argparse.Namespace) -> Any:

@@ -11,6 +11,7 @@ from quant.calibration import CalibrationData, load
 from sim.network.calibration import Calibration
 from sim.network.converters.describe import describe, require_same, without_head
 from sim.network.graph import Network
+from sim.network.online_hadamard import with_hadamards
 from sim.network.operators.base import ordinary_arithmetic, set_mode
 from sim.reference import InputError
 
@@ -62,6 +63,7 @@ def calibrate(
     with ordinary_arithmetic():
         network = describe(model)
         settings = resolve(plan, network)
+        network = with_hadamards(network, settings)
         data = load(data)
         with _evaluation(model):
             require_same(model, network, next(iter(data)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quant import Settings
+from quant.primitives.hadamard import block_of
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import observer_for
 from quant.primitives.quantisers import QuantisedWeight, quantise_weight, recode
@@ -18,6 +19,7 @@ from sim.network.operators import kernels
 from sim.network.operators.arithmetic import blockwise, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Shape, Site
 from sim.network.operators.folded import Folded
+from sim.network.operators.hadamard import Rotated
 from sim.network.operators.kernels import Requantiser
 from sim.network.operators.modules import require_type
 from sim.network.operators.planes import Planes, digits
@@ -238,8 +240,11 @@ class Linear(Operator):
         self.names = [*layers, *names]
         self._of_model = dict(layers)
         matrices = {name: layer.matrix() if isinstance(layer, Folded) else layer for name, layer in layers.items()}
-        self.given = {name: layer.weight for name, layer in matrices.items() if isinstance(layer, QuantisedLinear)}
+        quantised = {name: layer for name, layer in matrices.items() if isinstance(layer, QuantisedLinear)}
+        self.given = {name: layer.weight for name, layer in quantised.items()}
+        self._given_blocks = {name: layer.hadamard for name, layer in quantised.items()}
         self.layers = nn.ModuleList(map(_trainable, matrices.values()))
+        self.block: int | None = None  # in which the inputs come rotated
         self.packed = nn.ModuleList()
         self._joined: tuple[nn.ModuleList, PackedLinear | None] | None = None
         self.weights: list[QuantisedWeight] = []
@@ -302,6 +307,30 @@ class Linear(Operator):
 
     # ---- conversion
 
+    def hadamard_block(self, settings: Mapping[str, Settings]) -> int | None:
+        """The block in which the inputs are to be rotated: that of the given codes, else the plan's.
+
+        Raises `InputError` if the layers differ, or the block does not divide the inputs.
+        """
+        found: set[int | None] = set()
+        for name, layer in zip(self.names, self._real, strict=True):
+            try:
+                planned = block_of(settings[name], layer.weight.shape[1])
+            except InputError as error:
+                raise InputError(f"{name}: hadamard: {error}") from None
+            found.add(self._given_blocks.get(name, planned))
+        if len(found) > 1:
+            raise InputError(f"{', '.join(self.names)}: share their input, so their hadamard must be equal")
+        return found.pop()
+
+    def rotate(self, block: int) -> None:
+        """Take inputs that are rotated in blocks; the weights follow. Codes that were given are of a rotated layer."""
+        self.block = block
+        self.layers = nn.ModuleList(
+            layer if name in self.given else Rotated(layer, block)
+            for name, layer in zip(self.names, self._real, strict=True)
+        )
+
     def input_bits(self, index: int, site: Site) -> int:
         """The static codes of the layer, or 16 if it finds a scale for each token."""
         bits = site.settings[self.name].activation_bits
@@ -319,6 +348,8 @@ class Linear(Operator):
 
     def quantise_at(self, site: Site) -> None:
         own = [site.settings[name] for name in self.names]
+        if self.hadamard_block(site.settings) != self.block:
+            raise InputError(f"{self.name}: hadamard must be what it was for calibration, {self.block}")
         kinds = {(s.activation_granularity, s.activation_bits) for s in own}
         if len(kinds) > 1:
             raise InputError(f"{', '.join(self.names)}: share their input, so their activation settings must be equal")
@@ -340,7 +371,7 @@ class Linear(Operator):
         if weight is None or not torch.equal(weight, layer.weight):
             codes = {}
             self._found[name] = layer.weight.detach().clone(), codes
-        key = str(replace(settings, tables={}, activation_bits=None))  # which change no weight
+        key = str(replace(settings, tables={}, activation_bits=None, hadamard=False))  # which change `weight` no more
         if key not in codes:
             codes[key] = quantise_weight(layer.weight, settings)
         return codes[key]

@@ -1,5 +1,8 @@
 """Both phases: errors fall, integers stay, an interrupted run resumes to the same bytes."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +76,50 @@ def test_the_second_phase_changes_steps_alone(distill: bool) -> None:
     with torch.no_grad():
         losses = [float(phase.loss(m, model, held)) for m in (first, both)]
     assert losses[1] <= losses[0]
+
+
+def test_recomputed_blocks_give_the_same_bytes_from_fewer_kept_values() -> None:
+    model, data = _llama()
+    kept: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[-1] += tensor.nbytes
+        return tensor
+
+    made = []
+    for checkpointing in (False, True):
+        kept.append(0)
+        options = replace(ROUNDED, e2e_qp=E2eQp(3e-3, 1, True, checkpointing=checkpointing))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            made.append(efficientqat(model, data, options).state_dict())
+    assert all(torch.equal(tensor, made[1][name]) for name, tensor in made[0].items())
+    assert kept[1] < 0.8 * kept[0]
+
+
+TWO = """
+import json
+from quant.methods.efficientqat.processes import joined, rank
+from tests.quant.methods.efficientqat.test_quantise import _llama, _losses
+with joined():
+    found = _losses(*_llama())
+if rank() == 0:
+    print(json.dumps(found))
+"""
+
+
+def _losses(model: nn.Module, data: calibration.CalibrationData) -> dict[str, float]:
+    made = efficientqat(model, data, ROUNDED)
+    settings = quant.methods.post_training.quantisation_of(made).plan.resolve(quant.methods.layers.quantisable(model))
+    return E2eQp(3e-3, 2).train(made, model, data.batches, settings)[1]
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_give_the_loss_of_one() -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    done = subprocess.run([*command, sys.executable, "-c", TWO], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    alone = _losses(*_llama())
+    assert json.loads(done.stdout) == pytest.approx(alone, rel=1e-5) and alone["after"] < alone["before"]
 
 
 def _interrupt(*_: Any) -> Any:
