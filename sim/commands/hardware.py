@@ -78,7 +78,8 @@ def run_on_hardware(arguments: argparse.Namespace, network: Any, load_data: Call
         print_json(rows)
     if arguments.output is not None:
         layer = "" if arguments.layers is None else f" --layers {arguments.layers}"
-        command = f"python -m sim run NETWORK --on {arguments.on}{layer} --lanes {config.lanes} --row-units {config.row_units}"
+        size = f"--lanes {config.lanes} --row-units {config.row_units}"
+        command = f"python -m sim run NETWORK --on {arguments.on}{layer} {size}"
         kept = [{key: value for key, value in row.items() if key != "simulator"} for row in rows]
         write_results(arguments.output, command, kept, ("torch", "amaranth"), simulator=version(arguments.on))
     return 0

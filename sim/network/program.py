@@ -24,7 +24,7 @@ from sim.network.operators.split import Split
 from sim.network.program_memory import Allocator
 from sim.reference import InputError
 from sim.reference import engine as hardware
-from sim.reference.engine import NARROW_BITS, Engine, Instruction, Walk
+from sim.reference.engine import NARROW_BITS, Instruction, Walk
 from sim.reference.engine_cycles import units_for
 from sim.reference.softmax import total_bits_for
 
@@ -219,13 +219,15 @@ class Builder:
         weights = layer.codes.cpu().numpy().astype(np.int64)
         rows = slice(None) if o.order is None else o.order
         weights = weights[rows] if a.order is None else weights[rows][:, a.order]
-        constants = {key: getattr(layer, key).cpu().numpy()[rows] for key in ("bias", "multiplier", "shift")}
-        tiles = o.tiles(self.lanes)
+        tensors = (layer.bias, layer.multiplier, layer.shift)
+        bias, multiplier, shift = (hardware.tiled(t.cpu().numpy()[rows][None], self.lanes) for t in tensors)
         return hardware.Multiply(
-            self._array_result(o),
-            self._activations(a, tiles),
+            o.walk(self.lanes),
+            self._activations(a, o.tiles(self.lanes)),
             _beats(weights, self.lanes),
-            **{key: hardware.tiled(value[None], self.lanes) for key, value in constants.items()},
+            bias,
+            multiplier,
+            shift,
             channels=o.channels,
             scaled=layer.token,
             narrow=_is_narrow(name, layer.out_bits),
@@ -233,9 +235,6 @@ class Builder:
 
     def _activations(self, a: Place, output_tiles: int) -> Walk:
         return Walk(a.base, (a.rows, a.tiles(self.lanes), output_tiles), (1, a.rows, 0))
-
-    def _array_result(self, o: Place) -> Walk:
-        return o.walk(self.lanes)
 
     def split(self, node: Node) -> None:
         given = self.places.pop(node.inputs[0])
@@ -277,7 +276,6 @@ class Builder:
         result = self._result(node, v.channels)
         scratch = self._place(tokens)  # a row's scores are all read before its first probability is written
         for head in range(heads):
-            where = dict(head=head, last=head == heads - 1)
             first = head * tiles
             one = self._scores(scores, head, q.part(first, width), k.part(first, width), scratch)
             self._emit(one, scores_node.key, scratch, output=scores_node.outputs[0], head=head)
@@ -291,26 +289,26 @@ class Builder:
             )
             part = result.part(first, width)
             one = self._context(context, head, scratch, v.part(first, width), part)
-            self._emit(one, node.key, replace(result), output=node.outputs[0], **where)
+            self._emit(one, node.key, result, output=node.outputs[0], head=head, last=head == heads - 1)
         self.memory.free(scratch.base)
 
     def _scores(self, operator: Scores, head: int, q: Place, k: Place, o: Place) -> Instruction:
         """The channels of a tile's keys lie side by side, so that the array takes a tile's words as columns."""
         lanes, tiles = self.lanes, o.tiles(self.lanes)
-        constants = (np.full((tiles, lanes), int(t[head])) for t in (operator.multiplier, operator.shift))
+        m, shift = (np.full((tiles, lanes), int(t[head])) for t in (operator.multiplier, operator.shift))
         keys = Walk(k.base, (lanes, k.tiles(lanes), tiles), (1, k.rows, lanes))
         a, bias = self._activations(q, tiles), np.zeros((tiles, lanes), dtype=np.int64)
-        return hardware.Multiply(self._array_result(o), a, keys, bias, *constants, o.channels, transposed=True)
+        return hardware.Multiply(o.walk(lanes), a, keys, bias, m, shift, o.channels, transposed=True)
 
     def _context(self, operator: Context, head: int, p: Place, v: Place, o: Place) -> Instruction:
         """A word of values is one row of weights."""
         lanes, tiles = self.lanes, v.tiles(self.lanes)
         channels = slice(head * v.channels, (head + 1) * v.channels)
-        constants = (t[channels].numpy().reshape(tiles, lanes) for t in (operator.multiplier, operator.shift))
+        m, shift = (t[channels].numpy().reshape(tiles, lanes) for t in (operator.multiplier, operator.shift))
         values = Walk(v.base + lanes - 1, (lanes, p.tiles(lanes), tiles), (-1, lanes, v.rows))
         a, bias = self._activations(p, tiles), np.zeros((tiles, lanes), dtype=np.int64)
         narrow = _is_narrow(operator.name, operator.outputs[0].bits)
-        return hardware.Multiply(self._array_result(o), a, values, bias, *constants, o.channels, narrow=narrow)
+        return hardware.Multiply(o.walk(lanes), a, values, bias, m, shift, o.channels, narrow=narrow)
 
     def _rowwise(
         self, key: str, a: Place, o: Place, make: Callable[[Walk, Walk, int], Instruction], **where: Any
@@ -323,8 +321,8 @@ class Builder:
         made = []
         for (count, _, times), first in zip(counts, (0, groups * units), strict=True):
             if count * times:
-                walks = (Walk(p.base + first, (count, tiles, times), (1, rows, units)) for p in (a, o))
-                made.append(make(*walks, first))
+                read, write = (Walk(p.base + first, (count, tiles, times), (1, rows, units)) for p in (a, o))
+                made.append(make(read, write, first))
         for instruction in made:
             self._emit(instruction, key, o, **where, last=instruction is made[-1])
 
@@ -363,8 +361,9 @@ class Builder:
         operator: Add = node.step  # pyright: ignore[reportAssignmentType]
         a, b = (self.places[name] for name in node.inputs)
         place = self._over(node)
-        walks = (p.walk(self.lanes) for p in (place, a, b))
-        self._emit(hardware.Add(*walks, operator.multipliers, operator.shift), node.key, place, output=node.outputs[0])
+        o, first, second = (p.walk(self.lanes) for p in (place, a, b))
+        add = hardware.Add(o, first, second, operator.multipliers, operator.shift)
+        self._emit(add, node.key, place, output=node.outputs[0])
 
 
 HANDLERS: dict[type, Callable[[Builder, Node], None]] = {

@@ -32,7 +32,7 @@ def first_difference(program: Program, expected: Mapping[str, np.ndarray]) -> st
 def located(program: Program, run: Any) -> str:
     """The first write that a run found to be wrong, as operator, row and channel.
 
-    `run` has `first`, the number of the instruction, `place`, that of the write in it, and `found`, its address and word.
+    `run` has `first`, the number of the instruction, `place`, that of the write in it, and `found`, (address, word).
     """
     if run.first >= len(program.steps):
         return "a write behind the program's end"

@@ -7,12 +7,12 @@ that (`START`), and a word is written in the cycle in which its unit gives it:
     load, of w words         1 + w
     store                    START + w
     add, map                 START + w + stages
-    multiply                 1 + wait + (the array's cycles) + stages      wait 0 for weights from a stream, 1 from memory,
-                                                                           1 + lanes transposed
+    multiply                 1 + wait + (the array's cycles) + stages
     row units, G groups      START + units + (a unit's cycles for G rows)
 
-Units for rows work side by side, each a cycle behind the one before. That holds if a row's last word has as many
-elements as there are units in a group, which `units_for` sees to.
+`wait` is 0 for weights from a stream, 1 from the memory, 1 + lanes transposed. Units for rows work side by side, each a
+cycle behind the one before. That holds if a row's last word has as many elements as there are units in a group, which
+`units_for` sees to.
 """
 
 from collections.abc import Mapping, Sequence

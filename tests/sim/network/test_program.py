@@ -87,9 +87,9 @@ def test_what_no_unit_computes_is_refused(network):
     exact = convert(bert(), plan(EXACT), token_batches())
     with pytest.raises(InputError, match="table"):
         engine_for(exact, LENGTH)
-    with pytest.raises(InputError, match="layers must be in 0..1, not 2..2"):
+    with pytest.raises(InputError, match=r"layers must be in 0\.\.1, not 2\.\.2"):
         program_of(network, engine_for(network, LENGTH, 8), LENGTH, layers=(2, 2))
-    with pytest.raises(InputError, match="tokens must be in 1..12, not 13"):
+    with pytest.raises(InputError, match=r"tokens must be in 1\.\.12, not 13"):
         program_of(network, engine_for(network, LENGTH, 8), 13)
     with pytest.raises(InputError, match="8 channels must be a multiple of the engine's 16 lanes"):
         engine_for(network, LENGTH, 16)
