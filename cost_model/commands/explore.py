@@ -145,7 +145,7 @@ def _write(path: Path, rows: list[dict[str, Any]], origin: dict[str, Any]) -> No
         details = {key: origin[key] for key in ("objectives", "versions", "memories", "search")}
         write_results(path, origin["command"], rows, **details)
     elif path.suffix == ".parquet":
-        from cost_model.reports.frames import write_parquet
+        from sim.common.frames import write_parquet
 
         write_parquet(path, rows)
     else:
