@@ -24,7 +24,7 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_rows_go_to_every_file_and_to_stdout(space, tmp_path, capsys) -> None:
     pytest.importorskip("pyarrow", reason="the extra explore has pandas and pyarrow")
-    files = [tmp_path / f"points.{suffix}" for suffix in ("json", "parquet", "html")]
+    files = [tmp_path / f"points.{suffix}" for suffix in ("json", "parquet", "html", "png")]
     command = ["explore", "network", "toy", "--space", str(space), "--method", "exhaustive", "--texts", "4"]
     command += ["--objectives", "error", "area", "--run", str(tmp_path / "run")]
     outputs = [part for file in files for part in ("-o", str(file))]
@@ -51,7 +51,7 @@ def test_rows_go_to_every_file_and_to_stdout(space, tmp_path, capsys) -> None:
     ("options", "line"),
     [
         (["mini"], "model must be one of"),
-        (["toy", "-o", "rows.csv"], "-o must end in .json, .parquet, .html, not rows.csv"),
+        (["toy", "-o", "rows.csv"], "-o must end in .json, .parquet, .html, .png, not rows.csv"),
         (["toy", "--backend", "dask"], "--backend dask and --scheduler ADDRESS must be given together"),
         (["toy", "--scheduler", "tcp://here:1"], "must be given together"),
         (["toy", "--texts", "1"], "--texts must be in 2..10000, not 1"),
