@@ -97,7 +97,7 @@ def _print_paper(rows: list[dict[str, Any]]) -> None:
     print(format_table([*names, "saves ge", "saves um2", "of fewest ge", "of fewest um2"], lines))
 
 
-SUFFIXES = (".json", ".parquet", ".html")
+SUFFIXES = (".json", ".parquet", ".html", ".png")
 
 
 def _add_network(kinds: Any) -> None:
@@ -123,7 +123,7 @@ def _add_network(kinds: Any) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted search")
     parser.add_argument(
         "-o", dest="outputs", type=Path, action="append", default=[], metavar="FILE",
-        help="rows as .json or .parquet, or a report as .html; may be repeated",
+        help="rows as .json or .parquet, a report as .html, a plot as .png; may be repeated",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 
@@ -187,13 +187,20 @@ def _command(arguments: argparse.Namespace) -> str:
 
 def _write(path: Path, rows: list[dict[str, Any]], origin: dict[str, Any]) -> None:
     """Rows as the file's suffix says."""
+    from cost_model.explore.network_search import COLUMNS
+
     if path.suffix == ".json":
         details = {key: origin[key] for key in ("objectives", "versions", "memories", "search")}
         write_results(path, origin["command"], rows, **details)
     elif path.suffix == ".parquet":
-        from cost_model.reports.frames import write_parquet
+        from sim.common.frames import write_parquet
 
         write_parquet(path, rows)
+    elif path.suffix == ".png":
+        from cost_model.reports.plot import front
+
+        y, x, *_ = (*origin["objectives"], *COLUMNS.values())
+        front(rows, x, y, path)
     else:
         network_report(rows[0]["model"], origin).write(path, rows)
 
