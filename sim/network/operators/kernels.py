@@ -229,6 +229,47 @@ def add_scaled(a: Tensor, b: Tensor, multipliers: tuple[int, int], shift: int) -
     return result
 
 
+def multiply(a: Tensor, b: Tensor, multiplier: int, shift: int, out_bits: int) -> Tensor:
+    """`sim.reference.product.Product` of two tensors of one shape."""
+    result = torch.empty(a.shape, dtype=code_type(out_bits))
+    first, second, out, limits = _rows(a), _rows(b), _rows(result), code_range(out_bits, True)
+
+    def work(part: slice) -> None:
+        _numba().multiply(first[part], second[part], multiplier, shift, limits, out[part])
+
+    over_rows(work, *out.shape)
+    return result
+
+
+def scale_pairs(values: Tensor, rows: Tensor | None, columns: Tensor, shift: int, out_bits: int) -> Tensor:
+    """saturate(round(values * rows * columns * 2**-shift)) of (..., R, N), int64 (..., R, 1) or 1, and (..., 1, N)."""
+    result = torch.empty(values.shape, dtype=code_type(out_bits))
+    height, n = values.shape[-2:]
+    given, out = (t.contiguous().numpy().reshape(-1, height, n) for t in (values, result))
+    m = np.empty((0, 0), dtype=np.int64) if rows is None else rows.contiguous().numpy().reshape(-1, height)
+    by, limits = columns.contiguous().numpy().reshape(-1, n), code_range(out_bits, True)
+
+    def work(part: slice) -> None:
+        _numba().scale_pairs(given[part], m[part], by[part], shift, limits, out[part])
+
+    over_rows(work, given.shape[0], height * n)
+    return result
+
+
+def turn(x: Tensor, cosines: Tensor, sines: Tensor, heads: int, shift: int) -> Tensor:
+    """`sim.reference.rope.Rope` of int16 (B, T, H * d) by (B or 1, T, d / 2) in units of 2**-shift."""
+    result = torch.empty(x.shape, dtype=code_type(STREAM_BITS))
+    given, out = (t.contiguous().numpy().reshape(-1, heads, x.shape[-1] // heads) for t in (x, result))
+    angles = [_rows(t.expand(*x.shape[:-1], t.shape[-1])) for t in (cosines, sines)]
+
+    def work(part: slice) -> None:
+        limits = code_range(STREAM_BITS, True)
+        _numba().turn(given[part], angles[0][part], angles[1][part], shift, limits, out[part])
+
+    over_rows(work, given.shape[0], x.shape[-1])
+    return result
+
+
 def gather(codes: Tensor, values: Tensor, offsets: Tensor | None) -> Tensor:
     """values[codes as uint8 + offsets] of int8 codes (..., C); `offsets` is int32 (C,)."""
     result = torch.empty(codes.shape, dtype=values.dtype)
