@@ -168,7 +168,14 @@ def _tokens(x: Tensor, heads: int) -> tuple[Tensor, Tensor]:
 
 def _grouped(x: Tensor, key_heads: int) -> Tensor:
     """(B, H, T, n) as (B, K, H / K * T, n): the heads that share a key are rows of one product."""
-    return x.unflatten(1, (key_heads, -1)).flatten(2, 3)
+    batch, heads, tokens, n = x.shape
+    return x.reshape(batch, key_heads, heads // key_heads * tokens, n)
+
+
+def _apart(x: Tensor, heads: int) -> Tensor:
+    """The other way round."""
+    batch, key_heads, rows, n = x.shape
+    return x.reshape(batch, heads, rows * key_heads // heads, n)
 
 
 def _scaled(values: Tensor, rows: Tensor | None, columns: Tensor, shift: int, out_bits: int) -> Tensor:
@@ -226,7 +233,7 @@ class TokenScores(_Cached):
         psum = batched(_grouped(q, self.key_heads), k.transpose(-1, -2))
         q_magnitude = _grouped(q_magnitude, self.key_heads)
         codes = _scaled(psum, q_magnitude, k_magnitude.transpose(-1, -2), self.shift, SCORE_BITS)
-        return codes.unflatten(2, (self.heads // self.key_heads, -1)).flatten(1, 2)
+        return _apart(codes, self.heads)
 
     def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
         """The ranges of queries and keys; softmax chooses the scale of the result."""
@@ -296,7 +303,7 @@ class TokenContext(_Cached):
             v, magnitude = cache.extend(self.name, v, magnitude)
         grouped = _grouped(p, self.key_heads)
         weights = _scaled(grouped, None, magnitude.transpose(-1, -2), self.probability_scale, WEIGHT_BITS)
-        psum = batched(weights, v).unflatten(2, (self.heads // self.key_heads, -1)).flatten(1, 2)
+        psum = _apart(batched(weights, v), self.heads)
         requantise = Requantiser(self.multiplier, self.shift, self.outputs[0].bits)
         return requantise(psum.transpose(1, 2).flatten(2))
 

@@ -61,12 +61,14 @@ def _numba() -> Any:
 
 
 def over_rows(work: Callable[[slice], None], rows: int, width: int) -> None:
-    """`work` on blocks of the rows, of `width` values each."""
-    step = max(1, BLOCK // max(width, 1))
-    if rows <= step:
+    """`work` on blocks of the rows, of `width` values each: blocks of one height, as many for each thread."""
+    count = -(-rows * max(width, 1) // BLOCK)
+    if count <= 1:
         work(slice(None))
-    else:
-        spread(lambda number: work(slice(number * step, (number + 1) * step)), -(-rows // step))
+        return
+    count += -count % torch.get_num_threads()
+    step = -(-rows // count)
+    spread(lambda number: work(slice(number * step, (number + 1) * step)), -(-rows // step))
 
 
 def _rows(tensor: Tensor) -> np.ndarray:
@@ -160,18 +162,18 @@ def linear(
     result = torch.empty((*activations.shape[:-1], n), dtype=code_type(to_codes.out_bits))
     flat = activations if activations.ndim == 2 else activations.reshape(-1, activations.shape[-1])
     out, rows, height = _rows(result), _magnitudes(magnitude), flat.shape[0]
-    step = max(1, BLOCK // (min(n, strip) * count))
-    wide = max(1, step // max(height, 1)) * strip  # the outputs of a product: few rows take several strips
+    across = min(n, strip) * count
+    wide = max(1, BLOCK // max(height * across, 1)) * strip  # the outputs of a product: few rows take several strips
 
     def work(part: slice) -> None:
-        block = flat if height <= step else flat[part]
+        block = flat if part == slice(None) else flat[part]
         for first in range(0, n, wide):
             last = min(first + wide, n)
             whole = last - first == n
             psum = planes.weight.product(block, None if whole else slice(first * count, last * count))
             to_codes.into(out[part], psum.numpy(), rows[part], (first, last - first, strip, count), narrow)
 
-    over_rows(work, height, min(n, strip) * count)
+    over_rows(work, height, across)
     return result
 
 
@@ -189,8 +191,7 @@ def heads(
     height = count * m * n
 
     def work(part: slice) -> None:
-        whole = part == slice(None)
-        psum = batched(left, right) if whole else batched(left[part], right[part])
+        psum = batched(left, right) if part == slice(None) else batched(left[part], right[part])
         _numba().requantise_heads(psum.numpy(), constants, limits, side_by_side, out[part])
 
     over_rows(work, batch, height)
