@@ -38,14 +38,15 @@ def test_the_intervals_are_paired_and_cover_the_rise():
 def test_an_evaluation_has_its_rows_resumes_and_tells_the_control_from_two_entries(tmp_path, monkeypatch):
     monkeypatch.setattr(language, "brown", lambda split: TEXT if split == "test" else TEXT[::-1])
     monkeypatch.setattr(variants, "METHODS", (("genetic", 8), ("genetic", 2)))
-    folder, options = language_checkpoint(tmp_path / "model"), Options(6, 24, 4, group=16, single=False)
+    folder, options = language_checkpoint(tmp_path / "model"), Options(6, 24, 4, group=16, single=False, head=True)
     with RunDirectory.open(tmp_path / "run", {"a": 1}) as run:
         result = evaluate(str(folder), run, options)
     json.dumps(result, allow_nan=False)
-    exact, ours, control = result["rows"]
+    exact, ours, control, head = result["rows"]
     assert result["tokens"] == 144 and exact["over_exact"] == 0 and (ours["entries"], control["entries"]) == (8, 2)
     assert abs(math.log(exact["perplexity"] / result["fp32_perplexity"])) < 0.05
     assert abs(control["over_exact"]) > abs(ours["over_exact"])
+    assert head["operation"] == "lm_head" and 0 < abs(head["over_exact"]) < 1
     with RunDirectory.open(tmp_path / "run", {"a": 1}, resume=True) as run:
         monkeypatch.setattr(language, "losses", None)  # nothing is left to do
         assert evaluate(str(folder), run, options) == result
