@@ -1,6 +1,7 @@
 """The subcommands of `python -m cost_model`, one file each."""
 
 from cost_model.commands import (
+    build,
     calibrate,
     compare,
     explore,
@@ -24,6 +25,7 @@ COMMANDS = (
     model.add,
     compare.add,
     explore.add,
+    build.add,
     memories.add,
     plot.add,
     stages.add,

@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sim.commands.evaluate import add_evaluations
+from sim.commands.hardware import add_hardware, run_on_hardware
 from sim.commands.optional import needs
 from sim.common.command import print_json
 from sim.common.files import locked, write_whole
@@ -57,6 +58,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
     run.add_argument("folder", type=Path, metavar="DIR", help="from python -m sim convert")
     run.add_argument("-o", dest="output", type=Path, metavar="NPZ", help="the codes of each batch, and their scale")
     run.add_argument("--check", action="store_true", help="refuse any operation in floating point")
+    add_hardware(run)
     _add_data(run)
     add_output(run)
 
@@ -173,6 +175,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
         from sim.network.integer_only import require_integer
         from sim.network.packed import load
+    if arguments.on is not None:
+        return run_on_hardware(arguments, load(arguments.folder), _load_data)
     if arguments.output is not None and arguments.output.suffix != ".npz":
         raise InputError(f"-o must end in .npz, not {arguments.output.name!r}")
     network = load(arguments.folder)
