@@ -32,7 +32,7 @@ from sim.network.operators.tables import EXACT
 from sim.network.rotation import require_rotatable, rotated
 from sim.network.table_sets import Tables
 from sim.reference import InputError
-from sim.workloads.variants import METHODS, Fits, Variant, part, variants
+from sim.workloads.variants import METHODS, WIDE, Fits, Variant, part, variants
 
 Words = Callable[[str], Sequence[int]]
 FUNCTIONS = ("silu", "exp", "div", "rsqrt")  # of Llama
@@ -57,6 +57,8 @@ class Options:
         Rotate the residual stream and the values (`sim.network.rotation`).
     single : bool
         Replace one operation at a time too.
+    wide : bool
+        Measure tables with coefficients of 16 bits too.
     head : bool
         Measure the network of exact functions with its head in integers too.
     seed : int
@@ -69,6 +71,7 @@ class Options:
     group: int | None = 64
     rotate: bool = True
     single: bool = True
+    wide: bool = False
     head: bool = False
     seed: int = 0
 
@@ -81,7 +84,8 @@ class Options:
     def chosen(self, operations: Sequence[str]) -> list[Variant]:
         """The variants to measure: ours alone one operation at a time, since each takes a run over the text."""
         every = variants(operations, self.single)
-        return [v for v in every if v.operation == "all" or (v.method, v.entries) == METHODS[0]]
+        every = [v for v in every if v.operation == "all" or (v.method, v.entries) == METHODS[0]]
+        return every + [Variant(f"{METHODS[0][0]}{WIDE}", entries) for entries in (8, 16) if self.wide]
 
     @property
     def weights(self) -> dict[str, Any]:
