@@ -52,10 +52,8 @@ class Group:
 
 GROUPS = (
     *(Group(f"{name}, not folded", (name,)) for name in FUNCTIONS),
-    *(Group(f"{name}, folded", (name,), "gated") for name in FUNCTIONS),
+    *(Group(f"{name}, folded", (name,), "gated") for name in FUNCTIONS[:2]),
     Group("gelu and hswish, folded", ("gelu", "hswish"), "gated", fold_bits=(5, 6)),
-    Group("all five", (*FUNCTIONS, "div", "rsqrt")),
-    Group("all five, normalised to the highest octaves", (*FUNCTIONS, "div", "rsqrt"), octaves=True),
     Group("all five, normalised, folded", (*FUNCTIONS, "div", "rsqrt"), "gated", True, (5, 6)),
 )
 
