@@ -8,7 +8,7 @@ from typing import Any
 
 from cost_model.cache import CACHE, remember
 from cost_model.designs.design import Design
-from cost_model.measurement import BIT_PARALLEL, measure
+from cost_model.measurement import BIT_PARALLEL, hash_of, measure
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow, synthesise
 from rtl.blocks.multiplication import as_operator
@@ -26,15 +26,16 @@ SIMULATORS = ("icarus", "verilator")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to map a unit: its product as `rtl`'s own tree or as a `*`, which is left to the synthesis tool."""
+    """A way to map a unit: its product as `rtl`'s own tree or as a `*`, and what the synthesis tool makes of a `*`."""
 
     name: str
     own_tree: bool = True
+    multiplier: str = "tree"
 
 
 OWN = Recipe("own tree")
-# a mapping's result moves by some per cent with things that should not matter; who compares takes the least of these
-RECIPES = (OWN, Recipe("synthesiser's tree", own_tree=False))
+# a mapping's area moves by some per cent with what should not matter: who compares takes the least of several
+RECIPES = (OWN, Recipe("synthesiser's tree", False), Recipe("synthesiser's Booth", False, "booth"))
 
 
 def with_product(design: Design, own_tree: bool) -> Design:
@@ -60,10 +61,10 @@ def synthesised(
     """
     best: dict[str, Any] = {}
     for recipe in recipes:
-        stages, slack = start, None
+        mapped, stages, slack = replace(flow, multiplier=recipe.multiplier), start, None
         if flow.period_s is not None and timing.tool() is not None:
-            stages, slack = _timed(lambda k, r=recipe: make(k, r.own_tree), flow, start, cache)
-        measured = measure(make(stages, recipe.own_tree), flow, simulator=BIT_PARALLEL, cache=cache)
+            stages, slack = _timed(lambda k, r=recipe: make(k, r.own_tree), mapped, start, cache)
+        measured = measure(make(stages, recipe.own_tree), mapped, simulator=BIT_PARALLEL, cache=cache)
         row = {
             "area": measured.area,
             "recipe": recipe.name,
@@ -93,13 +94,19 @@ def proved(config: PwlConfig, lowered: LoweredTable, cache: Path = CACHE) -> str
     return remember(cache, "proof", identity, lambda: proof.run(PROOF_SECONDS).outcome)
 
 
-def simulated(design: Design) -> int:
+def simulated(design: Design, cache: Path = CACHE) -> int:
     """How many vectors the unit's Verilog passed in each of two simulators: every code at every scale.
 
-    Raises `AssertionError` if a result is wrong: a fault of ours.
+    Raises `RuntimeError` if a result is wrong, which is a fault of ours.
     """
+    vectors = {name: hash_of(array) for name, array in sorted(design.work.arrays.items())}
     for simulator in SIMULATORS:
-        outcome = run_bulk(design.work, BenchOptions(simulator, dut=design.device))
-        if not outcome.passed:
-            raise AssertionError(f"{design.name} in {simulator}: {outcome.problem or outcome.first}")
+
+        def compute(simulator: str = simulator) -> str:
+            outcome = run_bulk(design.work, BenchOptions(simulator, dut=design.device))
+            if not outcome.passed:
+                raise RuntimeError(f"{design.name} in {simulator}: {outcome.problem or outcome.first}")
+            return str(outcome.vectors)
+
+        remember(cache, "simulated", [simulator, design.device.verilog, vectors], compute)
     return design.work.size
