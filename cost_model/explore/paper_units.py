@@ -20,15 +20,13 @@ from cost_model.designs.design import Design, float_design, reference_unit
 from cost_model.designs.table_unit import fixed_unit, lowered_at_every_scale, table_unit, unit_config
 from cost_model.explore.budget import Budget
 from cost_model.explore.shared_unit import shared_tables
-from cost_model.explore.unit_fits import Fitted, UnitSpace, narrowest
+from cost_model.explore.unit_fits import Fitted, UnitSpace, accurate, narrowest
 from cost_model.explore.unit_measured import proved, simulated, synthesised, with_product
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports.paper import saving
 from ga_search import FitConfig
 from ga_search.exact import truth_table
-from ga_search.fit import fit
-from ga_search.problem import prepare
 from sim.reference.floating import FP32
 
 FUNCTIONS = ("gelu", "hswish", "exp")
@@ -77,7 +75,7 @@ def paper_units(library: Flow, groups: Sequence[Group] = GROUPS, cache: Path = C
     """
     flows = {"ge": Flow(GATE_EQUIVALENTS), "um2": library}
     base: dict[int, dict[str, float]] = {}
-    for entries in sorted({8, *(fewest_entries(name) for name in FUNCTIONS)}, reverse=True):
+    for entries in sorted({8, *(fewest_entries(name, cache) for name in FUNCTIONS)}, reverse=True):
         row = {
             "unit": f"FP32, {entries} entries",
             "entries": entries,
@@ -99,14 +97,13 @@ def paper_units(library: Flow, groups: Sequence[Group] = GROUPS, cache: Path = C
             yield _fixed_row(name, scales, flows, base, cache)
 
 
-def fewest_entries(function: str) -> int:
+def fewest_entries(function: str, cache: Path = CACHE) -> int:
     """The fewest entries with which a table of wide coefficients has the released one's errors; at most 8."""
     budget = Budget.released(function)
     for entries in range(2, 8):
-        for objective in ("full", "inside", "both"):
-            config = FitConfig(function, entries, coef_bits=WIDE_BITS, objective=objective, certificate=False)
-            if budget.met(fit(prepare(config))[1]):
-                return entries
+        config = FitConfig(function, entries, coef_bits=WIDE_BITS, certificate=False)
+        if accurate(config, budget, ("full", "inside", "both"), cache) is not None:
+            return entries
     return 8
 
 
@@ -153,7 +150,7 @@ def _group_row(
     tables = [one.table for one in found]
     config = unit_config(tables)
     make = partial(_unit, tables)
-    fewest = max(fewest_entries(name) for name in group.functions if name in FUNCTIONS)
+    fewest = max(fewest_entries(name, cache) for name in group.functions if name in FUNCTIONS)
     areas = _areas(make, flows, 1, cache)
     return {
         "unit": group.name,
