@@ -112,6 +112,7 @@ def _imported(path: str) -> Any:
 
 UNITS: dict[str, Unit] = {
     "pwl": Unit("rtl.pwl:PwlConfig", "rtl.pwl:Pwl"),
+    "truth-table": Unit("rtl.truth_table:TruthTableConfig", "rtl.truth_table:TruthTableUnit"),
     "normaliser": Unit("rtl.normaliser:NormaliserConfig", "rtl.normaliser:NormaliserUnit"),
     "product": Unit("rtl.product:ProductConfig", "rtl.product:ProductUnit"),
     "rope": Unit("rtl.rope:RopeConfig", "rtl.rope:RopeUnit"),

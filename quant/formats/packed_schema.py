@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sim.reference import InputError
+from sim.reference.code_format import OPTIONAL, CodeFormat
 from sim.reference.hadamard import MAX_BLOCK
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 
@@ -94,7 +95,10 @@ def _weight(key: str, row: Any) -> None:
 
 
 def _table(key: str, row: Any) -> None:
-    _keys(key, row, (*_TABLE, "in_signed", "out_signed"))
+    own = [name for name in OPTIONAL if name in row]
+    _keys(key, row, (*_TABLE, "in_signed", "out_signed", *own))
+    if own:
+        CodeFormat.from_dict(row)  # checks them
     for name, limits in _TABLE.items():
         if not (name == "output_shift" and row[name] is None):
             _integer(f"{key}.{name}", row[name], *limits)

@@ -45,9 +45,7 @@ class RowLane(wiring.Component):
         }
         for name, unit in self.units.items():
             ports |= {
-                f"{name}_{port}": member
-                for port, member in unit.signature.members.items()
-                if port not in ("i", "o")
+                f"{name}_{port}": member for port, member in unit.signature.members.items() if port not in ("i", "o")
             }
         super().__init__(ports)
 
@@ -87,7 +85,9 @@ class RowLane(wiring.Component):
             ]
             if name == "softmax":
                 m.d.comb += element.valid.eq(position < self.valid)
-            drive(m, unit, {port: getattr(self, f"{name}_{port}") for port in unit.signature.members if port not in "io"})
+            drive(
+                m, unit, {port: getattr(self, f"{name}_{port}") for port in unit.signature.members if port not in "io"}
+            )
             output = unit.o.payload
             value = {"softmax": "probability"}.get(name, "code")
             with m.If(chosen):

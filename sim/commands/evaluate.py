@@ -47,7 +47,7 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     vision.add_argument("--images", type=int, default=16, metavar="N", help="crops that are measured (16)")
     vision.add_argument("--calibration", type=int, default=8, metavar="N", help="crops of each seed (8)")
     four_bits = _add(tasks, "four-bits", "W4A4 networks with and without Hadamard transforms", _four_bits)
-    four_bits.add_argument("--models", nargs="+", metavar="NAME", help="minilm char_lm smollm2 smollm2-rotated (all)")
+    four_bits.add_argument("--models", nargs="+", metavar="NAME", help="minilm char_lm smollm2 (all)")
     four_bits.add_argument("--sentences", type=int, default=1000, metavar="N", help="for MiniLM (1000)")
     four_bits.add_argument("--windows", type=int, default=8, metavar="N", help="of text, for language models (8)")
     for parser in (sentence, segment, lightweight, vision):

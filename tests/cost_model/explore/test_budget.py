@@ -36,8 +36,14 @@ def test_the_released_budget_is_the_paper_s_table():
         (lambda: Budget(mse_full=0.0), "mse_full must be above 0 and at most inf, not 0.0"),
         (lambda: Budget(correctly_rounded=1.5), "correctly_rounded must be above 0 and at most 1, not 1.5"),
         (lambda: Budget.parse(["mse_full"]), "--budget must be NAME=NUMBER, not 'mse_full'"),
-        (lambda: Budget.parse(["mse=1"]), "--budget must be of mse_full, mse_inside, max_ulp, correctly_rounded, not 'mse'"),
-        (lambda: Budget.released("tanh"), "--budget must be given for tanh; a released table is known of gelu, hswish, exp, div, rsqrt"),
+        (
+            lambda: Budget.parse(["mse=1"]),
+            "--budget must be of mse_full, mse_inside, max_ulp, correctly_rounded, not 'mse'",
+        ),
+        (
+            lambda: Budget.released("tanh"),
+            "--budget must be given for tanh; a released table is known of gelu, hswish, exp, div, rsqrt",
+        ),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(make, message):
