@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   python -m quant scaling-law diagnose smollm2 --data text.txt --eight-bit 1 -o plan.json
   python -m quant scaling-law fit sweep/runs.csv --scheme w4a4 --plot fit.png
 """
+AXES = ("sizes", "tokens", "schemes", "groups", "seeds")  # of a grid
 WEIGHT_BITS = 4  # of every published scheme that quantises weights
 
 
@@ -61,6 +62,8 @@ def add(commands: "argparse._SubParsersAction[Any]") -> None:
     train.set_defaults(do=_run)
     option = train.add_argument
     option("--grid", default="tiny", metavar="NAME", help="tiny (a minute), small (hours), medium (days) or gpu")
+    option("--sizes", nargs="+", metavar="WxL", help="widths and layers of the grid, such as 128x2 (all)")
+    option("--tokens", type=int, nargs="+", metavar="N", help="of the grid (all)")
     option("--schemes", nargs="+", metavar="S", help="of the grid (all)")
     option("--groups", type=int, nargs="+", metavar="G", help="of the grid, 0 for a row (all)")
     option("--seeds", type=int, nargs="+", metavar="N", help="of the grid (all)")
@@ -160,6 +163,17 @@ def _fit(arguments: argparse.Namespace) -> int:
         _report(comparison, as_json=False)
     print(note, file=sys.stderr)
     return 0
+
+
+def _size(text: str) -> Any:
+    """The size that WIDTHxLAYERS means."""
+    from quant.methods.scaling_law.training import Size
+
+    try:
+        width, layers = map(int, text.split("x"))
+    except ValueError:
+        raise InputError(f"--sizes must be of the form 128x2, not {text!r}") from None
+    return Size(width, layers)
 
 
 def _run(arguments: argparse.Namespace) -> int:
