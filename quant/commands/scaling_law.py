@@ -186,9 +186,11 @@ def _run(arguments: argparse.Namespace) -> int:
         raise InputError("--backend dask and --scheduler ADDRESS go together")
     device_of(arguments.device)
     workers = Workers(arguments.jobs, arguments.scheduler, arguments.device)
-    part = {
-        name: tuple(getattr(arguments, name)) for name in ("schemes", "groups", "seeds") if getattr(arguments, name)
-    }
+    part: dict[str, Any] = {}
+    for name in AXES:
+        given = getattr(arguments, name)
+        if given is not None:
+            part[name] = tuple(map(_size, given)) if name == "sizes" else tuple(given)
     grid = replace(GRIDS[arguments.grid], **part)
     rows = sweep(grid, texts_of(arguments.grid), arguments.output, workers)
     if arguments.results is not None:
