@@ -127,6 +127,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--per-token", action="store_true", help="a scale for each token, found when it is seen; needs no --data")
     add("--activation-observer", choices=ACTIVATION_OBSERVERS, help="(minmax)")
     add("--percentile", type=float, metavar="P", help="of the magnitudes, for that observer (99.99)")
+    add("--hadamard", action="store_true", help="transform the inputs, so that outliers spread over a block")
     add("--skip", metavar="REGEX", help="names of layers to leave as they are")
 
 
@@ -158,6 +159,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
         given["activation_bits"] = None
     if arguments.per_token:
         given["activation_granularity"] = "token"
+    if arguments.hadamard:
+        given["hadamard"] = True
     Settings(**given)  # a mistake shows before anything is loaded
     return given
 

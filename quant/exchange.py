@@ -62,12 +62,15 @@ def export_gptq(
     tensors: dict[str, Tensor] = {}
     rows = []
     for name, weight in packed.weights.items():
+        layer = name.removesuffix(".weight")
+        activation = packed.details.get("layers", {}).get(layer, {}).get("activation")
+        if activation is not None and "hadamard" in activation:
+            raise InputError(f"{layer}: its inputs are transformed by hadamard, which GPTQ's layout does not hold")
         fits = weight.group_size >= weight.codes.shape[1] <= kind[1]  # one group, no longer than the others'
         if _kind(packed, name) not in (kind, (kind[0], -1, kind[2]) if fits else kind):
             raise InputError(
                 f"{name}: must have the bits, group size and symmetry of {first}, {kind}, not {_kind(packed, name)}"
             )
-        layer = name.removesuffix(".weight")
         made = export_weight(weight, layer, checkpoint_format, dtype)
         tensors |= {f"{layer}.{key}": tensor for key, tensor in made.items()}
         exact = weight.group_multiplier.double() * weight.scale.value[:, None]

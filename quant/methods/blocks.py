@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from quant.calibration import CalibrationData
 from quant.formats.packed import read_weight, weight_row, weight_tensors
-from quant.methods.layers import matrix_of, quantisable, replace, unfold
-from quant.methods.post_training import Job, Preparation, layer_row, prepare, quantised_layer, record
+from quant.methods.layers import quantisable, replace, unfold
+from quant.methods.post_training import Job, Preparation, layer_row, prepare, quantised_layer, record, rotated_matrix
 from quant.plan import Plan, Settings
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import evaluating, observe, token_mask
@@ -39,10 +39,8 @@ class Layer:
 
     @property
     def matrix(self) -> Tensor:
-        """The real weights (out, in)."""
-        found = matrix_of(self.module)
-        assert found is not None
-        return found
+        """The real weights (out, in), rotated if the inputs are."""
+        return rotated_matrix(self.module, self.settings)
 
     def nearest(self) -> QuantisedWeight:
         """The weights rounded to nearest. Raises `InputError`, with the name, if the settings do not fit them."""

@@ -14,7 +14,7 @@ from quant.zoo import char_lm
 from quant.zoo.corpora import Split, brown, gcide
 from quant.zoo.packaged import find
 from sim.workloads.sentence import Options as SentenceOptions
-from sim.workloads.sentence import Sentences, model_folder
+from sim.workloads.sentence import Sentences
 
 TEXTS = ("train", "random", "dictionary")
 MEASURED = 128  # tokens of a window
@@ -48,7 +48,7 @@ def _char_lm(recipe: char_lm.Recipe) -> nn.Module:
 
 @cache
 def _minilm() -> nn.Module:
-    return load_model(model_folder())[0]
+    return load_model(find("minilm"))[0]
 
 
 @cache
@@ -109,7 +109,7 @@ class MiniLm:
     @cached_property
     def texts(self) -> Sentences:
         """The measured sentences."""
-        return Sentences(model_folder(), SentenceOptions(count=self.sentences))
+        return Sentences(find("minilm"), SentenceOptions(count=self.sentences))
 
     @cached_property
     def real(self) -> np.ndarray:

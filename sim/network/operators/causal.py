@@ -47,6 +47,12 @@ class KeyValueCache:
         """The tokens that it holds."""
         return next((codes.shape[2] for codes, _ in self._kept.values()), 0)
 
+    def copy(self) -> "KeyValueCache":
+        """Another cache of the same tokens: each can go on by itself."""
+        other = KeyValueCache()
+        other._kept, other._network = dict(self._kept), self._network
+        return other
+
     def extend(self, name: str, codes: Tensor, magnitudes: Tensor) -> tuple[Tensor, Tensor]:
         """Add tokens to those of a site; returns all of them."""
         if name in self._kept:

@@ -164,7 +164,7 @@ def test_the_command_exits_with_1_where_a_claim_does_not_hold(monkeypatch, capsy
 
     monkeypatch.setattr(command, "table_proofs", lambda lowered: table_faults(lowered)[:1])
     monkeypatch.setattr(command, "stored_proof", lambda *_: assuming(CLAIMS[0], "1'b0"))
-    for name in ("proofs", "faulty", "table_faults", "small_proofs", "scaling_proofs", "deep_proofs"):
+    for name in ("proofs", "faulty", "table_faults", "folded_faults", "small_proofs", "scaling_proofs", "deep_proofs"):
         monkeypatch.setattr(command, name, lambda *_: [])
     assert main([]) == 1
     lines = capsys.readouterr().out.splitlines()
