@@ -25,8 +25,9 @@ import numpy as np
 
 from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import code_range, round_half_up
+from sim.reference.lowered_table import LoweredTable
 from sim.reference.normaliser import Normaliser
-from sim.reference.pwl import LoweredTable, PwlTable
+from sim.reference.pwl import PwlTable
 
 MAX_ROW_LENGTH = 1 << 16
 PROBABILITY_BITS = (8, 16)  # signed, so that the array takes them as any activation; none is negative
