@@ -21,7 +21,7 @@ from quant.formats.packed import PackedModel
 from quant.methods.coverage import coverage_line, coverage_of_packed, size_line
 from quant.plan import Plan, Rule
 from quant.pretrained import BOUNDARY, COMPANIONS, MAKER
-from sim.common.files import locked, read_json, write_whole
+from sim.common.files import locked, read_json, require_other, write_whole
 from sim.reference import InputError
 
 
@@ -53,7 +53,7 @@ def export_gptq(
         If layers differ in bits or group size, or the layout cannot hold them.
     """
     folder, target = Path(folder), Path(target)
-    _require_other(folder, target)
+    require_other(folder, target)
     packed = PackedModel.load(folder)
     if not packed.weights:
         raise InputError(f"{folder}: holds no quantised weight")
@@ -114,7 +114,7 @@ def export_compressed_tensors(
         If the format cannot hold a layer, or the folder has no config.json.
     """
     folder, target = Path(folder), Path(target)
-    _require_other(folder, target)
+    require_other(folder, target)
     packed = PackedModel.load(folder)
     if not packed.weights:
         raise InputError(f"{folder}: holds no quantised weight")
@@ -188,7 +188,7 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
         groups out of order.
     """
     folder, target = Path(folder), Path(target)
-    _require_other(folder, target)
+    require_other(folder, target)
     config = GptqConfig.read(folder)
     checkpoint = Checkpoint.open(folder)
     tensors = dict(checkpoint.tensors())
@@ -232,11 +232,6 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
         copy_companions(folder, target)
     print(coverage_line(coverage), size_line(coverage), sep="\n", file=sys.stderr)
     return rows
-
-
-def _require_other(folder: Path, target: Path) -> None:
-    if folder.resolve() == target.resolve():
-        raise InputError(f"{target}: the output must be another folder than the input")
 
 
 def _require_finite(name: str, tensor: Tensor) -> None:

@@ -23,7 +23,7 @@ from quant.plan import Plan
 from quant.pretrained import write_model
 from quant.run_directory import RunDirectory
 from sim.common.errors import require_range
-from sim.common.files import locked
+from sim.common.files import locked, require_other
 from sim.reference import InputError
 
 RUN = "run"  # the run directory in the packed folder
@@ -150,6 +150,7 @@ class FolderJob:
         list
             A row for each quantised layer.
         """
+        require_other(self.checkpoint, self.output)
         execution, existed = self.execution, self.output.exists()
         if execution.threads is not None:
             torch.set_num_threads(execution.threads)

@@ -46,3 +46,23 @@ def test_a_second_run_in_a_folder_is_refused_in_one_line_and_writes_nothing(
     captured = capsys.readouterr()
     assert (code, captured.out) == (2, "")
     assert captured.err.splitlines()[-1] == f"error: {out}: another run is writing here"
+
+
+REWRITERS = {
+    "quantise": ("quant", "quantize", "{folder}", "--no-activations"),
+    "blocks": ("quant", "zeroquant", "{folder}"),
+    "export": ("quant", "export", "{folder}"),
+    "import": ("quant", "import", "{folder}"),
+    "convert": ("sim", "convert", "{folder}", "--data", "text.txt"),
+}
+
+
+@pytest.mark.parametrize("name", REWRITERS)
+def test_the_folder_that_a_command_reads_is_never_its_output(name, tmp_path, capsys):
+    pytest.importorskip("transformers", reason="the models are transformers'")
+    (tmp_path / "config.json").write_text("{}")
+    words = [word.format(folder=tmp_path) for word in REWRITERS[name]]
+    same = tmp_path / "x" / ".."
+    assert start(COMMANDS[words[0]][0], [*words[1:], "-o", str(same)]) == 2
+    assert capsys.readouterr().err == f"error: {same}: the output must be another folder than the input\n"
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("config.json", "{}")]

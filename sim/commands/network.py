@@ -18,7 +18,7 @@ from sim.commands.evaluate import add_evaluations
 from sim.commands.hardware import add_hardware, run_on_hardware
 from sim.commands.optional import needs
 from sim.common.command import print_json
-from sim.common.files import locked, write_whole
+from sim.common.files import locked, require_other, write_whole
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
@@ -97,6 +97,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         from sim.network.packed import save
         from sim.network.report import report
         from sim.network.rotation import rotated
+    require_other(arguments.checkpoint, arguments.folder)
     plan = Plan.load(arguments.plan) if arguments.plan is not None else None
     if plan is not None and (arguments.tables is not None or arguments.entries is not None):
         raise InputError("--plan brings its tables; give --tables or --entries without it")

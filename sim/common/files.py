@@ -155,6 +155,12 @@ def content_sha256(path: Path) -> str:
     return total.hexdigest()
 
 
+def require_other(folder: Path, target: Path) -> None:
+    """Raises `InputError` if the output folder `target` is `folder`, whose files it would replace."""
+    if folder.resolve() == target.resolve():
+        raise InputError(f"{target}: the output must be another folder than the input")
+
+
 @contextlib.contextmanager
 def locked(folder: Path, patience: float = 0) -> Iterator[None]:
     """Hold `folder` for this run; it is made if it does not exist, and removed after an InputError if it stayed empty.
