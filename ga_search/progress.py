@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from sim.common.worker import end_with_parent
+
 Report = Callable[[str], None]  # takes a text such as "generation 12 of 40"
 TEXT_BYTES = 160
 REPORT_SECONDS = 0.5  # a text is shown no more often
@@ -33,8 +35,9 @@ def seldom(show: Report) -> Report:
 
 
 def start_worker(shared: Any) -> None:
-    """Keep the shared text of `TEXT_BYTES` bytes in a new worker process."""
+    """Keep the shared text of `TEXT_BYTES` bytes in a new worker process, which ends with its parent."""
     global _shared
+    end_with_parent()
     _shared = shared
 
 

@@ -31,6 +31,7 @@ from cost_model.netlist import memories
 from cost_model.netlist.memories import Memory
 from cost_model.netlist.netlist import Netlist
 from rtl.formal.prove import yosys
+from sim.common.worker import end_with_parent
 from sim.reference import InputError
 
 MULTIPLIERS = ("tree", "booth")
@@ -216,7 +217,7 @@ def synthesise_all(
         raise InputError(f"--jobs must be at least 1, not {jobs}")
     call = partial(_one, cache=cache)
     work = list(zip(units, flows, strict=True))
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
         results = pool.map(call, work) if jobs > 1 else map(call, work)
         return list(tqdm(results, total=len(work), unit="unit", desc="synthesis", disable=None))
 

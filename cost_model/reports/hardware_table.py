@@ -23,6 +23,7 @@ from cost_model.netlist.synthesis import Flow
 from cost_model.reports import paper
 from cost_model.reports.equal_clock import stage_count
 from cost_model.reports.paper import saving
+from sim.common.worker import end_with_parent
 
 Record = dict[str, Any]
 COLUMNS = (
@@ -98,7 +99,7 @@ def records(
     if jobs == 1:
         ours = list(tqdm(map(call, work), total=len(work), unit="record", disable=None))
     else:
-        with ProcessPoolExecutor(jobs) as pool:
+        with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
             ours = list(tqdm(pool.map(call, work), total=len(work), unit="record", disable=None))
     return with_savings([*paper_records(), *ours, *scaled_records(ours), *analytical_records(ours)])
 

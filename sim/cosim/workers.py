@@ -5,10 +5,11 @@ import multiprocessing
 import multiprocessing.process
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+from sim.common.worker import end_with_parent
 
 
 @contextlib.contextmanager
@@ -44,14 +45,7 @@ def _interrupts_held() -> Iterator[None]:
 
 def _start() -> None:
     os.setpgid(0, 0)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.killpg(0, signal.SIGKILL)
+    end_with_parent(lambda: os.killpg(0, signal.SIGKILL))
 
 
 def _kill(worker: multiprocessing.process.BaseProcess) -> None:

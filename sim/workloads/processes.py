@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from sim.common.worker import end_with_parent
+
 S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,6 +44,7 @@ def in_processes(work: Callable[[S, T], R], shared: S, tasks: Mapping[str, T], j
 
 def _start(path: Path) -> None:
     global _shared
+    end_with_parent()
     torch.set_num_threads(1)
     _shared = pickle.loads(path.read_bytes())
 
