@@ -369,7 +369,7 @@ def _cost(found: Results) -> list[str]:
             f"and {_watts(paper[name])})"
             for name, comes in (("INT8", "comes out "), ("INT32", ""))
         ),
-        f"On {drawn} units drawn after its coefficients were frozen it errs, in gate equivalents and in IHP, by "
+        f"On {drawn} units drawn for the comparison alone it errs, in gate equivalents and in IHP, by "
         f"{both['area_mean']} of area on average, {both['area_max']} of area at worst, {both['energy_mean']} of power "
         f"on average, and {both['energy_max']} of power at worst.",
         f"For the headline's own INT8 unit it gives {area_off} of area, and {power_off} of power",

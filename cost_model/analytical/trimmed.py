@@ -1,7 +1,7 @@
 """The area of a piecewise-linear unit whose widths, signs, shift ranges and symmetry are its own.
 
-Components and coefficients are those of `cost_model.analytical.units.Pwl`, and so is the sum where a unit is the reference
-unit in one stage. What folding adds is priced as inverted bits.
+Components and coefficients are those of `cost_model.analytical.units.Pwl`, and so is the sum for the reference unit in
+one stage. What folding adds is priced as inverted bits.
 """
 
 from typing import Any

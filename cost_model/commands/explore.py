@@ -1,6 +1,7 @@
 """`python -m cost_model explore`: the smallest hardware that is accurate enough."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from cost_model.cache import CACHE
 from cost_model.commands import options
 from cost_model.explore.budget import Budget
 from cost_model.explore.network_report import network_report
+from cost_model.explore.paper_units import paper_units
+from cost_model.explore.unit import STORAGES, Confirmation, explore_unit
+from cost_model.explore.unit_fits import UnitSpace
+from cost_model.explore.unit_measured import OWN, RECIPES
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.errors import require_range
@@ -17,6 +22,9 @@ from sim.common.parallel import Pool
 from sim.common.results import write_results
 from sim.common.text_table import format_table
 from sim.reference import InputError
+from sim.reference.folding import SYMMETRIES
+
+UNSHOWN = ["table", "table_sha256", "wrongly_rounded", "objective"]  # on a terminal
 
 
 def add(commands: Any) -> None:
@@ -24,6 +32,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("explore", help="the smallest hardware that is accurate enough")
     kinds = parser.add_subparsers(required=True, metavar="KIND", dest="kind")
     _add_unit(kinds)
+    _add_paper(kinds)
     _add_network(kinds)
 
 
@@ -35,22 +44,60 @@ def _add_unit(kinds: Any) -> None:
         "--budget", nargs="+", metavar="NAME=X",
         help="limits: mse_full, mse_inside, max_ulp, correctly_rounded (the released 8-entry table's errors)",
     )  # fmt: skip
+    parser.add_argument("--entries", type=int, nargs="+", metavar="N", help="table sizes, ascending (2 to 16)")
+    parser.add_argument("--symmetry", nargs="+", choices=SYMMETRIES, help="how a table is folded (each that is right)")
+    parser.add_argument("--scales", type=int, nargs="+", metavar="S", help="scale exponents (the function's own)")
+    parser.add_argument("--storage", nargs="+", choices=STORAGES, default=["flops"], help="of what is measured (flops)")
+    parser.add_argument("--confirm", type=int, default=1, metavar="N", help="units to synthesise and simulate (1)")
+    parser.add_argument("--recipes", action="store_true", help="the least area over several ways to map, not of one")
+    options.add_flow(parser)
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"fits and netlists ({CACHE})")
     parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the rows as JSON")
     parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 
 
 def _unit(arguments: argparse.Namespace) -> int:
-    from cost_model.explore.unit import explore_unit
-
     budget = Budget.released(arguments.function) if arguments.budget is None else Budget.parse(arguments.budget)
-    frame = explore_unit(arguments.function, budget, cache=arguments.cache)
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    options.deliver(arguments, rows, lambda _: print(frame.to_string(index=False)))
+    given = {"entries": arguments.entries, "symmetries": arguments.symmetry, "scales": arguments.scales}
+    chosen: dict[str, Any] = {name: tuple(values) for name, values in given.items() if values is not None}
+    space = UnitSpace(**chosen)
+    library = None if arguments.liberty is None else options.flow(arguments)
+    recipes = RECIPES if arguments.recipes else (OWN,)
+    confirmation = Confirmation(arguments.confirm, tuple(arguments.storage), library, recipes)
+    frame = explore_unit(arguments.function, budget, space, confirmation, arguments.cache)
+    rows = json.loads(frame.to_json(orient="records") or "[]")
+    options.deliver(arguments, rows, lambda _: print(frame.drop(columns=UNSHOWN).to_string(index=False)))
     return 0
 
 
-SUFFIXES = (".json", ".parquet", ".html")
+def _add_paper(kinds: Any) -> None:
+    parser = kinds.add_parser("paper", help="units at the released tables' errors, beside FP32")
+    parser.set_defaults(do=_paper)
+    options.add_flow(parser)
+    parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"fits and netlists ({CACHE})")
+    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
+
+
+def _paper(arguments: argparse.Namespace) -> int:
+    if arguments.liberty is None:
+        raise InputError("--liberty must be given: equal clock needs a library with delays")
+    rows = list(paper_units(options.flow(arguments), cache=arguments.cache))
+    options.deliver(arguments, rows, _print_paper)
+    return 0
+
+
+def _print_paper(rows: list[dict[str, Any]]) -> None:
+    names = ("unit", "entries", "slope_bits", "intercept_bits", "stages", "slack_ns", "area_ge", "area_um2")
+    savings = ("saving_ge", "saving_um2", "saving_ge_fewest_entries", "saving_um2_fewest_entries")
+    lines = [
+        [*(row.get(name) for name in names), *(None if row.get(s) is None else f"{100 * row[s]:.1f}%" for s in savings)]
+        for row in rows
+    ]
+    print(format_table([*names, "saves ge", "saves um2", "of fewest ge", "of fewest um2"], lines))
+
+
+SUFFIXES = (".json", ".parquet", ".html", ".png")
 
 
 def _add_network(kinds: Any) -> None:
@@ -66,8 +113,8 @@ def _add_network(kinds: Any) -> None:
     parser.add_argument("--population", type=int, default=32, metavar="N", help="of a generation (32)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of NSGA-II (0)")
     parser.add_argument(
-        "--objectives", nargs="+", default=["error", "energy", "area", "latency"],
-        metavar="NAME", help="of error, energy, area, latency, memory (the first four)",
+        "--objectives", nargs="+", default=["error", "energy", "area", "latency", "memory"],
+        metavar="NAME", help="of error, energy, area, latency, memory (all)",
     )  # fmt: skip
     parser.add_argument("--backend", choices=("joblib", "dask"), default="joblib", help="who measures (joblib)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, each with one thread (1)")
@@ -76,7 +123,7 @@ def _add_network(kinds: Any) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted search")
     parser.add_argument(
         "-o", dest="outputs", type=Path, action="append", default=[], metavar="FILE",
-        help="rows as .json or .parquet, or a report as .html; may be repeated",
+        help="rows as .json or .parquet, a report as .html, a plot as .png; may be repeated",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 
@@ -140,13 +187,20 @@ def _command(arguments: argparse.Namespace) -> str:
 
 def _write(path: Path, rows: list[dict[str, Any]], origin: dict[str, Any]) -> None:
     """Rows as the file's suffix says."""
+    from cost_model.explore.network_search import COLUMNS
+
     if path.suffix == ".json":
         details = {key: origin[key] for key in ("objectives", "versions", "memories", "search")}
         write_results(path, origin["command"], rows, **details)
     elif path.suffix == ".parquet":
-        from cost_model.reports.frames import write_parquet
+        from sim.common.frames import write_parquet
 
         write_parquet(path, rows)
+    elif path.suffix == ".png":
+        from cost_model.reports.plot import front
+
+        y, x, *_ = (*origin["objectives"], *COLUMNS.values())
+        front(rows, x, y, path)
     else:
         network_report(rows[0]["model"], origin).write(path, rows)
 

@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from cost_model.designs.design import Design, random_checks
 from rtl.pwl import PwlConfig
+from rtl.truth_table import TruthTableConfig
 from sim.reference import InputError, LoweredTable, PwlTable
+from sim.reference.truth_table import TruthTable
 from sim.vectors.pwl import output_scale, pwl_set
+from sim.vectors.random_unit import unit_set
 
 ALIKE = ("in_bits", "in_signed", "out_bits", "out_signed", "slope_sign", "intercept_sign", "symmetry", "fold_bits")
 
@@ -42,7 +47,7 @@ def unit_config(tables: Sequence[PwlTable], stages: int = 1, **changes: Any) -> 
     return PwlConfig(entries, **widths.to_dict(), stages=stages, **shifts, **changes)
 
 
-def table_unit(tables: Sequence[PwlTable], stages: int = 1, **changes: Any) -> Design:
+def table_unit(tables: Sequence[PwlTable], stages: int = 1, storage: str = "flops") -> Design:
     """That unit as a design.
 
     Parameters
@@ -51,18 +56,35 @@ def table_unit(tables: Sequence[PwlTable], stages: int = 1, **changes: Any) -> D
         What it must hold; one or several.
     stages : int
         Latency in cycles.
-    **changes
-        Further fields of `rtl.pwl.PwlConfig`.
+    storage : str
+        As for `rtl.PwlConfig`. With "constants" the first table is wired in at the middle one of its scales.
 
     Returns
     -------
     Design
-        Its work is every code of every table at every scale; its check is random tables with corners.
+        Its work is every code of every table at every scale; its check is random tables with corners, with none if the
+        table is wired in.
     """
-    config = unit_config(tables, stages, **changes)
-    loads = [(one, one.codes()) for table in tables for one in lowered_at_every_scale(table)]
-    shape = {key: value for key, value in config.to_dict().items() if key != "constants"}
+    first = tables[0]
+    name = "-".join(["pwl", *(table.function.replace(":", "-") for table in tables), str(first.entries)])
     source = {"tables": [table.digest for table in tables]}
+    if storage == "constants":
+        lowered = lowered_at_every_scale(first)
+        wired = lowered[len(lowered) // 2]
+        fixed: dict[str, Any] = PwlConfig.hard_wired(wired, stages).to_dict() | {"constants": wired}
+        work = pwl_set("every code", [(wired, wired.codes())], source, **fixed)
+        return Design(name, f"INT{first.in_bits}", work, (), parameters=source)
+    config = unit_config(tables, stages, storage=storage)
+    loads = [(one, one.codes()) for table in tables for one in lowered_at_every_scale(table)]
+    shape: dict[str, Any] = {key: value for key, value in config.to_dict().items() if key != "constants"}
     work = pwl_set("every code", loads, source, **shape)
-    name = "-".join(["pwl", *(table.function.replace(":", "-") for table in tables), str(config.entries)])
     return Design(name, f"INT{config.in_bits}", work, (random_checks(config),), parameters=source)
+
+
+def fixed_unit(table: TruthTable) -> Design:
+    """A truth table as a design; its work is every code at every scale."""
+    config, rng = TruthTableConfig(table), np.random.default_rng(0)
+    rows = range(len(table.scales))
+    loads = [({"scale": row} if len(rows) > 1 else {}, config.random_inputs(rng, 0)) for row in rows]
+    work = unit_set("every code", "truth-table", config, loads, {"function": table.function})
+    return Design(f"truth-table-{table.function}", f"INT{table.in_bits}", work, ())

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class UnitSpace:
     symmetries: tuple[str, ...] = SYMMETRIES
     objectives: tuple[str, ...] = ("full", "inside", "both")
     scales: tuple[int, ...] | None = None
-    sizes: int = 3
+    sizes: int = 2
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -88,7 +89,7 @@ def narrowest(
     return [
         found
         for symmetry in symmetries(function, space)
-        for base in _sizes(function, symmetry, budget, space, cache)
+        for base in _bases(function, symmetry, budget, space, cache)
         for found in _staircase(base, budget, space, report, cache)
     ]
 
@@ -110,8 +111,8 @@ def symmetries(function: str, space: UnitSpace) -> list[str]:
     return found
 
 
-def _sizes(function: str, symmetry: str, budget: Budget, space: UnitSpace, cache: Path) -> Iterator[FitConfig]:
-    """The widest fit of each size from the smallest that is accurate enough on, with the signs that it shows."""
+def _bases(function: str, symmetry: str, budget: Budget, space: UnitSpace, cache: Path) -> Iterator[FitConfig]:
+    """The widest fits of each size from the smallest accurate one on, signed and with the signs that they show."""
     found = 0
     for entries in space.entries:
         base = FitConfig(
@@ -121,9 +122,11 @@ def _sizes(function: str, symmetry: str, budget: Budget, space: UnitSpace, cache
         best = accurate(base, budget, space.objectives, cache)
         if best is None:
             continue
-        slope, intercept = sign(best.table.slopes), sign(best.table.intercepts)
-        slope = "signed" if symmetry == "gated" and slope == "negative" else slope
-        yield replace(base, slope_sign=slope, intercept_sign=intercept)
+        slopes, intercepts = {"signed", sign(best.table.slopes)}, {"signed", sign(best.table.intercepts)}
+        if symmetry == "gated":
+            slopes -= {"negative"}
+        for slope, intercept in product(sorted(slopes), sorted(intercepts)):
+            yield replace(base, slope_sign=slope, intercept_sign=intercept)
         found += 1
         if found == space.sizes:
             return

@@ -10,12 +10,15 @@ from amaranth.lib.data import ArrayLayout, StructLayout
 from rtl.layer.sums import SumsConfig
 from rtl.pwl import PwlConfig
 from rtl.requant import RequantConfig
+from rtl.residual import ResidualConfig
 from rtl.rowwise.norm import NormConfig
 from rtl.rowwise.softmax import SoftmaxConfig
 from rtl.rowwise.token import TokenConfig
 from sim.common.errors import require_range
 from sim.reference import InputError, Norm, Softmax
+from sim.reference import engine as hardware
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, TOTAL_BITS
+from sim.reference.engine_cycles import EngineSchedule
 from sim.reference.norm import MAX_SHIFT as NORM_MAX_SHIFT
 from sim.reference.norm import spread_bits_for
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
@@ -48,8 +51,8 @@ class EngineConfig:
         The most inputs of a linear layer, and the most channels of a row.
     entries : int
         Entries of the table of "map".
-    centring, stages : see below
-        `stages` is the depth of the pipeline from the array's sums to codes.
+    stages : int
+        Depth of the pipeline from the array's sums to codes.
 
     Raises
     ------
@@ -121,6 +124,17 @@ class EngineConfig:
     def requant(self) -> RequantConfig:
         """One lane behind the array."""
         return RequantConfig(in_bits=TOTAL_BITS, out_bits=ELEMENT_BITS)
+
+    @property
+    def schedule(self) -> EngineSchedule:
+        """The engine's cycles."""
+        rows = {
+            hardware.Probabilities: self.softmax_unit.schedule,
+            hardware.Normalise: self.norm_unit.schedule,
+            hardware.Quantise: self.token_unit.schedule,
+        }
+        adder = ResidualConfig.stages
+        return EngineSchedule(self.lanes, self.array.schedule, self.stages, rows, adder, self.map_unit.stages)
 
     # layouts
 

@@ -1,6 +1,7 @@
 """Units that take a word at a time: the residual adder and the table, one in each lane."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
@@ -82,7 +83,7 @@ class Tables(wiring.Component):
         m.d.comb += [shifts[0].eq(self.intercept_shift), shifts[1].eq(self.output_shift)]
 
         def split(m: Module, f: Mapping[str, Value]) -> Fields:
-            word = View(config.word, f["payload"])
+            word: Any = View(config.word, f["payload"])
             return {f"payload_{k}": word[k][:NARROW_BITS].as_signed() for k in range(config.lanes)}
 
         def limit(m: Module, f: Mapping[str, Value]) -> Fields:

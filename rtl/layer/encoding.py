@@ -12,7 +12,6 @@ import numpy as np
 from rtl.layer.config import OPERATIONS, SOURCES, TABLES, EngineConfig
 from rtl.pwl import Word
 from sim.reference import engine as hardware
-from sim.reference.arithmetic import code_range
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, Instruction, Walk
 from sim.reference.pwl import LoweredTable
 
@@ -164,9 +163,3 @@ def _constants(config: EngineConfig, instruction: hardware.Multiply) -> list[int
                 total |= (int(value) & ((1 << place.width) - 1)) << (place.offset + k * lane.size)
         beats.append(total)
     return beats
-
-
-def word_value(elements: np.ndarray, bits: int = ELEMENT_BITS) -> int:
-    """A word or a beat as one integer, lane 0 lowest."""
-    low = code_range(bits, True)[0]
-    return sum((int(e) & ((1 << bits) - 1)) << (bits * k) for k, e in enumerate(elements)) if low else 0

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Value, signed, unsigned
 from amaranth.lib import stream, wiring
@@ -49,8 +50,8 @@ class Results(wiring.Component):
         requant, sums = config.requant, config.array.accumulator_bits
 
         def split(m: Module, f: Mapping[str, Value]) -> Fields:
-            beat = View(self.layout, f["payload"])
-            made: Fields = {}
+            beat: Any = View(self.layout, f["payload"])
+            made: dict[str, Any] = {}
             for c in range(config.lanes):
                 made |= {
                     f"sum_{c}": beat.sums[c],

@@ -1,9 +1,10 @@
-"""A program on the engine's Verilog in one simulator: every write to the memory is compared with the specification's."""
+"""A program on the engine's Verilog in one simulator: every write to the memory is the specification's."""
 
 import functools
+import hashlib
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +19,26 @@ from sim.cosim import simulators
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, Instruction, Written
 from sim.reference.engine import Engine as Specification
 
-VERILATOR = ("--binary", "--timing", "-O3", "-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast")
+VERILATOR = ("--binary", "--timing", "-O3", "--x-assign", "fast", "--x-initial", "fast", *simulators.VERILATOR_FLAGS)
+
+# Least depths of the bench's memories, so that programs share a build, which takes minutes; Icarus takes a second
+DEPTHS = {"program": 1 << 16, "i": 1 << 14, "w": 1 << 20, "c": 1 << 14, "expected": 1 << 20, "stored": 1 << 14}
 
 
 @dataclass(frozen=True)
 class Run:
     """What a run counted.
 
-    `starts` is the cycle in which each instruction of the program was taken, `first` the number of the first instruction
-    that wrote something else, and `found` (address, word) what it wrote; `problem` is what is wrong beside that.
+    `durations` are the cycles of each instruction of the program, without the writes of tables before it. `first` is
+    the number of the first instruction that wrote something else, `place` that of the write in it, and `found` what it
+    wrote, (address, word). `problem` is what else is wrong.
     """
 
     cycles: int
     writes: int
     mismatches: int
     resets: int
-    starts: tuple[int, ...]
+    durations: tuple[int, ...]
     stored: np.ndarray
     first: int | None = None
     place: int | None = None
@@ -58,21 +63,26 @@ class Options:
 
 
 def run_layer(
-    config: EngineConfig, program: Sequence[Instruction], options: Options, verilog: str | None = None
+    config: EngineConfig,
+    program: Sequence[Instruction],
+    options: Options,
+    specified: Sequence[Instruction] | None = None,
 ) -> Run:
-    """Run a program; the expected writes are those of `sim.reference.engine`.
+    """Run a program; the expected writes are those of `sim.reference.engine` for it, or for the program `specified`.
 
     Raises `SimulationError` if the simulator fails.
     """
     encoded = encode(config, program)
-    written = Specification(config.words, config.lanes).run(program)
-    files = _files(config, encoded, program, written)
-    depths = {name: max(1, 1 << (len(lines) - 1).bit_length()) if lines else 1 for name, lines in files.items()}
-    depths["stored"] = max(1, encoded.stored)
+    specified = program if specified is None else specified
+    written = Specification(config.words, config.lanes).run(specified)
+    files = _files(config, encoded, specified, written)
+    sizes = {name: len(lines) for name, lines in files.items()} | {"stored": encoded.stored}
+    least = DEPTHS if options.simulator == "verilator" else {}
+    depths = {name: max(least.get(name, 1), 1 << size.bit_length()) for name, size in sizes.items()}
     layouts = {"program": config.instruction, "i": config.word, "w": config.weights, "c": config.channels}
     widths = {name: layout.size for name, layout in layouts.items()}
     bench = text.bench(widths, depths, config.word.size, config.address_bits, config.lanes)
-    program_file = _build(options, engine_verilog(config) if verilog is None else verilog, bench)
+    program_file = _build(options, engine_verilog(config), bench)
     with simulators.scratch("layer-") as place:
         for name, lines in files.items():
             (place / f"{name}.hex").write_text("".join(f"{line:x}\n" for line in lines))
@@ -86,8 +96,27 @@ def run_layer(
             raise simulators.SimulationError(f"{options.simulator} stopped: {(done.stdout + done.stderr)[-2000:]}")
         first = next((line[1:] for line in lines if line[:1] == ["first"]), None)
         starts = list(map(int, (place / "starts.txt").read_text().split()))[-len(encoded.program) :]
+        durations = np.diff([*starts, counts[0]])
         stored = _read(place / "stored.hex", config.lanes)
-    return _judge(counts, first, starts, stored, encoded, written, config)
+    places = encoded.place if len(starts) == len(encoded.program) else []
+    judged = _judge(counts, first, durations[places].tolist(), stored, encoded, written, config)
+    if judged.problem is None and judged.first is None and not options.stall_seed and not options.reset_after:
+        return replace(judged, problem=_off_schedule(config, program, encoded, durations))
+    return judged
+
+
+def _off_schedule(
+    config: EngineConfig, program: Sequence[Instruction], encoded: Encoded, durations: np.ndarray
+) -> str | None:
+    """The first instruction that took other cycles than its schedule says."""
+    want = np.ones(len(encoded.program), dtype=np.int64)
+    want[encoded.place] = [config.schedule.cycles(instruction) for instruction in program]
+    off = np.flatnonzero(durations != want)
+    if not len(off):
+        return None
+    which = int(np.searchsorted(encoded.place, off[0]))
+    name = type(program[min(which, len(program) - 1)]).__name__
+    return f"instruction {which}, {name}: {durations[off[0]]} cycles, not the schedule's {want[off[0]]}"
 
 
 def _files(
@@ -138,8 +167,6 @@ def _read(path: Path, lanes: int) -> np.ndarray:
 
 def _build(options: Options, verilog: str, bench: str) -> Path:
     """The simulation's program in a folder that is named after its content."""
-    import hashlib
-
     version = simulators.version(options.simulator)
     digest = hashlib.sha256("\0".join([version, verilog, bench, *VERILATOR]).encode()).hexdigest()[:16]
     target = options.folder.resolve() / f"layer-{options.simulator}-{digest}"
@@ -165,7 +192,7 @@ def _build(options: Options, verilog: str, bench: str) -> Path:
 
 
 def _judge(
-    counts: list[int], first: list[str] | None, starts: list[int], stored: np.ndarray, encoded: Encoded,
+    counts: list[int], first: list[str] | None, durations: Sequence[int], stored: np.ndarray, encoded: Encoded,
     written: Sequence[Written], config: EngineConfig,
 ) -> Run:  # fmt: skip
     cycles, checked, taken, wrong, resets, done, left = counts
@@ -179,7 +206,7 @@ def _judge(
         problem = f"{taken} words were stored, not {encoded.stored}"
     elif left:
         problem = f"{left} beats of i, w and c were not taken"
-    own = tuple(starts[k] for k in encoded.place) if len(starts) == len(encoded.program) else ()
+    own = tuple(durations)
     if first is None:
         return Run(cycles, checked, wrong, resets, own, stored, problem=problem)
     number, address = int(first[0]), int(first[1], 16)

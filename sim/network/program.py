@@ -4,17 +4,18 @@ Each operator becomes one instruction or a few. Attention runs head by head, so 
 lie in memory. A tensor has its place from the operator that gives it to the last one that reads it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from rtl.layer.config import EngineConfig
 from sim.network.graph import Network, Node
 from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax
-from sim.network.operators.boundary import KeyMask
+from sim.network.operators.base import Operator
 from sim.network.operators.linear import Linear, PackedLinear
 from sim.network.operators.norm import Norm
 from sim.network.operators.recording import require_fitted
@@ -23,18 +24,9 @@ from sim.network.operators.split import Split
 from sim.network.program_memory import Allocator
 from sim.reference import InputError
 from sim.reference import engine as hardware
-from sim.reference.engine import NARROW_BITS, Engine, Instruction, Walk
+from sim.reference.engine import NARROW_BITS, Instruction, Walk
+from sim.reference.engine_cycles import units_for
 from sim.reference.softmax import total_bits_for
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a program needs to know of an engine: words of its memory, lanes, units for rows, and the longest row."""
-
-    words: int
-    lanes: int
-    row_units: int
-    max_tokens: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,35 +77,44 @@ class Step:
 class Program:
     """The steps for `tokens` tokens, of which the first `valid` count as keys.
 
-    `input` is the graph's tensor that is loaded from outside, `output` the one that is stored at the end.
+    `inputs` are the graph's tensors that are loaded from outside, `output` the one that is stored at the end.
     """
 
-    shape: Shape
+    config: EngineConfig
     tokens: int
     valid: int
     steps: list[Step] = field(default_factory=list)
-    input: str = ""
+    inputs: tuple[str, ...] = ()
     output: str = ""
+    words: int = 0  # of the memory that it uses
+
+    @property
+    def operators(self) -> int:
+        """How many of the network's operators it computes."""
+        return len({step.key for step in self.steps if not isinstance(step.instruction, hardware.Load)})
 
     @property
     def instructions(self) -> list[Instruction]:
         """The instructions, in order."""
         return [step.instruction for step in self.steps]
 
-    def with_input(self, codes: np.ndarray) -> "Program":
-        """The program that loads `codes` (M, N)."""
-        first = self.steps[0]
-        load = hardware.Load(first.instruction.o, hardware.tiled(codes, self.shape.lanes))
-        return replace(self, steps=[replace(first, instruction=load), *self.steps[1:]])
+    def with_inputs(self, codes: Mapping[str, np.ndarray]) -> "Program":
+        """The program that loads these codes (M, N), by the tensors' names."""
+        steps = [*self.steps]
+        for k, step in enumerate(steps):
+            if isinstance(step.instruction, hardware.Load):
+                words = hardware.tiled(codes[step.key], self.config.lanes)
+                steps[k] = replace(step, instruction=replace(step.instruction, words=words))
+        return replace(self, steps=steps)
 
 
 class Builder:
     """Makes a program from the nodes of a network."""
 
-    def __init__(self, network: Network, shape: Shape, tokens: int, valid: int) -> None:
-        self.nodes, self.lanes = network.graph.nodes, shape.lanes
-        self.program = Program(shape, tokens, valid)
-        self.memory = Allocator(shape.words)
+    def __init__(self, network: Network, config: EngineConfig, tokens: int, valid: int) -> None:
+        self.nodes, self.shapes, self.lanes = network.graph.nodes, network.shapes(), config.lanes
+        self.program = Program(config, tokens, valid)
+        self.memory = Allocator(config.words)
         self.places: dict[str, Place] = {}
         self.scores: dict[str, tuple[Scores, Place, Place]] = {}  # until the head's context is computed
         self.softmax: dict[str, tuple[Node, Node]] = {}
@@ -123,38 +124,30 @@ class Builder:
         """The program of the nodes `first` to `last` - 1."""
         nodes = self.nodes[first:last]
         inside = {name for node in nodes for name in node.outputs}
-        outside = {name for node in nodes for name in node.inputs if name not in inside and not self._is_mask(name)}
-        if len(outside) != 1:
-            raise InputError(f"the engine takes one tensor from outside, not {', '.join(sorted(outside)) or 'none'}")
-        self.program.input, self.program.output = outside.pop(), nodes[-1].outputs[0]
+        read = [name for node in nodes for name in node.inputs[: 1 if isinstance(node.step, Softmax) else None]]
+        self.program.inputs = tuple(dict.fromkeys(name for name in read if name not in inside))
+        self.program.output = nodes[-1].outputs[0]
         self.ends = {name: k for k, node in enumerate(nodes) for name in node.inputs}
         for k, node in enumerate(nodes):
             if isinstance(node.step, Scores):  # read again for each head
                 context = next(c for c in range(k, len(nodes)) if isinstance(nodes[c].step, Context))
                 self.ends |= {name: max(self.ends[name], context) for name in node.inputs}
         self.ends[self.program.output] = len(nodes)
-        self._load(nodes)
+        for name in self.program.inputs:
+            place = self.places[name] = self._place(int(self.shapes[name][-1]))
+            load = hardware.Load(place.walk(self.lanes), np.zeros((0, self.lanes)))
+            self._emit(load, name, place, output=name)
         for self.now, node in enumerate(nodes):
             handler = next((h for kind, h in HANDLERS.items() if isinstance(node.step, kind)), None)
             if handler is None:
                 raise InputError(f"{node.key}: the engine has no unit for {node.step.kind}")
             handler(self, node)
-            for name in {*node.inputs, *node.outputs} & {*self.places}:
-                if self.ends.get(name, -1) <= self.now:
-                    self.memory.free(self.places.pop(name).base)
+            for name in [name for name in self.places if self.ends.get(name, -1) <= self.now]:
+                self.memory.free(self.places.pop(name).base)
         place = self.places[self.program.output]
         self._emit(hardware.Store(place.walk(self.lanes)), nodes[-1].key, place)
+        self.program.words = self.memory.most
         return self.program
-
-    def _is_mask(self, name: str) -> bool:
-        return name in self.known and isinstance(self.known[name].step, KeyMask)
-
-    def _load(self, nodes: Sequence[Node]) -> None:
-        name = self.program.input
-        reader = next(node.step for node in nodes if name in node.inputs)
-        place = self._place(_channels(reader))
-        self.places[name] = place
-        self._emit(hardware.Load(place.walk(self.lanes), np.zeros((0, self.lanes))), name, place, output=name)
 
     # ---- places
 
@@ -221,13 +214,15 @@ class Builder:
         weights = layer.codes.cpu().numpy().astype(np.int64)
         rows = slice(None) if o.order is None else o.order
         weights = weights[rows] if a.order is None else weights[rows][:, a.order]
-        constants = {key: getattr(layer, key).cpu().numpy()[rows] for key in ("bias", "multiplier", "shift")}
-        tiles = o.tiles(self.lanes)
+        tensors = (layer.bias, layer.multiplier, layer.shift)
+        bias, multiplier, shift = (hardware.tiled(t.cpu().numpy()[rows][None], self.lanes) for t in tensors)
         return hardware.Multiply(
-            self._array_result(o),
-            self._activations(a, tiles),
+            o.walk(self.lanes),
+            self._activations(a, o.tiles(self.lanes)),
             _beats(weights, self.lanes),
-            **{key: hardware.tiled(value[None], self.lanes) for key, value in constants.items()},
+            bias,
+            multiplier,
+            shift,
             channels=o.channels,
             scaled=layer.token,
             narrow=_is_narrow(name, layer.out_bits),
@@ -235,9 +230,6 @@ class Builder:
 
     def _activations(self, a: Place, output_tiles: int) -> Walk:
         return Walk(a.base, (a.rows, a.tiles(self.lanes), output_tiles), (1, a.rows, 0))
-
-    def _array_result(self, o: Place) -> Walk:
-        return o.walk(self.lanes)
 
     def split(self, node: Node) -> None:
         given = self.places.pop(node.inputs[0])
@@ -269,7 +261,7 @@ class Builder:
         require_fitted(softmax.name, spec.exp)
         if spec.probability_bits != NARROW_BITS:
             raise InputError(f"{softmax.name}: probabilities must have 8 bits, not {spec.probability_bits}")
-        longest = self.program.shape.max_tokens
+        longest = self.program.config.max_tokens
         div = replace(spec.div, input_bits=total_bits_for(spec.exp, longest))
         spec = replace(spec, row_length=longest, div=div)
         v = self.places[node.inputs[1]]
@@ -277,56 +269,55 @@ class Builder:
         width = q.channels // heads
         tiles = self._whole_tiles(scores_node.key, width)
         result = self._result(node, v.channels)
-        logits, p = self._place(tokens), self._place(tokens)
+        scratch = self._place(tokens)  # a row's scores are all read before its first probability is written
         for head in range(heads):
-            where = dict(head=head, last=head == heads - 1)
             first = head * tiles
-            one = self._scores(scores, head, q.part(first, width), k.part(first, width), logits)
-            self._emit(one, scores_node.key, logits, output=scores_node.outputs[0], head=head)
+            one = self._scores(scores, head, q.part(first, width), k.part(first, width), scratch)
+            self._emit(one, scores_node.key, scratch, output=scores_node.outputs[0], head=head)
             self._rowwise(
                 softmax_node.key,
-                logits,
-                p,
+                scratch,
+                scratch,
                 lambda a, o, _: hardware.Probabilities(o, a, tokens, spec, self.program.valid),
                 output=softmax_node.outputs[0],
                 head=head,
             )
             part = result.part(first, width)
-            one = self._context(context, head, p, v.part(first, width), part)
-            self._emit(one, node.key, replace(result), output=node.outputs[0], **where)
-        for place in (logits, p):
-            self.memory.free(place.base)
+            one = self._context(context, head, scratch, v.part(first, width), part)
+            self._emit(one, node.key, result, output=node.outputs[0], head=head, last=head == heads - 1)
+        self.memory.free(scratch.base)
 
     def _scores(self, operator: Scores, head: int, q: Place, k: Place, o: Place) -> Instruction:
         """The channels of a tile's keys lie side by side, so that the array takes a tile's words as columns."""
         lanes, tiles = self.lanes, o.tiles(self.lanes)
-        constants = (np.full((tiles, lanes), int(t[head])) for t in (operator.multiplier, operator.shift))
+        m, shift = (np.full((tiles, lanes), int(t[head])) for t in (operator.multiplier, operator.shift))
         keys = Walk(k.base, (lanes, k.tiles(lanes), tiles), (1, k.rows, lanes))
         a, bias = self._activations(q, tiles), np.zeros((tiles, lanes), dtype=np.int64)
-        return hardware.Multiply(self._array_result(o), a, keys, bias, *constants, o.channels, transposed=True)
+        return hardware.Multiply(o.walk(lanes), a, keys, bias, m, shift, o.channels, transposed=True)
 
     def _context(self, operator: Context, head: int, p: Place, v: Place, o: Place) -> Instruction:
         """A word of values is one row of weights."""
         lanes, tiles = self.lanes, v.tiles(self.lanes)
         channels = slice(head * v.channels, (head + 1) * v.channels)
-        constants = (t[channels].numpy().reshape(tiles, lanes) for t in (operator.multiplier, operator.shift))
+        m, shift = (t[channels].numpy().reshape(tiles, lanes) for t in (operator.multiplier, operator.shift))
         values = Walk(v.base + lanes - 1, (lanes, p.tiles(lanes), tiles), (-1, lanes, v.rows))
         a, bias = self._activations(p, tiles), np.zeros((tiles, lanes), dtype=np.int64)
         narrow = _is_narrow(operator.name, operator.outputs[0].bits)
-        return hardware.Multiply(self._array_result(o), a, values, bias, *constants, o.channels, narrow=narrow)
+        return hardware.Multiply(o.walk(lanes), a, values, bias, m, shift, o.channels, narrow=narrow)
 
     def _rowwise(
         self, key: str, a: Place, o: Place, make: Callable[[Walk, Walk, int], Instruction], **where: Any
     ) -> None:
         """The rows in groups of one for each unit; those left over are a group of their own."""
-        units, tiles, rows = self.program.shape.row_units, a.tiles(self.lanes), a.rows
+        tiles, rows = a.tiles(self.lanes), a.rows
+        units = units_for(a.channels, self.lanes, self.program.config.row_units)
         groups, rest = divmod(rows, units)
         counts = [(units, tiles, groups), (rest, tiles, 1)]
         made = []
         for (count, _, times), first in zip(counts, (0, groups * units), strict=True):
             if count * times:
-                walks = (Walk(p.base + first, (count, tiles, times), (1, rows, units)) for p in (a, o))
-                made.append(make(*walks, first))
+                read, write = (Walk(p.base + first, (count, tiles, times), (1, rows, units)) for p in (a, o))
+                made.append(make(read, write, first))
         for instruction in made:
             self._emit(instruction, key, o, **where, last=instruction is made[-1])
 
@@ -365,10 +356,12 @@ class Builder:
         operator: Add = node.step  # pyright: ignore[reportAssignmentType]
         a, b = (self.places[name] for name in node.inputs)
         place = self._over(node)
-        walks = (p.walk(self.lanes) for p in (place, a, b))
-        self._emit(hardware.Add(*walks, operator.multipliers, operator.shift), node.key, place, output=node.outputs[0])
+        o, first, second = (p.walk(self.lanes) for p in (place, a, b))
+        add = hardware.Add(o, first, second, operator.multipliers, operator.shift)
+        self._emit(add, node.key, place, output=node.outputs[0])
 
 
+OUTSIDE = (Embedding, Input)  # and steps that only move values
 HANDLERS: dict[type, Callable[[Builder, Node], None]] = {
     Linear: Builder.linear,
     Split: Builder.split,
@@ -382,17 +375,18 @@ HANDLERS: dict[type, Callable[[Builder, Node], None]] = {
 
 
 def program_of(
-    network: Network, shape: Shape, tokens: int, valid: int | None = None, layers: tuple[int, int] | None = None
+    network: Network, config: EngineConfig, tokens: int, valid: int | None = None, layers: tuple[int, int] | None = None
 ) -> Program:
     """The program of a network, or of `layers` (first, last), both included, for `tokens` tokens.
 
     Without `layers` it is everything behind the embedding. Raises InputError for an operator that no unit computes, a
     tensor that the memory cannot hold, or layers that the network does not have.
     """
-    if not 1 <= tokens <= shape.max_tokens:
-        raise InputError(f"tokens must be in 1..{shape.max_tokens}, not {tokens}")
+    if not 1 <= tokens <= config.max_tokens:
+        raise InputError(f"tokens must be in 1..{config.max_tokens}, not {tokens}")
     nodes = network.graph.nodes
-    outside = [k for k, node in enumerate(nodes) if isinstance(node.step, Embedding | Input | KeyMask)]
+    computes = [isinstance(node.step, Operator) and not isinstance(node.step, OUTSIDE) for node in nodes]
+    outside = [k for k, inside in enumerate(computes) if not inside]
     first, last = max(outside, default=-1) + 1, len(nodes)
     if layers is not None:
         inside = [k for k, node in enumerate(nodes) if _layer_of(node.key) in range(layers[0], layers[1] + 1)]
@@ -400,7 +394,7 @@ def program_of(
         if not 0 <= layers[0] <= layers[1] < count:
             raise InputError(f"layers must be in 0..{count - 1}, not {layers[0]}..{layers[1]}")
         first, last = inside[0], inside[-1] + 1
-    return Builder(network, shape, tokens, tokens if valid is None else valid).build(first, last)
+    return Builder(network, config, tokens, tokens if valid is None else valid).build(first, last)
 
 
 def results_of(network: Network, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -415,26 +409,6 @@ def results_of(network: Network, batch: Mapping[str, Any]) -> dict[str, np.ndarr
     with torch.no_grad():
         network.run(batch, watch)
     return found
-
-
-def first_difference(program: Program, expected: Mapping[str, np.ndarray]) -> str | None:
-    """Execute the program in numpy; the first operator, row and channel that differs from the network's, or None."""
-    lanes = program.shape.lanes
-    engine = Engine(program.shape.words, lanes)
-    for step in program.steps:
-        engine.execute(step.instruction)
-        if step.output is None or not step.last:
-            continue
-        got = hardware.untiled(engine.read(step.place.walk(lanes)), step.place.rows, step.place.channels)
-        want = expected[step.output]
-        want = want[step.head] if want.ndim == 3 and step.head is not None else want
-        want = want if step.place.order is None else want[:, step.place.order]
-        wrong = np.argwhere(got != want)
-        if len(wrong):
-            row, channel = map(int, wrong[0])
-            head = "" if step.head is None else f" head {step.head}"
-            return f"{step.key}:{head} row {row} channel {channel} is {got[row, channel]}, not {want[row, channel]}"
-    return None
 
 
 def _is_narrow(name: str, bits: int) -> bool:
@@ -468,13 +442,3 @@ def _layer_of(key: str) -> int:
     """The number of the layer that a node belongs to; -1 outside the layers."""
     part = key.split(".")
     return int(part[1]) if part[0] == "layers" and len(part) > 1 and part[1].isdigit() else -1
-
-
-def _channels(step: Any) -> int:
-    """The channels that an operator reads."""
-    if isinstance(step, Linear):
-        return step.packed_layers[0].codes.shape[1]
-    if isinstance(step, Norm):
-        assert step.specification is not None
-        return step.specification.length
-    raise InputError(f"{step.name}: the engine cannot begin with {step.kind}")

@@ -9,7 +9,7 @@ from quant.methods.blocks import Method, quantize_blocks
 from quant.methods.efficientqat import block_ap, e2e_qp
 from quant.methods.efficientqat.block_ap import BlockAp
 from quant.methods.efficientqat.e2e_qp import E2eQp
-from quant.methods.efficientqat.quantise import Options, train_steps
+from quant.methods.efficientqat.quantise import Options, train_steps, with_inputs
 from quant.methods.gptq import Gptq
 from quant.methods.omniquant import LearnedClipping
 from quant.methods.post_training import Job
@@ -48,13 +48,23 @@ def trials(subject: Subject, quick: bool = False) -> list[Trial]:
         kept = (BASE, "GPTQ", "Block-AP, searched", "both, searched, distilled")
         shapes = (Shape(),) if quick else (Shape(), Shape(3))
         return [trial for shape in shapes for trial in _all(shape) if trial.name in kept]
-    every = _all(Shape())
+    every = _all(Shape()) + ([] if quick else _ablations(Shape()))
     if not quick:
         for shape in (Shape(3), Shape(4)):
             every += _all(shape)
-        for shape in (Shape(group=32), Shape(group=128), Shape(multiplier_bits=4)):
+        for shape in (Shape(group=32), Shape(group=128), Shape(group=256), Shape(multiplier_bits=4)):
             every += [trial for trial in _all(shape) if trial.name in (BASE, "Block-AP")]
     return every
+
+
+def _ablations(shape: Shape) -> list[Trial]:
+    """The first phase with a part of what it trains, and with the tokens of both phases."""
+    steps, weights = block_ap.PRESETS["small"][shape.bits]
+    return [
+        _trial("Block-AP, steps alone", shape, lambda seed: (BlockAp((steps, 0.0), seed=seed), None)),
+        _trial("Block-AP, weights alone", shape, lambda seed: (BlockAp((0.0, weights), seed=seed), None)),
+        _trial("Block-AP, 3 epochs", shape, lambda seed: (BlockAp((steps, weights), 3, seed=seed), None)),
+    ]
 
 
 def _all(shape: Shape) -> list[Trial]:
@@ -78,11 +88,15 @@ def _all(shape: Shape) -> list[Trial]:
         _trial("Block-AP", shape, lambda seed: (trained(seed, False), None)),
         _trial("Block-AP, searched", shape, lambda seed: (trained(seed, True), None)),
         _trial("both, searched, distilled", shape, lambda seed: (trained(seed, True), distilled(seed))),
+        _trial("the same on integers", shape, lambda seed: (trained(seed, True), distilled(seed)), inputs=8),
     ]
 
 
-def _trial(name: str, shape: Shape, phases: Any, seeded: bool = True) -> Trial:
-    """A trial; `phases` gives, for a seed, the method for the blocks and the second phase or None."""
+def _trial(name: str, shape: Shape, phases: Any, seeded: bool = True, inputs: int | None = None) -> Trial:
+    """A trial; `phases` gives, for a seed, the method for the blocks and the second phase or None.
+
+    With `inputs` the layers' inputs are codes of so many bits: sums are exact integers, as on the array.
+    """
 
     def make(subject: Subject, seed: int) -> nn.Module:
         method: Method
@@ -94,7 +108,9 @@ def _trial(name: str, shape: Shape, phases: Any, seeded: bool = True) -> Trial:
         name = f"{subject.name}-{description_sha256(said)[:12]}"
         with RunDirectory.open(cache_folder("methods_blocks") / name, said, resume=True) as run:
             made = quantize_blocks(subject.model, plan, data, method, job=Job(run))
-        return made if phase is None else train_steps(made, subject.model, data, phase, Job())
+        made = made if phase is None else train_steps(made, subject.model, data, phase, Job())
+        return made if inputs is None else with_inputs(made, inputs)
 
-    columns = {"weights": shape.weights, "scales": "group", "inputs": "real", "data": "train" if seeded else None}
+    told = "real" if inputs is None else "token"
+    columns = {"weights": shape.weights, "scales": "group", "inputs": told, "data": "train" if seeded else None}
     return Trial(name, columns, make, seeded, None if name == BASE else BASE)

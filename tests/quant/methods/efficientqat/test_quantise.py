@@ -15,7 +15,7 @@ import quant
 from quant import calibration
 from quant.methods.efficientqat.block_ap import BlockAp
 from quant.methods.efficientqat.e2e_qp import E2eQp, StepLinear
-from quant.methods.efficientqat.quantise import Options, efficientqat
+from quant.methods.efficientqat.quantise import Options, efficientqat, with_inputs
 from quant.primitives.linear import QuantisedLinear
 from quant.run_directory import RunDirectory
 from sim.reference import InputError
@@ -94,6 +94,24 @@ def test_recomputed_blocks_give_the_same_bytes_from_fewer_kept_values() -> None:
             made.append(efficientqat(model, data, options).state_dict())
     assert all(torch.equal(tensor, made[1][name]) for name, tensor in made[0].items())
     assert kept[1] < 0.8 * kept[0]
+
+
+def test_with_inputs_in_codes_every_sum_is_that_of_the_same_integers(tmp_path: Path) -> None:
+    model, data = _llama()
+    real = efficientqat(model, data, ROUNDED)
+    weights = {name: layer.weight.integers() for name, layer in _layers(real).items()}
+    made = with_inputs(real)
+    for name, layer in _layers(made).items():
+        assert torch.equal(layer.weight.integers(), weights[name])
+        values = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(1))
+        assert layer.activation is not None
+        scale, _ = layer.activation.parameters(values)
+        sums = layer.accumulate(layer.activation.codes(values)).double()
+        assert torch.equal(layer(values), (sums * (layer.weight.scale.value * scale)).float())
+    quant.save_pretrained(made, tmp_path)
+    loaded = quant.from_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded(**data.batches[0]).logits, made(**data.batches[0]).logits)
 
 
 TWO = """
