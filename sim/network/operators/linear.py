@@ -23,6 +23,7 @@ from sim.network.operators.hadamard import Rotated
 from sim.network.operators.kernels import Requantiser
 from sim.network.operators.modules import require_type
 from sim.network.operators.planes import Planes, digits
+from sim.network.operators.snapshot import parameters_of
 from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
@@ -258,6 +259,9 @@ class Linear(Operator):
     @property
     def trainable(self) -> bool:
         return len(self.layers) > 0
+
+    def real_parameters(self) -> list[Tensor]:
+        return parameters_of(self.layers)  # the packed layers have none
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self._joined = None  # it follows the device
