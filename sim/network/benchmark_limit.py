@@ -17,9 +17,9 @@ from sim.network.graph import Network, Node
 from sim.network.operators.attention import Context, Scores
 from sim.network.operators.linear import Linear
 
-SIDE = 2048  # of the matrices whose product gives the peak
-COPIED = 1 << 26  # bytes
-TRIES = 9
+SIDE = 1024  # of the matrices whose product gives the peak
+COPIED = 1 << 25  # bytes
+TRIES = 50
 
 
 class Rates(NamedTuple):

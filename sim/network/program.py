@@ -16,8 +16,9 @@ from sim.network.graph import Network, Node
 from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax
 from sim.network.operators.base import Operator
-from sim.network.operators.linear import Linear, PackedLinear
+from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
+from sim.network.operators.packed_linear import PackedLinear
 from sim.network.operators.recording import require_fitted
 from sim.network.operators.residual import Add, Embedding, Input
 from sim.network.operators.split import Split

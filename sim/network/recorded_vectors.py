@@ -18,7 +18,8 @@ from rtl.pwl import PwlConfig
 from sim.network.graph import Network, Node
 from sim.network.operators.activation import Activation
 from sim.network.operators.base import Operator
-from sim.network.operators.linear import Linear, PackedLinear
+from sim.network.operators.linear import Linear
+from sim.network.operators.packed_linear import PackedLinear
 from sim.network.operators.recording import Seen, require_fitted, require_same, results
 from sim.network.operators.registry import OPERATORS
 from sim.reference import InputError

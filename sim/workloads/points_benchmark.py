@@ -45,7 +45,8 @@ def measure(folder: Path, options: Options, every: Mapping[str, Plan], jobs: Seq
     """A row for each number of processes.
 
     `seconds_per_point` is the whole time over the points, the start of the processes included; `front_hours` is that
-    time for `FRONT` points and the calibration. The cosines show that each point is a network of its own.
+    time for `FRONT` points and the calibration; on a busy machine the processors' seconds say more. The cosines show
+    that each point is a network of its own.
     """
     texts, (model, _) = Sentences(folder, options), load_model(folder)
     started = time.perf_counter()
@@ -54,7 +55,7 @@ def measure(folder: Path, options: Options, every: Mapping[str, Plan], jobs: Seq
     real, rows = texts.embed(model), []
     embedding = partial(embed, batches=texts.batches, order=texts.order)
     for count in jobs:
-        started, found = time.perf_counter(), {}
+        started, busy, found = time.perf_counter(), _processor_seconds(), {}
         for name, point in tqdm(measure_points(calibration, every, embedding, count), total=len(every), disable=None):
             found[name] = point
         seconds = (time.perf_counter() - started) / len(every)
@@ -66,12 +67,19 @@ def measure(folder: Path, options: Options, every: Mapping[str, Plan], jobs: Seq
                 "sentences": options.count,
                 "calibration_seconds": calibrated,
                 "seconds_per_point": seconds,
+                "cpu_seconds_per_point": (_processor_seconds() - busy) / len(every),
                 "slowest_point_seconds": max(point.seconds for point in found.values()),
                 "front_hours": (calibrated + FRONT * seconds) / 3600,
                 "cosine": cosines,
             }
         )
     return rows
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it has ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,6 +112,7 @@ def _main(argv: Sequence[str]) -> int:
     else:
         for row in rows:
             print(f"{row['jobs']} processes: {row['seconds_per_point']:.2f} s a point, "
+                  f"{row['cpu_seconds_per_point']:.2f} s of processors, "
                   f"{FRONT} points in {row['front_hours']:.2f} hours")  # fmt: skip
     return 0
 

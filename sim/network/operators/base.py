@@ -220,7 +220,7 @@ class Operator(Step):
 
     def _settle(self) -> None:
         with ordinary_arithmetic():
-            self._made_from = Snapshot(parameters_of(self))
+            self._made_from = Snapshot(self.real_parameters())
 
     def refresh(self) -> None:
         """Update the integers from real parameters that have changed; grids and scales stay."""
@@ -231,7 +231,11 @@ class Operator(Step):
 
     def _is_settled(self) -> bool:
         """Whether the integers were made from the present parameters."""
-        return self._made_from.holds(parameters_of(self))
+        return self._made_from.holds(self.real_parameters())
+
+    def real_parameters(self) -> list[Tensor]:
+        """What the integers are made from."""
+        return parameters_of(self)
 
     def recode(self) -> None:
         """Compute the integers again from the real parameters, on the same grids."""

@@ -21,7 +21,7 @@ from sim.network.operators.attention import split_heads
 from sim.network.operators.base import Grid, Operator, Shape, Site, Step
 from sim.network.operators.exact_gemm import batched
 from sim.network.operators.kernels import Requantiser
-from sim.network.operators.linear import quantise_tokens
+from sim.network.operators.packed_linear import quantise_tokens
 from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range

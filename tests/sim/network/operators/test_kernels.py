@@ -21,8 +21,9 @@ from sim.network.operators.arithmetic import code_type
 from sim.network.operators.attention import Softmax
 from sim.network.operators.base import Grid
 from sim.network.operators.kernels import Requantiser
-from sim.network.operators.linear import Linear, input_quantiser
+from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
+from sim.network.operators.packed_linear import input_quantiser
 from sim.network.operators.planes import digits
 from sim.network.operators.tables import Gather, TensorNormaliser, normaliser
 from sim.reference import requant, residual, token

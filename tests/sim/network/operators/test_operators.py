@@ -12,8 +12,9 @@ from quant.primitives.quantisers import quantise_weight
 from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax
 from sim.network.operators.base import Grid, Operator
-from sim.network.operators.linear import Linear, PackedLinear, input_quantiser, quantise_tokens
+from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
+from sim.network.operators.packed_linear import PackedLinear, input_quantiser, quantise_tokens
 from sim.network.operators.residual import Add
 from sim.network.operators.tables import Gather, TensorNormaliser, lowered, normaliser
 from sim.reference import token

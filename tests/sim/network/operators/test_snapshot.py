@@ -12,7 +12,8 @@ from quant.primitives.quantisers import quantise_weight
 from sim.network.operators import snapshot
 from sim.network.operators.base import Grid
 from sim.network.operators.folded import Folded
-from sim.network.operators.linear import Linear, input_quantiser
+from sim.network.operators.linear import Linear
+from sim.network.operators.packed_linear import input_quantiser
 from sim.network.operators.snapshot import Snapshot, parameters_of
 
 
