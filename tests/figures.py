@@ -43,6 +43,7 @@ def results() -> dict[str, Any]:
     """What the figures are made of; a file whose hash is wrong raises `InputError`."""
     found: dict[str, Any] = {path.stem: read_results(path)["rows"] for path in RESULTS}
     found["sentence options"] = read_results(ROOT / "results" / "sentence.json")["options"]
+    found["four-bits options"] = read_results(ROOT / "results" / "four-bits.json")["options"]
     found["row_units"] = read_results(DATA / "row_units.json")["rows"]
     held_out, fitted = (
         json.loads((DATA / f"{name}.json").read_text())["libraries"] for name in ("held_out", "coefficients")
@@ -73,6 +74,7 @@ def blocks(found: Results) -> dict[str, str]:
         "sentence": _sentence(found["sentence"]),
         "language": _language(found["language"]),
         "speed": _speed(found["network"]),
+        "four bits": _four_bits(found["four-bits"]),
         "vision": _vision(found["segment"], found["lightweight"], found["vision"]),
     }
 
@@ -202,6 +204,7 @@ METHODS = {
     "gqa-lut-paper": "GQA-LUT's recipe, the paper's domains",
     "nn-lut": "NN-LUT",
     "genetic": "ours",
+    "genetic-16-bit": "ours, coefficients of 16 bits",
 }
 
 
@@ -228,6 +231,23 @@ def _language(language: Sequence[Any]) -> str:
             entries = "–" if exact else str(row["entries"])
             lines.append([METHODS[row["method"]], entries, f"{row['perplexity']:.1f}", f"{row['over_fp32']:.1f}", rise])
     return _table(["tables", "entries", "perplexity", "% over FP32", "% over exact, 95 %"], lines)
+
+
+def _four_bits(rows: Sequence[Any]) -> str:
+    """A line for each choice of inputs and transforms, a column for each model."""
+    names = {"minilm": "MiniLM, cosine", "char_lm": "small Llama, loss", "smollm2": "SmolLM2, loss"}
+    models = [*dict.fromkeys(row["model"] for row in rows)]
+    values = {
+        (row["bits"], row["down_bits"], row["hadamard"], row["model"]): f"{row['value']:.3f} ({row['low']:.3f} .. "
+        f"{row['high']:.3f})"
+        for row in rows
+    }
+    places = {"down": "before down", "all": "before every layer", None: "–"}
+    lines = [
+        [f"{bits} bits", f"{down} bits", places[where], *(values[bits, down, where, model] for model in models)]
+        for bits, down, where in dict.fromkeys(key[:3] for key in values)
+    ]
+    return _table(["inputs", "of down layers", "Hadamard", *(names[model] for model in models)], lines)
 
 
 def _vision(segment: Sequence[Any], lightweight: Sequence[Any], masks: Sequence[Any]) -> str:
@@ -283,6 +303,7 @@ def _sim(found: Results) -> list[str]:
         f"At 8 entries DIV alone costs {alone['div']:.1f} % and SILU alone {alone['silu']:.1f} %, "
         f"EXP and RSQRT at most {rest:.1f} %; on so few windows only DIV's interval lies above 0.",
         f"with floating point on {found['sentence options']['count']:,} English sentences",
+        f"all-MiniLM-L6-v2 by the cosine of {found['four-bits options']['sentences']} sentences to floating point",
         f"Eight fitted entries lose {ours['fall']:.4f};",
     ]
 

@@ -9,6 +9,7 @@ floating point; language models by the rise of their loss on held-out text.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,6 @@ class Subject:
         Calibration batches.
     scores : callable
         Of a model or network that gives hidden states: an array with a row for each sentence or window.
-    metric : str
-        "cosine" of embeddings, or "loss increase" in nats per token.
     """
 
     name: str
@@ -92,7 +91,6 @@ class Subject:
     down: str
     data: Sequence[Mapping[str, Tensor]]
     scores: Callable[[Any], np.ndarray]
-    metric: str
 
 
 def subject(name: str, options: Options) -> Subject:
@@ -101,7 +99,7 @@ def subject(name: str, options: Options) -> Subject:
         folder = find("minilm")
         texts = sentence.Sentences(folder, sentence.Options(options.sentences))
         model, down = load_model(folder)[0], r"encoder\.layer\.\d+\.output\.dense"
-        return Subject(name, model, down, list(texts.calibration(0)), texts.embed, "cosine")
+        return Subject(name, model, down, list(texts.calibration(0)), texts.embed)
     small = name == "char_lm"
     path = char_lm.trained() if small else find("smollm2")
     words, length = tokeniser_of(path), 128 if small else 256
@@ -114,7 +112,7 @@ def subject(name: str, options: Options) -> Subject:
         return language.losses(lambda x: body(input_ids=x).last_hidden_state, model.lm_head, ids)
 
     data = [{"input_ids": rows} for rows in batches]
-    return Subject(name, model, r"layers\.\d+\.mlp\.down_proj", data, scores, "loss increase")
+    return Subject(name, model, r"layers\.\d+\.mlp\.down_proj", data, scores)
 
 
 def plan(chosen: Subject, bits: int, down_bits: int, transforms: str | None) -> Plan:
@@ -126,32 +124,40 @@ def plan(chosen: Subject, bits: int, down_bits: int, transforms: str | None) -> 
     return Plan((*rules, Rule(chosen.down, activation_bits=down_bits)))
 
 
+def metric(name: str) -> str:
+    """What is measured of a model: "cosine" of embeddings, or "loss increase" in nats per token."""
+    return "cosine" if name == "minilm" else "loss increase"
+
+
 def evaluate(run: RunDirectory, options: Options, progress: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
     """The whole evaluation, in parts that a resumed run does not repeat; returns the options and the records."""
     rows: list[dict[str, Any]] = []
     for name in options.models:
-        chosen = subject(name, options)
+        chosen = lru_cache(1)(partial(subject, name, options))  # loaded if something is left to measure
 
         def measured(label: str, scores: Callable[[], np.ndarray], name: str = name) -> np.ndarray:
             kept = part(run, f"{name}-{label}", lambda: {"scores": torch.from_numpy(scores())})
             progress(f"{name} {label}")
             return kept["scores"].numpy()
 
-        real = measured("fp32", lambda chosen=chosen: chosen.scores(without_head(chosen.model)))
+        real = measured("fp32", lambda chosen=chosen: chosen().scores(without_head(chosen().model)))
         calibrations = dict[str | None, Calibration]()
         for variant in VARIANTS:
             bits, down_bits, transforms = variant
 
-            def scores(chosen: Subject = chosen, variant: Any = variant, held: Any = calibrations) -> np.ndarray:
-                made, transforms = plan(chosen, *variant), variant[-1]
+            def scores(
+                chosen: Callable[[], Subject] = chosen, variant: Any = variant, held: Any = calibrations
+            ) -> np.ndarray:
+                found, transforms = chosen(), variant[-1]
+                made = plan(found, *variant)
                 if transforms not in held:
                     held.clear()
-                    held[transforms] = calibrate(chosen.model, made, chosen.data)
-                return chosen.scores(quantise(held[transforms], made))
+                    held[transforms] = calibrate(found.model, made, found.data)
+                return found.scores(quantise(held[transforms], made))
 
             got = measured("-".join(map(str, variant)), scores)
             rows.append({"model": name, "bits": bits, "down_bits": down_bits, "hadamard": transforms,
-                         "metric": chosen.metric, **figures(chosen.metric, real, got)})  # fmt: skip
+                         "metric": metric(name), **figures(metric(name), real, got)})  # fmt: skip
     return {"options": asdict(options), "weights": WEIGHTS, "rows": rows}
 
 
