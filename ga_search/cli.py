@@ -14,7 +14,8 @@ from sim.common.command import Parser, print_json, run
 from sim.common.errors import require_range
 from sim.common.files import PATIENCE, locked
 from sim.reference import InputError, PwlTable
-from sim.reference.code_format import WIDTH_RANGE
+from sim.reference.code_format import SIGNS, WIDTH_RANGE
+from sim.reference.folding import SYMMETRIES
 
 EXAMPLES = """\
 examples:
@@ -24,7 +25,7 @@ examples:
   python -m ga_search my.module:swish --domain -6 6       your own function on numpy arrays
   python -m ga_search export tables/gelu-8-genetic.json --format hex
   python -m ga_search lint tables/gelu-8-genetic.json
-also: import FILE, compare TABLE TABLE; each has --help
+also: import FILE, compare TABLE TABLE, exact FUNCTION; each has --help
 """
 
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    commands = {"export": _export, "import": _import, "lint": _lint, "compare": _compare}
+    commands = {"export": _export, "import": _import, "lint": _lint, "compare": _compare, "exact": _exact}
     if argv and argv[0] in commands:
         return commands[argv[0]](argv[1:])
     return _fit(argv)
@@ -55,9 +56,17 @@ def _fit(argv: Sequence[str]) -> int:
     add("--bits", type=int, default=8, help="width of input, coefficients and output (default: 8)")
     add("--in-bits", type=int, help="input width, if it differs")
     add("--coef-bits", type=int, help="coefficient width, if it differs")
+    add(
+        "--intercept-bits",
+        type=int,
+        help="intercept width, if it differs from the coefficients', which are then slopes",
+    )
     add("--out-bits", type=int, help="output width, if it differs")
     add("--in-unsigned", action="store_true", help="input codes are unsigned")
     add("--out-unsigned", action="store_true", help="output codes are unsigned")
+    for name in ("slope", "intercept"):
+        add(f"--{name}-sign", choices=SIGNS, default="signed", help=f"a {name} of known sign takes a bit less (signed)")
+    add("--symmetry", choices=SYMMETRIES, default="none", help="fit and store half of a symmetric function (none)")
     add(
         "--domain",
         type=float,
@@ -104,6 +113,10 @@ def _fit(argv: Sequence[str]) -> int:
             in_signed=not options.in_unsigned,
             coef_bits=options.bits if options.coef_bits is None else options.coef_bits,
             out_bits=options.bits if options.out_bits is None else options.out_bits,
+            intercept_bits=options.intercept_bits,
+            slope_sign=options.slope_sign,
+            intercept_sign=options.intercept_sign,
+            symmetry=options.symmetry,
             out_signed=not options.out_unsigned,
             objective=options.objective,
             weights=options.weights,
@@ -223,4 +236,23 @@ def _compare(argv: Sequence[str]) -> int:
         print_json(rows)
     else:
         print(compare_text(rows))
+    return 0
+
+
+def _exact(argv: Sequence[str]) -> int:
+    from ga_search.exact import truth_table
+
+    parser = Parser(
+        prog="python -m ga_search exact",
+        description="Write every code's correctly rounded output, for python -m rtl truth-table.",
+    )
+    parser.add_argument("function", metavar="FUNCTION")
+    parser.add_argument("--scale", type=int, nargs="+", help="scale exponents of the codes (the function's own)")
+    parser.add_argument("--in-bits", type=int, default=8)
+    parser.add_argument("--out-bits", type=int, default=8)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.json")
+    options = parser.parse_args(argv)
+    scales = tuple(sorted(set(options.scale))) if options.scale else None
+    table = truth_table(options.function, scales, options.in_bits, options.out_bits)
+    print(table.save(options.output))
     return 0

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.reference.arithmetic import code_range
+from sim.reference.code_format import CodeFormat
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,19 @@ def parabola(moments: np.ndarray) -> Parabola:
 
 
 class CoefficientGrid:
-    """Slopes K * 2**-slope_frac_bits and intercepts B * 2**-intercept_frac_bits with K, B of `coef_bits`.
+    """Slopes K * 2**-slope_frac_bits and intercepts B * 2**-intercept_frac_bits, K and B in the ranges of `numbers`.
 
     The fraction bits may be arrays that broadcast against the segments.
     """
 
     def __init__(
-        self, slope_frac_bits: int | np.ndarray, intercept_frac_bits: int | np.ndarray, coef_bits: int
+        self, slope_frac_bits: int | np.ndarray, intercept_frac_bits: int | np.ndarray, numbers: CodeFormat
     ) -> None:
         self.slope_unit = np.ldexp(1.0, -np.asarray(slope_frac_bits))
         self.intercept_unit = np.ldexp(1.0, -np.asarray(intercept_frac_bits))
         self.intercept_scale = 1.0 / self.intercept_unit  # exact, and a product is faster than a quotient
-        self.low, self.high = code_range(coef_bits, True)
+        self.low, self.high = numbers.slope_range
+        self.least, self.most = numbers.intercept_range
 
     def best(self, shape: Parabola, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(error, K, B) over the 2 * reach integer slopes around the real optimum, clipped to the range."""
@@ -71,7 +72,7 @@ class CoefficientGrid:
         k = slope * self.slope_unit
         ideal = shape.mean_f - k * shape.mean_x
         intercept = np.rint(ideal * self.intercept_scale)
-        np.minimum(np.maximum(intercept, self.low, out=intercept), self.high, out=intercept)
+        np.minimum(np.maximum(intercept, self.least, out=intercept), self.most, out=intercept)
         error = intercept * self.intercept_unit
         error -= ideal
         error *= error  # in place from here on: this is where fits spend their time
@@ -89,7 +90,7 @@ class CoefficientGrid:
         part.slope_unit = self.slope_unit[index] if self.slope_unit.ndim else self.slope_unit
         part.intercept_unit = self.intercept_unit[index] if self.intercept_unit.ndim else self.intercept_unit
         part.intercept_scale = self.intercept_scale[index] if self.intercept_scale.ndim else self.intercept_scale
-        part.low, part.high = self.low, self.high
+        part.low, part.high, part.least, part.most = self.low, self.high, self.least, self.most
         return part
 
     def _around(self, shape: Parabola, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,12 +7,13 @@ from typing import Any
 
 from sim.common.errors import require_range
 from sim.reference import InputError
-from sim.reference.code_format import WIDTH_RANGE
+from sim.reference.code_format import OPTIONAL, CodeFormat, without_defaults
 from sim.reference.pwl import ENTRIES_RANGE, frac_bits_range
 
 METHODS = ("genetic", "optimal", "gqa-lut", "nn-lut", "uniform")
-OBJECTIVES = ("full", "inside", "weights")
-OPTIMAL_BITS = 8  # the dynamic programme's limit, for input and coefficients alike
+OBJECTIVES = ("full", "inside", "both", "weights")
+OPTIMAL_BITS = 8  # the dynamic programme's limit, for input and slopes alike
+OPTIMAL_INTERCEPT_BITS = 12  # the same of intercepts, which it does not search
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class FitConfig:
     method : one of `METHODS`
     domain, scales : the x for which the fit is made, and the scale exponents it serves; None: the function's own
     in_bits, in_signed, coef_bits, out_bits, out_signed : widths, 4..32 bits
-    objective : the codes that count: all (`full`), those in the domain (`inside`), or by `weights`
+    objective : the codes that count: all (`full`), those in the domain (`inside`), the mean of the two errors (`both`),
+        or by `weights`
     weights : path of an .npz with the array `histogram`
     slope_frac_bits, intercept_frac_bits : fixed λ and μ, given together; None: chosen by the fit
     restarts : networks that `nn-lut` trains
     seed : of every random choice
     certificate : whether the proven optimum is computed beside the fit
+    intercept_bits, slope_sign, intercept_sign, symmetry : as in `sim.reference.code_format.CodeFormat`
 
     Raises
     ------
@@ -56,11 +59,14 @@ class FitConfig:
     restarts: int = 8
     seed: int = 0
     certificate: bool = True
+    intercept_bits: int | None = None
+    slope_sign: str = "signed"
+    intercept_sign: str = "signed"
+    symmetry: str = "none"
 
     def __post_init__(self) -> None:
         require_range("entries", self.entries, *ENTRIES_RANGE)
-        for name in ("in_bits", "coef_bits", "out_bits"):
-            require_range(name, getattr(self, name), *WIDTH_RANGE)
+        numbers = self.code_format  # checks the widths
         if self.method not in METHODS:
             raise InputError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
         if self.objective not in OBJECTIVES:
@@ -77,13 +83,22 @@ class FitConfig:
         if (self.slope_frac_bits is None) != (self.intercept_frac_bits is None):
             raise InputError("slope_frac_bits and intercept_frac_bits must be given together")
         if self.slope_frac_bits is not None and self.intercept_frac_bits is not None:
-            for name in ("slope_frac_bits", "intercept_frac_bits"):
-                require_range(name, getattr(self, name), *frac_bits_range(self.in_bits, self.coef_bits))
+            for name, bits in (("slope_frac_bits", self.coef_bits), ("intercept_frac_bits", numbers.intercept_width)):
+                require_range(name, getattr(self, name), *frac_bits_range(self.in_bits, bits))
             if self.intercept_frac_bits > self.slope_frac_bits:
                 raise InputError(
                     f"intercept_frac_bits must be at most slope_frac_bits ({self.slope_frac_bits}), "
                     f"not {self.intercept_frac_bits}"
                 )
+        self._check_method(numbers)
+
+    def _check_method(self, numbers: CodeFormat) -> None:
+        """Raise `InputError` if the method does not take the widths, signs or symmetry."""
+        own = [name for name in numbers.to_dict() if name in OPTIONAL]
+        if own and self.method in ("gqa-lut", "nn-lut"):
+            raise InputError(f"{own[0]} needs method genetic, optimal or uniform, not {self.method}")
+        if numbers.folded and self.method == "uniform":
+            raise InputError("symmetry needs method genetic or optimal, not uniform")
         if self.method == "optimal" and not self.can_certify:
             raise InputError(
                 f"method optimal needs in_bits and coef_bits of at most {OPTIMAL_BITS}, "
@@ -91,9 +106,15 @@ class FitConfig:
             )
 
     @property
+    def code_format(self) -> CodeFormat:
+        """The widths and signs of the codes and coefficients."""
+        return CodeFormat.from_dict({field.name: getattr(self, field.name) for field in fields(self)})
+
+    @property
     def can_certify(self) -> bool:
         """Whether the dynamic programme is affordable at these widths."""
-        return max(self.in_bits, self.coef_bits) <= OPTIMAL_BITS
+        narrow = self.code_format.intercept_width <= max(OPTIMAL_INTERCEPT_BITS, self.coef_bits)
+        return max(self.in_bits, self.coef_bits) <= OPTIMAL_BITS and narrow
 
     @property
     def pair(self) -> tuple[int, int] | None:
@@ -117,6 +138,11 @@ class FitConfig:
         parts += ["unsigned"] * (not self.in_signed) + ["positive"] * (not self.out_signed)
         if self.scales is not None:
             parts.append(f"s{self.scales[0]}to{self.scales[-1]}")
+        if self.intercept_bits is not None:
+            parts.append(f"{self.intercept_bits}bit-intercepts")
+        for sign, what in ((self.slope_sign, "slopes"), (self.intercept_sign, "intercepts")):
+            parts += [f"{sign}-{what}"] * (sign != "signed")
+        parts += [self.symmetry] * (self.symmetry != "none")
         if self.pair is not None:
             parts.append(f"l{self.pair[0]}m{self.pair[1]}")
         if self.objective != "full":
@@ -125,7 +151,7 @@ class FitConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; with `weights` goes the SHA-256 of the file, so that other data is another plan."""
-        content: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        content = without_defaults({k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()})
         if self.weights is not None:
             content["weights_sha256"] = hashlib.sha256(Path(self.weights).read_bytes()).hexdigest()
         return content

@@ -99,6 +99,7 @@ def _export_scale(path: Path, table: PwlTable, own: str | None) -> int:
 
 def to_gqa_lut(table: PwlTable, scales: tuple[int, ...]) -> str:
     """The released layout: real numbers per scale, breakpoints as the codes see them."""
+    table.code_format.require_unfolded("an export")
     content = {}
     for scale in scales:
         content[str(scale)] = {

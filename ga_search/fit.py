@@ -18,7 +18,7 @@ from ga_search.progress import Report, silent
 from ga_search.real_table import RealTable, finest_fit, nearest, nearest_breakpoints
 from ga_search.solution import Solution, breakpoints, filled
 from sim.reference import InputError, PwlTable
-from sim.reference.arithmetic import code_range
+from sim.reference.code_format import OPTIONAL
 from sim.reference.lint import lint_structure, lint_values, unreachable
 from sim.reference.pwl import frac_bits_pairs, frac_bits_range
 
@@ -101,17 +101,17 @@ def _search(problem: Problem, report: Report) -> Solution:
         candidates = None
         if grid.points > MAX_PLACES:
             candidates = np.unique(np.linspace(0, grid.points, MAX_PLACES + 1).astype(np.int64))
-        search = GeneticSearch(grid, config.entries, config.in_bits, config.coef_bits, config.seed, candidates)
+        search = GeneticSearch(grid, config.entries, config.code_format, config.seed, candidates)
         return search.run(config.pair, report)
     if config.method == "optimal":
-        search = OptimalSearch(grid, config.entries, config.in_bits, config.coef_bits)
+        search = OptimalSearch(grid, config.entries, config.code_format)
         return search.best(None, report) if config.pair is None else search.at(*config.pair, report)
-    every = frac_bits_pairs(config.in_bits, config.coef_bits)
+    every = frac_bits_pairs(config.code_format)
     return uniform(
         grid,
         config.entries,
         problem.function.domain,
-        config.coef_bits,
+        config.code_format,
         np.array([config.pair] if config.pair else every),
     )
 
@@ -126,18 +126,23 @@ def _usable(
     """
     config, scales = problem.config, problem.codes.scales
     needed = output_scale(problem.function, (config.out_bits, config.out_signed), problem.codes) - min(scales)
-    low, high = code_range(config.coef_bits, True)
+    numbers = config.code_format
     slope_bits, intercept_bits = pair
     if slope_bits < needed:
         most = min(needed, frac_bits_range(config.in_bits, config.coef_bits)[1])
-        while slope_bits < most and low <= 2 * slopes.min() and 2 * slopes.max() <= high:
+        while slope_bits < most and _within(2 * slopes, numbers.slope_range):
             slope_bits, slopes = slope_bits + 1, 2 * slopes
-        while intercept_bits < slope_bits and low <= 2 * intercepts.min() and 2 * intercepts.max() <= high:
+        most = min(slope_bits, frac_bits_range(config.in_bits, numbers.intercept_width)[1])
+        while intercept_bits < most and _within(2 * intercepts, numbers.intercept_range):
             intercept_bits, intercepts = intercept_bits + 1, 2 * intercepts
-    limit = _default_shift(config) - max(scales)
-    while slope_bits - intercept_bits > limit and slope_bits > max(needed, intercept_bits) and not (slopes % 2).any():
+    limit, least = _default_shift(config) - max(scales), max(needed, intercept_bits, 0 if numbers.folded else needed)
+    while slope_bits - intercept_bits > limit and slope_bits > least and not (slopes % 2).any():
         slope_bits, slopes = slope_bits - 1, slopes // 2
     return (slope_bits, intercept_bits), slopes, intercepts
+
+
+def _within(values: np.ndarray, ends: tuple[int, int]) -> bool:
+    return ends[0] <= values.min() and values.max() <= ends[1]
 
 
 def _default_shift(config: FitConfig) -> int:
@@ -148,7 +153,7 @@ def _default_shift(config: FitConfig) -> int:
 def _certificate(problem: Problem, mse: float, known: Solution | None, report: Report) -> dict[str, float | None]:
     """The proven optimum for the same objective over all (λ, μ), and how far above it `mse` lies."""
     config = problem.config
-    search = OptimalSearch(problem.grid, config.entries, config.in_bits, config.coef_bits, CERTIFICATE_WORK)
+    search = OptimalSearch(problem.grid, config.entries, config.code_format, CERTIFICATE_WORK)
     best = search.best(known, lambda text: report(f"proof: {text}"))
     slopes, intercepts = filled(best)
     pair = best.slope_frac_bits, best.intercept_frac_bits
@@ -207,17 +212,13 @@ def _table_at(
         normaliser_step=problem.function.normaliser_step,
         scales=scales,
         objective=config.objective,
-        in_bits=config.in_bits,
-        in_signed=config.in_signed,
-        coef_bits=config.coef_bits,
-        out_bits=config.out_bits,
-        out_signed=config.out_signed,
+        **config.code_format.to_dict(),
         slope_frac_bits=pair[0],
         intercept_frac_bits=pair[1],
         bp_frac_bits=bp_frac_bits,
         slopes=tuple(slopes.tolist()),
         intercepts=tuple(intercepts.tolist()),
-        breakpoints=tuple(points.tolist()),
+        breakpoints=tuple((np.maximum(points, 1) if config.code_format.folded else points).tolist()),
         provenance=provenance,
     )
 
@@ -277,6 +278,7 @@ def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
         "in_bits": config.in_bits,
         "coef_bits": config.coef_bits,
         "out_bits": config.out_bits,
+        **{key: value for key, value in config.code_format.to_dict().items() if key in OPTIONAL},
         "seed": config.seed,
         "slope_frac_bits": table.slope_frac_bits,
         "intercept_frac_bits": table.intercept_frac_bits,

@@ -11,7 +11,9 @@ import numpy as np
 from ga_search.functions import Function
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
+from sim.reference.folding import fold
 
+SYMMETRIC = 1e-9  # the halves of a symmetric function may differ by so much, by rounding in float64
 MAX_VALUE = 1e30  # far beyond any coefficient; its square is finite
 MAX_CODES_PER_SCALE = 1 << 16  # wider inputs are measured on every 2**(in_bits - 16)-th code
 
@@ -68,10 +70,13 @@ class Grid:
 def code_weights(function: Function, codes: Codes, objective: str, histogram: np.ndarray | None) -> np.ndarray:
     """Weight of each code at each scale, shape (scales, codes); each scale sums to 1 / scales, or to 0 if unmeasured.
 
-    `full` counts the codes of the natural domain, `inside` those of the fitted domain, `weights` each code by
+    `full` counts the codes of the natural domain, `inside` those of the fitted domain, `both` is the mean of the two,
+    `weights` counts each code by
     `histogram`, shape (codes,) or (scales, codes), where the function is defined.
     Raises `InputError` if no code at any scale is left.
     """
+    if objective == "both":
+        return sum(code_weights(function, codes, one, None) for one in ("full", "inside")) / 2  # pyright: ignore[reportReturnType]
     rows = []
     for row, scale in enumerate(codes.scales):
         x = codes.x(scale)
@@ -93,8 +98,17 @@ def code_weights(function: Function, codes: Codes, objective: str, histogram: np
     return np.divide(weights, total * measured, out=np.zeros_like(weights), where=total > 0)
 
 
-def build_grid(function: Function, codes: Codes, objective: str = "full", histogram: np.ndarray | None = None) -> Grid:
-    """Merge the weighted codes of all scales into a `Grid`; raises `InputError` if f is not finite."""
+def build_grid(
+    function: Function,
+    codes: Codes,
+    objective: str = "full",
+    histogram: np.ndarray | None = None,
+    symmetry: str = "none",
+) -> Grid:
+    """Merge the weighted codes of all scales into a `Grid`, that of |x| where there is a symmetry.
+
+    Raises `InputError` if f is not finite, or not symmetric on the codes.
+    """
     weights = code_weights(function, codes, objective, histogram)
     b = max(codes.scales)
     positions, summed = [], []
@@ -111,6 +125,8 @@ def build_grid(function: Function, codes: Codes, objective: str = "full", histog
         raise InputError(
             f"{function.name} must be below {MAX_VALUE:g} on all codes, not {value[worst]:g} at x = {x[worst]:g}"
         )
+    if symmetry != "none":
+        position, x, value, weight = _folded(function, symmetry, (position, x, value, weight))
     one = np.ones_like(x)
     terms = np.stack([*(weight * v for v in (one, x, x * x, value, x * value, value * value)), one])
     origin = int(np.searchsorted(position, 0))
@@ -118,6 +134,19 @@ def build_grid(function: Function, codes: Codes, objective: str = "full", histog
     left = -np.cumsum(terms[:, :origin][:, ::-1], axis=1)[:, ::-1]
     prefix = np.concatenate([left, np.zeros((7, 1)), right], axis=1)
     return Grid(b, position, x, value, weight, prefix)
+
+
+def _folded(function: Function, symmetry: str, points: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Position, x, value and weight of |x|. Raises `InputError` if the halves contradict each other."""
+    position, x, value, weight = points
+    x, value = fold(symmetry, x, value)
+    merged, first, where = np.unique(np.abs(position), return_index=True, return_inverse=True)
+    apart = np.abs(value - value[first][where])
+    if (apart > SYMMETRIC * (1.0 + np.abs(value))).any():
+        raise InputError(
+            f"symmetry must be one of {function.name}, which is not {symmetry} at x = {x[apart.argmax()]:g}"
+        )
+    return merged, x[first], value[first], np.bincount(where, weights=weight)
 
 
 def measured_where_finite(function: Function, codes: Codes) -> Function:

@@ -111,3 +111,19 @@ def _rounded(table: PwlTable, function: Function, codes: Codes, scale_out: int) 
         worst.append(float(np.abs(y - ideal).max()))
         shares.append(float((y == correct).mean()))
     return (max(worst), float(np.mean(shares))) if worst else (None, None)
+
+
+def rounded_error(table: PwlTable, function: Function, codes: Codes, scale_out: int) -> float | None:
+    """Mean squared error of the rounded output codes inside the domain, mean over the scales that have an output.
+
+    It is above that of the accumulator, since perfect rounding has an error too.
+    """
+    errors = []
+    for scale in codes.scales:
+        x = codes.x(scale)
+        inside = function.inside(x)
+        if not inside.any() or table.slope_frac_bits + scale < scale_out:
+            continue
+        y = table.lower(scale, scale_out).output(codes.all()[inside])
+        errors.append(float(np.mean((y * 2.0**-scale_out - function.evaluate(x[inside])) ** 2)))
+    return float(np.mean(errors)) if errors else None

@@ -67,7 +67,7 @@ def prepare(config: FitConfig) -> Problem:
                 f"--out-unsigned needs a function that is never negative, but {config.function} is {value[at]:.3g} "
                 f"at x = {x[at]:g}"
             )
-    grid = build_grid(function, codes, config.objective, histogram)
+    grid = build_grid(function, codes, config.objective, histogram, config.symmetry)
     return Problem(config, function, codes, histogram, grid)
 
 

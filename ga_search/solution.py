@@ -6,6 +6,7 @@ import numpy as np
 
 from ga_search.coefficients import CoefficientGrid, parabola
 from ga_search.grid import Grid
+from sim.reference.code_format import CodeFormat
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class Solution:
 
 
 def with_coefficients(
-    grid: Grid, boundaries: np.ndarray, pair: tuple[int, int], coef_bits: int, reach: int = 4
+    grid: Grid, boundaries: np.ndarray, pair: tuple[int, int], numbers: CodeFormat, reach: int = 4
 ) -> Solution:
     """The solution with the best integer coefficients for these boundaries at (λ, μ) = `pair`."""
     shape = parabola(grid.moments(boundaries[:-1], boundaries[1:]))
-    error, slopes, intercepts = CoefficientGrid(*pair, coef_bits).best(shape, reach)
+    error, slopes, intercepts = CoefficientGrid(*pair, numbers).best(shape, reach)
     return Solution(float(error.sum()), *pair, boundaries, slopes, intercepts)
 
 

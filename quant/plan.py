@@ -18,6 +18,7 @@ from quant.expressions import require_quick
 from sim.common.errors import require_range
 from sim.common.files import read_text, write_whole
 from sim.reference import InputError, PwlTable
+from sim.reference.hadamard import require_block
 from sim.reference.softmax import require_probability_bits
 
 FORMAT, VERSION = "bitwright-plan", 1
@@ -60,6 +61,9 @@ class Settings:
         "minmax", "percentile" or "mse"; for static scales.
     percentile : float
         Share of the magnitudes, in percent, that the percentile observer keeps inside, 50..100.
+    hadamard : bool or int
+        Transform the inputs by a Hadamard matrix before they become codes, and the weights with them: in blocks of so
+        many inputs, a power of two in 2..4096 that divides them; true takes the largest. Needs activation_bits.
     tables : mapping
         A function ("gelu", "exp", ...) to its `PwlTable`, or to "exact": the same codes with the correctly rounded
         function.
@@ -86,6 +90,7 @@ class Settings:
     activation_symmetric: bool = True
     activation_observer: str = "minmax"
     percentile: float = 99.99
+    hadamard: bool | int = False
     tables: Mapping[str, PwlTable | str] = field(default_factory=dict)
     probability_bits: int | None = None
     skip: bool = False
@@ -99,6 +104,8 @@ class Settings:
                 raise InputError(f'weight_granularity "{granularity}" needs {name}')
             if self.weight_granularity != granularity and given:
                 raise InputError(f'{name} needs weight_granularity "{granularity}", not "{self.weight_granularity}"')
+        if self.hadamard and self.activation_bits is None:
+            raise InputError("hadamard needs activation_bits: it is the codes that it makes smaller")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values, tables in full."""
@@ -341,6 +348,11 @@ def _checked(name: str, value: Any) -> Any:
     if name == "probability_bits":
         if value is not None:
             require_probability_bits(value)
+        return value
+    if name == "hadamard" and type(value) is not bool:
+        if type(value) is not int:
+            raise InputError(f"hadamard must be true, false or the size of a block, not {value!r}")
+        require_block(value)
         return value
     if name == "percentile":
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 50 <= value <= 100:

@@ -3,13 +3,17 @@
 i   = number of thresholds at or below q              N-1 parallel comparators, a thermometer code
 acc = slopes[i] * q + (intercepts[i] << intercept_shift)
 y   = saturate(round_half_up(acc, output_shift))      only where the output is a code
+
+A folded table (`sim.reference.folding`) is of |q|, which is never formed. With x = ~q for a negative q, else q,
+|q| > t is the comparison of x and the sign as one number, x high, with t and 0. The product keeps q: for a negative
+one "gated" takes 1 from the slope and negates the product, and the other symmetries negate the intercept alone.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, Module, Shape, Value, signed
+from amaranth.hdl import C, Cat, Module, Mux, Shape, Value, signed
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
@@ -20,13 +24,14 @@ from rtl.blocks.pipeline import Fields, Step, wire
 from rtl.blocks.selection import edge, one_hot
 from sim.common.errors import require_range
 from sim.reference import InputError, LoweredTable
-from sim.reference.arithmetic import code_range
-from sim.reference.code_format import CodeFormat
+from sim.reference.arithmetic import holding
+from sim.reference.code_format import CodeFormat, without_defaults
 from sim.reference.pwl import ENTRIES_RANGE
 
 OUTPUTS = ("code", "acc")
 SHIFTS = ("intercept_shift", "output_shift")
 LISTS = ("thresholds", "slopes", "intercepts")  # in load order
+_SMALLEST = ("min_intercept_shift", "min_output_shift")
 
 
 class Word(NamedTuple):
@@ -61,6 +66,11 @@ class PwlConfig:
         The largest value of such an input; in_bits - 1 and in_bits + coef_bits - 1 by default.
     stages : int
         Latency in cycles.
+    intercept_bits, slope_sign, intercept_sign, symmetry, fold_bits
+        As in `sim.reference.code_format.CodeFormat`: an own width of the intercepts, signs that are known, and a table
+        of half the function.
+    min_intercept_shift, min_output_shift : int
+        The smallest value of a shift that is an input.
 
     Raises
     ------
@@ -82,6 +92,13 @@ class PwlConfig:
     max_intercept_shift: int | None = None
     max_output_shift: int | None = None
     stages: int = 3
+    intercept_bits: int | None = None
+    slope_sign: str = "signed"
+    intercept_sign: str = "signed"
+    symmetry: str = "none"
+    fold_bits: int = 0
+    min_intercept_shift: int = 0
+    min_output_shift: int = 0
 
     def __post_init__(self) -> None:
         require_range("entries", self.entries, *ENTRIES_RANGE)
@@ -92,7 +109,7 @@ class PwlConfig:
         self._check_shift("intercept_shift", 2 * self.in_bits + self.coef_bits + 3)
         if self.output == "code":
             self._check_shift("output_shift", self.acc_bits)
-        elif self.output_shift is not None or self.max_output_shift is not None:
+        elif self.output_shift is not None or self.max_output_shift is not None or self.min_output_shift:
             raise InputError("output_shift must not be given if the output is the accumulator")
         pipeline.check_stages(self.stages, self.deepest)
         if (self.storage == "constants") != (self.constants is not None):
@@ -103,8 +120,11 @@ class PwlConfig:
             self.check_fit(self.constants)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as a JSON object."""
-        return asdict(self)
+        """The fields as a JSON object, without those that few units need and that have their default."""
+        content = without_defaults({field.name: getattr(self, field.name) for field in fields(self)})
+        if self.constants is not None:
+            content["constants"] = self.constants.to_dict()
+        return {key: value for key, value in content.items() if key not in _SMALLEST or value}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "PwlConfig":
@@ -113,28 +133,31 @@ class PwlConfig:
         A unit with storage "constants" takes the table from `load`, its lists and shifts by name, unless `content` has
         it. A description names the largest value of a fixed shift too, and the accumulator's width.
         """
-        fields = {key: value for key, value in content.items() if key != "acc_bits"}
-        wired = fields.get("storage") == "constants"
-        if wired and fields.get("constants") is None and load is not None:
+        given = {key: value for key, value in content.items() if key != "acc_bits"}
+        wired = given.get("storage") == "constants"
+        if wired and given.get("constants") is None and load is not None:
             shifts = {name: load.get(name) for name in (*SHIFTS, "s")}
-            fields["constants"] = {**{name: load[name] for name in LISTS}, **shifts}
-            fields["constants"] |= asdict(CodeFormat.from_dict(fields))
-            fields |= {name: load.get(name) for name in SHIFTS} | {f"max_{name}": None for name in SHIFTS}
-        if fields.get("constants") is not None:
-            fields["constants"] = LoweredTable.from_dict(fields["constants"])
+            given["constants"] = {**{name: load[name] for name in LISTS}, **shifts}
+            given["constants"] |= CodeFormat.from_dict(given).to_dict()
+            given |= {name: load.get(name) for name in SHIFTS} | {f"max_{name}": None for name in SHIFTS}
+        if given.get("constants") is not None:
+            given["constants"] = LoweredTable.from_dict(given["constants"])
         for name in SHIFTS:
-            most = fields.get(f"max_{name}")
-            if most is not None and most == fields.get(name):
-                fields[f"max_{name}"] = None
-        if fields.get("output") == "acc" and fields.get("max_output_shift") == 0:
-            fields["max_output_shift"] = None
-        return cls(**fields)
+            most = given.get(f"max_{name}")
+            if most is not None and most == given.get(name):
+                given[f"max_{name}"] = None
+        if given.get("output") == "acc" and given.get("max_output_shift") == 0:
+            given["max_output_shift"] = None
+        return cls(**given)
 
     def _check_shift(self, name: str, limit: int) -> None:
         fixed = getattr(self, name) is not None
         if fixed and getattr(self, f"max_{name}") is not None:
             raise InputError(f"max_{name} must not be given if {name} is fixed")
+        if fixed and getattr(self, f"min_{name}"):
+            raise InputError(f"min_{name} must not be given if {name} is fixed")
         require_range(name if fixed else f"max_{name}", self.largest(name), 0, limit)
+        require_range(f"min_{name}", getattr(self, f"min_{name}"), 0, self.largest(name))
 
     def largest(self, shift: str) -> int:
         """The largest value of "intercept_shift" or "output_shift" that the unit takes: fixed, given or by default."""
@@ -144,12 +167,17 @@ class PwlConfig:
         given = (value for value in (getattr(self, shift), getattr(self, f"max_{shift}")) if value is not None)
         return next(given, default)
 
+    def ends(self, shift: str) -> tuple[int, int]:
+        """The smallest and the largest value of "intercept_shift" or "output_shift" that the unit takes."""
+        fixed = getattr(self, shift)
+        return (getattr(self, f"min_{shift}") if fixed is None else fixed), self.largest(shift)
+
     @classmethod
     def hard_wired(cls, lowered: LoweredTable, stages: int = 3) -> "PwlConfig":
         """The unit of one table at one scale; its output is the accumulator if the table has no output shift."""
         return cls(
             entries=len(lowered.slopes),
-            **asdict(lowered.code_format),
+            **lowered.code_format.to_dict(),
             output="acc" if lowered.output_shift is None else "code",
             storage="constants",
             constants=lowered,
@@ -166,7 +194,7 @@ class PwlConfig:
     @property
     def acc_bits(self) -> int:
         """Accumulator width that no code, table or admitted shift can overflow."""
-        return max(self.in_bits + self.coef_bits, self.coef_bits + self.largest("intercept_shift")) + 1
+        return self.code_format.acc_bits(self.largest("intercept_shift"))
 
     @property
     def deepest(self) -> int:
@@ -175,7 +203,7 @@ class PwlConfig:
 
     @property
     def in_shape(self) -> Shape:
-        """The shape of q and of a threshold."""
+        """The shape of q."""
         return Shape(self.in_bits, self.in_signed)
 
     @property
@@ -185,44 +213,48 @@ class PwlConfig:
 
     @property
     def data_bits(self) -> int:
-        """Width of the table's write port: the wider of a threshold and a coefficient."""
-        return max(self.in_bits, self.coef_bits)
+        """Width of the table's write port: that of the widest word."""
+        return max(bits for bits, _ in self.code_format.lists.values())
 
     @property
     def shift_ports(self) -> list[str]:
-        """The shifts that are inputs of the unit: not fixed, and not always 0."""
-        return [name for name in SHIFTS if getattr(self, name) is None and self.largest(name)]
+        """The shifts that are inputs of the unit: those that can have more than one value."""
+        return [name for name in SHIFTS if getattr(self, name) is None and len(set(self.ends(name))) > 1]
 
     def check_fit(self, lowered: LoweredTable) -> None:
         """Raise `InputError` if the unit would not compute `lowered` exactly: a table wider than the unit."""
-        for name in ("entries", "in_bits", "coef_bits"):
-            has = len(lowered.slopes) if name == "entries" else getattr(lowered, name)
-            if has > getattr(self, name):
-                raise InputError(f"{name} of the table must be at most the unit's {getattr(self, name)}, not {has}")
-        lists = (
-            ("thresholds", lowered.thresholds, lowered.in_bits, lowered.in_signed),
-            ("slopes", lowered.slopes, lowered.coef_bits, True),
-            ("intercepts", lowered.intercepts, lowered.coef_bits, True),
-        )
-        for name, values, bits, sign in lists:
-            for k, value in enumerate(values):
-                require_range(f"{name}[{k}] of the table", value, *code_range(bits, sign))
+        own, its = self.code_format, lowered.code_format
+        widths = {
+            "entries": (len(lowered.slopes), self.entries),
+            "in_bits": (its.in_bits, own.in_bits),
+            "coef_bits": (its.coef_bits, own.coef_bits),
+            "intercept_bits": (its.intercept_width, own.intercept_width),
+        }
+        for name, (has, most) in widths.items():
+            if has > most:
+                raise InputError(f"{name} of the table must be at most the unit's {most}, not {has}")
+        for name, (_, ends) in its.lists.items():
+            for k, value in enumerate(getattr(lowered, name)):
+                require_range(f"{name}[{k}] of the table", value, *ends)
         if list(lowered.thresholds) != sorted(lowered.thresholds):
             raise InputError(f"thresholds of the table must be sorted, not {list(lowered.thresholds)}")
-        same = ["in_signed", "out_bits", "out_signed"] if self.output == "code" else ["in_signed"]
+        same = ["in_signed", "slope_sign", "intercept_sign", "symmetry", "fold_bits"]
+        same += ["out_bits", "out_signed"] if self.output == "code" else []
         for name in same:
             if getattr(lowered, name) != getattr(self, name):
                 raise InputError(
                     f"{name} of the table must be the unit's {getattr(self, name)}, not {getattr(lowered, name)}"
                 )
         for name in ["intercept_shift"] + (["output_shift"] if self.output == "code" else []):
-            has, fixed, highest = getattr(lowered, name), getattr(self, name), self.largest(name)
+            has, fixed, (lowest, highest) = getattr(lowered, name), getattr(self, name), self.ends(name)
             if has is None:
                 continue  # lowered without an output scale: the shift is the user's to drive
             if fixed is not None and has != fixed:
                 raise InputError(f"{name} of the table must be the unit's fixed {fixed}, not {has}")
             if has > highest:
                 raise InputError(f"{name} of the table must be at most the unit's {highest}, not {has}")
+            if has < lowest:
+                raise InputError(f"{name} of the table must be at least the unit's {lowest}, not {has}")
 
     def filled(self, lowered: LoweredTable) -> dict[str, list[int]]:
         """The lists of `lowered`, in load order and as long as the unit's.
@@ -232,7 +264,7 @@ class PwlConfig:
         """
         self.check_fit(lowered)
         spare = self.entries - len(lowered.slopes)
-        top = self.code_format.in_range[1]
+        top = self.code_format.threshold_range[1]
         return {
             "thresholds": [*lowered.thresholds, *[top] * spare],
             "slopes": [*lowered.slopes, *lowered.slopes[-1:] * spare],
@@ -241,8 +273,9 @@ class PwlConfig:
 
     def words(self, lowered: LoweredTable) -> list[Word]:
         """The writes that load `lowered`, in load order: thresholds, slopes, intercepts; filled up as by `filled`."""
+        widths = [bits for bits, _ in self.code_format.lists.values()]
         return [
-            Word(select, address, value & ((1 << (self.coef_bits if select else self.in_bits)) - 1))
+            Word(select, address, value & ((1 << widths[select]) - 1))
             for select, values in enumerate(self.filled(lowered).values())
             for address, value in enumerate(values)
         ]
@@ -287,7 +320,7 @@ class Pwl(storage.StoringUnit):
             "parameters": parameters | {"acc_bits": self.config.acc_bits},
             "product": product_name(self.product),
             "result": self._meaning(),
-            "ranges": {name: [0, self.config.largest(name)] for name in self.config.shift_ports},
+            "ranges": {name: [*self.config.ends(name)] for name in self.config.shift_ports},
             "outside_ranges": "undefined",
             "latency": self.config.stages,
             "interval": 1,
@@ -310,17 +343,15 @@ class Pwl(storage.StoringUnit):
         return m
 
     def _shift(self, name: str) -> Value | int:
-        return getattr(self, name) if name in self.config.shift_ports else getattr(self.config, name) or 0
+        return getattr(self, name) if name in self.config.shift_ports else self.config.ends(name)[0]
 
 
 def build_table(m: Module, config: PwlConfig, write: Any, latch_cell: str) -> list[storage.Words]:
     """The table's words, [thresholds, slopes, intercepts], in the storage that `config` asks for."""
-    coefficient = signed(config.coef_bits)
-    shapes = (
-        ("threshold", config.in_shape, config.entries - 1),
-        ("slope", coefficient, config.entries),
-        ("intercept", coefficient, config.entries),
-    )
+    shapes = [
+        (name.removesuffix("s"), Shape(bits, low < 0 and high >= 0), count)
+        for (name, (bits, (low, high))), count in zip(config.code_format.lists.items(), _counts(config), strict=True)
+    ]
     if config.storage == "flops":
         return storage.flops(m, write, shapes)
     if config.storage == "latches":
@@ -335,17 +366,24 @@ def build_table(m: Module, config: PwlConfig, write: Any, latch_cell: str) -> li
 def table_lists(config: PwlConfig, prefix: str = "") -> list[tuple[str, int, int, bool]]:
     """(name, count, bits, signed) of a stored table's lists, in load order."""
     return [
-        (f"{prefix}thresholds", config.entries - 1, config.in_bits, config.in_signed),
-        (f"{prefix}slopes", config.entries, config.coef_bits, True),
-        (f"{prefix}intercepts", config.entries, config.coef_bits, True),
+        (f"{prefix}{name}", count, bits, low < 0)
+        for (name, (bits, (low, _))), count in zip(config.code_format.lists.items(), _counts(config), strict=True)
     ]
+
+
+def _counts(config: PwlConfig) -> tuple[int, int, int]:
+    return config.entries - 1, config.entries, config.entries
 
 
 def describe_table(config: PwlConfig) -> dict[str, Any]:
     """How a stored table is loaded; nothing where the table is wired in."""
     if config.storage == "constants":
         return {}
-    return {"table": storage.describe(config.storage, table_lists(config), "table and shifts")}
+    described = storage.describe(config.storage, table_lists(config), "table and shifts")
+    for row, (bits, ends) in zip(described["load_order"], config.code_format.lists.values(), strict=True):
+        if holding(*ends)[0] > bits:  # the sign is left out
+            row["range"] = list(ends)
+    return {"table": described}
 
 
 def pwl_steps(
@@ -363,14 +401,20 @@ def pwl_steps(
     intercept_shift, output_shift = shifts
 
     def compare(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"q": f[source], "above": Cat(f[source] >= t for t in thresholds)}
+        q = f[source]
+        if not config.code_format.folded:
+            return {"q": q, "above": Cat(q >= t for t in thresholds)}
+        magnitude = Cat(q[-1], q[:-1] ^ q[-1].replicate(len(q) - 1))
+        return {"q": q, "above": Cat(magnitude > Cat(C(0, 1), t) for t in thresholds)}
 
     def select(m: Module, f: Mapping[str, Value]) -> Fields:
         hot = edge(f["above"])
         return {"slope": one_hot(hot, slopes), "intercept": one_hot(hot, intercepts)}
 
     def scale(m: Module, f: Mapping[str, Value]) -> Fields:
-        return {"scaled": shift_right(f["acc"], output_shift)}
+        least, rest = _split(config, "output_shift", output_shift)
+        scaled = shift_right(f["acc"], rest if least is None else least)
+        return {"scaled": scaled if least is None else scaled >> rest}
 
     def limit(m: Module, f: Mapping[str, Value]) -> Fields:
         return {"code": round_and_saturate(m, f["scaled"], config.out_shape)}
@@ -392,11 +436,15 @@ def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int, product
     """From `q`, `slope`, `intercept` to `acc`: a tree, the intercept among its rows, and the carry in two halves."""
     width = config.acc_bits
     half = width // 2
+    least, rest = _split(config, "intercept_shift", intercept_shift)
 
     def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
-        factors = (wire(m, f["q"], "factor_0"), wire(m, f["slope"], "factor_1"))
-        addend = wire(m, (f["intercept"] << intercept_shift)[:width].as_signed(), "addend")
-        row_0, row_1 = product(m, *factors, width, addend)
+        slope, intercept, negate = _unfolded(config, f["q"], f["slope"], f["intercept"])
+        factors = (wire(m, f["q"], "factor_0"), wire(m, slope, "factor_1"))
+        shifted = intercept << rest if least is None else (intercept << rest) << least
+        shifted = shifted[:width]
+        addend = wire(m, shifted.as_signed() if intercept.shape().signed else shifted, "addend")
+        row_0, row_1 = product(m, *factors, width, addend, negate)
         return {"row_0": row_0, "row_1": row_1}
 
     def low(m: Module, f: Mapping[str, Value]) -> Fields:
@@ -413,3 +461,30 @@ def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int, product
         Step("add low", ("row_0", "row_1"), pipeline.adder_levels(half), low),
         Step("add high", ("high_0", "high_1", "low"), pipeline.adder_levels(width - half), high),
     ]
+
+
+def _split(config: PwlConfig, name: str, shift: Value | int) -> tuple[int | None, Value | int]:
+    """A shift as the part that it always has and the rest; None and all of it where there is no such part."""
+    low, high = config.ends(name)
+    if isinstance(shift, int) or not low:
+        return None, shift
+    return low, (shift - low)[: (high - low).bit_length()]
+
+
+def _unfolded(config: PwlConfig, q: Value, slope: Value, intercept: Value) -> tuple[Value, Value, Value | None]:
+    """From an entry's words what is multiplied and added for q, and whether the product is negated."""
+    numbers, negative = config.code_format, q[-1]
+    slope, intercept = _number(slope, numbers.slope_sign), _number(intercept, numbers.intercept_sign)
+    if config.symmetry == "gated":
+        factor = slope - (negative << config.fold_bits)
+        return factor[: holding(*numbers.factor_range)[0]].as_signed(), intercept, negative
+    if config.symmetry == "odd":
+        return slope, Mux(negative, -intercept, intercept), None
+    if config.symmetry == "complement":
+        return slope, Mux(negative, (1 << config.fold_bits) - intercept, intercept), None
+    return slope, intercept, None
+
+
+def _number(word: Value, sign: str) -> Value:
+    """A stored word as a number."""
+    return Cat(word, word.any()).as_signed() if sign == "negative" else word

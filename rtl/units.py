@@ -112,6 +112,7 @@ def _imported(path: str) -> Any:
 
 UNITS: dict[str, Unit] = {
     "pwl": Unit("rtl.pwl:PwlConfig", "rtl.pwl:Pwl"),
+    "truth-table": Unit("rtl.truth_table:TruthTableConfig", "rtl.truth_table:TruthTableUnit"),
     "normaliser": Unit("rtl.normaliser:NormaliserConfig", "rtl.normaliser:NormaliserUnit"),
     "product": Unit("rtl.product:ProductConfig", "rtl.product:ProductUnit"),
     "rope": Unit("rtl.rope:RopeConfig", "rtl.rope:RopeUnit"),
@@ -130,6 +131,7 @@ UNITS: dict[str, Unit] = {
     "layernorm": Unit("rtl.rowwise.norm:NormConfig", "rtl.rowwise.norm:NormUnit", {"centring": True}),
     "rmsnorm": Unit("rtl.rowwise.norm:NormConfig", "rtl.rowwise.norm:NormUnit", {"centring": False}),
     "token": Unit("rtl.rowwise.token:TokenConfig", "rtl.rowwise.token:TokenUnit"),
+    "hadamard": Unit("rtl.hadamard:HadamardConfig", "rtl.hadamard:HadamardUnit"),
     "array": Unit("rtl.array.config:ArrayConfig", "rtl.array.gemm:Gemm"),
     "element": Unit(
         "rtl.array.processing_element_stream:ElementConfig",

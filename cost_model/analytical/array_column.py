@@ -6,6 +6,7 @@ compared. The memory of accumulators is not included.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from cost_model.analytical.components import Adder, Component, PipelineRegisters, RowProduct, Selection, WeightRegisters
@@ -16,6 +17,7 @@ from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 CHANNEL_BITS = MULTIPLIER_BITS + MAX_SHIFT.bit_length()  # of m_c and k_c
 
 
+@lru_cache(maxsize=1024)
 def array_column(config: ArrayConfig, library: str) -> Estimate:
     """The cost below one column of an array. An action is all steps for one tile's sum of one token, at the activity of
     a processing element's work.

@@ -1,6 +1,19 @@
 """The subcommands of `python -m cost_model`, one file each."""
 
-from cost_model.commands import calibrate, floating, model, plot, sensitivity, stages, table, unit
+from cost_model.commands import (
+    build,
+    calibrate,
+    compare,
+    explore,
+    floating,
+    memories,
+    model,
+    plot,
+    sensitivity,
+    stages,
+    table,
+    unit,
+)
 from cost_model.commands import rowwise as rows
 
 COMMANDS = (
@@ -10,6 +23,10 @@ COMMANDS = (
     floating.add,
     rows.add,
     model.add,
+    compare.add,
+    explore.add,
+    build.add,
+    memories.add,
     plot.add,
     stages.add,
     calibrate.add,

@@ -196,7 +196,7 @@ def pwl_design(options: PwlOptions) -> Design:
         else:
             changes["max_output_shift"] = limit
     work = pwl_set("gelu", [(loaded, codes(scale, in_bits))], {"table": table.digest}, options.entries, **changes)
-    checks = () if wired else (_checks(PwlConfig(**work.configuration)),)
+    checks = () if wired else (random_checks(PwlConfig(**work.configuration)),)
     other = None
     if not options.own_tree:
         config = PwlConfig.from_dict(work.configuration, work.loaded(0))
@@ -294,7 +294,7 @@ def _lowered(table: PwlTable, scale: int, limit: int, output: str) -> LoweredTab
     return table.lower(scale, max(min(table.out_bits - 3, finest), finest - limit))
 
 
-def _checks(config: PwlConfig) -> VectorSet:
+def random_checks(config: PwlConfig) -> VectorSet:
     """Random tables with every shift the unit takes, random codes and the corners.
 
     Of three tables one has any shifts. The other two have codes in every segment: one has results inside the output's
@@ -305,15 +305,15 @@ def _checks(config: PwlConfig) -> VectorSet:
     for k in range(CHECK_TABLES):
         drawn = random_lowered(rng, config, results=("anywhere", ("inside", "around")[k % 2], "anywhere")[k % 3])
         if k % 3:
-            low, high = config.code_format.in_range
+            low, high = config.code_format.threshold_range
             apart = low + rng.choice(high - low, config.entries - 1, replace=False)
             drawn = replace(drawn, thresholds=tuple(np.sort(apart).tolist()))
         if k % 3 == 2:
-            small = rng.integers(-2, 2, (2, config.entries)).tolist()
-            shifts = {
-                name: 0 for name in PWL_SHIFTS if getattr(drawn, name) is not None and getattr(config, name) is None
-            }
-            drawn = replace(drawn, slopes=tuple(small[0]), intercepts=tuple(small[1]), **shifts)
+            ends = config.code_format.slope_range, config.code_format.intercept_range
+            small = rng.integers(-2, 2, (2, config.entries))
+            slopes, intercepts = (np.clip(row, *pair).tolist() for row, pair in zip(small, ends, strict=True))
+            shifts = {name: config.ends(name)[0] for name in PWL_SHIFTS if getattr(drawn, name) is not None}
+            drawn = replace(drawn, slopes=tuple(slopes), intercepts=tuple(intercepts), **shifts)
         loads.append((drawn, corners(drawn, rng, CHECK_CODES)))
-    shape = {key: value for key, value in asdict(config).items() if key != "constants"}
+    shape = {key: value for key, value in config.to_dict().items() if key != "constants"}
     return pwl_set("random", loads, {"seed": 0}, **shape)

@@ -11,7 +11,7 @@ tables, and, where these are stored, with random ones too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -187,5 +187,5 @@ def _random(rng: np.random.Generator, table: PwlTable) -> PwlTable:
     """Any table of the same geometry."""
     kept = ("function", "domain", "normaliser_step", "slope_frac_bits", "intercept_frac_bits")
     return random_table(
-        rng, table.entries, 0, **{name: getattr(table, name) for name in kept}, **asdict(table.code_format)
+        rng, table.entries, 0, **{name: getattr(table, name) for name in kept}, **table.code_format.to_dict()
     )

@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cost_model.analytical.array_column import array_column
+from cost_model.analytical.butterflies import butterflies
 from cost_model.analytical.components import Cost
-from cost_model.analytical.estimate import estimate
-from cost_model.network.machine import INPUT_BITS, Machine, requantiser
+from cost_model.network.machine import INPUT_BITS, Machine, requantiser, unit_cost
 from cost_model.network.row_units import row_units
-from cost_model.network.sites import Gemm, InRows, Pwl, Site
+from cost_model.network.sites import Gemm, InRows, Pwl, Site, Transform
+from rtl.hadamard import HadamardConfig
 from rtl.pwl import PwlConfig
 
 S = TypeVar("S", bound=Site)
@@ -36,8 +37,8 @@ def hardware(sites: Sequence[Site], machine: Machine) -> list[dict[str, Any]]:
     if products:
         configs = [machine.array_of(site) for site in products]
         weight, operand = max(c.weight_bits for c in configs), max(c.operand_shape.width for c in configs)
-        element = estimate("element", machine.library, rows=machine.rows, weight_bits=weight, activation_bits=operand)
-        add_estimate("element", machine.rows * machine.columns, element.total, f"W{weight}, {operand}-bit operands")
+        element = unit_cost("element", machine.library, rows=machine.rows, weight_bits=weight, activation_bits=operand)
+        add_estimate("element", machine.rows * machine.columns, element, f"W{weight}, {operand}-bit operands")
         lanes = [array_column(config, machine.library).total for config in configs]
         largest = lanes[int(np.argmax([float(cost.area_ge) for cost in lanes]))]
         add_estimate("lane", machine.columns, largest, "the largest of the sites'")
@@ -51,8 +52,11 @@ def hardware(sites: Sequence[Site], machine: Machine) -> list[dict[str, Any]]:
     tables = of_type(sites, Pwl)
     if tables:
         shape = {k: max(getattr(t, k) for t in tables) for k in ("entries", "in_bits", "coef_bits", "out_bits")}
-        unit = estimate("pwl", machine.library, **shape, stages=PwlConfig.stages).total
+        unit = unit_cost("pwl", machine.library, **shape, stages=PwlConfig.stages)
         add_estimate("table unit", machine.lanes, unit, f"{shape['entries']} entries")
+    for block, bits in dict.fromkeys((site.block, site.in_bits) for site in of_type(sites, Transform)):
+        unit = butterflies(HadamardConfig(block, bits), machine.library).total
+        add_estimate("hadamard", 1, unit, f"blocks of {block}")
     for kind in dict.fromkeys(site.kind for site in of_type(sites, InRows)):
         measured = row_units(machine.library).get(kind)
         if measured is not None:

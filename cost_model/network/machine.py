@@ -1,6 +1,7 @@
 """The machine that a packed model is priced on: an array, table units, one unit for softmax and one for norms."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cost_model.analytical.components import Cost
 from cost_model.analytical.estimate import coefficients, estimate
@@ -29,6 +30,9 @@ class Machine:
         A library for which the analytical model has coefficients.
     clock_hz : float
         The clock, in Hz.
+    acc_bits : int, optional
+        Width of the accumulators; None for the least that a product is proved to need. A product that needs more is
+        refused.
 
     Raises
     ------
@@ -43,6 +47,7 @@ class Machine:
     lanes: int = 1
     library: str = "gate_equivalents"
     clock_hz: float = 125e6
+    acc_bits: int | None = None
 
     def __post_init__(self) -> None:
         require_range("lanes", self.lanes, 1, 1 << 16)
@@ -60,7 +65,7 @@ class Machine:
         wide = activation_bits > 4
         return ArrayConfig(
             self.rows, self.columns, weight_bits, weight_signed, 8 if wide else 4, self.two_pass and wide, group,
-            multiplier_bits, inputs, depth=self.depth,
+            multiplier_bits, inputs, acc_bits=self.acc_bits, depth=self.depth,
         )  # fmt: skip
 
     def array_of(self, site: Gemm) -> ArrayConfig:
@@ -80,10 +85,16 @@ class Machine:
         return float(cost.energy_j if self.physical else cost.proxy)
 
 
+@lru_cache(maxsize=4096)
+def unit_cost(unit: str, library: str, **shape: int) -> Cost:
+    """The whole cost of one unit by the analytical model; networks have many sites of one shape."""
+    return estimate(unit, library, **shape).total
+
+
 def requantiser(in_bits: int, out_bits: int, machine: Machine) -> Cost:
     """The cost of one requantiser."""
     unit = RequantConfig(in_bits=in_bits, out_bits=max(out_bits, 4))
-    return estimate(
+    return unit_cost(
         "requant", machine.library, in_bits=unit.in_bits, multiplier_bits=unit.multiplier_bits,
         max_shift=unit.max_shift, out_bits=unit.out_bits, stages=unit.stages,
-    ).total  # fmt: skip
+    )  # fmt: skip

@@ -52,6 +52,7 @@ def row_units(library: str) -> Mapping[str, dict[str, Any]]:
     return {
         row["unit"]: {
             "length": row["length"],
+            "memory_bits": 0 if row["memories_in_area"] else row["memory_bits"],
             "area_ge": row["area"] / nand2,
             "leakage_w": row["leakage_w"],
             "energy": row["switching_proxy"] if row["power_w"] is None else row["energy_per_cycle_j"],

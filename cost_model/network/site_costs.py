@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from cost_model.analytical.array_column import array_column
-from cost_model.analytical.estimate import coefficients, estimate
+from cost_model.analytical.butterflies import butterflies
+from cost_model.analytical.estimate import coefficients
 from cost_model.designs.design import FLOAT_FORMATS
 from cost_model.netlist import timing
-from cost_model.network.machine import INPUT_BITS, Machine, requantiser
+from cost_model.network.machine import INPUT_BITS, Machine, requantiser, unit_cost
 from cost_model.network.row_units import row_cycles, row_units, schedule
-from cost_model.network.sites import Floating, Gemm, InRows, Pwl, Site, Uncounted
+from cost_model.network.sites import Floating, Gemm, InRows, Pwl, Site, Transform, Uncounted
+from rtl.hadamard import HadamardConfig
 from rtl.pwl import PwlConfig
 
 BASELINES = ("FP32", "FP16")  # FP16 with its sum in FP32
@@ -60,8 +62,8 @@ def _gemm(site: Gemm, machine: Machine) -> Row:
     sizes = (site.tokens, site.inputs, site.outputs, passes)
     cycles = (site.jobs - 1) * config.schedule.interval(*sizes) + config.schedule.cycles(*sizes)
     operands = config.operand_shape.width
-    element = estimate("element", machine.library, rows=machine.rows, weight_bits=site.weight_bits,
-                       activation_bits=operands).total  # fmt: skip
+    element = unit_cost("element", machine.library, rows=machine.rows, weight_bits=site.weight_bits,
+                        activation_bits=operands)  # fmt: skip
     results = site.jobs * site.tokens * site.outputs
     tiles = len(config.schedule.input_tiles(site.inputs))
     shifted = site.jobs * config.schedule.tiles(*sizes[:3]) * (machine.rows + 1) * machine.rows * machine.columns
@@ -99,8 +101,8 @@ def _floating_products(site: Gemm, machine: Machine) -> dict[str, float]:
     for name in BASELINES:
         stages = timing.recorded("element", name, 0)["stages"]
         wide = name == "FP16"
-        unit = estimate("fp-element", machine.library, **_float_shape(name), wide_sum=wide, stages=stages)
-        found[name] = site.macs * machine.energy(unit.total)
+        unit = unit_cost("fp-element", machine.library, **_float_shape(name), wide_sum=wide, stages=stages)
+        found[name] = site.macs * machine.energy(unit)
     return found
 
 
@@ -109,8 +111,8 @@ def _floating_tables(site: Pwl, machine: Machine) -> dict[str, float]:
     found = {}
     for name in BASELINES:
         stages = timing.recorded("pwl", name, 8)["stages"]
-        unit = estimate("fp-pwl", machine.library, entries=site.entries, **_float_shape(name), stages=stages)
-        found[name] = sum(site.codes) * machine.energy(unit.total)
+        unit = unit_cost("fp-pwl", machine.library, entries=site.entries, **_float_shape(name), stages=stages)
+        found[name] = sum(site.codes) * machine.energy(unit)
     return found
 
 
@@ -124,10 +126,10 @@ def _pwl(site: Pwl, machine: Machine) -> Row:
     stages = PwlConfig.stages
     loads = 3 * site.entries - 1
     cycles = sum(loads + -(-codes // machine.lanes) + stages for codes in site.codes)
-    unit = estimate(
+    unit = unit_cost(
         "pwl", machine.library, entries=site.entries, in_bits=site.in_bits, coef_bits=site.coef_bits,
         out_bits=site.out_bits, stages=stages,
-    ).total  # fmt: skip
+    )  # fmt: skip
     codes = sum(site.codes)
     return {
         "shape": [codes],
@@ -156,6 +158,22 @@ def _in_rows(site: InRows, machine: Machine) -> Row:
     }
 
 
+def _transform(site: Transform, machine: Machine) -> Row:
+    config = HadamardConfig(site.block, site.in_bits)
+    elements = site.rows * site.length
+    cycles = elements + config.latency
+    energy = elements * machine.energy(butterflies(config, machine.library).total)
+    return {
+        "shape": [site.rows, site.length],
+        "bits": f"{site.in_bits}>{config.out_bits}",
+        "group": site.block,
+        "cycles": cycles,
+        "busy": elements / cycles,
+        "energy": energy,
+        "energy_by_part": {"butterflies": energy},
+    }
+
+
 def _uncounted(site: Uncounted, machine: Machine) -> Row:
     return {"macs": site.macs or None, "not_counted": f"{site.kind}: {site.why}"}
 
@@ -168,6 +186,7 @@ FIGURES: dict[type[Site], Callable[[Any, Machine], Row]] = {
     Gemm: _gemm,
     Pwl: _pwl,
     InRows: _in_rows,
+    Transform: _transform,
     Uncounted: _uncounted,
     Floating: _floating,
 }

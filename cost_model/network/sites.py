@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cost_model.network.floating_point import attention_widths, floating_matrices
+from cost_model.network.shapes import size
 from quant.formats.packed_index import DESCRIPTION, PackedIndex
 from sim.reference import InputError
 from sim.reference.attention import WEIGHT_BITS as CONTEXT_BITS
@@ -24,6 +25,7 @@ CONTROL = "the control: correctly rounded values, for which there is no unit"
 PER_TOKEN = "finding a token's scale and applying it"
 MAGNITUDES = f"{PER_TOKEN}; a requantiser for each result stands for the product with its magnitudes"
 FROM_FLOATS = "rounding floating-point activations to codes"
+ROTATED = ", and the Hadamard transform of floating-point activations before that"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,16 @@ class InRows(Site):
 
     rows: int
     length: int
+
+
+@dataclass(frozen=True)
+class Transform(Site):
+    """Hadamard transforms of `rows` rows of `length` codes of `in_bits`, in blocks; 16 bits out."""
+
+    rows: int
+    length: int
+    block: int
+    in_bits: int
 
 
 @dataclass(frozen=True)
@@ -172,20 +184,7 @@ class _Reader:
 
     def sizes(self, row: Mapping[str, Any], side: str, index: int = 0) -> tuple[int, ...]:
         """The shape of an input or output for these tokens, batches and pixels."""
-        return tuple(map(self.size, row[side][index]["shape"]))
-
-    def size(self, text: int | str) -> int:
-        """A size such as 64, "tokens" or "height/4/-2*width/4/-2"; a division rounds up, one by -2 is by 2 and down."""
-        product = 1
-        for factor in str(text).split("*"):
-            name, *strides = factor.split("/")
-            if name in ("height", "width") and name not in self.lengths:
-                raise InputError(f"a size is {text}, which follows from the image: give --image HEIGHT WIDTH")
-            length = self.lengths[name] if name in self.lengths else int(name)
-            for stride in map(int, strides):
-                length = length // -stride if stride < 0 else -(-length // stride)
-            product *= length
-        return product
+        return tuple(size(text, self.lengths) for text in row[side][index]["shape"])
 
     def weight(self, name: str, path: str | None) -> dict[str, int]:
         """The bytes of a weight and of what belongs to its outputs, stored under `path`, or beside it if None."""
@@ -226,6 +225,7 @@ class _Reader:
             activation = row["activation"] or {"bits": 32, "signed": True, "multiplier": None}
             bits = activation["bits"] if activation["signed"] and activation["bits"] <= 8 else None
             uncounted = FROM_FLOATS if activation["multiplier"] is not None else PER_TOKEN
+            uncounted += ROTATED if "hadamard" in activation else ""
             found.append(
                 self.linear(
                     f"{name}.weight", None, self.tokens * self.batch, None, activation_bits=bits,
@@ -313,6 +313,11 @@ def _linear_attention(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
     return [Uncounted(row["name"], row["kind"], stored, math.prod(reader.sizes(row, "outputs")), why, macs)]
 
 
+def _hadamard(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    *rows, length = reader.sizes(row, "inputs")
+    return [Transform(row["name"], "hadamard", {}, math.prod(rows), length, row["block"], row["inputs"][0]["bits"])]
+
+
 def _softmax(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
     *rows, length = reader.sizes(row, "inputs")
     return [_rows(reader, row, "softmax", {}, math.prod(rows), length)]
@@ -383,6 +388,7 @@ SITES: dict[str, Maker] = {  # by the operator's kind
     "linear": _linear,
     "scores": _product,
     "context": _product,
+    "hadamard": _hadamard,
     "softmax": _softmax,
     "norm": _norm,
     "token-scores": _token_product,

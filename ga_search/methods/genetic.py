@@ -24,6 +24,7 @@ from ga_search.coefficients import CoefficientGrid, parabola, price_segments
 from ga_search.grid import Grid
 from ga_search.progress import Report, silent
 from ga_search.solution import Solution, with_coefficients
+from sim.reference.code_format import CodeFormat
 from sim.reference.pwl import frac_bits_pairs
 
 CACHE_SLOTS = 1 << 24  # prices that are kept, 16 bytes each
@@ -56,8 +57,8 @@ class SegmentPrices:
     fit whole. On large grids the segments of neighbouring cuts are near each other, so that few are replaced.
     """
 
-    def __init__(self, grid: Grid, pairs: np.ndarray, coef_bits: int) -> None:
-        self.grid, self.pairs, self.coef_bits = grid, pairs, coef_bits
+    def __init__(self, grid: Grid, pairs: np.ndarray, numbers: CodeFormat) -> None:
+        self.grid, self.pairs, self.numbers = grid, pairs, numbers
         self._stride = grid.points + 1
         self._keys = np.zeros(CACHE_SLOTS, dtype=np.int64)  # of the segment in each slot, plus 1; 0: empty
         self._prices = np.empty(CACHE_SLOTS)
@@ -87,8 +88,8 @@ class SegmentPrices:
         return np.maximum(price, LEAST_PRICE, out=price) if small else price
 
     def _compute(self, start: np.ndarray, stop: np.ndarray, pair: np.ndarray) -> np.ndarray:
-        coefficients = CoefficientGrid(self.pairs[pair, 0], self.pairs[pair, 1], self.coef_bits)
-        return price_segments(self.grid.moments(start, stop), coefficients, self.coef_bits)
+        coefficients = CoefficientGrid(self.pairs[pair, 0], self.pairs[pair, 1], self.numbers)
+        return price_segments(self.grid.moments(start, stop), coefficients, self.numbers.coef_bits)
 
 
 class GeneticSearch:
@@ -98,13 +99,12 @@ class GeneticSearch:
         self,
         grid: Grid,
         entries: int,
-        in_bits: int,
-        coef_bits: int,
+        numbers: CodeFormat,
         seed: int,
         candidates: np.ndarray | None = None,
         config: GeneticConfig | None = None,
     ) -> None:
-        self.grid, self.entries, self.in_bits, self.coef_bits = grid, entries, in_bits, coef_bits
+        self.grid, self.entries, self.numbers = grid, entries, numbers
         self.config = config or GeneticConfig()
         self.rng = np.random.default_rng(seed)
         self._report, self._round = silent, ""
@@ -124,7 +124,7 @@ class GeneticSearch:
             tried = self._every_pair().tolist() if pair is None else [pair]
             return min((self._solution(cuts, p) for p in tried), key=lambda solution: solution.error)
         pairs = self._first_pairs() if pair is None else np.array([pair])
-        prices = SegmentPrices(self._place_grid(), pairs, self.coef_bits)
+        prices = SegmentPrices(self._place_grid(), pairs, self.numbers)
         alive = np.arange(len(pairs))
         cuts = self._random_cuts((len(pairs), config.island + self.entries // 4))
         cuts[:, 0] = np.linspace(0, self.last, self.entries + 1)[1:-1].astype(np.int64)
@@ -155,7 +155,7 @@ class GeneticSearch:
     def _solution(self, cuts: np.ndarray, pair: Sequence[int] | np.ndarray) -> Solution:
         """The cuts with their best coefficients."""
         ends = self.places[self._ends(cuts)]
-        return with_coefficients(self.grid, ends, (int(pair[0]), int(pair[1])), self.coef_bits, 128)
+        return with_coefficients(self.grid, ends, (int(pair[0]), int(pair[1])), self.numbers, 128)
 
     def _final(self, prices: SegmentPrices, cuts: np.ndarray, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The last round: every island that is alive starts from the best cuts of all, and a few fresh ones."""
@@ -184,13 +184,13 @@ class GeneticSearch:
         every = self._every_pair()
         ends = self.places[self._ends(self._random_cuts((12,)))]
         shape = parabola(self.grid.moments(ends[:, None, :-1], ends[:, None, 1:]))
-        error = CoefficientGrid(every[None, :, :1], every[None, :, 1:], self.coef_bits).price(shape, 1).sum(axis=-1)
+        error = CoefficientGrid(every[None, :, :1], every[None, :, 1:], self.numbers).price(shape, 1).sum(axis=-1)
         slope, intercept = (int(v) for v in np.median(every[error.argmin(axis=1)], axis=0))
         near = (every >= (slope - 1, intercept - 1)) & (every <= (slope + 2, intercept + 2))
         return every[near.all(axis=1)]
 
     def _every_pair(self) -> np.ndarray:
-        return np.array(frac_bits_pairs(self.in_bits, self.coef_bits))
+        return np.array(frac_bits_pairs(self.numbers))
 
     def _neighbours(self, tried: np.ndarray, best: int) -> np.ndarray:
         """The (λ, μ) next to the best that have not been tried yet."""

@@ -20,8 +20,8 @@ from ga_search.coefficients import CoefficientGrid, Parabola, parabola
 from ga_search.grid import Grid
 from ga_search.progress import Report, silent
 from ga_search.solution import Solution, with_coefficients
-from sim.reference.arithmetic import code_range
-from sim.reference.pwl import frac_bits_pairs, frac_bits_range
+from sim.reference.code_format import CodeFormat
+from sim.reference.pwl import frac_bits_pairs
 
 # bounds are compared with this slack, relative to the error and to f squared, so that rounding in float64 never
 # discards the optimum
@@ -59,18 +59,17 @@ class TooMuchWork(Exception):
 
 
 class OptimalSearch:
-    """The optimum for `grid` with `entries` segments and `coef_bits` coefficients, at any (λ, μ) or over all.
+    """The optimum for `grid` with `entries` segments and coefficients of `numbers`, at any (λ, μ) or over all.
 
     One instance shares the real-valued bounds between all (λ, μ). Costs about (M^2) memory: meant for grids of up to
     a few thousand points, that is up to 8 input bits.
     """
 
-    def __init__(self, grid: Grid, entries: int, in_bits: int, coef_bits: int, work: float = math.inf) -> None:
+    def __init__(self, grid: Grid, entries: int, numbers: CodeFormat, work: float = math.inf) -> None:
         self._work_left = self._work = work
         self._report, self._stage, self._spent = silent, "", 0
-        self.grid, self.entries, self.coef_bits = grid, entries, coef_bits
-        self.frac_bits = frac_bits_range(in_bits, coef_bits)
-        self.pairs = frac_bits_pairs(in_bits, coef_bits)
+        self.grid, self.entries, self.numbers = grid, entries, numbers
+        self.pairs = frac_bits_pairs(numbers)
         self._slack = SLACK_OF_SQUARE * float(grid.weight @ grid.value**2)
         residual = _dense_residual(grid)
         self._residual = residual
@@ -91,7 +90,6 @@ class OptimalSearch:
     def best(self, known: Solution | None = None, report: Report = silent) -> Solution:
         """The optimum over all (λ, μ) with μ <= λ. `known`, any table's content, only speeds the search up."""
         self._report = report
-        low, high = self.frac_bits
         pairs = self.pairs
         best = self._feasible(pairs)
         if known is not None and known.error < best.error:
@@ -99,8 +97,9 @@ class OptimalSearch:
         if best.error <= self._slack:
             return best  # nothing can be provably better
         segments = self._survivors(best.error)
-        by_slope = {bits: self._slope_bound(segments, bits) for bits in range(low, high + 1)}
-        by_intercept = {bits: self._intercept_bound(segments, bits) for bits in range(low, high + 1)}
+        slope_bits, intercept_bits = (sorted(set(bits)) for bits in zip(*pairs, strict=True))
+        by_slope = {bits: self._slope_bound(segments, bits) for bits in slope_bits}
+        by_intercept = {bits: self._intercept_bound(segments, bits) for bits in intercept_bits}
         self._drop_above(by_slope, segments, best.error)
         self._drop_above(by_intercept, segments, best.error)
         bounds = {}
@@ -128,7 +127,7 @@ class OptimalSearch:
     def _feasible(self, pairs: Iterable[tuple[int, int]]) -> Solution:
         """A table that exists: the real-valued optimum's boundaries with integer coefficients, at the best pair."""
         boundaries = _trace(self._forward, self._residual)
-        solutions = [with_coefficients(self.grid, boundaries, pair, self.coef_bits) for pair in pairs]
+        solutions = [with_coefficients(self.grid, boundaries, pair, self.numbers) for pair in pairs]
         return min(solutions, key=lambda solution: solution.error)
 
     def _survivors(self, limit: float) -> _Segments:
@@ -148,14 +147,14 @@ class OptimalSearch:
 
     def _slope_bound(self, segments: _Segments, frac_bits: int) -> np.ndarray:
         """Length of each segment with the slope on its grid and in range, the intercept real."""
-        low, high = code_range(self.coef_bits, True)
+        low, high = self.numbers.slope_range
         shape = segments.shape
         nearest = np.ldexp(np.clip(np.rint(np.ldexp(shape.slope, frac_bits)), low, high), -frac_bits)
         return shape.residual + shape.spread * (nearest - shape.slope) ** 2
 
     def _intercept_bound(self, segments: _Segments, frac_bits: int) -> np.ndarray:
         """Length of each segment with the intercept on its grid and in range, the slope real."""
-        low, high = code_range(self.coef_bits, True)
+        low, high = self.numbers.intercept_range
         shape = segments.shape
         ideal = shape.mean_f - shape.slope * shape.mean_x
         nearest = np.ldexp(np.clip(np.rint(np.ldexp(ideal, frac_bits)), low, high), -frac_bits)
@@ -181,7 +180,7 @@ class OptimalSearch:
         if bound is None:
             bound = np.maximum(self._slope_bound(segments, slope_bits), self._intercept_bound(segments, intercept_bits))
         segments = segments.take(self._on_short_path(segments, bound, known.error))
-        grid = CoefficientGrid(slope_bits, intercept_bits, self.coef_bits)
+        grid = CoefficientGrid(slope_bits, intercept_bits, self.numbers)
         # the best table from few slopes a segment tightens the limit before every slope is searched
         self._spend(len(segments.start) * (self.entries + 4))
         error, _, _ = grid.best(segments.shape, 2)

@@ -5,7 +5,6 @@ that carry their hash, and `packed.json` last: an interruption leaves the old mo
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -227,7 +226,7 @@ def _shift(name: str, shift: Tensor, outputs: int) -> Tensor:
 
 
 def _table_row(table: LoweredTable) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(table).items() if key not in _TABLE_ARRAYS}
+    return {key: value for key, value in table.to_dict().items() if key not in _TABLE_ARRAYS}
 
 
 def _read_table(site: str, row: Mapping[str, Any], stored: dict[str, Tensor]) -> LoweredTable:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sim.reference import InputError
+from sim.reference.code_format import OPTIONAL, CodeFormat
+from sim.reference.hadamard import MAX_BLOCK
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 
 MOST = 1 << 31  # of one axis
@@ -93,7 +95,10 @@ def _weight(key: str, row: Any) -> None:
 
 
 def _table(key: str, row: Any) -> None:
-    _keys(key, row, (*_TABLE, "in_signed", "out_signed"))
+    own = [name for name in OPTIONAL if name in row]
+    _keys(key, row, (*_TABLE, "in_signed", "out_signed", *own))
+    if own:
+        CodeFormat.from_dict(row)  # checks them
     for name, limits in _TABLE.items():
         if not (name == "output_shift" and row[name] is None):
             _integer(f"{key}.{name}", row[name], *limits)
@@ -103,12 +108,22 @@ def _table(key: str, row: Any) -> None:
 
 def _activation(key: str, row: Any) -> None:
     """An activation quantiser; multiplier and shift are both null if each token has its own scale."""
-    _keys(key, row, (*_ACTIVATION, "signed"))
+    _object(key, row)
+    _keys(key, {k: v for k, v in row.items() if k != "hadamard"}, (*_ACTIVATION, "signed"))
     _boolean(f"{key}.signed", row["signed"])
+    if "hadamard" in row:
+        _block(f"{key}.hadamard", row["hadamard"])
     token = row["multiplier"] is None and row["shift"] is None
     for name, limits in _ACTIVATION.items():
         if not (token and name in ("multiplier", "shift")):
             _integer(f"{key}.{name}", row[name], *limits)
+
+
+def _block(key: str, value: Any) -> None:
+    """The block of a Hadamard transform."""
+    _integer(key, value, 2, MAX_BLOCK)
+    if value & (value - 1):
+        raise InputError(f"{key} must be a power of two, not {value}")
 
 
 def _require_finite(content: Mapping[str, Any]) -> None:

@@ -85,7 +85,8 @@ class Gptq:
 
 
 def input_products(block: Block, streams: Streams) -> dict[str, Tensor]:
-    """X Xᵀ (in, in), float64, of the inputs of each layer of a block, over the tokens that count.
+    """X Xᵀ (in, in), float64, of the inputs of each layer of a block, rotated if its plan says so, over the tokens that
+    count.
 
     Raises
     ------
@@ -102,6 +103,8 @@ def input_products(block: Block, streams: Streams) -> dict[str, Tensor]:
         values = values.reshape(-1, values.shape[-1]).double()
         if not bool(torch.isfinite(values).all()):
             raise InputError(f"{name}: its inputs hold NaN or infinite values")
+        activation = block.layers[name].activation
+        values = values if activation is None else activation.rotated(values)
         totals[name] = totals.get(name, 0) + values.t() @ values
 
     with ExitStack() as stack:

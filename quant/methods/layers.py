@@ -9,6 +9,7 @@ from quant.primitives.attention import ProjectedAttention
 from quant.primitives.embedding import TiedEmbedding
 from quant.primitives.experts import Experts, holds_experts
 from quant.primitives.linear import QuantisedLinear
+from sim.reference import InputError
 
 
 def matrix_of(module: nn.Module | None) -> Tensor | None:
@@ -52,17 +53,23 @@ def quantisable(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def tied_embeddings(model: nn.Module, replacements: Mapping[int, nn.Module]) -> dict[int, nn.Module]:
-    """An embedding on the codes of a replaced linear layer for each one that held the same matrix, by its id."""
+    """An embedding on the codes of a replaced linear layer for each one that held the same matrix, by its id.
+
+    Raises `InputError` if such a layer's inputs are rotated.
+    """
     matrices: dict[int, QuantisedLinear] = {}
     for module in model.modules():
         layer = replacements.get(id(module))
         if isinstance(layer, QuantisedLinear) and type(module) is nn.Linear:
             matrices.setdefault(id(module.weight), layer)
-    return {
-        id(module): TiedEmbedding(matrices[id(module.weight)], module.weight.dtype, module.padding_idx)
-        for module in model.modules()
+    tied = [
+        module for module in model.modules()
         if type(module) is nn.Embedding and module.max_norm is None and id(module.weight) in matrices
-    }
+    ]  # fmt: skip
+    for layer in (matrices[id(module.weight)] for module in tied):
+        if layer.hadamard is not None:
+            raise InputError(f"{layer.name}: is tied to an embedding, which has no inputs to transform by hadamard")
+    return {id(m): TiedEmbedding(matrices[id(m.weight)], m.weight.dtype, m.padding_idx) for m in tied}
 
 
 def replace(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from quant.formats.packed import read_weight, weight_row, weight_tensors
 from quant.methods.coverage import bytes_of, coverage_of, unquantised
 from quant.methods.layers import matrix_of, quantisable, replace, tied_embeddings, unfold
 from quant.plan import Plan, Settings
+from quant.primitives.hadamard import block_of, rotate
 from quant.primitives.linear import QuantisedLinear
-from quant.primitives.observers import observe, observer_for
+from quant.primitives.observers import Observer, observe, observer_for
 from quant.primitives.quantisers import ActivationQuantiser, QuantisedWeight, quantise_weight
 from quant.primitives.scales import Scale
 from quant.run_directory import RunDirectory
@@ -107,8 +109,7 @@ def quantize(
     replacements: dict[int, nn.Module] = {}
     for name, chosen in prepared.settings.items():
         linear = result.get_submodule(name)
-        matrix = matrix_of(linear)
-        assert matrix is not None
+        matrix = rotated_matrix(linear, chosen)
         layer = quantised_layer(name, linear, _weight(name, matrix, chosen, job.run), prepared.activations[name])
         replacements[id(linear)] = layer
         rows.append(layer_row(name, matrix, layer))
@@ -166,13 +167,31 @@ def prepare(model: nn.Module, plan: Plan, data: calibration.CalibrationData | No
             f"data must be given: {static[0]} and {len(static) - 1} more have static activation scales "
             '(activation_granularity "token", or activation_bits null, need none)'
         )
-    ranges = _calibrate(model, {name: settings[name] for name in static}, data, job)
+    blocks = {name: _block(name, model.get_submodule(name), s) for name, s in settings.items()}
+    ranges = _calibrate(model, {name: settings[name] for name in static}, blocks, data, job)
     activations = {
-        name: ranges.get(name) or (ActivationQuantiser(s.activation_bits, s.activation_symmetric)
+        name: ranges.get(name) or (ActivationQuantiser(s.activation_bits, s.activation_symmetric, hadamard=blocks[name])
                                    if s.activation_bits else None)
         for name, s in settings.items()
     }  # fmt: skip
     return Preparation(plan, settings, activations, data, bytes_of(model.state_dict().values()))
+
+
+def rotated_matrix(linear: nn.Module | None, settings: Settings) -> Tensor:
+    """The weights (out, in) of a layer, rotated if its inputs are."""
+    matrix = matrix_of(linear)
+    assert matrix is not None
+    return rotate(matrix, block_of(settings, matrix.shape[1]))
+
+
+def _block(name: str, linear: nn.Module, settings: Settings) -> int | None:
+    """The block in which a layer's inputs are rotated. Raises `InputError` if none divides them."""
+    matrix = matrix_of(linear)
+    assert matrix is not None
+    try:
+        return block_of(settings, matrix.shape[1])
+    except InputError as error:
+        raise InputError(f"{name}: hadamard: {error}") from None
 
 
 def quantised_layer(
@@ -202,13 +221,14 @@ def quantisation_of(model: nn.Module) -> Quantisation:
 def activation_row(quantiser: ActivationQuantiser) -> dict[str, Any]:
     """An activation quantiser in JSON: multiplier and shift are null where each token has its own."""
     scale = quantiser.scale
-    return {
+    row = {
         "bits": quantiser.bits,
         "signed": quantiser.signed,
         "multiplier": None if scale is None else int(scale.multiplier),
         "shift": None if scale is None else int(scale.shift),
         "zero_point": quantiser.zero_point,
     }
+    return row if quantiser.hadamard is None else row | {"hadamard": quantiser.hadamard}
 
 
 def activation_from(row: Mapping[str, Any]) -> ActivationQuantiser:
@@ -216,12 +236,27 @@ def activation_from(row: Mapping[str, Any]) -> ActivationQuantiser:
     scale = None
     if row["multiplier"] is not None:
         scale = Scale(torch.tensor(row["multiplier"]), torch.tensor(row["shift"]))
-    return ActivationQuantiser(row["bits"], row["signed"], scale, row["zero_point"])
+    return ActivationQuantiser(row["bits"], row["signed"], scale, row["zero_point"], row.get("hadamard"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Behind:
+    """An observer that sees what is behind a rotation in blocks."""
+
+    observer: Observer
+    block: int | None
+
+    def update(self, values: Tensor, mask: Tensor | None = None) -> None:
+        self.observer.update(rotate(values.detach(), self.block), mask)
+
+    def row(self) -> dict[str, Any]:
+        return activation_row(replaced(self.observer.quantiser(), hadamard=self.block))
 
 
 def _calibrate(
     model: nn.Module,
     settings: Mapping[str, Settings],
+    blocks: Mapping[str, int | None],
     data: calibration.CalibrationData | None,
     job: Job,
 ) -> dict[str, ActivationQuantiser]:
@@ -230,9 +265,9 @@ def _calibrate(
         return {}
     found = job.run.done(CALIBRATION) if job.run is not None else None
     if found is None:
-        observers = {name: observer_for(name, s) for name, s in settings.items()}
+        observers = {name: _Behind(observer_for(name, s), blocks[name]) for name, s in settings.items()}
         observe(model, observers, data, lambda: job.progress(CALIBRATION))
-        made = {name: activation_row(observer.quantiser()) for name, observer in observers.items()}
+        made = {name: observer.row() for name, observer in observers.items()}
         if job.run is not None:
             job.run.finish(CALIBRATION, {}, made)
     else:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from quant.primitives.hadamard import rotate
 from quant.primitives.quantisers import ActivationQuantiser, QuantisedWeight, codes_ste, recode
 from quant.primitives.scales import Scale
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
+from sim.reference.hadamard import block_size
 
 _ACTIVATION = ("activation_multiplier", "activation_shift", "activation_zero_point")
 EXACT_BITS = 53  # integers that float64 carries without rounding
@@ -22,6 +24,7 @@ class QuantisedLinear(nn.Module):
 
     Without `activation` the inputs stay floating point and the weights are those that the codes stand for. Codes and
     scales, also the static scale of the activations, are buffers: `state_dict` holds all that decides the outputs.
+    Where `activation` rotates the inputs (`hadamard` is its block), the weights are those of the rotated layer.
 
     Parameters
     ----------
@@ -37,7 +40,7 @@ class QuantisedLinear(nn.Module):
     Raises
     ------
     InputError
-        If an accumulator could need more than 54 bits.
+        If an accumulator could need more than 54 bits, or a block of the rotation does not divide the inputs.
     """
 
     activation_multiplier: Tensor | None
@@ -51,6 +54,7 @@ class QuantisedLinear(nn.Module):
         self.out_features, self.in_features = weight.codes.shape
         self.bits, self.signed, self.group_size = weight.bits, weight.signed, weight.group_size
         self.name = name
+        self.hadamard = None if activation is None else activation.hadamard
         self.activation = activation
         for key, tensor in (
             ("codes", weight.codes), ("zero_point", weight.zero_point), ("group_multiplier", weight.group_multiplier),
@@ -59,6 +63,7 @@ class QuantisedLinear(nn.Module):
             self.register_buffer(key, tensor)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
         require_exact(weight, activation, name)
+        require_divided(name, activation, self.in_features)
 
     @property
     def activation(self) -> ActivationQuantiser | None:
@@ -117,9 +122,11 @@ class QuantisedLinear(nn.Module):
         """(..., in) to (..., out), in the type of `values`, whatever autocast says."""
         activation = self.activation
         if activation is None:
-            return _real_linear(values, self._operand(values.device, values.dtype), self.bias)
-        scale, zero = activation.parameters(values)
-        codes = codes_ste(values.double(), scale, zero, activation.bits, activation.signed)
+            rotated = rotate(values, self.hadamard)
+            return _real_linear(rotated, self._operand(values.device, values.dtype), self.bias)
+        rotated = activation.rotated(values)
+        scale, zero = activation.parameters(rotated)
+        codes = codes_ste(rotated, scale, zero, activation.bits, activation.signed)
         total = functional.linear(codes, self._operand(values.device, torch.float64))
         return _scaled(total, scale, self.get_buffer("multiplier"), self.get_buffer("shift"), self.bias, values.dtype)
 
@@ -142,6 +149,10 @@ class QuantisedLinear(nn.Module):
             self._ready = ready
         return ready[3]
 
+    def release(self) -> None:
+        """Drop the weight matrix in floating point; the next forward pass makes it anew."""
+        self._ready = None
+
     def extra_repr(self) -> str:
         inputs = "float" if self.activation is None else f"{self.activation.bits} bits"
         group = "" if self.group_size >= self.in_features else f", groups of {self.group_size}"
@@ -151,7 +162,8 @@ class QuantisedLinear(nn.Module):
 class FakeQuantLinear(nn.Module):
     """The layer while it is trained: real weights, rounded on every pass with the scales of `like`.
 
-    `forward` equals that of `convert()` exactly, and passes gradients to weights, bias and inputs straight through the
+    Where `activation` rotates the inputs, `weight` is that of the rotated layer. `forward` equals that of `convert()`
+    exactly, and passes gradients to weights, bias and inputs straight through the
     rounding, none where a code saturates.
     """
 
@@ -180,8 +192,9 @@ class FakeQuantLinear(nn.Module):
         integers = codes * like.spread(like.group_multiplier)
         if self.activation is None:
             return _real_linear(values, (integers * like.scale.value[:, None]).to(values.dtype), self.bias)
-        scale, zero = self.activation.parameters(values)
-        inputs = codes_ste(values.double(), scale, zero, self.activation.bits, self.activation.signed)
+        rotated = self.activation.rotated(values)
+        scale, zero = self.activation.parameters(rotated)
+        inputs = codes_ste(rotated, scale, zero, self.activation.bits, self.activation.signed)
         # sums below 2**24 are exact in float32 too, which is faster
         magnitude = float(integers.detach().abs().sum(1).max()) * 2.0**self.activation.bits
         kind = torch.float32 if magnitude <= 1 << 24 else torch.float64
@@ -191,6 +204,15 @@ class FakeQuantLinear(nn.Module):
     def convert(self) -> QuantisedLinear:
         """The layer in integers, with the codes that the weights have now."""
         return QuantisedLinear(recode(self.weight, self.like), self.bias, self.activation)
+
+
+def require_divided(name: str, activation: ActivationQuantiser | None, width: int) -> None:
+    """Raise `InputError` unless the blocks in which a layer's inputs are rotated divide them."""
+    if activation is not None and activation.hadamard is not None:
+        try:
+            block_size(width, activation.hadamard)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
 
 
 def require_exact(weight: QuantisedWeight, activation: ActivationQuantiser | None, name: str) -> int | None:

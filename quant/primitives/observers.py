@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,12 @@ class Observer:
 
     def _take(self, values: Tensor) -> None:
         """What a subclass keeps of a batch: finite values, flat, float64."""
+
+
+class Sees(Protocol):
+    """What `observe` can show values to: an observer, or what stands before one."""
+
+    def update(self, values: Tensor, mask: Tensor | None = None) -> None: ...
 
 
 class MinMaxObserver(Observer):
@@ -173,7 +179,7 @@ def observer_for(name: str, settings: Settings) -> Observer:
 
 def observe(
     model: nn.Module,
-    observers: Mapping[str, Observer],
+    observers: Mapping[str, Sees],
     data: Iterable[Mapping[str, Any]],
     progress: Callable[[], object] = lambda: None,
 ) -> None:
@@ -191,7 +197,7 @@ def observe(
     mask: Tensor | None = None
     shown, hidden = 0, 0  # batches, and those that are nothing but padding
 
-    def watch(observer: Observer) -> Callable[..., None]:
+    def watch(observer: Sees) -> Callable[..., None]:
         def hook(_module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> None:
             observer.update(arguments[0] if arguments else next(iter(keywords.values())), mask)
 

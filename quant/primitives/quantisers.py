@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from quant.plan import Settings
+from quant.primitives.hadamard import rotate
 from quant.primitives.scales import Scale
 from sim.reference import InputError
 from sim.reference.arithmetic import code_range
@@ -224,12 +225,14 @@ class ActivationQuantiser:
     """A tensor's codes: `scale` is of shape () and static, or None: found for each token (last axis) when it is seen.
 
     Symmetric: signed codes, zero point 0; asymmetric: unsigned, 0..2**bits-1 (less 2**(bits-1), the signed pair).
+    `hadamard` is the block in which the tensor is rotated before (`quant.primitives.hadamard`), None if it is not.
     """
 
     bits: int
     signed: bool = True
     scale: Scale | None = None
     zero_point: int = 0
+    hadamard: int | None = None
 
     @classmethod
     def covering(cls, low: float, high: float, bits: int, signed: bool, name: str = "scale") -> "ActivationQuantiser":
@@ -238,8 +241,12 @@ class ActivationQuantiser:
         real, zero = _cover(ends[0], ends[1], bits, signed)
         return cls(bits, signed, Scale.nearest(real if real > 0 else torch.ones_like(real), name), int(zero))
 
+    def rotated(self, values: Tensor) -> Tensor:
+        """What the codes stand for: `values` in float64, behind the transform if there is one."""
+        return rotate(values.double(), self.hadamard)
+
     def parameters(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale (float64) and zero point that serve `values`: of shape (), or (..., 1) per token."""
+        """Scale (float64) and zero point that serve rotated `values`: of shape (), or (..., 1) per token."""
         if self.scale is not None:
             scale = self.scale.value.to(values.device)
             return scale, torch.full_like(scale, self.zero_point)
@@ -250,10 +257,12 @@ class ActivationQuantiser:
 
     def codes(self, values: Tensor) -> Tensor:
         """Integer codes, int32, in the shape of `values`."""
+        values = self.rotated(values)
         scale, zero = self.parameters(values)
-        return quantise(values.double(), scale, zero, self.bits, self.signed).int()
+        return quantise(values, scale, zero, self.bits, self.signed).int()
 
     def fake(self, values: Tensor) -> Tensor:
-        """(codes - zero point) * scale, in float64, differentiable."""
+        """(codes - zero point) * scale, in float64, differentiable; rotated if there is a transform."""
+        values = self.rotated(values)
         scale, zero = self.parameters(values)
-        return fake_quantise(values.double(), scale, zero, self.bits, self.signed)
+        return fake_quantise(values, scale, zero, self.bits, self.signed)

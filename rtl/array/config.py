@@ -122,7 +122,7 @@ class ArrayConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a JSON object."""
-        return asdict(self)
+        return {**asdict(self), "pwl": None if self.pwl is None else self.pwl.to_dict()}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "ArrayConfig":

@@ -97,7 +97,7 @@ class Gemm(wiring.Component):
         parameters = {key: value for key, value in asdict(config).items() if key != "pwl"}
         unit = None
         if config.pwl is not None:
-            unit = {key: value for key, value in asdict(config.pwl).items() if key not in ("constants", "stages")}
+            unit = {key: value for key, value in config.pwl.to_dict().items() if key not in ("constants", "stages")}
         parameters |= {"bias_bits": config.bias_width, "acc_bits": config.accumulator_bits}
         low, high = config.accumulator_range
         return {

@@ -14,25 +14,31 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from math import ceil, log
 
-from amaranth.hdl import C, Cat, Module, Value
+from amaranth.hdl import C, Cat, Module, Mux, Value
 
 from rtl.blocks.pipeline import wire
 
-# two rows of a * b + addend from (module, a, b, width, addend): `carry_save` or `as_operator`
-Product = Callable[[Module, Value, Value, int, Value | None], tuple[Value, Value]]
+# two rows of a * b + addend from (module, a, b, width, addend, negate): `carry_save` or `as_operator`
+Product = Callable[[Module, Value, Value, int, Value | None, Value | None], tuple[Value, Value]]
 
 _LATE = 2  # gate levels of a full adder, in the unit in which the rows' bits arrive at 0
 
 
 def carry_save(
-    m: Module, a: Value, b: Value, width: int | None = None, addend: Value | None = None
+    m: Module,
+    a: Value,
+    b: Value,
+    width: int | None = None,
+    addend: Value | None = None,
+    negate: Value | None = None,
 ) -> tuple[Value, Value]:
     """Two rows of `width` bits (by default the product's), whose sum modulo 2**width is a * b + `addend`.
 
-    Operands are signed or unsigned by their shapes. b is recoded; the addend is one more row.
+    Operands are signed or unsigned by their shapes. b is recoded; the addend is one more row. Where the bit `negate` is
+    1, the product is subtracted from the addend: every digit of b changes its sign.
     """
     columns: list[list[Value]] = [[] for _ in range(len(a) + len(b) if width is None else width)]
-    constant = _booth_rows(m, columns, a, b)
+    constant = _booth_rows(m, columns, a, b, negate)
     if addend is not None:
         constant -= _row(columns, list(addend), addend.shape().signed)
     for k, column in enumerate(columns):
@@ -41,9 +47,12 @@ def carry_save(
     return _compress(m, columns)
 
 
-def as_operator(m: Module, a: Value, b: Value, width: int, addend: Value | None = None) -> tuple[Value, Value]:
+def as_operator(
+    m: Module, a: Value, b: Value, width: int, addend: Value | None = None, negate: Value | None = None
+) -> tuple[Value, Value]:
     """The sum of `carry_save`'s rows as one row and 0, with the operators `*` and `+` left to the synthesis tool."""
-    total = a * b if addend is None else a * b + addend
+    made = a * b if negate is None else Mux(negate, -(a * b), a * b)
+    total = made if addend is None else made + addend
     return wire(m, total[:width], "product"), C(0, width)
 
 
@@ -62,7 +71,7 @@ def carry_save_levels(b_bits: int, addends: int = 0) -> int:
     return 8 + 4 * ceil(log((b_bits // 2 + 1 + addends) / 2, 1.5))
 
 
-def _booth_rows(m: Module, columns: list[list[Value]], a: Value, b: Value) -> int:
+def _booth_rows(m: Module, columns: list[list[Value]], a: Value, b: Value, negate: Value | None) -> int:
     """Add the rows of a * b, one for each digit -2..2 of b; returns the constant that remains to be added."""
     signed = b.shape().signed
     multiples = Cat(C(0, 1), a, a[-1] if a.shape().signed else C(0, 1))  # bit j of 2a, and from bit 1 on a
@@ -74,6 +83,8 @@ def _booth_rows(m: Module, columns: list[list[Value]], a: Value, b: Value) -> in
         one = here ^ below
         two = (above & ~here & ~below) | (~above & here & below) if negative else here & below
         sign = above if negative else C(0, 1)
+        if negate is not None:
+            sign, negative = sign ^ negate, True
         digit = wire(m, Cat(one, two), f"digit_{low // 2}")
         bits = [(digit[0] & multiples[j + 1] | digit[1] & multiples[j]) ^ sign for j in range(len(a) + 1)]
         if negative:

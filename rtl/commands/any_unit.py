@@ -11,7 +11,7 @@ from rtl.units import UNITS
 def add(units: Any) -> None:
     """A subcommand for each unit that brings its specification, added to argparse's `units`."""
     for name, unit in UNITS.items():
-        if not unit.is_reference:
+        if not unit.is_reference or name in units.choices:
             continue
         parser = units.add_parser(name, help=(unit.component_class.__doc__ or name).splitlines()[0])
         parser.set_defaults(make=_make)

@@ -1,7 +1,6 @@
 """`python -m rtl array`: the low-bit MAC array, or one of its processing elements."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ def _unit(arguments: argparse.Namespace, table: PwlTable, lowered: LoweredTable 
     shift = max(table.lower(s).intercept_shift for s in table.scales)
     return PwlConfig(
         entries=table.entries,
-        **asdict(table.code_format),
+        **table.code_format.to_dict(),
         output=arguments.output,
         storage=arguments.storage,
         max_intercept_shift=max(shift, table.in_bits - 1),

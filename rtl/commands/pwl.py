@@ -1,7 +1,6 @@
 """`python -m rtl pwl`: the integer piecewise-linear unit."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ def add(units: Any) -> None:
     options.add_table(pwl)
     pwl.add_argument("--intercept-shift", type=int, metavar="N", help="fix the intercept shift")
     pwl.add_argument("--output-shift", type=int, metavar="N", help="fix the output shift")
+    for name in ("intercept", "output"):
+        pwl.add_argument(f"--min-{name}-shift", type=int, metavar="N", help=f"smallest {name} shift (0)")
     pwl.add_argument("--max-intercept-shift", type=int, metavar="N", help="largest intercept shift (input width - 1)")
     pwl.add_argument("--max-output-shift", type=int, metavar="N", help="largest output shift (input + coefficient - 1)")
     options.add_product(pwl)
@@ -39,6 +40,7 @@ def _make(arguments: argparse.Namespace) -> options.Made:
     fields = _shape(arguments, table)
     for shift in ("intercept_shift", "output_shift", "max_intercept_shift", "max_output_shift"):
         fields[shift] = getattr(arguments, shift)
+    fields |= {name: getattr(arguments, name) or 0 for name in ("min_intercept_shift", "min_output_shift")}
     if arguments.storage == "constants":
         fields |= _wired(arguments, lowered)
     elif table is not None and fields["intercept_shift"] is None and fields["max_intercept_shift"] is None:
@@ -84,7 +86,7 @@ def _wired(arguments: argparse.Namespace, lowered: LoweredTable | None) -> dict[
 def _shape(arguments: argparse.Namespace, table: PwlTable | None) -> dict[str, Any]:
     """Entries, widths and signs: as given, else the table's."""
     like = PwlConfig() if table is None else table
-    fields: dict[str, Any] = {"entries": like.entries, **asdict(like.code_format)}
+    fields: dict[str, Any] = {"entries": like.entries, **like.code_format.to_dict()}
     if arguments.entries is not None:
         fields["entries"] = arguments.entries
     for name in ("in", "coef", "out"):

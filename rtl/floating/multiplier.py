@@ -23,7 +23,7 @@ def multiplier_steps(
 
     def compress(m: Module, f: Mapping[str, Value]) -> Fields:
         x, y = parts(number, f[a]), parts(number, f[b])
-        rows = product(m, x.significand, y.significand, 2 * (number.fraction_bits + 1), None)
+        rows = product(m, x.significand, y.significand, 2 * (number.fraction_bits + 1), None, None)
         return {"row_0": rows[0], "row_1": rows[1]} | _classes(number, target, x, y)
 
     def carry(m: Module, f: Mapping[str, Value]) -> Fields:

@@ -30,6 +30,12 @@ SHORT = LoweredTable(
     thresholds=(-3, 5), slopes=(-7, 3, 11), intercepts=(6, -2, 9), intercept_shift=1, output_shift=2, s=1,
     in_bits=5, coef_bits=5, out_bits=5,
 )  # fmt: skip
+# the same of |x|, with widths and signs of their own
+FOLDED = replace(
+    SHORT, thresholds=(2, 9), slopes=(3, 0, 11), intercepts=(-5, 0, -7), coef_bits=4, intercept_bits=3,
+    slope_sign="unsigned", intercept_sign="negative",
+)  # fmt: skip
+FOLDS = {"odd": 0, "complement": 2, "gated": 3}
 DEPTHS = (1, 3, 6)
 DEEP = PwlConfig(8, max_intercept_shift=14)  # a wide shift at the reference unit's width
 SMALL = PwlConfig(3, in_bits=4, coef_bits=4, out_bits=4, max_intercept_shift=2, max_output_shift=3, stages=2)
@@ -43,7 +49,27 @@ def table_proofs(lowered: LoweredTable) -> list[Proof]:
 def small_proofs() -> list[Proof]:
     """Proofs on small units: a whole unit at once, a table in latches, a stored table, the carry."""
     latched = latch_proof(replace(SMALL, entries=4))
-    return [whole_proof(SMALL), latched, stored_proof(SHORT, stages=2), *wide_proofs()]
+    return [whole_proof(SMALL), latched, stored_proof(SHORT, stages=2), *folded_proofs(), *wide_proofs()]
+
+
+def folded_proofs() -> list[Proof]:
+    """Units that are loaded with a table of half a function, one for each symmetry."""
+    tables = {name: replace(FOLDED, symmetry=name, fold_bits=bits) for name, bits in FOLDS.items()}
+    return [replace(stored_proof(table, 2), name=f"stored, {name}") for name, table in tables.items()]
+
+
+def folded_faults() -> list[Proof]:
+    """Each symmetry's unit against the specification of another one, or of another 1."""
+    tables = {name: replace(FOLDED, symmetry=name, fold_bits=bits) for name, bits in FOLDS.items()}
+    wrong = {
+        "odd": tables["complement"],
+        "complement": replace(tables["complement"], fold_bits=3),
+        "gated": tables["odd"],
+    }
+    return [
+        replace(table_proof(table, 2, expected=wrong[name]), name=f"table, another fold than {name}")
+        for name, table in tables.items()
+    ]
 
 
 def wide_proofs() -> list[Proof]:
@@ -92,7 +118,10 @@ def _main(argv: Sequence[str]) -> int:
     loaded = replace(stored_proof(lowered, config.stages), name="stored, the table")
     claims, deep = [*proofs(config), *small_proofs(), *scaling_proofs()], deep_proofs()
     jobs = [(proof, "proved") for proof in [*table_proofs(lowered), loaded, *claims, *deep]]
-    jobs += [(proof, "refuted") for proof in [*table_faults(EXAMPLE), *faulty(claims), *faulty(deep, DEEP_FAULTS)]]
+    jobs += [
+        (proof, "refuted")
+        for proof in [*table_faults(EXAMPLE), *folded_faults(), *faulty(claims), *faulty(deep, DEEP_FAULTS)]
+    ]
     rows, good = [], True
     for proof, expected in tqdm(jobs, unit="proof", disable=not sys.stderr.isatty()):
         result = proof.run(arguments.timeout)

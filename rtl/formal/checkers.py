@@ -12,6 +12,7 @@ from rtl.formal.opened import Opened
 from rtl.pwl import PwlConfig, pwl_steps
 from sim.reference import LoweredTable
 from sim.reference.arithmetic import code_range
+from sim.reference.code_format import OPTIONAL
 
 SHIFTS = ("intercept_shift", "output_shift")
 
@@ -234,36 +235,54 @@ def loading(config: PwlConfig, value: Callable[[int], str] | None, guard: bool =
 
 def _computes(config: PwlConfig, table: str, shifts: Sequence[str]) -> str:
     """Assert that results are the reference's for the packed table T, S, C, which the text `table` declares."""
-    n = config.stages
+    n, numbers = config.stages, config.code_format
     top = f"q_at_{n}[{config.in_bits - 1}]" if config.in_signed else "1'b0"
     wide = exact_bits(config)
     return f"""{table}
 {_selected(config, f"q_at_{n}")}
   // one bit wider than the code, so that an unsigned one keeps its value beside a signed slope
   wire signed [{config.in_bits}:0] wide_q = {{{top}, q_at_{n}}};
-  wire signed [{config.in_bits + config.coef_bits}:0] wide_product = wide_q * want_slope;
+  wire signed [{config.in_bits}:0] factor = {"wide_q < 0 ? -wide_q : wide_q" if numbers.folded else "wide_q"};
+  wire signed [{config.coef_bits}:0] wide_slope = {_number("want_slope", numbers.slope_sign)};
+  wire signed [{config.in_bits + config.coef_bits + 1}:0] wide_product = factor * wide_slope;
   // wide enough for every sum, whatever the unit's accumulator holds
-  wire signed [{wide}:0] wide_intercept = want_intercept;
-  wire signed [{wide}:0] acc = wide_product + (wide_intercept <<< {shifts[0]});
+  wire signed [{wide}:0] wide_intercept = {_number("want_intercept", numbers.intercept_sign)};
+  wire signed [{wide}:0] half_acc = wide_product + (wide_intercept <<< {shifts[0]});
+  wire signed [{wide}:0] one = {wide + 1}'sd1 <<< {config.fold_bits};
+  wire signed [{wide}:0] acc = {_UNFOLDED[config.symmetry].format(shift=shifts[0])};
 {_rounded_acc(config, wide + 1, "acc", shifts[1])}
   always @* if (v[{n}]) assert(o__payload == want);
   assign reached = v[{n}] && o__ready && index == {config.entries - 1} && stalled;"""
 
 
+# `sim.reference.folding.unfold`, with half_acc for y
+_UNFOLDED = {
+    "none": "half_acc",
+    "odd": "wide_q < 0 ? -half_acc : half_acc",
+    "complement": "wide_q < 0 ? (one <<< {shift}) - half_acc : half_acc",
+    "gated": "wide_q < 0 ? half_acc + wide_q * one : half_acc",
+}
+
+
+def _number(word: str, sign: str) -> str:
+    """A stored word as a signed expression of a bit more."""
+    top = {"signed": "", "unsigned": "1'b0, ", "negative": f"{word} != 0, "}[sign]
+    return f"$signed({{{top}{word}}})"
+
+
 def _constants(config: PwlConfig, lowered: LoweredTable) -> str:
     words = config.words(lowered)
-    bits = [config.in_bits if word.select == 0 else config.coef_bits for word in words]
+    widths = [bits for bits, _ in config.code_format.lists.values()]
+    bits = [widths[word.select] for word in words]
     return _packed(config, [f"{width}'d{word.data}" for width, word in zip(bits, words, strict=True)])
 
 
 def _packed(config: PwlConfig, terms: Sequence[str]) -> str:
     """T, S and C from the words in load order, entry 0 lowest."""
     n = config.entries
-    lists = (
-        ("T", config.in_bits, terms[: n - 1]),
-        ("S", config.coef_bits, terms[n - 1 : 2 * n - 1]),
-        ("C", config.coef_bits, terms[2 * n - 1 :]),
-    )
+    widths = [bits for bits, _ in config.code_format.lists.values()]
+    parts = terms[: n - 1], terms[n - 1 : 2 * n - 1], terms[2 * n - 1 :]
+    lists = zip("TSC", widths, parts, strict=True)
     return "\n".join(
         f"  wire [{bits * len(part) - 1}:0] {name} = {{{', '.join(reversed(part))}}};" for name, bits, part in lists
     )
@@ -302,22 +321,32 @@ def _limits(config: PwlConfig) -> str:
 
 def _selected(config: PwlConfig, q: str) -> str:
     """`index`, `want_slope` and `want_intercept` for the code `q` in the packed table T, S, C."""
-    bits = config.coef_bits
+    numbers = config.code_format
+    (threshold, _), (slope, _), (intercept, _) = numbers.lists.values()
+    reached = f"{q} >= {_word('T', 'j', threshold, config.in_signed)}"
+    magnitude = ""
+    if numbers.folded:  # one bit more than the code, for that of the lowest one
+        top = config.in_bits - 1
+        magnitude = f"  wire [{top + 1}:0] magnitude = {q}[{top}] ? -{{1'b1, {q}}} : {{1'b0, {q}}};"
+        reached = f"magnitude > {_word('T', 'j', threshold, False)}"
     return f"""
+{magnitude}
   integer j;
   reg [6:0] index;
   always @* begin
     index = 0;
     for (j = 0; j < {config.entries - 1}; j = j + 1)
-      if ({q} >= {_word("T", "j", config.in_bits, config.in_signed)}) index = index + 1;
+      if ({reached}) index = index + 1;
   end
-  wire signed [{bits - 1}:0] want_slope = {_word("S", "index", bits, True)};
-  wire signed [{bits - 1}:0] want_intercept = {_word("C", "index", bits, True)};"""
+  wire signed [{slope - 1}:0] want_slope = {_word("S", "index", slope, True)};
+  wire signed [{intercept - 1}:0] want_intercept = {_word("C", "index", intercept, True)};"""
 
 
 def exact_bits(config: PwlConfig) -> int:
     """Bits that hold every sum of a product and a shifted intercept, and one more, for any width of the unit."""
-    return max(config.in_bits + config.coef_bits, config.coef_bits + config.largest("intercept_shift")) + 2
+    intercept = config.code_format.intercept_width
+    sums = max(config.in_bits + config.coef_bits, intercept + config.largest("intercept_shift")) + 2
+    return sums if set(config.code_format.to_dict()).isdisjoint(OPTIONAL) else max(sums, config.acc_bits) + 2
 
 
 def _rounded_acc(config: PwlConfig, width: int, acc: str, output_shift: str) -> str:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amaranth.lib import wiring
@@ -187,13 +187,20 @@ def table_proof(lowered: LoweredTable, stages: int, expected: LoweredTable | Non
     """The unit with `lowered` wired in computes it, or `expected` if given (to see a proof fail)."""
     config = PwlConfig.hard_wired(lowered, stages)
     unit = opened(Pwl(config))
-    check = checkers.table(unit, config, lowered if expected is None else expected)
+    wanted = lowered if expected is None else expected
+    check = checkers.table(unit, PwlConfig.hard_wired(wanted, stages), wanted)
     return Proof(f"table, stages {stages}", unit.text, check, shape_of(config))
 
 
-def stored_proof(lowered: LoweredTable, stages: int) -> Proof:
-    """The unit with its table in flip-flops computes `lowered` after that was written to it."""
-    config = PwlConfig(len(lowered.slopes), **asdict(lowered.code_format), stages=stages)
+def stored_proof(lowered: LoweredTable, stages: int, config: PwlConfig | None = None) -> Proof:
+    """The unit with its table in flip-flops computes `lowered` after that was written to it.
+
+    The unit is that of `config`, or by default one of the table's own size with `stages`.
+    """
+    if config is None:
+        shift = max(lowered.in_bits - 1, lowered.intercept_shift)
+        widths = lowered.code_format.to_dict()
+        config = PwlConfig(len(lowered.slopes), **widths, stages=stages, max_intercept_shift=shift)
     unit = opened(Pwl(config)).shown(checkers.words(config)).shown(beats.valid_bits(config.stages))
     check, cover = checkers.stored(unit, config, lowered), cycles_to_load(config, config.stages)
     return Proof("stored", unit.text, check, shape_of(config), cover=cover)

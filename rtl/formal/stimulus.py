@@ -1,7 +1,6 @@
 """Random tables and legal input sequences of a unit, for mutants and tests."""
 
 from collections.abc import Generator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from sim.reference import LoweredTable
 CODES = 256  # at most so many for each table
 # how often the unit's input and output stall, table by table, as in `sim.cosim.cocotb_tests.protocol`
 STALLS = ((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))
+RESULTS = ("inside", "around", "fine", "inside", "around")  # table by table; 5 and 3 have no common factor
 
 
 def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generator[dict[str, Any], bool, None]:
@@ -23,8 +23,8 @@ def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generato
     idle = dict.fromkeys([*names, *config.shift_ports, "i__valid", "i__payload", "o__ready", "rst"], 0)
     yield idle | {"rst": 1}
     for k in range(tables):
-        lowered = random_lowered(rng, config, results="inside" if k % 2 == 0 else "around")
-        for word in config.words(lowered):
+        lowered = random_lowered(rng, config, results=RESULTS[k % len(RESULTS)])
+        for word in rng.permutation([*config.words(lowered), _nowhere(rng, config)]).tolist():
             yield idle | dict(zip(names, (1, *word), strict=True))
             noise = {name: int(rng.integers(0, 1 << 16)) for name in names[1:]}
             yield idle | noise  # without its enable nothing is written
@@ -42,6 +42,14 @@ def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generato
             yield idle | shifts | {"o__ready": 1}
 
 
+def _nowhere(rng: np.random.Generator, config: PwlConfig) -> tuple[int, int, int]:
+    """A write (select, address, data) to an address or a selection that does not exist."""
+    n = config.entries
+    counts = (n - 1, n, n, 0)
+    free = [(s, a) for s, count in enumerate(counts) for a in range(count, 1 << (n - 1).bit_length())]
+    return (*free[rng.integers(len(free))], int(rng.integers(1 << config.data_bits)))
+
+
 def random_lowered(
     rng: np.random.Generator, config: PwlConfig, entries: int | None = None, results: str = "anywhere"
 ) -> LoweredTable:
@@ -49,26 +57,31 @@ def random_lowered(
 
     Thresholds are spread or crowded, often equal or at the ends of the codes; coefficients have the whole range and
     often its ends. `results` chooses the output shift: "inside" brings most results inside the codes, "around" brings
-    many just outside, "anywhere" is random.
+    many just outside, "fine" has small coefficients and shifts, "anywhere" is random.
     """
     entries = entries or config.entries
-    low, high = config.code_format.in_range
-    c_low, c_high = config.code_format.coef_range
+    low, high = config.code_format.threshold_range
     centre = int(rng.integers(low, high, endpoint=True))
     spread = int(rng.integers(1, high - low + 1, endpoint=True))
     raw = rng.integers(centre - spread, centre + spread + 1, entries - 1)
     extremes = rng.random((2, entries)) < 0.1
-    slopes, intercepts = np.where(
-        extremes, rng.choice([c_low, c_high], (2, entries)), rng.integers(c_low, c_high + 1, (2, entries))
-    )
-    intercept_shift = int(rng.integers(0, config.largest("intercept_shift"), endpoint=True))
-    largest = config.largest("output_shift")
-    if results == "anywhere":
-        output_shift = int(rng.integers(0, largest, endpoint=True))
+    ends = config.code_format.slope_range, config.code_format.intercept_range
+    at_end = np.take_along_axis(np.array(ends), rng.integers(0, 2, (2, entries)), 1)
+    inner = np.array([rng.integers(*pair, entries, endpoint=True) for pair in ends])
+    slopes, intercepts = np.where(extremes, at_end, inner)
+    intercept_shift = int(rng.integers(*config.ends("intercept_shift"), endpoint=True))
+    smallest, largest = config.ends("output_shift")
+    if results == "fine":
+        first = config.ends("intercept_shift")
+        intercept_shift = int(np.clip(rng.integers(0, 2), *first))
+        output_shift = int(np.clip(rng.integers(0, 2), smallest, largest))
+        slopes, intercepts = (np.clip(rng.integers(-3, 4, entries), *pair) for pair in ends)
+    elif results == "anywhere":
+        output_shift = int(rng.integers(smallest, largest, endpoint=True))
     else:
         fitting = max(config.in_bits, intercept_shift) + config.coef_bits - config.out_bits
         fitting -= int(rng.integers(0, 3)) + (4 if results == "around" else 0)
-        output_shift = min(max(fitting, 0), largest)
+        output_shift = min(max(fitting, smallest), largest)
     shifts = {"intercept_shift": intercept_shift, "output_shift": output_shift}
     shifts = {name: value if getattr(config, name) is None else getattr(config, name) for name, value in shifts.items()}
     return LoweredTable(
@@ -78,5 +91,5 @@ def random_lowered(
         intercept_shift=shifts["intercept_shift"],
         output_shift=shifts["output_shift"] if config.output == "code" else None,
         s=0,
-        **asdict(config.code_format),
+        **config.code_format.to_dict(),
     )

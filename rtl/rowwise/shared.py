@@ -1,7 +1,6 @@
 """Common parts of the rowwise units: tables behind one write port, and descriptions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from amaranth.hdl import Module
@@ -69,7 +68,7 @@ def words(tables: Sequence[tuple[PwlConfig, LoweredTable]]) -> list[Word]:
 def describe_shape(table: PwlConfig) -> dict[str, Any]:
     """A table's geometry."""
     shifts = {f"max_{name}": table.largest(name) for name in ("intercept_shift", "output_shift")}
-    return {"entries": table.entries, **asdict(table.code_format), "acc_bits": table.acc_bits, **shifts}
+    return {"entries": table.entries, **table.code_format.to_dict(), "acc_bits": table.acc_bits, **shifts}
 
 
 def rings(row_length: int, delays: Sequence[int], widths: Sequence[int]) -> list[tuple[str, int, int]]:

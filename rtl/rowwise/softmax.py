@@ -5,7 +5,7 @@ second pass   sum of the powers, 1 / sum through the normaliser; then, for each 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -83,7 +83,7 @@ class SoftmaxConfig:
     def exp(self) -> PwlConfig:
         """The EXP unit inside."""
         lowered = self.reference.exp
-        fields: dict[str, Any] = asdict(lowered.code_format)
+        fields: dict[str, Any] = lowered.code_format.to_dict()
         if self.storage == "constants":
             fields |= {"constants": lowered, "intercept_shift": lowered.intercept_shift}
             fields["output_shift"] = lowered.output_shift

@@ -1,4 +1,4 @@
-"""`python -m sim evaluate {sentence,language,segment,lightweight,vision}`: integer networks against floating point."""
+"""`python -m sim evaluate {sentence,language,segment,lightweight,vision,four-bits}`: integer networks against FP32."""
 
 import argparse
 import sys
@@ -26,7 +26,7 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     tasks = evaluate.add_subparsers(required=True, metavar="TASK")
 
     sentence = _add(tasks, "sentence", "similarity of sentence embeddings (all-MiniLM-L6-v2)", _sentence)
-    sentence.add_argument("--model", type=Path, metavar="FOLDER", help="another checkpoint of BERT's family")
+    sentence.add_argument("--model", default="minilm", metavar="FOLDER", help="another checkpoint of BERT's family")
     sentence.add_argument("--sentences", type=int, default=2000, metavar="N", help="how many are measured (2000)")
     sentence.add_argument("--calibration", type=int, default=64, metavar="N", help="sentences of each seed (64)")
     sentence.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that measure networks (1)")
@@ -37,6 +37,8 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     language.add_argument("--calibration", type=int, default=8, metavar="N", help="windows to choose scales by (8)")
     language.add_argument("--length", type=int, default=256, metavar="N", help="tokens of a window (256)")
     language.add_argument("--group", type=int, default=64, metavar="N", help="weights that share a multiplier (64)")
+    language.add_argument("--wide", action="store_true", help="measure coefficients of 16 bits too")
+    language.add_argument("--head", action="store_true", help="measure a head in integers too")
     language.add_argument("--no-rotation", action="store_true", help="leave the outliers of the residual stream")
 
     segment = _add(tasks, "segment", "mIoU of a SegFormer trained here on scenes of digits", _segment)
@@ -46,6 +48,10 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     vision = _add(tasks, "vision", "masks of photographs by a ViT segmenter against its own in FP32", _vision)
     vision.add_argument("--images", type=int, default=16, metavar="N", help="crops that are measured (16)")
     vision.add_argument("--calibration", type=int, default=8, metavar="N", help="crops of each seed (8)")
+    four_bits = _add(tasks, "four-bits", "W4A4 networks with and without Hadamard transforms", _four_bits)
+    four_bits.add_argument("--models", nargs="+", metavar="NAME", help="minilm char_lm smollm2 (all)")
+    four_bits.add_argument("--sentences", type=int, default=1000, metavar="N", help="for MiniLM (1000)")
+    four_bits.add_argument("--windows", type=int, default=8, metavar="N", help="of text, for language models (8)")
     for parser in (sentence, segment, lightweight, vision):
         parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(0 1 2)")
         parser.add_argument(
@@ -77,12 +83,13 @@ def _seeds(arguments: argparse.Namespace) -> tuple[int, ...]:
 
 def _sentence(arguments: argparse.Namespace) -> int:
     with needs("transformers"):
+        from quant.zoo.packaged import path_of
         from sim.workloads import sentence
     require_range("--jobs", arguments.jobs, 1, 256)
     options = sentence.Options(
         arguments.sentences, arguments.calibration, _seeds(arguments), arguments.granularity, not arguments.quick
     )
-    folder = sentence.model_folder(arguments.model)
+    folder = path_of(arguments.model)
     configuration = {
         "model": str(folder),
         "weights_sha256": content_sha256(folder),
@@ -90,7 +97,7 @@ def _sentence(arguments: argparse.Namespace) -> int:
         "calibration": options.calibration,
         "granularity": options.granularity,
     }
-    total = 1 + sum(len(sentence.variants(options.single and s == options.seeds[0])) for s in options.seeds)
+    total = 1 + sum(len(sentence.chosen(options, seed)) for seed in options.seeds)
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
         return sentence.evaluate(folder, run, options, progress, arguments.jobs)
@@ -109,13 +116,15 @@ def _language(arguments: argparse.Namespace) -> int:
         arguments.group,
         rotate=not arguments.no_rotation,
         single=not arguments.quick,
+        wide=arguments.wide,
+        head=arguments.head,
     )
     settings = asdict(options)
     weights = content_sha256(path_of(arguments.model))
     configuration = {
         "model": arguments.model,
         "weights_sha256": weights,
-        **{key: settings[key] for key in settings if key != "single"},
+        **{key: settings[key] for key in settings if key not in ("single", "wide", "head")},
     }
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
@@ -170,6 +179,20 @@ def _vision(arguments: argparse.Namespace) -> int:
         return vision.evaluate(model, run, options, progress)
 
     return _report(arguments, configuration, total, measure, vision.table_text)
+
+
+def _four_bits(arguments: argparse.Namespace) -> int:
+    with needs("language"), needs("sentence"):
+        from sim.workloads import four_bits
+    models = four_bits.MODELS if arguments.models is None else tuple(arguments.models)
+    options = four_bits.Options(models, arguments.sentences, arguments.windows)
+    configuration = {key: value for key, value in asdict(options).items() if key != "models"}
+
+    def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:
+        return four_bits.evaluate(run, options, progress)
+
+    total = len(models) * (1 + len(four_bits.VARIANTS))
+    return _report(arguments, configuration, total, measure, four_bits.table_text)
 
 
 def _options(arguments: argparse.Namespace) -> Any:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def device(vectors: VectorSet, module: str = "unit") -> Device:
     Raises `InputError` if the configuration cannot be built, the set lacks an array that the unit is loaded with, or a
     value does not fit its port.
     """
-    component = _component(vectors)
+    component = component_of(vectors)
     unit = emitted(component, vectors.unit, module)
     for side, bits in (("inputs", unit.in_bits), ("expected", unit.out_bits)):
         if vectors.bits(side) != bits:
@@ -137,7 +137,7 @@ def _described(description: Mapping[str, Any], verilog: str) -> Device:
         latency=description["latency"],
         lists={row["list"]: row["count"] for row in lists},
         ranges={
-            **{row["list"]: code_range(row["bits"], row["signed"]) for row in lists},
+            **{row["list"]: tuple(row.get("range", code_range(row["bits"], row["signed"]))) for row in lists},
             **{port["name"]: code_range(port["width"], port["signed"]) for port in statics},
             **{name: (low, high) for name, (low, high) in description.get("ranges", {}).items()},
         },
@@ -151,8 +151,8 @@ def _schedule(described: Mapping[str, Any] | None) -> RowSchedule | None:
     return RowSchedule(tuple(described["delays"]), tuple(described["ways"]), described["rows"])
 
 
-def _component(vectors: VectorSet) -> Any:
-    """The unit of a set as an Amaranth component."""
+def component_of(vectors: VectorSet) -> Any:
+    """The unit of a set as an Amaranth component. Raises `InputError` if the configuration cannot be built."""
     unit, load = UNITS[vectors.unit], None
     try:
         if vectors.configuration.get("storage") == "constants":
@@ -168,5 +168,5 @@ def lowered(vectors: VectorSet, load: int) -> LoweredTable:
     """The table of one load as the specification's object."""
     arrays = vectors.loaded(load)
     shifts = {key: arrays.get(key) for key in ("intercept_shift", "output_shift", "s")}
-    widths = asdict(CodeFormat.from_dict(vectors.configuration))
+    widths = CodeFormat.from_dict(vectors.configuration).to_dict()
     return LoweredTable.from_dict({key: arrays[key] for key in TABLE_LISTS} | shifts | widths)

@@ -14,10 +14,13 @@ from sim.network.operators.observations import Observations
 
 
 class Calibration:
-    """A network in floating point with the observations of its operators; it can be quantised repeatedly."""
+    """A network in floating point with the observations of its operators; it can be quantised repeatedly.
+
+    `settings` are those that it was observed for, by name.
+    """
 
     def __init__(self, network: Network, settings: Mapping[str, Settings], data_sha256: str) -> None:
-        self.network, self.data_sha256 = network, data_sha256
+        self.network, self.settings, self.data_sha256 = network, settings, data_sha256
         self.seen = Observations()
         self.sites = connect(network, settings, self.seen)
 

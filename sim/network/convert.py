@@ -11,6 +11,8 @@ from quant.calibration import CalibrationData, load
 from sim.network.calibration import Calibration
 from sim.network.converters.describe import describe, require_same, without_head
 from sim.network.graph import Network
+from sim.network.head import with_head
+from sim.network.online_hadamard import with_hadamards
 from sim.network.operators.base import ordinary_arithmetic, set_mode
 from sim.reference import InputError
 
@@ -28,7 +30,8 @@ def convert(
     model
         A model that `sim.network.converters.describe.CONVERTERS` names, or one of transformers that has such a model
         and a head: the head stays outside, in floating point, and names are those of the model inside. It is not
-        changed, and its parameters are shared. Layers that `quant` has quantised keep their codes.
+        changed, and its parameters are shared. Layers that `quant` has quantised keep their codes. A language model's
+        head is quantised too if a rule of the plan is for `lm_head` alone; the output is then the logits.
     plan
         Rules for the model's modules (`names` lists them): linear layers take the weight and activation settings;
         softmax, norms and activations take tables, each a `PwlTable` or "exact".
@@ -58,10 +61,12 @@ def calibrate(
     progress: Callable[[], object] = lambda: None,
 ) -> Calibration:
     """The first half of `convert`: run the model on the data. Parameters and errors are those of `convert`."""
-    model = without_head(model)
     with ordinary_arithmetic():
-        network = describe(model)
+        inner = describe(without_head(model))
+        network = with_head(inner, model, plan)
+        model = model if network is not inner else without_head(model)
         settings = resolve(plan, network)
+        network = with_hadamards(network, settings)
         data = load(data)
         with _evaluation(model):
             require_same(model, network, next(iter(data)))
@@ -85,10 +90,13 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
 def quantise(calibration: Calibration, plan: Plan) -> Network:
     """The second half of `convert`: quantise every operator according to `plan`.
 
-    It can be repeated with other tables on the same calibration, which is quick; it returns the same network object.
+    It can be repeated with other weights and tables on the same calibration, which is quick; it returns the same
+    network object. Raises InputError as `convert` does, and if the plan's activations need other observations.
     """
     network = calibration.network
     settings = resolve(plan, network)
+    for name, chosen in settings.items():
+        _require_observed(name, calibration.settings[name], chosen)
     for _, site in calibration.sites.values():
         site.settings = settings
     with ordinary_arithmetic():
@@ -115,6 +123,18 @@ def names(network: Network) -> list[str]:
 def functions(network: Network) -> list[str]:
     """The functions of which the network needs tables, in the order of first use."""
     return [*dict.fromkeys(function for operator in network.operators() for function in operator.functions)]
+
+
+def _require_observed(name: str, seen: Settings, chosen: Settings) -> None:
+    keys = ["activation_observer"]
+    if chosen.activation_observer == "percentile":
+        keys.append("percentile")
+    if chosen.activation_granularity == "tensor":  # static scales were chosen for the bits
+        keys += ["activation_granularity", "activation_bits"]
+    for key in keys:
+        was, now = getattr(seen, key), getattr(chosen, key)
+        if was != now:
+            raise InputError(f"{name}: {key} must be {was!r}, as it was calibrated, not {now!r}")
 
 
 def _require_integer(name: str, settings: Settings) -> None:

@@ -148,7 +148,9 @@ class Network(nn.Module):
         graph = self.graph
         for node, done in zip(graph.nodes, self._done, strict=True):
             arguments = tuple(values[name] for name in node.inputs)
-            result = node.step(*arguments)
+            step = node.step
+            hooked = step._forward_hooks or step._forward_pre_hooks or step._backward_hooks or step._backward_pre_hooks
+            result = step(*arguments) if hooked else step.compute(*arguments)  # a call costs microseconds
             results = result if isinstance(result, tuple) else (result,)
             if watch is not None:
                 watch(node, arguments, results)

@@ -10,6 +10,13 @@ def code_range(bits: int, signed: bool) -> tuple[int, int]:
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
 
 
+def holding(low: int, high: int) -> tuple[int, bool]:
+    """(bits, signed) of the narrowest integer that holds `low` and `high`."""
+    if low < 0:
+        return max((~low).bit_length(), high.bit_length()) + 1, True
+    return high.bit_length(), False
+
+
 def exact_array(values: object, bits: int) -> np.ndarray:
     """`values` as int64 if `bits` fit with room to spare, else as an object array of Python integers."""
     array = np.asarray(values)

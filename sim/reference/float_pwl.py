@@ -64,6 +64,7 @@ class FloatTable:
     @classmethod
     def of_table(cls, number: FloatFormat, table: PwlTable) -> "FloatTable":
         """An integer table's real coefficients, each rounded to the nearest number of the format."""
+        table.code_format.require_unfolded("a floating-point unit")
         units = (table.bp_frac_bits, table.slope_frac_bits, table.intercept_frac_bits)
         lists = (table.breakpoints, table.slopes, table.intercepts)
         return cls.of(number, *(np.ldexp(np.asarray(v, float), -u) for v, u in zip(lists, units, strict=True)))

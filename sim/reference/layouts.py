@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 
 from sim.common.errors import InputError
-from sim.reference.pwl import LoweredTable
+from sim.reference.arithmetic import holding
+from sim.reference.lowered_table import LoweredTable
 
 
 def to_hex(lowered: LoweredTable) -> str:
     """One hex word a line in load order: thresholds, slopes, intercepts.
 
-    Words are two's complement of max(in_bits, coef_bits) bits.
+    Words are two's complement, as wide as the widest of a threshold, a slope and an intercept.
     """
-    width = max(lowered.in_bits, lowered.coef_bits)
+    lowered.code_format.require_unfolded("an export")
+    width = max(bits for bits, _ in lowered.code_format.lists.values())
     lines = [f"// {key} {value}" for key, value in lowered.stored().items() if not isinstance(value, tuple)]
     for key in ("thresholds", "slopes", "intercepts"):
         lines.append(f"// {key}")
@@ -47,12 +49,12 @@ def to_c(lowered: LoweredTable, name: str) -> str:
     """
     prefix = identifier(name)
     guard = f"{prefix.upper()}_H"
-    widths = {"thresholds": (lowered.in_bits, lowered.in_signed)}
+    lists = lowered.code_format.lists
     lines = [f"#ifndef {guard}", f"#define {guard}", "#include <stdint.h>"]
     for key, value in _complete(lowered).items():
         if isinstance(value, tuple):
-            bits, signed = widths.get(key, (lowered.coef_bits, True))
-            kind = f"{'' if signed else 'u'}int{next(w for w in (8, 16, 32) if w >= bits)}_t"
+            bits, signed = holding(*lists[key][1])
+            kind = f"{'' if signed else 'u'}int{next(w for w in (8, 16, 32, 64) if w >= bits)}_t"
             # -2^31 has no literal of its own type in C
             items = ", ".join("(-2147483647 - 1)" if v == -(1 << 31) else str(v) for v in value)
             lines.append(f"static const {kind} {prefix}_{key}[{len(value)}] = {{{items}}};")
@@ -64,4 +66,5 @@ def to_c(lowered: LoweredTable, name: str) -> str:
 def _complete(lowered: LoweredTable) -> dict[str, Any]:
     if lowered.output_shift is None:
         raise InputError("output_scale must be given: the layout carries output_shift")
+    lowered.code_format.require_unfolded("an export")
     return lowered.stored()

@@ -38,7 +38,7 @@ def lint_structure(table: PwlTable) -> list[Finding]:
         for j, p in enumerate(table.breakpoints[:-1])
         if p == table.breakpoints[j + 1]
     ]
-    low, high = table.code_format.in_range
+    low, high = table.code_format.compared_range
     used: set[int] = set()
     for scale in table.scales:
         edges = [low, *(min(max(t, low), high + 1) for t in table.thresholds(scale)), high + 1]

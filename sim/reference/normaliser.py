@@ -8,7 +8,8 @@ import numpy as np
 
 from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range, exact_array, saturate
-from sim.reference.pwl import LoweredTable, PwlTable
+from sim.reference.lowered_table import LoweredTable
+from sim.reference.pwl import PwlTable
 
 # f(x * 2**k) = f(x) * 2**(power * k), as (numerator, denominator)
 POWERS = {"div": (-1, 1), "rsqrt": (-1, 2)}
@@ -46,6 +47,7 @@ class Normaliser:
         table, step = self.table, self.table.normaliser_step
         if table.function not in POWERS:
             raise InputError(f"function must be one of {', '.join(POWERS)} for a normaliser, not {table.function!r}")
+        table.code_format.require_unfolded("a normaliser")
         if step is None:
             raise InputError("normaliser_step must be an integer for a normaliser, not null")
         if step % POWERS[table.function][1]:

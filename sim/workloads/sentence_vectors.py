@@ -4,11 +4,12 @@ from pathlib import Path
 
 from quant import Plan
 from quant.formats.checkpoint import load_model
+from quant.zoo.packaged import find
 from sim.network.convert import convert
 from sim.network.recorded_vectors import layer_sets, network_sets
 from sim.network.table_sets import fitted_tables, folder_tables
 from sim.vectors.vector_set import VectorSet
-from sim.workloads.sentence import Options, Sentences, model_folder
+from sim.workloads.sentence import Options, Sentences
 
 SENTENCES = 8
 FEED_FORWARD = ("layers.0.up", "layers.0.down")
@@ -20,7 +21,7 @@ def sentence_vectors(tables: Path | None = None, seed: int = 0, quick: bool = Fa
 
     Tables are those of a folder, else fitted with 8 entries. `quick` takes two sentences.
     """
-    folder = model_folder()
+    folder = find("minilm")
     texts = Sentences(folder, Options(count=SENTENCES, calibration=32))
     data = texts.calibration(seed)
     model, _ = load_model(folder)

@@ -14,8 +14,11 @@ from sim.network.operators.tables import EXACT
 from sim.network.table_sets import Tables, control_tables, fitted_tables
 from sim.reference import InputError
 
+Methods = Sequence[tuple[str, int]]
+PAPER = "-paper"  # after a method's name: its reciprocals are fitted on the paper's own domains
+WIDE = "-16-bit"  # after a method's name: its coefficients have 16 bits
 # two entries are the negative control
-METHODS = (("genetic", 8), ("genetic", 2), ("gqa-lut", 8), ("nn-lut", 8), ("genetic", 16))
+METHODS: Methods = (("genetic", 8), ("genetic", 2), ("gqa-lut", 8), ("nn-lut", 8), ("genetic", 16))
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,13 @@ class Variant:
         return "-".join(str(part) for part in (self.method, self.entries, self.operation) if part is not None)
 
 
-def variants(functions: Sequence[str], single: bool) -> list[Variant]:
+def variants(functions: Sequence[str], single: bool, methods: Methods | None = None) -> list[Variant]:
     """The control first, then every method for all functions, then ours, GQA-LUT's and NN-LUT's for one at a time."""
-    every = [Variant(EXACT, None), *(Variant(*method) for method in METHODS)]
-    chosen = [method for method in METHODS if method[1] != 2] if single else []
+    methods = METHODS if methods is None else methods
+    every = [Variant(EXACT, None), *(Variant(*method) for method in methods)]
+    chosen = (
+        [(name, entries) for name, entries in methods if entries != 2 and not name.endswith(PAPER)] if single else []
+    )
     return every + [Variant(*method, function) for method in chosen for function in functions]
 
 
@@ -78,7 +84,10 @@ class Fits:
             return control
         key = variant.method, variant.entries
         if key not in self._fitted:
-            self._fitted[key] = fitted_tables(*key, self.functions)
+            name, paper = variant.method.removesuffix(PAPER), variant.method.endswith(PAPER)
+            name, bits = name.removesuffix(WIDE), 16 if name.endswith(WIDE) else 8
+            made = fitted_tables(name, variant.entries, self.functions, paper_domains=paper, coef_bits=bits)
+            self._fitted[key] = made
         fitted = self._fitted[key]
         return fitted if variant.operation == "all" else {**control, variant.operation: fitted[variant.operation]}
 

@@ -115,6 +115,8 @@ BAD = [
     ('RULE {"modules": ".*", "activation_bits": "8"}', "activation_bits must be an integer or null, not '8'"),
     ('RULE {"modules": ".*", "weight_granularity": "row"}', "must be one of tensor, rows, channel, group, not 'row'"),
     ('RULE {"modules": ".*", "activation_observer": []}', "must be one of minmax, percentile, mse, not []"),
+    ('RULE {"modules": ".*", "hadamard": "yes"}', "hadamard must be true, false or the size of a block, not 'yes'"),
+    ('RULE {"modules": ".*", "hadamard": 48}', "block must be a power of two, not 48"),
     ('RULE {"modules": ".*", "percentile": 101}', "percentile must be a number in 50..100, not 101"),
     ('RULE {"modules": ".*", "skip": 1}', "skip must be true or false, not 1"),
     ('RULE {"modules": ".*", "tables": []}', "tables must be an object of sites, not []"),

@@ -28,6 +28,7 @@ UNITS = {
     "product": ["product", "--a-bits", "4", "--b-bits", "5", "--out-bits", "4", "--max-shift", "15"],
     "rope": ["rope", "--in-bits", "4", "--out-bits", "4", "--max-shift", "15"],
     "residual": ["residual", "--max-shift", "15"],
+    "hadamard": ["hadamard", "--block", "4", "--in-bits", "4", "--out-bits", "4"],
     "softmax": SOFTMAX,
     "token": ["token", "--row-length", "5", "--out-bits", "4", "--divider-stages", "3"],
     "axis": [*SOFTMAX, "--ports", "axis"],

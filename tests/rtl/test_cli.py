@@ -67,6 +67,7 @@ UNITS = [
     ["product", "--a-bits", "16", "--b-bits", "8", "--out-bits", "16"],
     ["rope"],
     ["residual", "--stages", "1"],
+    ["hadamard", "--block", "4"],
     ["token", "--row-length", "20"],
     ["fp-pwl", "--format", "fp16", "--storage", "latches", "--stages", "5"],
     ["fp-pwl", "--table", "div.json", "--storage", "constants"],

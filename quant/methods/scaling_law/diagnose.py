@@ -16,6 +16,7 @@ from torch.nn import functional
 from quant.methods.layers import matrix_of, quantisable
 from quant.methods.perplexity import is_causal
 from quant.plan import Plan, Rule
+from quant.primitives.hadamard import rotate
 from quant.primitives.observers import evaluating, observe, token_mask
 from sim.common.errors import InputError, require_range
 
@@ -167,16 +168,7 @@ def hadamard(x: Tensor) -> Tensor:
 
     A block is the largest power of two that divides the axis: 1536 = 3 x 512.
     """
-    width = x.shape[-1]
-    block = width & -width
-    parts = x.reshape(*x.shape[:-1], width // block, block)
-    half = 1
-    while half < block:
-        pairs = parts.reshape(*parts.shape[:-1], block // (2 * half), 2, half)
-        low, high = pairs.unbind(-2)
-        parts = torch.stack((low + high, low - high), -2).reshape(parts.shape)
-        half *= 2
-    return (parts / block**0.5).reshape(x.shape)
+    return rotate(x, x.shape[-1] & -x.shape[-1])
 
 
 def kurtosis(values: Tensor) -> float:

@@ -8,8 +8,9 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ from torch import Tensor
 
 from quant.methods.scaling_law.training import FULL, SCHEMES, Run, Size, train
 from quant.zoo.corpora import brown, gcide
-from sim.common.errors import InputError, require_range
+from sim.common.errors import InputError
 from sim.common.files import description_sha256, locked, read_json, write_whole
+from sim.common.parallel import Pool
 
 
 @dataclass(frozen=True)
 class Grid:
     """Every combination of sizes, tokens, groups, schemes and seeds; `rates` are tried on each size.
 
-    Raises InputError if an axis is empty.
+    Raises InputError if an axis is empty or a run would have a value out of its range.
     """
 
     sizes: tuple[Size, ...]
@@ -42,6 +44,7 @@ class Grid:
         for name in ("sizes", "tokens", "groups", "schemes", "seeds", "rates"):
             if not getattr(self, name):
                 raise InputError(f"{name} must not be empty")
+        self.quantised(dict.fromkeys(self.sizes, self.rates[0]))
 
     def tuning(self) -> list[Run]:
         """The runs that choose each size's rate."""
@@ -64,7 +67,8 @@ class Grid:
 
 GRIDS = {
     "tiny": Grid((Size(32, 1), Size(64, 1)), (16_384, 32_768), (16, 0), ("w4a4", "w4a16"), (0,), (3e-3, 6e-3), 32, 8),
-    "small": Grid((Size(128, 2), Size(192, 3), Size(256, 4)), (1 << 20, 1 << 21, 1 << 22)),
+    "small": Grid((Size(128, 1), Size(128, 2), Size(192, 3)), (1 << 17, 1 << 18, 1 << 19)),
+    "medium": Grid((Size(128, 2), Size(192, 3), Size(256, 4)), (1 << 20, 1 << 21, 1 << 22)),
     "gpu": Grid(
         (Size(256, 4), Size(384, 6), Size(512, 8), Size(768, 12)),
         (10_000_000, 20_000_000, 40_000_000),
@@ -77,25 +81,10 @@ GRIDS = {
 
 
 @dataclass(frozen=True)
-class Workers:
-    """Who trains: processes of this machine, or a Dask cluster.
+class Workers(Pool):
+    """Who trains; `device` is where a run trains."""
 
-    Parameters
-    ----------
-    jobs : int
-        Processes; each uses one thread.
-    scheduler : str, optional
-        Address of a Dask scheduler; then its workers train.
-    device : str
-        Where a run trains.
-    """
-
-    jobs: int = 1
-    scheduler: str | None = None
     device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        require_range("jobs", self.jobs, 1, 1024)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,39 +184,7 @@ def _read(folder: Path, run: Run) -> dict[str, Any] | None:
 
 def _trained(runs: Sequence[Run], data: Tensor, test: Tensor, workers: Workers) -> Iterator[tuple[Run, dict[str, Any]]]:
     """Runs with their results as they end."""
-    from joblib import Parallel, delayed
-    from tqdm import tqdm
-
-    with _backend(workers):
-        parallel = Parallel(n_jobs=workers.jobs, return_as="generator_unordered")
-        work: Iterable[Any] = (delayed(_one)(run, data, test, workers.device) for run in runs)
-        results: Any = parallel(work)
-        with tqdm(total=len(runs), unit="run", file=sys.stderr, disable=None) as bar:
-            for run, result in results:
-                bar.set_postfix_str(run.name, refresh=False)
-                bar.update()
-                yield run, result
-
-
-@contextlib.contextmanager
-def _backend(workers: Workers) -> Iterator[None]:
-    """Processes on this machine, or the workers of a Dask scheduler."""
-    from joblib import parallel_config
-
-    if workers.scheduler is None:
-        with parallel_config(backend="loky", inner_max_num_threads=1):
-            yield
-        return
-    try:
-        from distributed import Client  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError:
-        raise InputError('--backend dask needs distributed: pip install "bitwright[dask]"') from None
-    try:
-        client = Client(workers.scheduler, timeout=10)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--scheduler {workers.scheduler}: no Dask scheduler answers ({error})") from None
-    with client, parallel_config(backend="dask", wait_for_workers_timeout=30):
-        yield
+    return workers.results(partial(_one, data=data, test=test, device=workers.device), runs, "run")
 
 
 def _one(run: Run, data: Tensor, test: Tensor, device: str) -> tuple[Run, dict[str, Any]]:

@@ -34,7 +34,7 @@ EXPONENTS = range(7)
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, T, C) to (B, H, T, C / H)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(1, 2)
 
 
 class HeadProduct(Operator):

@@ -142,6 +142,10 @@ class Step(nn.Module):
     def finish(self, inputs: Sequence[Grid], outputs: Sequence[Grid]) -> None:
         """Take the grids; a step has none."""
 
+    def compute(self, *arguments: Any) -> Any:
+        """`forward` for a caller that has set `ordinary_arithmetic` for all of its steps."""
+        return self.forward(*arguments)
+
     def shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         """The shapes of the outputs; those of the first input unless a subclass says otherwise."""
         return (inputs[0],)
@@ -216,7 +220,7 @@ class Operator(Step):
 
     def _settle(self) -> None:
         with ordinary_arithmetic():
-            self._made_from = Snapshot([*parameters_of(self)])
+            self._made_from = Snapshot(parameters_of(self))
 
     def refresh(self) -> None:
         """Update the integers from real parameters that have changed; grids and scales stay."""
@@ -227,7 +231,7 @@ class Operator(Step):
 
     def _is_settled(self) -> bool:
         """Whether the integers were made from the present parameters."""
-        return self._made_from.holds([*parameters_of(self)])
+        return self._made_from.holds(parameters_of(self))
 
     def recode(self) -> None:
         """Compute the integers again from the real parameters, on the same grids."""
@@ -236,11 +240,14 @@ class Operator(Step):
 
     def forward(self, *arguments: Any) -> Any:
         with ordinary_arithmetic():
-            if self.mode == "real":
-                return self.real(*arguments)
-            if self.mode == "integer":
-                return self.integer(*arguments)
-            return self._fake(arguments)
+            return self.compute(*arguments)
+
+    def compute(self, *arguments: Any) -> Any:
+        if self.mode == "real":
+            return self.real(*arguments)
+        if self.mode == "integer":
+            return self.integer(*arguments)
+        return self._fake(arguments)
 
     def _fake(self, arguments: tuple[Any, ...]) -> Any:
         self.refresh()

@@ -18,49 +18,63 @@ def compile_(function):
 
 
 @compile_
-def requantise(psum, magnitude, constants, limits, row, out):
-    """saturate(round((sum of psum[r, p N + j] * 2**(8 p) over p * magnitude[r] + bias[j]) * m_j * 2**-k_j)).
+def requantise(psum, magnitude, constants, limits, layout, row, out):
+    """saturate(round((sum of the planes of psum * 2**(8 p) over p * magnitude[r] + bias[j]) * m_j * 2**-k_j)).
 
-    `psum` is (R, planes * N), `out` (R, N), `constants` are bias, m and k; an empty `magnitude` or bias is 1 or 0.
+    `layout` is the first output, the number of outputs, the outputs of a strip, and the planes: `psum` has strips, in
+    each its planes side by side. `constants` are bias, m and k; an empty `magnitude` or bias is 1 or 0.
     """
     bias, multiplier, shift = constants
     low, high = limits
-    n = row.shape[0]
-    planes = psum.shape[1] // max(n, 1)
-    for r in range(out.shape[0]):
-        if planes == 1:
+    first, count, strip, planes = layout
+    for begin in range(0, count, strip):
+        n = min(strip, count - begin)
+        at = first + begin
+        ms, ks, total, offset = multiplier[at : at + n], shift[at : at + n], row[:n], bias[at : at + n]
+        for r in range(out.shape[0]):
+            digits, codes = psum[r, begin * planes : (begin + n) * planes], out[r, at : at + n]
+            if planes == 1:
+                for j in range(n):
+                    total[j] = digits[j]
+            else:
+                second = digits[n:]
+                for j in range(n):
+                    total[j] = digits[j] + 256 * second[j]
+            for p in range(2, planes):
+                plane = digits[p * n :]
+                weight = np.int64(1) << (8 * p)
+                for j in range(n):
+                    total[j] += plane[j] * weight
+            m = np.int32(magnitude[r]) if magnitude.shape[0] else np.int32(1)
             for j in range(n):
-                row[j] = psum[r, j]
-        else:
-            for j in range(n):
-                row[j] = psum[r, j] + 256 * psum[r, n + j]
-        for p in range(2, planes):
-            weight = np.int64(1) << (8 * p)
-            for j in range(n):
-                row[j] += psum[r, p * n + j] * weight
-        m = np.int32(magnitude[r]) if magnitude.shape[0] else np.int32(1)
-        for j in range(n):
-            total = np.int64(row[j]) * m
-            if bias.shape[0]:
-                total += bias[j]
-            value = (total * multiplier[j] + ((np.int64(1) << shift[j]) >> 1)) >> shift[j]
-            out[r, j] = min(max(value, low), high)
+                value = np.int64(total[j]) * m
+                if offset.shape[0]:
+                    value += offset[j]
+                value = (value * ms[j] + ((np.int64(1) << ks[j]) >> 1)) >> ks[j]
+                codes[j] = min(max(value, low), high)
 
 
 @compile_
 def requantise_heads(psum, constants, limits, side_by_side, out):
-    """The same for psum (B, H, M, N), m and k (H, N), to the flat `out`: (B, M, H, N) if `side_by_side`."""
+    """The same for psum (B, H, M, N), m and k (H, N) or (H, 1): (B, H, M, N), or (B, M, H, N) if `side_by_side`."""
     multiplier, shift = constants
     low, high = limits
     batch, heads, rows, n = psum.shape
     for b in range(batch):
         for h in range(heads):
+            ms, ks = multiplier[h], shift[h]
+            m, k = ms[0], ks[0]
+            half = (np.int64(1) << k) >> 1
             for i in range(rows):
-                first = ((b * rows + i) * heads + h) * n if side_by_side else ((b * heads + h) * rows + i) * n
-                for j in range(n):
-                    k = shift[h, j]
-                    value = (np.int64(psum[b, h, i, j]) * multiplier[h, j] + ((np.int64(1) << k) >> 1)) >> k
-                    out[first + j] = min(max(value, low), high)
+                row = psum[b, h, i]
+                codes = out[b, i, h] if side_by_side else out[b, h, i]
+                if ms.shape[0] == 1:
+                    for j in range(n):
+                        codes[j] = min(max((np.int64(row[j]) * m + half) >> k, low), high)
+                else:
+                    for j in range(n):
+                        value = np.int64(row[j]) * ms[j] + ((np.int64(1) << ks[j]) >> 1)
+                        codes[j] = min(max(value >> ks[j], low), high)
 
 
 @compile_
@@ -89,6 +103,46 @@ def add_scaled(a, b, multipliers, shift, limits, out):
         for j in range(a.shape[1]):
             value = (np.int64(a[r, j]) * first + np.int64(b[r, j]) * second + rounding) >> shift
             out[r, j] = min(max(value, low), high)
+
+
+@compile_
+def multiply(a, b, multiplier, shift, limits, out):
+    """`sim.reference.product.Product` of rows (R, N)."""
+    low, high = limits
+    rounding = (np.int64(1) << shift) >> 1
+    for r in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            value = (np.int64(a[r, j]) * b[r, j] * multiplier + rounding) >> shift
+            out[r, j] = min(max(value, low), high)
+
+
+@compile_
+def scale_pairs(values, rows, columns, shift, limits, out):
+    """saturate(round(values[g, r, j] * rows[g, r] * columns[g, j] * 2**-shift)); empty `rows` are 1."""
+    low, high = limits
+    rounding = (np.int64(1) << shift) >> 1
+    for g in range(values.shape[0]):
+        by = columns[g]
+        for r in range(values.shape[1]):
+            given, codes = values[g, r], out[g, r]
+            m = rows[g, r] if rows.shape[0] else np.int64(1)
+            for j in range(values.shape[2]):
+                codes[j] = min(max((given[j] * m * by[j] + rounding) >> shift, low), high)
+
+
+@compile_
+def turn(x, cosines, sines, shift, limits, out):
+    """`sim.reference.rope.Rope` of rows (R, H, d), every head by the cosines and sines of its row, (R, d / 2)."""
+    low, high = limits
+    rounding = np.int32(1 << (shift - 1))
+    half = cosines.shape[1]
+    for r in range(x.shape[0]):
+        for h in range(x.shape[1]):
+            for j in range(half):
+                a, b = np.int32(x[r, h, j]), np.int32(x[r, h, half + j])
+                c, s = np.int32(cosines[r, j]), np.int32(sines[r, j])
+                out[r, h, j] = min(max((np.int32(np.int32(a * c) - np.int32(b * s)) + rounding) >> shift, low), high)
+                out[r, h, half + j] = min(max((np.int32(b * c) + np.int32(a * s) + rounding) >> shift, low), high)
 
 
 @compile_

@@ -31,21 +31,25 @@ def inside() -> bool:
     return _inside > 0
 
 
-@contextmanager
-def _marked() -> Iterator[None]:
-    """What runs within the context is a product of this module."""
-    global _inside
-    _inside += 1
-    try:
-        yield
-    finally:
+class _Marked:
+    """A context in which what runs is a product of this module."""
+
+    def __enter__(self) -> None:
+        global _inside
+        _inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        global _inside
         _inside -= 1
+
+
+_marked = _Marked()
 
 
 @contextmanager
 def _floats_allowed(device: str) -> Iterator[None]:
     """The same with floating point in its own type: autocast would round integers to bfloat16."""
-    with _marked():
+    with _marked:
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 yield
@@ -68,26 +72,17 @@ class Weight:
             columns = codes.contiguous().t()
             self.columns = columns if self.route == "int_mm" else columns.to(getattr(torch, self.route))
 
-    def product(self, activations: Tensor) -> Tensor:
-        """`activations` int8 (..., K) times the transposed weight: int32 (..., N), exact."""
+    def product(self, activations: Tensor, outputs: slice | None = None) -> Tensor:
+        """`activations` int8 (..., K) times the transposed weight, or some of its outputs: int32 (..., N), exact."""
         flat = activations if activations.ndim == 2 else activations.reshape(-1, activations.shape[-1])
+        columns = self.columns if outputs is None else self.columns[:, outputs]
         if self.route == "int_mm":
-            with _marked():
-                result = _int_mm(flat, self.columns)
+            with _marked:
+                result = _int_mm(flat, columns)
         else:
             with _floats_allowed(flat.device.type):
-                result = (flat.to(self.columns.dtype) @ self.columns).to(torch.int32)
-        return result if flat is activations else result.reshape(*activations.shape[:-1], self.outputs)
-
-
-def digits(values: Tensor) -> list[Tensor]:
-    """Integers as int8 tensors d_0, d_1, ... of the same shape with values = d_0 + 2**8 d_1 + 2**16 d_2 + ..."""
-    rest, found = values.long(), []
-    while not found or bool(rest.any()):
-        digit = rest.to(torch.int8)  # the low 8 bits, signed
-        found.append(digit)
-        rest = (rest - digit) >> 8
-    return found
+                result = (flat.to(columns.dtype) @ columns).to(torch.int32)
+        return result if flat is activations else result.reshape(*activations.shape[:-1], columns.shape[1])
 
 
 def batched(a: Tensor, b: Tensor) -> Tensor:
@@ -100,28 +95,26 @@ def batched(a: Tensor, b: Tensor) -> Tensor:
     if _worth_a_call(a, b) and _int_mm_is_exact("cpu"):
         return _one_by_one(a, b)
     step = FLOAT32_INTEGERS // CODE**2
-    total: Tensor | None = None
-    for first in range(0, b.shape[-2], step):
+    if b.shape[-2] <= step:
         with _floats_allowed(a.device.type):
-            left, right = a[..., first : first + step].float(), b[..., first : first + step, :].float()
-            part = (left @ right).to(torch.int32)
-        total = part if total is None else total + part
-    assert total is not None
-    return total
+            return (a.float() @ b.float()).to(torch.int32)
+    parts = zip(a.split(step, -1), b.split(step, -2), strict=True)
+    return sum(batched(left, right) for left, right in parts)  # pyright: ignore[reportReturnType]
 
 
 def _worth_a_call(a: Tensor, b: Tensor) -> bool:
     """Whether `_one_by_one` is faster than floating point: for large matrices on the CPU."""
-    plain = a.device.type == "cpu" and a.shape[:-2] == b.shape[:-2] and a.shape[-1] > 1
+    if a.device.type != "cpu" or a.shape[-2] * a.shape[-1] * b.shape[-1] < WORTH_A_CALL:
+        return False
     rows_or_columns = 1 in a.stride()[-2:] and 1 in b.stride()[-2:]
-    return plain and rows_or_columns and a.shape[-2] * a.shape[-1] * b.shape[-1] >= WORTH_A_CALL
+    return rows_or_columns and a.shape[:-2] == b.shape[:-2] and a.shape[-1] > 1
 
 
 def _one_by_one(a: Tensor, b: Tensor) -> Tensor:
     """int8 (..., M, K) times int8 (..., K, N) by `torch._int_mm` of each pair of matrices."""
     result = torch.empty((*a.shape[:-1], b.shape[-1]), dtype=torch.int32)
     batch = a.shape[:-2]
-    with _marked():
+    with _marked:
         for index in product(*map(range, batch)):
             torch._int_mm(a[index], b[index], out=result[index])  # pyright: ignore[reportPrivateImportUsage]
     return result

@@ -93,7 +93,7 @@ class Folded:
         name, module = self.after
         gain, offset = (t.detach() for t in gain_and_offset(module))
         bias = offset if layer.bias is None else layer.bias * gain + offset
-        return QuantisedLinear(times(layer.weight, gain, name), bias, None, layer.name)
+        return QuantisedLinear(times(layer.weight, gain, name), bias, layer.activation, layer.name)
 
 
 def times(weight: QuantisedWeight, gain: Tensor, name: str) -> QuantisedWeight:

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from sim.network.operators.arithmetic import blockwise, code_type, half, requantise_, spread
-from sim.network.operators.exact_gemm import Weight, batched
+from sim.network.operators.exact_gemm import batched
+from sim.network.operators.planes import Planes
 from sim.reference import Normaliser
 from sim.reference.arithmetic import code_range
 from sim.reference.norm import NORMAL_BITS, Norm
@@ -60,12 +61,20 @@ def _numba() -> Any:
 
 
 def over_rows(work: Callable[[slice], None], rows: int, width: int) -> None:
-    """`work` on blocks of the rows, of `width` values each."""
-    step = max(1, BLOCK // max(width, 1))
-    if rows <= step:
-        work(slice(0, rows))
-    else:
-        spread(lambda number: work(slice(number * step, (number + 1) * step)), -(-rows // step))
+    """`work` on blocks of the rows, of `width` values each: blocks of one height, as many for each thread."""
+    count = -(-rows * max(width, 1) // BLOCK)
+    if count <= 1:
+        work(slice(None))
+        return
+    count += -count % torch.get_num_threads()
+    step = -(-rows // count)
+    spread(lambda number: work(slice(number * step, (number + 1) * step)), -(-rows // step))
+
+
+def _rows(tensor: Tensor) -> np.ndarray:
+    """The rows of a tensor, (R, N); numpy cuts them in a tenth of PyTorch's time."""
+    array = tensor.contiguous().numpy()
+    return array.reshape(-1, array.shape[-1])
 
 
 # ---- from accumulators to codes
@@ -88,23 +97,26 @@ class Requantiser:
         if not usable(psum):
             return self._by_pytorch(psum, magnitude)
         result = torch.empty(psum.shape, dtype=code_type(self.out_bits))
-        flat, out = psum.reshape(-1, psum.shape[-1]), result.view(-1, psum.shape[-1])
-        rows = None if magnitude is None else magnitude.reshape(-1)
+        flat, out, rows = _rows(psum), _rows(result), _magnitudes(magnitude)
+        n = out.shape[1]
 
         def work(part: slice) -> None:
-            self.into(out[part], flat[part], None if rows is None else rows[part])
+            self.into(out[part], flat[part], rows[part], (0, n, max(n, 1), 1))
 
         over_rows(work, *flat.shape)
         return result
 
-    def into(self, out: Tensor, psum: Tensor, magnitude: Tensor | None, narrow: bool = False) -> None:
-        """Write the codes of contiguous rows (R, planes * N) to `out` (R, N).
+    def into(
+        self, out: np.ndarray, psum: np.ndarray, magnitude: np.ndarray, layout: tuple[int, int, int, int],
+        narrow: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the codes of the rows of `psum` to outputs of `out` (R, N).
 
-        A is the sum of the planes p, each N wide, times 2**(8 p); `narrow` says that it is proved to fit 32 bits.
+        `layout` is that of `sim.network.operators.compiled.requantise`; no magnitudes are 1. `narrow` says that the sum
+        of planes is proved to fit 32 bits.
         """
-        row = np.empty(out.shape[1], dtype=np.int32 if narrow else np.int64)
-        rows = _EMPTY if magnitude is None else magnitude.numpy()
-        _numba().requantise(psum.numpy(), rows, self._columns(out.shape[1]), self._limits, row, out.numpy())
+        row = np.empty(layout[2], dtype=np.int32 if narrow else np.int64)
+        _numba().requantise(psum, magnitude, self._columns(out.shape[1]), self._limits, layout, row, out)
 
     @cached_property
     def _limits(self) -> tuple[int, int]:
@@ -135,23 +147,33 @@ class Requantiser:
         return blockwise(rows, code_type(self.out_bits), psum, *(() if magnitude is None else (magnitude,)))
 
 
-def linear(
-    activations: Tensor, magnitude: Tensor | None, weight: Weight, to_codes: Requantiser, narrow: bool
-) -> Tensor:
-    """The codes (..., N) of int8 (..., K) times a weight of planes: the product and its requantiser, in blocks of rows.
+def _magnitudes(magnitude: Tensor | None) -> np.ndarray:
+    return _EMPTY if magnitude is None else magnitude.contiguous().numpy().reshape(-1)
 
-    `magnitude` is int64 (..., 1) or 1. `weight` holds the planes one below the other, (planes * N, K), and `narrow` is
-    that of `Requantiser.into`.
+
+def linear(
+    activations: Tensor, magnitude: Tensor | None, planes: Planes, to_codes: Requantiser, narrow: bool
+) -> Tensor:
+    """The codes (..., N) of int8 (..., K) times a weight: the product and its requantiser, in blocks.
+
+    `magnitude` is int64 (..., 1) or 1; `narrow` is that of `Requantiser.into`.
     """
-    n = to_codes.multiplier.shape[0]
+    n, strip, count = planes.outputs, planes.strip, planes.count
     result = torch.empty((*activations.shape[:-1], n), dtype=code_type(to_codes.out_bits))
-    flat, out = activations.reshape(-1, activations.shape[-1]), result.view(-1, n)
-    rows = None if magnitude is None else magnitude.reshape(-1)
+    flat = activations if activations.ndim == 2 else activations.reshape(-1, activations.shape[-1])
+    out, rows, height = _rows(result), _magnitudes(magnitude), flat.shape[0]
+    across = min(n, strip) * count
+    wide = max(1, BLOCK // max(height * across, 1)) * strip  # the outputs of a product: few rows take several strips
 
     def work(part: slice) -> None:
-        to_codes.into(out[part], weight.product(flat[part]), None if rows is None else rows[part], narrow)
+        block = flat if part == slice(None) else flat[part]
+        for first in range(0, n, wide):
+            last = min(first + wide, n)
+            whole = last - first == n
+            psum = planes.weight.product(block, None if whole else slice(first * count, last * count))
+            to_codes.into(out[part], psum.numpy(), rows[part], (first, last - first, strip, count), narrow)
 
-    over_rows(work, flat.shape[0], weight.outputs)
+    over_rows(work, height, across)
     return result
 
 
@@ -165,13 +187,14 @@ def heads(
     batch, count, m, _ = left.shape
     n = right.shape[3]
     result = torch.empty((batch, m, count, n) if side_by_side else (batch, count, m, n), dtype=code_type(out_bits))
-    constants = tuple(t.expand(count, n).contiguous().numpy() for t in (multiplier, shift))
+    out, constants, limits = result.numpy(), (multiplier.numpy(), shift.numpy()), code_range(out_bits, True)
+    height = count * m * n
 
     def work(part: slice) -> None:
-        psum, flat = batched(left[part], right[part]).numpy(), result[part].view(-1).numpy()
-        _numba().requantise_heads(psum, constants, code_range(out_bits, True), side_by_side, flat)
+        psum = batched(left, right) if part == slice(None) else batched(left[part], right[part])
+        _numba().requantise_heads(psum.numpy(), constants, limits, side_by_side, out[part])
 
-    over_rows(work, batch, count * m * n)
+    over_rows(work, batch, height)
     return result
 
 
@@ -180,15 +203,13 @@ def heads(
 
 def quantise_tokens(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """`sim.reference.token.quantise_tokens` of int16 (..., K), `bits` <= 8: int8 codes, int64 magnitudes (..., 1)."""
-    x = x.contiguous()
     codes = torch.empty(x.shape, dtype=torch.int8)
     magnitude = torch.empty((*x.shape[:-1], 1), dtype=torch.int64)
-    flat, out, found = x.view(-1, x.shape[-1]), codes.view(-1, x.shape[-1]), magnitude.view(-1)
+    flat, out, found = _rows(x), _rows(codes), _magnitudes(magnitude)
+    top = code_range(bits, True)[1]
 
     def work(part: slice) -> None:
-        _numba().quantise_tokens(
-            flat[part].numpy(), code_range(bits, True)[1], RATIO_BITS, out[part].numpy(), found[part].numpy()
-        )
+        _numba().quantise_tokens(flat[part], top, RATIO_BITS, out[part], found[part])
 
     over_rows(work, *flat.shape)
     return codes, magnitude
@@ -196,29 +217,71 @@ def quantise_tokens(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 def add_scaled(a: Tensor, b: Tensor, multipliers: tuple[int, int], shift: int) -> Tensor:
     """`sim.reference.residual.add_scaled` of int16 tensors that broadcast."""
-    shape = a.shape if a.shape == b.shape else torch.broadcast_shapes(a.shape, b.shape)
-    result = torch.empty(shape, dtype=code_type(STREAM_BITS))
-    rows = [x.expand(shape).contiguous().view(-1, shape[-1]) for x in (a, b)]
-    out = result.view(-1, shape[-1])
+    if a.shape != b.shape:
+        a, b = torch.broadcast_tensors(a, b)
+    result = torch.empty(a.shape, dtype=code_type(STREAM_BITS))
+    first, second, out = _rows(a), _rows(b), _rows(result)
+    limits = code_range(STREAM_BITS, True)
 
     def work(part: slice) -> None:
-        first, second = (x[part].numpy() for x in rows)
-        _numba().add_scaled(first, second, multipliers, shift, code_range(STREAM_BITS, True), out[part].numpy())
+        _numba().add_scaled(first[part], second[part], multipliers, shift, limits, out[part])
 
     over_rows(work, *out.shape)
     return result
 
 
-def gather(codes: Tensor, values: Tensor, offsets: Tensor | None) -> Tensor:
-    """values[codes as uint8 + offsets] of int8 codes (..., C); `offsets` is int32 (C,)."""
-    codes = codes.contiguous()
-    result = values.new_empty(codes.shape)
-    unsigned = codes.view(torch.uint8).view(-1, codes.shape[-1]) if codes.ndim else codes.view(torch.uint8).view(1, 1)
-    out = result.view(unsigned.shape)
+def multiply(a: Tensor, b: Tensor, multiplier: int, shift: int, out_bits: int) -> Tensor:
+    """`sim.reference.product.Product` of two tensors of one shape."""
+    result = torch.empty(a.shape, dtype=code_type(out_bits))
+    first, second, out, limits = _rows(a), _rows(b), _rows(result), code_range(out_bits, True)
 
     def work(part: slice) -> None:
-        columns = _EMPTY if offsets is None else offsets.numpy()
-        _numba().gather(unsigned[part].numpy(), columns, values.numpy(), out[part].numpy())
+        _numba().multiply(first[part], second[part], multiplier, shift, limits, out[part])
+
+    over_rows(work, *out.shape)
+    return result
+
+
+def scale_pairs(values: Tensor, rows: Tensor | None, columns: Tensor, shift: int, out_bits: int) -> Tensor:
+    """saturate(round(values * rows * columns * 2**-shift)) of (..., R, N), int64 (..., R, 1) or 1, and (..., 1, N)."""
+    result = torch.empty(values.shape, dtype=code_type(out_bits))
+    height, n = values.shape[-2:]
+    given, out = (t.contiguous().numpy().reshape(-1, height, n) for t in (values, result))
+    m = np.empty((0, 0), dtype=np.int64) if rows is None else rows.contiguous().numpy().reshape(-1, height)
+    by, limits = columns.contiguous().numpy().reshape(-1, n), code_range(out_bits, True)
+
+    def work(part: slice) -> None:
+        _numba().scale_pairs(given[part], m[part], by[part], shift, limits, out[part])
+
+    over_rows(work, given.shape[0], height * n)
+    return result
+
+
+def turn(x: Tensor, cosines: Tensor, sines: Tensor, heads: int, shift: int) -> Tensor:
+    """`sim.reference.rope.Rope` of int16 (B, T, H * d) by (B or 1, T, d / 2) in units of 2**-shift."""
+    result = torch.empty(x.shape, dtype=code_type(STREAM_BITS))
+    given, out = (t.contiguous().numpy().reshape(-1, heads, x.shape[-1] // heads) for t in (x, result))
+    angles = [_rows(t.expand(*x.shape[:-1], t.shape[-1])) for t in (cosines, sines)]
+
+    def work(part: slice) -> None:
+        limits = code_range(STREAM_BITS, True)
+        _numba().turn(given[part], angles[0][part], angles[1][part], shift, limits, out[part])
+
+    over_rows(work, given.shape[0], x.shape[-1])
+    return result
+
+
+def gather(codes: Tensor, values: Tensor, offsets: Tensor | None) -> Tensor:
+    """values[codes as uint8 + offsets] of int8 codes (..., C); `offsets` is int32 (C,)."""
+    result = torch.empty(codes.shape, dtype=values.dtype)
+    unsigned, out = (
+        _rows(codes if codes.ndim else codes[None]).view(np.uint8),
+        _rows(result if codes.ndim else result[None]),
+    )
+    columns, every = _EMPTY if offsets is None else offsets.numpy(), values.numpy()
+
+    def work(part: slice) -> None:
+        _numba().gather(unsigned[part], columns, every, out[part])
 
     over_rows(work, *out.shape)
     return result
@@ -280,20 +343,19 @@ class SoftmaxConstants(NamedTuple):
 
 def softmax(scores: Tensor, valid: Tensor | None, constants: SoftmaxConstants) -> Tensor:
     """`sim.reference.softmax` of int16 scores (..., T); `valid` is None or booleans that broadcast to them."""
-    scores = scores.contiguous()
     length = scores.shape[-1]
     result = torch.empty(scores.shape, dtype=code_type(constants.top.bit_length() + 1))
-    flat, out = scores.view(-1, length), result.view(-1, length)
+    flat, out = _rows(scores), _rows(result)
     mask, which = np.empty((0, length), dtype=np.bool_), np.zeros(len(flat), dtype=np.int64)
     if valid is not None:
-        own = valid.expand(*valid.shape[:-1], length).contiguous()
-        mask = own.view(-1, length).numpy()
+        own = valid.expand(*valid.shape[:-1], length)
+        mask = _rows(own)
         numbers = torch.arange(len(mask)).view(own.shape[:-1])
         which = numbers.expand(scores.shape[:-1]).reshape(-1).numpy()
 
     def work(part: slice) -> None:
         row = np.empty(length, dtype=np.int32)
-        _numba().softmax(flat[part].numpy(), mask, which[part], constants, row, out[part].numpy())
+        _numba().softmax(flat[part], mask, which[part], constants, row, out[part])
 
     over_rows(work, *out.shape)
     return result
@@ -321,12 +383,11 @@ class NormConstants(NamedTuple):
 
 def norm(x: Tensor, constants: NormConstants, out_bits: int) -> Tensor:
     """`sim.reference.norm` of int16 (..., N), codes of `out_bits`."""
-    x = x.contiguous()
     result = torch.empty(x.shape, dtype=code_type(out_bits))
-    flat, out = x.view(-1, x.shape[-1]), result.view(-1, x.shape[-1])
+    flat, out, limits = _rows(x), _rows(result), code_range(out_bits, True)
 
     def work(part: slice) -> None:
-        _numba().norm(flat[part].numpy(), constants, code_range(out_bits, True), out[part].numpy())
+        _numba().norm(flat[part], constants, limits, out[part])
 
     over_rows(work, *out.shape)
     return result

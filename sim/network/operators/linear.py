@@ -1,6 +1,6 @@
 """Integer linear layers: signed 8-bit activations, static or per token, and packed weights of 2 to 8 bits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quant import Settings
+from quant.primitives.hadamard import block_of
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import observer_for
 from quant.primitives.quantisers import QuantisedWeight, quantise_weight, recode
@@ -17,10 +18,11 @@ from quant.primitives.scales import Scale
 from sim.network.operators import kernels
 from sim.network.operators.arithmetic import blockwise, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Shape, Site
-from sim.network.operators.exact_gemm import Weight, digits
 from sim.network.operators.folded import Folded
+from sim.network.operators.hadamard import Rotated
 from sim.network.operators.kernels import Requantiser
 from sim.network.operators.modules import require_type
+from sim.network.operators.planes import Planes, digits
 from sim.network.operators.storage import Reader, Writer
 from sim.reference import InputError
 from sim.reference.arithmetic import INT64_SAFE_BITS, code_range
@@ -85,7 +87,7 @@ class PackedLinear(nn.Module):
         self.weight_bits, self.weight_signed, self.group_size = weight_bits, weight_signed, group_size
         self.token, self.activation_bits, self.out_bits = token, activation_bits, out_bits
         self.plain = bool((self.group_multiplier == 1).all()) and not bool(self.zero_point.any())
-        self._weight: Weight | None = None
+        self._planes: Planes | None = None
         self._to_codes: Requantiser | None = None
         self.bound = self._bound()
 
@@ -142,35 +144,40 @@ class PackedLinear(nn.Module):
         return TokenLinear(layer, bias) if self.token else layer
 
     def _apply(self, fn, recurse: bool = True):  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._weight = self._to_codes = None  # they follow the device
+        self._planes = self._to_codes = None  # they follow the device
         return super()._apply(fn, recurse)
 
     @property
-    def weight(self) -> Weight:
-        """(codes - zero point) * group multiplier in planes of 8 bits, one below the other; laid out on first use."""
-        if self._weight is None:
-            planes = [self.codes] if self.plain and not self.offset else digits(self._terms())
-            self._weight = Weight(torch.cat(planes))
-        return self._weight
+    def digits(self) -> list[Tensor]:
+        """(codes - zero point) * group multiplier as int8 planes, (N, K) each."""
+        return [self.codes] if self.plain and not self.offset else digits(self._terms())
+
+    @property
+    def planes(self) -> Planes:
+        """The digits, laid out on first use."""
+        if self._planes is None:
+            self._planes = Planes(self.digits)
+        return self._planes
+
+    @property
+    def to_codes(self) -> Requantiser:
+        """From the accumulator to the codes."""
+        if self._to_codes is None:
+            self._to_codes = Requantiser(self.multiplier, self.shift, self.out_bits, self.bias)
+        return self._to_codes
 
     def accumulate(self, activations: Tensor) -> Tensor:
         """sum m_g psum_g, (..., N): int32 if that is proved to be wide enough, else int64."""
-        psum = self.weight.product(activations)
-        if self.weight.outputs == len(self.codes):
-            return psum
-        planes = psum.unflatten(-1, (-1, len(self.codes))).unbind(-2)
+        planes = self.planes.product(activations)
         total = planes[0] if self.narrow else planes[0].long()
         for p, plane in enumerate(planes[1:], 1):
             total = total + (plane.to(total.dtype) << 8 * p)
         return total
 
     def forward(self, activations: Tensor, magnitude: Tensor | None) -> Tensor:
-        if self._to_codes is None:
-            self._to_codes = Requantiser(self.multiplier, self.shift, self.out_bits, self.bias)
-        to_codes = self._to_codes
         if kernels.usable(activations):
-            return kernels.linear(activations, magnitude, self.weight, to_codes, self.narrow)
-        return to_codes(self.accumulate(activations), magnitude)
+            return kernels.linear(activations, magnitude, self.planes, self.to_codes, self.narrow)
+        return self.to_codes(self.accumulate(activations), magnitude)
 
     @classmethod
     def from_real(
@@ -204,6 +211,20 @@ class PackedLinear(nn.Module):
         return cls(buffers, weight.bits, weight.signed, weight.group_size, token, source.bits, out_bits)
 
 
+def _side_by_side(layers: Sequence[PackedLinear]) -> PackedLinear | None:
+    """Layers of one input as one layer, or None if they are not alike. Their outputs are next to each other."""
+    first = layers[0]
+    formats = ("weight_bits", "weight_signed", "group_size", "token", "activation_bits", "out_bits", "plain")
+    if any(getattr(layer, key) != getattr(first, key) for layer in layers for key in formats):
+        return None
+    names = ("codes", "zero_point", "group_multiplier", "bias", "multiplier", "shift")
+    buffers = {name: torch.cat([getattr(layer, name) for layer in layers]) for name in names}
+    return PackedLinear(
+        buffers, first.weight_bits, first.weight_signed, first.group_size, first.token, first.activation_bits,
+        first.out_bits,
+    )  # fmt: skip
+
+
 class Linear(Operator):
     """One or more linear layers of one input, which is quantised once; gives a tensor, or a tuple if there are several.
 
@@ -219,12 +240,16 @@ class Linear(Operator):
         self.names = [*layers, *names]
         self._of_model = dict(layers)
         matrices = {name: layer.matrix() if isinstance(layer, Folded) else layer for name, layer in layers.items()}
-        self.given = {name: layer.weight for name, layer in matrices.items() if isinstance(layer, QuantisedLinear)}
+        quantised = {name: layer for name, layer in matrices.items() if isinstance(layer, QuantisedLinear)}
+        self.given = {name: layer.weight for name, layer in quantised.items()}
+        self._given_blocks = {name: layer.hadamard for name, layer in quantised.items()}
         self.layers = nn.ModuleList(map(_trainable, matrices.values()))
+        self.block: int | None = None  # in which the inputs come rotated
         self.packed = nn.ModuleList()
+        self._joined: tuple[nn.ModuleList, PackedLinear | None] | None = None
         self.weights: list[QuantisedWeight] = []
         self.source: InputQuantiser | None = None
-        self._found: dict[str, tuple[Settings, Tensor, QuantisedWeight]] = {}
+        self._found: dict[str, tuple[Tensor, dict[str, QuantisedWeight]]] = {}
 
     @property
     def plan_names(self) -> list[str]:
@@ -233,6 +258,10 @@ class Linear(Operator):
     @property
     def trainable(self) -> bool:
         return len(self.layers) > 0
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._joined = None  # it follows the device
+        return super()._apply(fn, recurse)
 
     def claims(self) -> Mapping[str, nn.Module]:
         claimed: dict[str, nn.Module] = {}
@@ -268,9 +297,39 @@ class Linear(Operator):
 
     def integer(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         codes, magnitude = self.activations(x)
-        return _unpacked([packed(codes, magnitude) for packed in self.packed])
+        layers = self.packed_layers
+        if len(layers) > 1 and kernels.usable(codes):
+            if self._joined is None or self._joined[0] is not self.packed:
+                self._joined = self.packed, _side_by_side(layers)
+            if self._joined[1] is not None:
+                return self._joined[1](codes, magnitude).split([len(layer.codes) for layer in layers], -1)
+        return _unpacked([packed(codes, magnitude) for packed in layers])
 
     # ---- conversion
+
+    def hadamard_block(self, settings: Mapping[str, Settings]) -> int | None:
+        """The block in which the inputs are to be rotated: that of the given codes, else the plan's.
+
+        Raises `InputError` if the layers differ, or the block does not divide the inputs.
+        """
+        found: set[int | None] = set()
+        for name, layer in zip(self.names, self._real, strict=True):
+            try:
+                planned = block_of(settings[name], layer.weight.shape[1])
+            except InputError as error:
+                raise InputError(f"{name}: hadamard: {error}") from None
+            found.add(self._given_blocks.get(name, planned))
+        if len(found) > 1:
+            raise InputError(f"{', '.join(self.names)}: share their input, so their hadamard must be equal")
+        return found.pop()
+
+    def rotate(self, block: int) -> None:
+        """Take inputs that are rotated in blocks; the weights follow. Codes that were given are of a rotated layer."""
+        self.block = block
+        self.layers = nn.ModuleList(
+            layer if name in self.given else Rotated(layer, block)
+            for name, layer in zip(self.names, self._real, strict=True)
+        )
 
     def input_bits(self, index: int, site: Site) -> int:
         """The static codes of the layer, or 16 if it finds a scale for each token."""
@@ -289,6 +348,8 @@ class Linear(Operator):
 
     def quantise_at(self, site: Site) -> None:
         own = [site.settings[name] for name in self.names]
+        if self.hadamard_block(site.settings) != self.block:
+            raise InputError(f"{self.name}: hadamard must be what it was for calibration, {self.block}")
         kinds = {(s.activation_granularity, s.activation_bits) for s in own}
         if len(kinds) > 1:
             raise InputError(f"{', '.join(self.names)}: share their input, so their activation settings must be equal")
@@ -303,15 +364,17 @@ class Linear(Operator):
         self.quantise(quantiser, input, [site.output(k) for k in range(len(own))], weights)
 
     def _weight(self, name: str, layer: nn.Linear, settings: Settings) -> QuantisedWeight:
-        """The codes that the layer came with, or those found for its weights, kept until weights or settings change."""
+        """The codes that the layer came with, or those found for its weights, kept by settings until weights change."""
         if name in self.given:
             return self.given[name]
-        bare = replace(settings, tables={})
-        found = self._found.get(name)
-        if found is None or found[0] != bare or not torch.equal(found[1], layer.weight):
-            found = bare, layer.weight.detach().clone(), quantise_weight(layer.weight, settings)
-            self._found[name] = found
-        return found[2]
+        weight, codes = self._found.get(name, (None, {}))
+        if weight is None or not torch.equal(weight, layer.weight):
+            codes = {}
+            self._found[name] = layer.weight.detach().clone(), codes
+        key = str(replace(settings, tables={}, activation_bits=None, hadamard=False))  # which change `weight` no more
+        if key not in codes:
+            codes[key] = quantise_weight(layer.weight, settings)
+        return codes[key]
 
     def quantise(
         self, source: InputQuantiser, input: Grid, outputs: Sequence[Grid], weights: list[QuantisedWeight]

@@ -6,6 +6,7 @@ from sim.network.operators.base import Step
 from sim.network.operators.boundary import KeyMask, Patches, Positions, TorchMask, Transpose, Zeros
 from sim.network.operators.causal import CachedPositions, CausalMask, TokenContext, TokenScores
 from sim.network.operators.depthwise import Depthwise
+from sim.network.operators.hadamard import Hadamard
 from sim.network.operators.images import Image, Permute, Tokens, Unfold
 from sim.network.operators.linear import Linear
 from sim.network.operators.linear_attention import LinearAttention
@@ -25,6 +26,6 @@ OPERATORS: dict[str, type[Step]] = {
         Positions, Zeros, KeyMask, TorchMask, Transpose, Patches, Embedding, Input, Linear, Split, Scores, Softmax,
         CachedPositions, CausalMask, Angles, Rope, TokenScores, TokenContext, Product,
         Context, Norm, Add, Activation, Mean, Permute, Unfold, Tokens, Image, Depthwise, Upsample, Concat,
-        Requantise, LinearAttention, PositionBias,
+        Requantise, LinearAttention, PositionBias, Hadamard,
     )
 }  # fmt: skip

@@ -6,7 +6,7 @@ shared (mapped files, arrays of other libraries, or a tensor that has views, whi
 snapshot is a copy, and every check compares all of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,21 +35,25 @@ class Snapshot:
         return True
 
 
-def parameters_of(module: nn.Module) -> Iterator[Tensor]:
+def parameters_of(module: nn.Module) -> list[Tensor]:
     """The module's parameters, and the statistics of a batch norm, which are folded into a layer as they are.
 
     `nn.Module.parameters` takes several times as long.
     """
-    for parameter in module._parameters.values():
-        if parameter is not None:
-            yield parameter
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        for statistic in (module.running_mean, module.running_var):
-            if statistic is not None:
-                yield statistic
-    for child in module._modules.values():
-        if child is not None:
-            yield from parameters_of(child)
+    found: list[Tensor] = []
+    modules: list[nn.Module | None] = [module]
+    while modules:
+        part = modules.pop()
+        if part is None:
+            continue
+        for parameter in part._parameters.values():
+            if parameter is not None:
+                found.append(parameter)
+        if part._buffers and isinstance(part, nn.modules.batchnorm._BatchNorm):
+            found += [statistic for statistic in (part.running_mean, part.running_var) if statistic is not None]
+        if part._modules:
+            modules += reversed(part._modules.values())
+    return found
 
 
 def _copy(parameter: Tensor) -> Tensor:

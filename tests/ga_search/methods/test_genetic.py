@@ -8,6 +8,7 @@ from ga_search.fit import fit
 from ga_search.functions import PAPER
 from ga_search.methods import genetic
 from ga_search.problem import prepare
+from sim.reference.code_format import CodeFormat
 
 
 @pytest.mark.parametrize("entries", [8, 16])
@@ -41,7 +42,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_search():
     one, again = (fit(prepare(FitConfig("mish", 16, seed=3, certificate=False)))[0] for _ in range(2))
     assert one.to_json() == again.to_json()
     grid = prepare(FitConfig("mish", 16)).grid
-    first, other = (genetic.GeneticSearch(grid, 16, 8, 8, seed)._random_cuts((4,)) for seed in (3, 4))
+    first, other = (genetic.GeneticSearch(grid, 16, CodeFormat(), seed)._random_cuts((4,)) for seed in (3, 4))
     assert (first != other).any()
 
 
@@ -55,8 +56,8 @@ def test_prices_from_a_cache_that_overflows_are_those_of_one_that_holds_all(monk
 
 def test_the_search_goes_downhill():
     problem = prepare(FitConfig("exp", 8))
-    search = genetic.GeneticSearch(problem.grid, 8, 8, 8, 0)
-    prices = genetic.SegmentPrices(problem.grid, np.array([[7, 7]]), 8)
+    search = genetic.GeneticSearch(problem.grid, 8, CodeFormat(), 0)
+    prices = genetic.SegmentPrices(problem.grid, np.array([[7, 7]]), CodeFormat())
     cuts, alive = search._random_cuts((1, 20)), np.array([0])
     before = search._total(prices, cuts, alive)
     after = search._total(prices, search._descend(prices, cuts, alive), alive)

@@ -14,16 +14,15 @@ from ga_search.functions import FUNCTIONS, Function
 from ga_search.grid import Codes, build_grid
 from ga_search.methods.optimal import OptimalSearch
 from ga_search.problem import prepare
-from sim.reference.arithmetic import code_range
+from sim.reference.code_format import CodeFormat
 from sim.reference.pwl import frac_bits_range
 
 
-def brute_force(grid, entries: int, coef_bits: int, pair: tuple[int, int]) -> float:
+def brute_force(grid, entries: int, numbers: CodeFormat, pair: tuple[int, int]) -> float:
     """The least error over every way to cut the points and every integer slope and intercept, by plain sums."""
-    low, high = code_range(coef_bits, True)
-    integers = np.arange(low, high + 1)
-    k = integers[:, None, None] * 2.0 ** -pair[0]
-    b = integers[None, :, None] * 2.0 ** -pair[1]
+    slopes, intercepts = (np.arange(low, high + 1) for low, high in (numbers.slope_range, numbers.intercept_range))
+    k = slopes[:, None, None] * 2.0 ** -pair[0]
+    b = intercepts[None, :, None] * 2.0 ** -pair[1]
     price = {}
     for i, j in itertools.combinations(range(grid.points + 1), 2):
         x, f, w = grid.x[i:j], grid.value[i:j], grid.weight[i:j]
@@ -51,12 +50,19 @@ def any_function(values: list[float], in_bits: int, scale: int, codes: int) -> F
     entries=st.integers(2, 4),
     slope_bits=st.integers(-1, 4),
     drop=st.integers(0, 2),
+    numbers=st.sampled_from(
+        [
+            CodeFormat(5, coef_bits=5),
+            CodeFormat(5, coef_bits=4, intercept_bits=6, slope_sign="unsigned"),
+            CodeFormat(5, coef_bits=5, intercept_bits=3, slope_sign="negative", intercept_sign="negative"),
+        ]
+    ),
 )
-def test_equals_brute_force_on_5_bit_codes(values, scale, codes, entries, slope_bits, drop):
+def test_equals_brute_force_on_5_bit_codes(values, scale, codes, entries, slope_bits, drop, numbers):
     grid = build_grid(any_function(values, 5, scale, codes), Codes(5, True, (scale,)), "inside")
     pair = (slope_bits, slope_bits - drop)
-    found = OptimalSearch(grid, entries, 5, 5).at(*pair)
-    assert found.error == pytest.approx(brute_force(grid, entries, 5, pair), rel=1e-9, abs=1e-13)
+    found = OptimalSearch(grid, entries, numbers).at(*pair)
+    assert found.error == pytest.approx(brute_force(grid, entries, numbers, pair), rel=1e-9, abs=1e-13)
 
 
 @settings(max_examples=20, deadline=None)
@@ -68,8 +74,9 @@ def test_equals_brute_force_on_weighted_codes_of_two_scales(seed, entries):
     histogram[0, :3] = 1.0
     grid = build_grid(function, Codes(5, True, (2, 3)), "weights", histogram)
     assume(grid.points <= 22)  # brute force is exponential
-    found = OptimalSearch(grid, entries, 5, 5).at(2, 2)
-    assert found.error == pytest.approx(brute_force(grid, entries, 5, (2, 2)), rel=1e-9, abs=1e-13)
+    numbers = CodeFormat(5, coef_bits=5)
+    found = OptimalSearch(grid, entries, numbers).at(2, 2)
+    assert found.error == pytest.approx(brute_force(grid, entries, numbers, (2, 2)), rel=1e-9, abs=1e-13)
 
 
 def test_very_uneven_weights_are_priced_right():
@@ -79,18 +86,18 @@ def test_very_uneven_weights_are_priced_right():
     histogram[[100, 110, 126, 127]] = 1.0, 1.0, 1.0, 1e-9
     function = Function("uneven", lambda x: values[x.astype(int)], domain=(100.0, 127.0))
     grid = build_grid(function, Codes(8, False, (0,)), "weights", histogram)
-    assert OptimalSearch(grid, 2, 8, 8).at(1, 0).error == pytest.approx(0.0, abs=1e-12)
+    assert OptimalSearch(grid, 2, CodeFormat(8, coef_bits=8)).at(1, 0).error == pytest.approx(0.0, abs=1e-12)
 
 
 @pytest.mark.parametrize("function", [np.zeros_like, lambda x: np.maximum(x, 0.0), lambda x: x, np.ones_like])
 def test_functions_that_a_table_holds_exactly_have_error_0(function):
     grid = build_grid(Function("exact", function), Codes(8, True, tuple(range(7))))
-    assert OptimalSearch(grid, 4, 8, 8).best().error < 1e-20
+    assert OptimalSearch(grid, 4, CodeFormat(8, coef_bits=8)).best().error < 1e-20
 
 
 def test_two_calls_at_the_optimum_agree():
     grid = build_grid(FUNCTIONS["gelu"], Codes(6, True, (0, 1, 2)))
-    search = OptimalSearch(grid, 5, 6, 6)
+    search = OptimalSearch(grid, 5, CodeFormat(6, coef_bits=6))
     best = search.best()
     assert search.best(best).error == best.error
     assert search.at(best.slope_frac_bits, best.intercept_frac_bits).error == pytest.approx(best.error, rel=1e-9)
@@ -101,14 +108,20 @@ def test_two_calls_at_the_optimum_agree():
 def test_the_best_over_all_fraction_bits_equals_the_best_of_each(values, entries, scale):
     grid = build_grid(any_function(values, 4, scale, 8), Codes(4, True, (scale,)), "inside")
     low, high = frac_bits_range(4, 4)
-    each = [brute_force(grid, entries, 4, (s, i)) for s in range(low, high + 1) for i in range(low, s + 1)]
-    assert OptimalSearch(grid, entries, 4, 4).best().error == pytest.approx(min(each), rel=1e-9, abs=1e-13)
+    each = [
+        brute_force(grid, entries, CodeFormat(4, coef_bits=4), (s, i))
+        for s in range(low, high + 1)
+        for i in range(low, s + 1)
+    ]
+    assert OptimalSearch(grid, entries, CodeFormat(4, coef_bits=4)).best().error == pytest.approx(
+        min(each), rel=1e-9, abs=1e-13
+    )
 
 
 def test_the_brute_force_check_can_fail(monkeypatch):
     grid = build_grid(FUNCTIONS["gelu"], Codes(4, True, (1,)))
-    expected = pytest.approx(brute_force(grid, 2, 4, (2, 2)), rel=1e-9)
-    assert OptimalSearch(grid, 2, 4, 4).at(2, 2).error == expected
+    expected = pytest.approx(brute_force(grid, 2, CodeFormat(4, coef_bits=4), (2, 2)), rel=1e-9)
+    assert OptimalSearch(grid, 2, CodeFormat(4, coef_bits=4)).at(2, 2).error == expected
 
     def floored(self, shape, slope):
         """The intercept rounded down instead of to the nearest."""
@@ -119,7 +132,7 @@ def test_the_brute_force_check_can_fail(monkeypatch):
         return intercept, shape.residual + spread + shape.weight * off * off
 
     monkeypatch.setattr(CoefficientGrid, "at", floored)
-    assert OptimalSearch(grid, 2, 4, 4).at(2, 2).error != expected
+    assert OptimalSearch(grid, 2, CodeFormat(4, coef_bits=4)).at(2, 2).error != expected
 
 
 # mean squared error at λ = μ = 6 with 8-bit coefficients, one table for scales 0..6, and EXP at 7
@@ -147,7 +160,7 @@ def test_the_error_by_moments_is_the_error_of_the_finished_table():
         for objective in ("full", "inside"):
             problem = prepare(FitConfig(name, 8, "optimal", objective=objective))
             _, row = fit(problem)
-            solution = OptimalSearch(problem.grid, 8, 8, 8).best()
+            solution = OptimalSearch(problem.grid, 8, CodeFormat()).best()
             assert solution.error == pytest.approx(row["mse"], rel=1e-6)
 
 

@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from rtl.formal.__main__ import EXAMPLE, SHORT, SMALL, main, small_proofs, table_faults, wide_proofs
+from rtl.formal.__main__ import (
+    EXAMPLE,
+    SHORT,
+    SMALL,
+    folded_faults,
+    folded_proofs,
+    main,
+    small_proofs,
+    table_faults,
+    wide_proofs,
+)
 from rtl.formal.faults import FAULTS, faulty
 from rtl.formal.opened import opened
 from rtl.formal.prove import Proof, latch_proof, proofs, shape_of, stored_proof, table_proof, whole_proof
@@ -154,6 +164,12 @@ def test_an_assertion_that_does_not_reach_the_solver_is_an_error():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("proof", [*folded_proofs(), *folded_faults()], ids=lambda proof: proof.name)
+def test_a_folded_unit_is_proved_and_another_fold_refuted(proof):
+    assert proof.run().outcome == ("proved" if proof.name.startswith("stored") else "refuted")
+
+
+@pytest.mark.slow
 def test_the_8_bit_unit_is_proved_for_every_sorted_table_and_its_faults_are_refuted(capsys):
     assert main([]) == 0
     assert "BAD" not in capsys.readouterr().out
@@ -164,7 +180,7 @@ def test_the_command_exits_with_1_where_a_claim_does_not_hold(monkeypatch, capsy
 
     monkeypatch.setattr(command, "table_proofs", lambda lowered: table_faults(lowered)[:1])
     monkeypatch.setattr(command, "stored_proof", lambda *_: assuming(CLAIMS[0], "1'b0"))
-    for name in ("proofs", "faulty", "table_faults", "small_proofs", "scaling_proofs", "deep_proofs"):
+    for name in ("proofs", "faulty", "table_faults", "folded_faults", "small_proofs", "scaling_proofs", "deep_proofs"):
         monkeypatch.setattr(command, name, lambda *_: [])
     assert main([]) == 1
     lines = capsys.readouterr().out.splitlines()

@@ -27,6 +27,7 @@ CASES = {
     "product": (["product", "--a-bits", "8", "--b-bits", "6", "--stages", "4"], [], None),
     "rope": (["rope", "--in-bits", "8", "--out-bits", "8"], [], None),
     "residual": (["residual"], [], None),
+    "hadamard": (["hadamard", "--block", "8", "--in-bits", "8"], [], None),
     "fp-pwl": (["fp-pwl", "--format", "fp16", "--table", "gelu", "--entries", "9"], ["gelu"], None),
     "fp-pwl wired": (["fp-pwl", "--format", "fp16", "--table", "gelu", "--storage", "constants"], ["gelu"], None),
     "fp-add": (["fp-add", "--format", "fp16"], [], None),

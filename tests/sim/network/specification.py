@@ -12,6 +12,7 @@ from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax, split_heads
 from sim.network.operators.causal import TokenContext, TokenScores
 from sim.network.operators.depthwise import Depthwise
+from sim.network.operators.hadamard import Hadamard
 from sim.network.operators.linear import Linear
 from sim.network.operators.linear_attention import LinearAttention
 from sim.network.operators.norm import Norm
@@ -147,6 +148,7 @@ SPECIFIED: dict[type, Callable[..., Any]] = {
     PositionBias: lambda operator, x: saturate(
         x + operator.codes.numpy()[:, operator._distances(torch.from_numpy(x)).numpy()], 16, True
     ),
+    Hadamard: lambda operator, x: operator.specification.transform(x),
     Depthwise: lambda operator, x: operator.specification.output(x),
     Upsample: lambda operator, x, like: upsample(x, like.shape[1], like.shape[2]),
 }

@@ -124,7 +124,7 @@ def test_json_keeps_the_table_and_its_bytes():
 
 
 def test_every_field_of_the_table_is_in_the_file_and_in_the_hash_but_provenance():
-    table = small_table()
+    table = small_table(intercept_bits=9, slope_sign="unsigned", intercept_sign="unsigned")
     assert set(table.to_dict()) == {f.name for f in dataclasses.fields(PwlTable)} | {"format", "version"}
     assert dataclasses.replace(table, provenance={"a": 1}).digest == table.digest
     changed = [
@@ -132,6 +132,7 @@ def test_every_field_of_the_table_is_in_the_file_and_in_the_hash_but_provenance(
         for c in (
             {"function": "g"}, {"domain": (-4, 5)}, {"scales": (0, 5)}, {"slopes": (1, 2, 4)}, {"out_signed": False},
             {"intercepts": (4, 5, 7)}, {"breakpoints": (-64, 65)}, {"normaliser_step": 3}, {"objective": "inside"},
+            {"intercept_bits": 9}, {"slope_sign": "unsigned"}, {"intercept_sign": "unsigned"},
         )
     ]  # fmt: skip
     assert len({t.digest for t in [table, *changed]}) == len(changed) + 1
@@ -156,8 +157,8 @@ BAD_FIELDS = [
     ({"scales": (6, 0)}, "scales must be distinct and ascending, not [6, 0]"),
     ({"scales": (8,)}, "scales must be in 0..7, not 8"),
     ({"in_bits": 3}, "in_bits must be in 4..32, not 3"),
-    ({"symmetry": "odd"}, "symmetry must be \"none\", not 'odd'"),
-    ({"objective": "best"}, 'objective must be "full", "inside" or "weights", not \'best\''),
+    ({"symmetry": "even"}, "symmetry must be one of none, odd, complement, gated, not 'even'"),
+    ({"objective": "best"}, 'objective must be "full", "inside", "both" or "weights", not \'best\''),
     ({"slopes": (1, 2.5, 3)}, "slopes[1] must be an integer, not 2.5"),
     *(
         ({"function": name}, f"{FUNCTION_MESSAGE}, not {json.dumps(name)[:60]}")

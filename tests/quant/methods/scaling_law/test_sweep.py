@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -56,32 +54,12 @@ def test_an_interrupted_sweep_trains_only_what_is_missing_and_gives_the_same_tab
     other[1].write_text(text)  # another run's
     trained = []
     one = sweeps._one
-    monkeypatch.setattr(sweeps, "_one", lambda run, *rest: trained.append(run) or one(run, *rest))
+    monkeypatch.setattr(sweeps, "_one", lambda run, **rest: trained.append(run) or one(run, **rest))
     assert sweep(GRID, texts, tmp_path / "part") == rows
     assert len(trained) == 4
     assert capsys.readouterr().err.count("is damaged and is made anew") == 3
     with pytest.raises(InputError, match="holds a sweep of other texts"):
         sweep(GRID, Texts(texts.train[1:], texts.validation, texts.test), tmp_path / "part")
-
-
-def test_a_finished_run_does_not_wait_for_an_earlier_one(texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
-    import joblib
-
-    first, second = (Run(Size(32, 1), 2048 * n) for n in (2, 1))
-    seen = threading.Event()
-
-    def one(run: Run, *_: Any) -> tuple[Run, dict[str, Any]]:
-        if run == first:
-            seen.wait(10)
-        return run, {}
-
-    monkeypatch.setattr(sweeps, "_one", one)
-    monkeypatch.setattr(sweeps, "_backend", lambda _: joblib.parallel_config(backend="threading"))
-    ended = []
-    for run, _ in sweeps._trained([first, second], texts.train, texts.test, Workers(2)):
-        ended.append(run)
-        seen.set()
-    assert ended == [second, first]
 
 
 def test_a_run_and_its_pair_see_the_same_windows_and_weights(texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 import sim
 from quant.plan import Settings
 from quant.primitives.quantisers import quantise_weight
-from sim.network.graph import Network
 from sim.network.integer_only import IntegerOnly
 from sim.network.operators import kernels
 from sim.network.operators.arithmetic import code_type
 from sim.network.operators.attention import Softmax
 from sim.network.operators.base import Grid
-from sim.network.operators.exact_gemm import digits
 from sim.network.operators.kernels import Requantiser
 from sim.network.operators.linear import Linear, input_quantiser
 from sim.network.operators.norm import Norm
+from sim.network.operators.planes import digits
 from sim.network.operators.tables import Gather, TensorNormaliser, normaliser
 from sim.reference import requant, residual, token
 from tests.sim.network.models import bert, plan, token_batches
@@ -191,36 +190,7 @@ def test_layers_on_planes_equal_the_specification(bits, group, multiplier_bits, 
     assert np.array_equal(packed(codes, magnitude).numpy(), expected)
     with kernels.pytorch_only():
         assert np.array_equal(packed(codes, magnitude).numpy(), expected)
-    assert packed.weight.outputs // 9 in planes
-
-
-SETTINGS = {
-    "W8A8": {},
-    "W8A8 asymmetric": dict(weight_symmetric=False),
-    "W4 groups": dict(weight_bits=4, weight_granularity="group", group_size=16),
-    "static": dict(activation_granularity="tensor"),
-}
-
-
-@pytest.mark.parametrize("kind", SETTINGS)
-def test_a_network_has_the_same_codes_compiled_and_in_pytorch(kind, threads, monkeypatch):
-    monkeypatch.setattr(kernels, "BLOCK", 200)  # so that small tensors are several blocks
-    batches = token_batches()
-    network = sim.convert(copy.deepcopy(bert()), plan(**SETTINGS[kind]), batches)
-    for batch in batches:
-        compiled = every_result(network, batch)
-        with kernels.pytorch_only():
-            expected = every_result(network, batch)
-        for own, other in zip(compiled, expected, strict=True):
-            assert all(map(torch.equal, own, other))
-
-
-def every_result(network: Network, batch: dict[str, torch.Tensor]) -> list[list[torch.Tensor]]:
-    """The tensors that every node gives."""
-    seen: list[list[torch.Tensor]] = []
-    with torch.no_grad():
-        network.run(batch, lambda node, arguments, results: seen.append([t for t in results if t is not None]))
-    return seen
+    assert packed.planes.count in planes
 
 
 def test_no_kernel_holds_floating_point():
