@@ -1,6 +1,5 @@
 """A program on the engine's Verilog in one simulator: every write to the memory is the specification's."""
 
-import functools
 import hashlib
 import subprocess
 from collections.abc import Sequence
@@ -46,10 +45,14 @@ class Run:
     problem: str | None = None
 
 
-@functools.lru_cache(maxsize=4)
-def engine_verilog(config: EngineConfig) -> str:
-    """The engine as Verilog, module `engine`."""
-    return emit.render(Engine(config), "engine", "layer")[0]
+def engine_verilog(config: EngineConfig, folder: Path) -> str:
+    """The engine as Verilog, module `engine`; kept in `folder`, because a large one takes a minute."""
+    sources = (path.read_bytes() for path in sorted(Path(emit.__file__).parent.rglob("*.py")))
+    digest = hashlib.sha256(b"\0".join([repr(config).encode(), *sources])).hexdigest()[:16]
+    kept = folder / f"engine-{digest}.v"
+    if not kept.exists():
+        write_whole(kept, emit.render(Engine(config), "engine", "layer")[0])
+    return kept.read_text()
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def run_layer(
     layouts = {"program": config.instruction, "i": config.word, "w": config.weights, "c": config.channels}
     widths = {name: layout.size for name, layout in layouts.items()}
     bench = text.bench(widths, depths, config.word.size, config.address_bits, config.lanes)
-    program_file = _build(options, engine_verilog(config), bench)
+    program_file = _build(options, engine_verilog(config, options.folder), bench)
     with simulators.scratch("layer-") as place:
         for name, lines in files.items():
             (place / f"{name}.hex").write_text("".join(f"{line:x}\n" for line in lines))
