@@ -1,6 +1,9 @@
 """A program on the engine's Verilog in one simulator: every write to the memory is the specification's."""
 
+import contextlib
 import hashlib
+import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -177,20 +180,25 @@ def _build(options: Options, verilog: str, bench: str) -> Path:
     if made.exists():
         return made
     simulators.require_folder(options.simulator, options.folder)
-    for name, content in (("engine.v", verilog), ("bench.v", bench)):
-        write_whole(target / name, content)
     if options.simulator == "icarus":
-        command = ["iverilog", "-g2005", "-o", "bench.part", "-s", text.TOP, "engine.v", "bench.v"]
+        # with SystemVerilog, Icarus does not evaluate the generated logic before the first clock edge
+        command = ["iverilog", "-g2005", "-o", made.name, "-s", text.TOP, "engine.v", "bench.v"]
     else:
-        command = ["verilator", *VERILATOR, "--top-module", text.TOP, "--Mdir", "obj", "-o", "../bench.part"]
+        command = ["verilator", *VERILATOR, "--top-module", text.TOP, "--Mdir", "obj", "-o", f"../{made.name}"]
         command += ["engine.v", "bench.v"]
-    with simulators.environment(options.simulator):
-        done = subprocess.run(command, cwd=target, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise simulators.BuildError(
-            f"{options.simulator} cannot build the engine: {(done.stdout + done.stderr)[-2000:]}"
-        )
-    (target / "bench.part").rename(made)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        for name, content in (("engine.v", verilog), ("bench.v", bench)):
+            write_whole(aside / name, content)
+        with simulators.environment(options.simulator):
+            done = subprocess.run(command, cwd=aside, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stdout + done.stderr)[-2000:]
+            raise simulators.BuildError(f"{options.simulator} cannot build the engine: {said}")
+        with contextlib.suppress(OSError):  # another process was first: its build is the same
+            aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return made
 
 

@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("network")
     packed.save(convert(bert(), plan(TABLES), token_batches()), place / "tiny")
     [batch] = token_batches(1, rows=2, length=6, seed=2)
-    np.savez(place / "data.npz", **{name: value.numpy() for name, value in batch.items()})
+    np.savez(place / "data.npz", input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
     return place
 
 
