@@ -44,9 +44,7 @@ class RowLane(wiring.Component):
             "valid": In(COUNT_BITS),
         }
         for name, unit in self.units.items():
-            ports |= {
-                f"{name}_{port}": member for port, member in unit.signature.members.items() if port not in ("i", "o")
-            }
+            ports |= {f"{name}_{port}": unit.signature.members[port] for port in side_ports(unit)}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -85,9 +83,7 @@ class RowLane(wiring.Component):
             ]
             if name == "softmax":
                 m.d.comb += element.valid.eq(position < self.valid)
-            drive(
-                m, unit, {port: getattr(self, f"{name}_{port}") for port in unit.signature.members if port not in "io"}
-            )
+            drive(m, unit, {port: getattr(self, f"{name}_{port}") for port in side_ports(unit)})
             output = unit.o.payload
             value = {"softmax": "probability"}.get(name, "code")
             with m.If(chosen):
@@ -159,7 +155,7 @@ class Rows(wiring.Component):
             ]
             ready.append(lane.i.ready)
             results.append(lane.o)
-            drive(m, lane, {port: getattr(self, port) for port in lane.signature.members if port not in "io"})
+            drive(m, lane, {port: getattr(self, port) for port in side_ports(lane)})
         m.d.comb += self.i.ready.eq(Array(ready)[turn_in])
         with m.Switch(turn_out):
             for k, result in enumerate(results):
@@ -180,6 +176,11 @@ class Rows(wiring.Component):
         with m.If(self.start):
             m.d.sync += [turn_in.eq(0), turn_out.eq(0), row.eq(self.first)]
         return m
+
+
+def side_ports(component: wiring.Component) -> list[str]:
+    """The names of a component's ports beside its streams."""
+    return [name for name in component.signature.members if name not in ("i", "o")]
 
 
 def drive(m: Module, component: wiring.Component, sources: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """`python -m sim run DIR --on SIMULATOR`: a converted network on the Verilog of the engine."""
 
 import argparse
+import hashlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.results import write_results
 from sim.cosim.simulators import SIMULATORS, version
@@ -24,11 +25,13 @@ def add_hardware(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lanes", type=int, default=16, metavar="N", help="rows and columns of the array (16)")
     group.add_argument("--row-units", type=int, default=4, metavar="N", help="units for softmax, norms and tokens (4)")
     group.add_argument("--stall-seed", type=int, default=0, metavar="N", help="stall the outer streams at random")
-    group.add_argument("--build", type=Path, metavar="DIR", help="keep the simulator's builds here")
+    build = cache_folder("layer")
+    group.add_argument("--build", type=Path, default=build, metavar="DIR", help=f"where builds are kept ({build})")
 
 
 def run_on_hardware(arguments: argparse.Namespace, network: Any, load_data: Callable[..., Any]) -> int:
     """Run each sample; exit code 1 on the first difference, which is named. `-o` is a file of results, .json."""
+    from quant.formats.packed_index import DESCRIPTION
     from sim.cosim.run_layer import Options, run_layer
     from sim.network.program import program_of, results_of
     from sim.network.program_check import first_difference, located
@@ -40,40 +43,39 @@ def run_on_hardware(arguments: argparse.Namespace, network: Any, load_data: Call
         raise InputError(f"-o must end in .json with --on, not {arguments.output.name!r}")
     layers = _layers(arguments.layers)
     arguments.batch_size = 1
-    batches = list(load_data(arguments, arguments.folder))
+    data = load_data(arguments, arguments.folder)
+    batches = list(data)
     lengths = [_tokens(batch) for batch in batches]
     config = engine_for(network, max(tokens for tokens, _ in lengths), arguments.lanes, arguments.row_units, layers)
     rows = []
-    with tempfile.TemporaryDirectory(prefix="layer-build-") as temporary:
-        folder = Path(temporary) if arguments.build is None else arguments.build
-        options = Options(arguments.on, folder, stall_seed=arguments.stall_seed)
-        for number, (batch, (tokens, valid)) in enumerate(zip(batches, lengths, strict=True)):
-            expected = results_of(network, batch)
-            program = program_of(network, config, tokens, valid, layers)
-            program = program.with_inputs(expected)
-            difference = first_difference(program, expected)
-            if difference is not None:
-                print(f"sample {number}: the program differs from the network: {difference}", file=sys.stderr)
-                return 1
-            began = time.perf_counter()
-            run = run_layer(config, program.instructions, options)
-            place = program.steps[-1].place
-            same = _stored(run.stored, place, config.lanes, expected[program.output])
-            row = {
-                "sample": number, "tokens": tokens, "valid": valid, "layers": arguments.layers or "all",
-                "simulator": arguments.on, "lanes": config.lanes, "row_units": config.row_units,
-                "memory_words": config.words, "instructions": len(program.steps), "operators": program.operators,
-                "writes": run.writes, "mismatches": run.mismatches, "cycles": run.cycles,
-                "array_cycles": config.schedule.products(program.instructions),
-                "seconds": round(time.perf_counter() - began, 1),
-            }  # fmt: skip
-            rows.append(row)
-            if run.mismatches or run.problem or not same:
-                where = located(program, run) if run.first is not None else "the words that were stored"
-                print(f"sample {number}: {run.problem or ''} {where}".replace(":  ", ": "), file=sys.stderr)
-                return 1
-            if not arguments.json:
-                print("\n".join(f"{key}  {value}" for key, value in row.items()))
+    options = Options(arguments.on, arguments.build, stall_seed=arguments.stall_seed)
+    for number, (batch, (tokens, valid)) in enumerate(zip(batches, lengths, strict=True)):
+        expected = results_of(network, batch)
+        program = program_of(network, config, tokens, valid, layers)
+        program = program.with_inputs(expected)
+        difference = first_difference(program, expected)
+        if difference is not None:
+            print(f"sample {number}: the program differs from the network: {difference}", file=sys.stderr)
+            return 1
+        began = time.perf_counter()
+        run = run_layer(config, program.instructions, options)
+        place = program.steps[-1].place
+        same = _stored(run.stored, place, config.lanes, expected[program.output])
+        row = {
+            "sample": number, "tokens": tokens, "valid": valid, "layers": arguments.layers or "all",
+            "simulator": arguments.on, "lanes": config.lanes, "row_units": config.row_units,
+            "memory_words": config.words, "instructions": len(program.steps), "operators": program.operators,
+            "writes": run.writes, "mismatches": run.mismatches, "cycles": run.cycles,
+            "array_cycles": config.schedule.products(program.instructions),
+            "seconds": round(time.perf_counter() - began, 1),
+        }  # fmt: skip
+        rows.append(row)
+        if run.mismatches or run.problem or not same:
+            where = located(program, run) if run.first is not None else "the words that were stored"
+            print(f"sample {number}: {run.problem or ''} {where}".replace(":  ", ": "), file=sys.stderr)
+            return 1
+        if not arguments.json:
+            print("\n".join(f"{key}  {value}" for key, value in row.items()))
     if arguments.json:
         print_json(rows)
     if arguments.output is not None:
@@ -81,7 +83,12 @@ def run_on_hardware(arguments: argparse.Namespace, network: Any, load_data: Call
         size = f"--lanes {config.lanes} --row-units {config.row_units}"
         command = f"python -m sim run NETWORK --on {arguments.on}{layer} {size}"
         kept = [{key: value for key, value in row.items() if key != "simulator"} for row in rows]
-        write_results(arguments.output, command, kept, ("torch", "amaranth"), simulator=version(arguments.on))
+        made_of = {
+            "network_sha256": hashlib.sha256((arguments.folder / DESCRIPTION).read_bytes()).hexdigest(),
+            "data_sha256": data.digest,
+        }
+        tool = {"simulator": version(arguments.on)}
+        write_results(arguments.output, command, kept, ("torch", "amaranth"), **made_of, versions=tool)
     return 0
 
 

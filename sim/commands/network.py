@@ -178,6 +178,8 @@ def _run(arguments: argparse.Namespace) -> int:
         from sim.network.packed import load
     if arguments.on is not None:
         return run_on_hardware(arguments, load(arguments.folder), _load_data)
+    if arguments.layers is not None:
+        raise InputError("--layers must be given with --on")
     if arguments.output is not None and arguments.output.suffix != ".npz":
         raise InputError(f"-o must end in .npz, not {arguments.output.name!r}")
     network = load(arguments.folder)

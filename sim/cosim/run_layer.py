@@ -1,7 +1,9 @@
 """A program on the engine's Verilog in one simulator: every write to the memory is the specification's."""
 
-import functools
+import contextlib
 import hashlib
+import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -46,10 +48,14 @@ class Run:
     problem: str | None = None
 
 
-@functools.lru_cache(maxsize=4)
-def engine_verilog(config: EngineConfig) -> str:
-    """The engine as Verilog, module `engine`."""
-    return emit.render(Engine(config), "engine", "layer")[0]
+def engine_verilog(config: EngineConfig, folder: Path) -> str:
+    """The engine as Verilog, module `engine`; kept in `folder`, because a large one takes a minute."""
+    sources = (path.read_bytes() for path in sorted(Path(emit.__file__).parent.rglob("*.py")))
+    digest = hashlib.sha256(b"\0".join([repr(config).encode(), *sources])).hexdigest()[:16]
+    kept = folder / f"engine-{digest}.v"
+    if not kept.exists():
+        write_whole(kept, emit.render(Engine(config), "engine", "layer")[0])
+    return kept.read_text()
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def run_layer(
     layouts = {"program": config.instruction, "i": config.word, "w": config.weights, "c": config.channels}
     widths = {name: layout.size for name, layout in layouts.items()}
     bench = text.bench(widths, depths, config.word.size, config.address_bits, config.lanes)
-    program_file = _build(options, engine_verilog(config), bench)
+    program_file = _build(options, engine_verilog(config, options.folder), bench)
     with simulators.scratch("layer-") as place:
         for name, lines in files.items():
             (place / f"{name}.hex").write_text("".join(f"{line:x}\n" for line in lines))
@@ -174,20 +180,25 @@ def _build(options: Options, verilog: str, bench: str) -> Path:
     if made.exists():
         return made
     simulators.require_folder(options.simulator, options.folder)
-    for name, content in (("engine.v", verilog), ("bench.v", bench)):
-        write_whole(target / name, content)
     if options.simulator == "icarus":
-        command = ["iverilog", "-g2005", "-o", "bench.part", "-s", text.TOP, "engine.v", "bench.v"]
+        # with SystemVerilog, Icarus does not evaluate the generated logic before the first clock edge
+        command = ["iverilog", "-g2005", "-o", made.name, "-s", text.TOP, "engine.v", "bench.v"]
     else:
-        command = ["verilator", *VERILATOR, "--top-module", text.TOP, "--Mdir", "obj", "-o", "../bench.part"]
+        command = ["verilator", *VERILATOR, "--top-module", text.TOP, "--Mdir", "obj", "-o", f"../{made.name}"]
         command += ["engine.v", "bench.v"]
-    with simulators.environment(options.simulator):
-        done = subprocess.run(command, cwd=target, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise simulators.BuildError(
-            f"{options.simulator} cannot build the engine: {(done.stdout + done.stderr)[-2000:]}"
-        )
-    (target / "bench.part").rename(made)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        for name, content in (("engine.v", verilog), ("bench.v", bench)):
+            write_whole(aside / name, content)
+        with simulators.environment(options.simulator):
+            done = subprocess.run(command, cwd=aside, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stdout + done.stderr)[-2000:]
+            raise simulators.BuildError(f"{options.simulator} cannot build the engine: {said}")
+        with contextlib.suppress(OSError):  # another process was first: its build is the same
+            aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return made
 
 
