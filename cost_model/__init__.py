@@ -2,6 +2,7 @@
 
     measured = cost_model.measure(cost_model.reference_unit("INT8", entries=8, stages=1), cost_model.Flow())
     cost = cost_model.estimate("pwl", entries=8, in_bits=8, stages=1)
+    frame = cost_model.table("results/cost.json")  # any file of results, or rows such as those of `sim.report`
 
 The names load on first use, so that `import cost_model` stays light.
 """
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cost_model.designs.design import Design, PwlOptions, pwl_design, reference_unit
     from cost_model.measurement import Measured, measure
     from cost_model.netlist.synthesis import Flow, synthesise
+    from sim.common.frames import table
 
 __all__ = [
     "Design",
@@ -28,6 +30,7 @@ __all__ = [
     "pwl_design",
     "reference_unit",
     "synthesise",
+    "table",
 ]
 
 __getattr__, __dir__ = exports(
@@ -43,5 +46,6 @@ __getattr__, __dir__ = exports(
         "pwl_design": "cost_model.designs.design",
         "reference_unit": "cost_model.designs.design",
         "synthesise": "cost_model.netlist.synthesis",
+        "table": "sim.common.frames",
     },
 )

@@ -14,6 +14,7 @@ from sim.common.files import locked, read_json
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
+COMPRESSED = "compressed-tensors"  # a format of checkpoints
 EXAMPLES = """examples:
   python -m quant quantize checkpoint --weight-bits 8 --data sentences.txt -o packed
   python -m quant quantize checkpoint --weight-bits 4 --group-size 128 --no-activations --skip lm_head -o packed
@@ -87,10 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("folder", type=Path, metavar="DIR")
     show.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 
-    export = commands.add_parser("export", help="a packed folder as a GPTQ checkpoint")
+    export = commands.add_parser("export", help="a packed folder as a GPTQ or compressed-tensors checkpoint")
     export.set_defaults(do=_export)
     export.add_argument("folder", type=Path, metavar="DIR")
-    export.add_argument("--format", default="gptq_v2", choices=("gptq", "gptq_v2"), help="gptq: zero points less one")
+    export.add_argument(
+        "--format", default="gptq_v2", choices=("gptq", "gptq_v2", COMPRESSED),
+        help=f"gptq: zero points less one; {COMPRESSED}: pack-quantized (gptq_v2)",
+    )  # fmt: skip
     export.add_argument(
         "--scales", default="float16", choices=("float16", "float32"), help="float32 is exact (float16)"
     )
@@ -228,11 +232,19 @@ def _show(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     import torch
 
-    from quant.exchange import export_gptq
+    from quant.exchange import export_compressed_tensors, export_gptq
 
     dtype = torch.float16 if arguments.scales == "float16" else torch.float32
-    rows = export_gptq(arguments.folder, arguments.output, arguments.format, dtype)
-    return _report(rows, arguments, f"the checkpoint is in {arguments.output}/; it holds no activation scales")
+    if arguments.format == COMPRESSED:
+        rows = export_compressed_tensors(arguments.folder, arguments.output, dtype)
+    else:
+        rows = export_gptq(arguments.folder, arguments.output, arguments.format, dtype)
+    scales = (
+        "scales of its activations are found when it runs"
+        if arguments.format == COMPRESSED
+        else "it holds no activation scales"
+    )
+    return _report(rows, arguments, f"the checkpoint is in {arguments.output}/; {scales}")
 
 
 def _import(arguments: argparse.Namespace) -> int:

@@ -1,9 +1,10 @@
-"""GPTQ checkpoint folders to packed models and back."""
+"""Packed models as GPTQ or compressed-tensors checkpoint folders, and GPTQ's as packed models."""
 
 import json
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from quant.formats import compressed_tensors
 from quant.formats.checkpoint import Checkpoint
 from quant.formats.gptq_config import GptqConfig
 from quant.formats.gptq_layout import TENSORS, config_of, export_weight, import_weight
@@ -74,31 +76,94 @@ def export_gptq(
         exact = weight.group_multiplier.double() * weight.scale.value[:, None]
         change = ((made["scales"].t().double() - exact).abs() / exact).max()
         rows.append({"module": layer, "bits": weight.bits, "group_size": kind[1], "scale_change": float(change)})
-    tensors |= {
-        name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in packed.tensors.items()
-    }
-    for name, source in packed.details.get("tied", {}).items():
-        if source in packed.weights:  # the layout has no embedding of codes
-            tensors[name] = packed.weights[source].dequantise(dtype)
-    for name, tensor in tensors.items():
-        _require_finite(f"{name} in {str(dtype).removeprefix('torch.')}", tensor)
+    tensors |= _rest(packed, dtype)
     config = config_of(*kind, checkpoint_format)
     config["lm_head"] = any(row["module"].rpartition(".")[2] == "lm_head" for row in rows)
     if skipped := packed.details.get("coverage", {}).get("skipped_layers"):
         config["dynamic"] = {f"-:^{re.escape(layer)}$": {} for layer in skipped}  # as GPTQModel and vLLM read it
-    data = safetensors.save(tensors, {"format": "pt"})
     with locked(target):
-        write_whole(target / "model.safetensors", data)
+        _write(folder, target, tensors, config, dtype)
         write_whole(target / "quantize_config.json", json.dumps(config, indent=2) + "\n")
-        if (folder / "config.json").exists():
-            content = read_json(folder / "config.json") | {"quantization_config": config}
-            content["dtype" if "dtype" in content else "torch_dtype"] = str(dtype).removeprefix("torch.")
-            write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
-        copy_companions(folder, target)
-    coverage = coverage_of_packed(packed)
-    print(coverage_line(coverage), file=sys.stderr)
-    print(f"{coverage['bytes_after']} bytes packed, {len(data)} as a GPTQ checkpoint", file=sys.stderr)
+    _say(packed, target, "a GPTQ checkpoint")
     return rows
+
+
+def export_compressed_tensors(
+    folder: str | Path, target: str | Path, dtype: torch.dtype = torch.float16
+) -> list[dict[str, Any]]:
+    """Write a packed folder as a compressed-tensors checkpoint, "pack-quantized": model.safetensors and config.json.
+
+    Layers may differ in bits and groups, and their inputs may have a scale for each token. Coverage and sizes are
+    printed on stderr.
+
+    Parameters
+    ----------
+    folder, target : str or Path
+        The packed folder to read, and the checkpoint folder to write.
+    dtype : torch.dtype
+        Format of the scales and of what stays floating point; float32 holds the scales exactly.
+
+    Returns
+    -------
+    list
+        A row for each layer.
+
+    Raises
+    ------
+    InputError
+        If the format cannot hold a layer, or the folder has no config.json.
+    """
+    folder, target = Path(folder), Path(target)
+    _require_other(folder, target)
+    packed = PackedModel.load(folder)
+    if not packed.weights:
+        raise InputError(f"{folder}: holds no quantised weight")
+    if not (folder / "config.json").exists():
+        raise InputError(f"{folder}: has no config.json, which the format's own settings are part of")
+    layers = {name.removesuffix(".weight"): weight for name, weight in packed.weights.items()}
+    activations = {name: row["activation"] for name, row in packed.details.get("layers", {}).items()}
+    config = compressed_tensors.config_of(
+        layers, activations, packed.details.get("coverage", {}).get("skipped_layers", [])
+    )
+    tensors = {
+        f"{name}.{key}": tensor
+        for name, weight in layers.items()
+        for key, tensor in compressed_tensors.export_weight(weight, name, dtype).items()
+    }
+    tensors |= _rest(packed, dtype)
+    with locked(target):
+        _write(folder, target, tensors, config, dtype)
+    _say(packed, target, "a compressed-tensors checkpoint")
+    return [{"module": name, "bits": w.bits, "group_size": w.group_size} for name, w in layers.items()]
+
+
+def _rest(packed: PackedModel, dtype: torch.dtype) -> dict[str, Tensor]:
+    """What is not a quantised layer, in `dtype`. Raises InputError where a value is not finite in it."""
+    made = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in packed.tensors.items()}
+    for name, source in packed.details.get("tied", {}).items():
+        if source in packed.weights:  # no layout has an embedding of codes
+            made[name] = packed.weights[source].dequantise(dtype)
+    for name, tensor in made.items():
+        _require_finite(f"{name} in {str(dtype).removeprefix('torch.')}", tensor)
+    return made
+
+
+def _write(
+    folder: Path, target: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], dtype: torch.dtype
+) -> None:
+    """The checkpoint's tensors, and config.json if the packed folder has one; the caller holds the target's lock."""
+    write_whole(target / "model.safetensors", safetensors.save(dict(tensors), {"format": "pt"}))
+    if (folder / "config.json").exists():
+        content = read_json(folder / "config.json") | {"quantization_config": config}
+        content["dtype" if "dtype" in content else "torch_dtype"] = str(dtype).removeprefix("torch.")
+        write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
+    copy_companions(folder, target)
+
+
+def _say(packed: PackedModel, target: Path, what: str) -> None:
+    coverage, size = coverage_of_packed(packed), (target / "model.safetensors").stat().st_size
+    print(coverage_line(coverage), file=sys.stderr)
+    print(f"{coverage['bytes_after']} bytes packed, {size} as {what}", file=sys.stderr)
 
 
 def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:

@@ -56,6 +56,11 @@ class HadamardConfig:
         return [self.block >> k + 1 for k in range(self.max_shift)]
 
     @property
+    def latency(self) -> int:
+        """Cycles from a code to the result in its place."""
+        return self.block - 1 + self.max_shift + self.stages
+
+    @property
     def max_shift(self) -> int:
         """The largest shift, log2 of the block."""
         return self.block.bit_length() - 1
@@ -131,7 +136,7 @@ class HadamardUnit(wiring.Component):
         rings = [(k, distance) for k, distance in enumerate(config.distances) if distance > SMALL]
         return {
             "parameters": config.to_dict(),
-            "latency": config.block - 1 + config.max_shift + config.stages,
+            "latency": config.latency,
             "interval": 1,
             "result": f"o__payload.x = saturate(round_half_up(h * 2**-shift)), h the sums of a block of {config.block} "
             "codes with the signs of the Sylvester matrix's rows, in its order",

@@ -32,7 +32,7 @@ def memories(verilog: str, top: str, names: Iterable[str]) -> tuple[tuple[str, i
     found = []
     for module in re.finditer(r"^module \\?(\S+) ?\(.*?^endmodule", verilog, re.MULTILINE | re.DOTALL):
         for top_bit, name, top_word in re.findall(r"^  reg \[(\d+):0\] (\w+) \[(\d+):0\];", module[0], re.MULTILINE):
-            if name in names and re.search(rf"^ *{name}\[[^\]]*\] <= ", module[0], re.MULTILINE):
+            if name in names and re.search(rf"^ *{name}\[.*\] <= ", module[0], re.MULTILINE):
                 path = f"{module[1]}.{name}".removeprefix(f"{top}.")
                 found.append((path, int(top_word) + 1, int(top_bit) + 1))
     return tuple(found)

@@ -20,8 +20,9 @@ from sim.common.command import Parser, print_json, run
 from sim.common.errors import require_range
 from sim.common.files import locked
 from sim.common.text_table import format_table
-from sim.cosim import regress
+from sim.cosim import handover, regress
 from sim.cosim.check import Given, check_set
+from sim.cosim.dut import Device
 from sim.cosim.options import BUILD
 from sim.cosim.simulators import SIMULATORS
 from sim.reference import InputError, PwlTable
@@ -88,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 
     regression = commands.add_parser("regress", help="run the units on vectors and compare, bit for bit")
     regression.set_defaults(do=_regress)
-    regression.add_argument("--from", dest="source", type=Path, metavar="DIR", help="vector files (else random ones)")
+    regression.add_argument(
+        "--from", dest="source", type=Path, metavar="DIR", help="vector files, or a hand-over folder (else random ones)"
+    )
     _add_running(regression)
     _add_common(regression)
 
@@ -195,7 +198,14 @@ def _real(seed: int) -> list[ArraySet]:
 
 def _regress(arguments: argparse.Namespace) -> int:
     units = tuple(arguments.unit)
-    if arguments.source is not None:
+    devices: dict[str, Device] = {}
+    if arguments.source is not None and (arguments.source / handover.MANIFEST).is_file():
+        pairs = handover.sets_of(arguments.source)
+        sets = [vectors for vectors, _ in pairs if vectors.unit in units]
+        if not sets:
+            raise InputError(f"{arguments.source}: must hold vectors for {', '.join(units)}, but there are none")
+        devices = {vectors.name: unit for vectors, unit in pairs}
+    elif arguments.source is not None:
         sets = load_folder(arguments.source, units)
     else:
         sets = random_suite(arguments.seed, arguments.quick, units)
@@ -203,6 +213,7 @@ def _regress(arguments: argparse.Namespace) -> int:
         vectors.name for vectors in sets if "icarus" in arguments.simulator and regress.too_long_for_icarus(vectors)
     ]
     work = regress.jobs(sets, arguments.simulator, arguments.quick)
+    work = [dataclasses.replace(job, unit=devices.get(job.vectors.name)) for job in work]
     if not work:
         verb = "is" if len(long) == 1 else "are"
         raise InputError(f"nothing to run: {', '.join(long)} {verb} too long for icarus, add --simulator verilator")

@@ -142,6 +142,21 @@ class BoothProduct(Component):
 
 
 @dataclass(frozen=True)
+class MergedRecoding(Component):
+    """What a recoded factor of `bits` takes more where no register divides its recoding from its selection.
+
+    Synthesis merges the two there: it computes a Booth digit of the table's words, not of the selected one. `merged` is
+    0 where a register divides them, else 1.
+    """
+
+    bits: Array
+    merged: Array
+
+    def sizes(self) -> Sizes:
+        return {"merged bits": self.bits * self.merged}
+
+
+@dataclass(frozen=True)
 class RowProduct(Component):
     """The product that synthesis makes of `*`, with an addend in the same tree, and the sum of its two rows."""
 

@@ -1,7 +1,9 @@
 """The registers of pipelines: the model of `rtl.blocks.pipeline` for an array of units at once."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -32,6 +34,55 @@ class Pipeline:
     inputs: Mapping[str, Array] = field(default_factory=dict)
     when: Array = True
 
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """Whether a rank of registers follows each step: a row of booleans for each step, in the shape of the units.
+
+        The ranks are where `rtl.blocks.pipeline.cut` places them: least maximum delay, then sum of squares. All
+        placements are evaluated, for all units at once. Raises `InputError` if there are more stages than steps.
+        """
+        count = len(self.steps)
+        shape = np.broadcast_shapes(*(np.shape(a) for a in (*(s.levels for s in self.steps), *self._live, self.stages)))
+        stage_list = np.broadcast_to(np.asarray(self.stages), shape).ravel()
+        delays = np.stack([np.broadcast_to(np.asarray(s.levels, np.float64), shape).ravel() for s in self.steps])
+        ranks = np.zeros((count, len(stage_list)), bool)
+        for depth in np.unique(stage_list):
+            check_stages(depth, count)
+            here = np.flatnonzero(stage_list == depth)
+            until = np.concatenate([np.zeros((1, len(here))), np.cumsum(delays[:, here], axis=0)])
+            best = np.full(len(here), np.inf)
+            answer = np.zeros(len(here), int)
+            placements = np.zeros((math.comb(count - 1, int(depth) - 1), count), bool)
+            for k, inner in enumerate(combinations(range(1, count), int(depth) - 1)):
+                edges = [0, *inner, count]
+                placements[k, np.array(edges[1:]) - 1] = True
+                parts = np.diff(until[edges], axis=0)
+                price = parts.max(axis=0) * 1e6 + (parts * parts).sum(axis=0)
+                better = price < best
+                best = np.where(better, price, best)
+                answer[better] = k
+            ranks[:, here] = placements[answer].T
+        return ranks.reshape(count, *shape)
+
+    @property
+    def register_bits(self) -> np.ndarray:
+        """The bits of all ranks, one valid bit in each."""
+        bits = np.zeros(self.ranks.shape[1:])
+        for rank, live in zip(self.ranks, self._live, strict=True):
+            bits += rank * (np.asarray(live) + 1.0)
+        return bits
+
+    @cached_property
+    def _live(self) -> list[Array]:
+        """After each step, the bits of the fields that a later one reads."""
+        made = dict(self.inputs)
+        live = []
+        for k, step in enumerate(self.steps):
+            made |= step.makes
+            wanted = {name for later in self.steps[k + 1 :] for name in later.reads} | {self.result}
+            live.append(sum(bits for name, bits in made.items() if name in wanted))
+        return live
+
 
 def register_bits(pipelines: Sequence[Pipeline]) -> Array:
     """The bits of all ranks, one valid bit in each; a unit has the first of `pipelines` whose `when` is true for it.
@@ -39,49 +90,7 @@ def register_bits(pipelines: Sequence[Pipeline]) -> Array:
     Raises `InputError` if there are more stages than steps.
     """
     *special, general = pipelines
-    bits = _register_bits(general)
+    bits = general.register_bits
     for pipeline in reversed(special):
-        bits = np.where(pipeline.when, _register_bits(pipeline), bits)
+        bits = np.where(pipeline.when, pipeline.register_bits, bits)
     return bits
-
-
-def _register_bits(pipeline: Pipeline) -> np.ndarray:
-    """The bits of the ranks where `rtl.blocks.pipeline.cut` places them: least maximum delay, then sum of squares.
-
-    All placements are evaluated, for all units at once.
-    """
-    steps, stages = pipeline.steps, pipeline.stages
-    live = _live_bits(steps, pipeline.result, pipeline.inputs)
-    count = len(steps)
-    shape = np.broadcast_shapes(*(np.shape(a) for a in (*(s.levels for s in steps), *live, stages)))
-    stage_list = np.broadcast_to(np.asarray(stages), shape).ravel()
-    delays = np.stack([np.broadcast_to(np.asarray(s.levels, np.float64), shape).ravel() for s in steps])
-    bits = np.stack([np.broadcast_to(np.asarray(a, np.float64), shape).ravel() for a in live])
-    total = np.empty(len(stage_list))
-    for depth in np.unique(stage_list):
-        check_stages(depth, count)
-        here = np.flatnonzero(stage_list == depth)
-        until = np.concatenate([np.zeros((1, len(here))), np.cumsum(delays[:, here], axis=0)])
-        held = bits[:, here]
-        best = np.full(len(here), np.inf)
-        answer = np.zeros(len(here))
-        for inner in combinations(range(1, count), int(depth) - 1):
-            edges = [0, *inner, count]
-            parts = np.diff(until[edges], axis=0)
-            price = parts.max(axis=0) * 1e6 + (parts * parts).sum(axis=0)
-            better = price < best
-            best = np.where(better, price, best)
-            answer = np.where(better, held[[edge - 1 for edge in edges[1:]]].sum(axis=0), answer)
-        total[here] = answer + depth
-    return total.reshape(shape)
-
-
-def _live_bits(steps: Sequence[Step], result: str, inputs: Mapping[str, Array]) -> list[Array]:
-    """After each step, the bits of the fields that a later one reads."""
-    made = dict(inputs)
-    live = []
-    for k, step in enumerate(steps):
-        made |= step.makes
-        wanted = {name for later in steps[k + 1 :] for name in later.reads} | {result}
-        live.append(sum(bits for name, bits in made.items() if name in wanted))
-    return live

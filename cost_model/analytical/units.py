@@ -5,6 +5,7 @@ A parameter is a number, or an array for many units at once. Widths, steps and d
 """
 
 from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from cost_model.analytical.components import (
     FloatMultiplier,
     FloatOrder,
     LeadingOne,
+    MergedRecoding,
     PipelineRegisters,
     Rounding,
     RowProduct,
@@ -39,6 +41,7 @@ from cost_model.analytical.steps import (
 from sim.reference import InputError
 
 SHIFT_INTERCEPT, SHIFT_OUTPUT = 8, 16  # distances of the reference unit's shifters
+SELECT = 1  # the step that selects, among those of `cost_model.analytical.steps.pwl_steps`
 NORMALISER_BITS = 8  # codes and coefficients of its table
 
 
@@ -105,6 +108,10 @@ class Pwl(Unit):
         return BoothProduct(in_bits, coef_bits, acc, coef_bits + SHIFT_INTERCEPT - 1)
 
     def pipelines(self) -> list[Pipeline]:
+        return [self._pipeline]
+
+    @cached_property
+    def _pipeline(self) -> Pipeline:
         entries, in_bits, coef_bits, out_bits, acc = self._widths()
         tree = self._product().tree
         steps = [
@@ -116,14 +123,16 @@ class Pwl(Unit):
             ),
             Step(("scaled",), out_bits, {"code": out_bits}),
         ]
-        return [Pipeline(steps, "code", self.stages)]
+        return Pipeline(steps, "code", self.stages)
 
     def components(self) -> dict[str, Component]:
         entries, in_bits, coef_bits, out_bits, acc = self._widths()
+        divided = self._pipeline.ranks[SELECT]
         return {
             "table storage": TableStorage(entries, in_bits, coef_bits, np.asarray(self.storage) == "latches"),
             "comparator bank": ComparatorBank(entries - 1, in_bits),
             "selection": Selection(entries, 2 * coef_bits),
+            "recoding": MergedRecoding(coef_bits, 1 - divided),
             "multiplier": self._product(),
             "intercept shifter": Shifter(coef_bits, SHIFT_INTERCEPT),
             "output shifter": Shifter(acc + 1, SHIFT_OUTPUT),

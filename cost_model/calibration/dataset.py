@@ -36,9 +36,15 @@ def measured_record(point: Point, flow: Flow, cache: Path = CACHE) -> Record:
     }
 
 
-def measured_records(points: Sequence[Point], flow: Flow, cache: Path = CACHE) -> list[Record]:
-    """A record for each point, with a progress bar on stderr."""
-    return [measured_record(point, flow, cache=cache) for point in tqdm(points, unit="unit", desc=flow.library.name)]
+def measured_records(
+    points: Sequence[Point], flow: Flow, cache: Path = CACHE, known: Sequence[Record] = ()
+) -> list[Record]:
+    """A record for each point, with a progress bar on stderr; one of `known` is not measured anew."""
+    records = []
+    for point in tqdm(points, unit="unit", desc=flow.library.name):
+        before = next((record for record in known if record["point"] == point), None)
+        records.append(before or measured_record(point, flow, cache=cache))
+    return records
 
 
 def read_dataset(path: Path) -> dict[str, list[Record]]:

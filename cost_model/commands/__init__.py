@@ -1,6 +1,19 @@
 """The subcommands of `python -m cost_model`, one file each."""
 
-from cost_model.commands import calibrate, explore, floating, memories, model, plot, sensitivity, stages, table, unit
+from cost_model.commands import (
+    build,
+    calibrate,
+    compare,
+    explore,
+    floating,
+    memories,
+    model,
+    plot,
+    sensitivity,
+    stages,
+    table,
+    unit,
+)
 from cost_model.commands import rowwise as rows
 
 COMMANDS = (
@@ -10,7 +23,9 @@ COMMANDS = (
     floating.add,
     rows.add,
     model.add,
+    compare.add,
     explore.add,
+    build.add,
     memories.add,
     plot.add,
     stages.add,

@@ -23,7 +23,7 @@ from sim.common.files import locked, read_json, write_whole
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
-DATA, DATASET = COEFFICIENTS.parent, "dataset.json"
+DATA, DATASET, HELD_OUT = COEFFICIENTS.parent, "dataset.json", "held_out.json"
 COUNT, SEED = 100, 0  # of a draw that is added to the calibration
 HELD_OUT_COUNT, HELD_OUT_SEED = 36, 20261128  # drawn once the coefficients were frozen
 
@@ -69,7 +69,11 @@ def _errors(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     before = _dataset(arguments.folder, names, arguments.held_out)
     fitted = _fitted(arguments.folder, names) if arguments.held_out else {}
     points = drawn(count, seed, [record["point"] for record in before["libraries"].get(names[0], [])])
-    measured = {flow.library.name: measured_records(points, flow, arguments.cache) for flow in flows}
+    known = {} if arguments.held_out else _held_out(arguments.folder)
+    measured = {
+        flow.library.name: measured_records(points, flow, arguments.cache, known.get(flow.library.name, []))
+        for flow in flows
+    }
     draw = {"seed": seed, "count": count}
     about = {
         "toggles": BIT_PARALLEL,
@@ -77,7 +81,7 @@ def _errors(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         "period_s": {flow.library.name: flow.period_s for flow in flows},
     }
     if arguments.held_out:
-        write_whole(arguments.folder / "held_out.json", _lines({"about": draw | about, "libraries": measured}))
+        write_whole(arguments.folder / HELD_OUT, _lines({"about": draw | about, "libraries": measured}))
     else:
         measured = {name: before["libraries"].get(name, []) + records for name, records in measured.items()}
         about = {"draws": [*before["about"]["draws"], draw], **about}
@@ -105,6 +109,12 @@ def _dataset(folder: Path, names: Sequence[str], required: bool) -> dict[str, An
     if not required and set(libraries) != set(names):
         raise InputError(f"{path}: has records for {', '.join(libraries)}: give these libraries, or another folder")
     return {"about": read_json(path)["about"], "libraries": libraries}
+
+
+def _held_out(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The records of the folder's held-out points, which a fit may take over: another draw then tests it."""
+    path = folder / HELD_OUT
+    return read_dataset(path) if path.exists() else {}
 
 
 def _fitted(folder: Path, names: Sequence[str]) -> dict[str, Any]:

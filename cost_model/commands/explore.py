@@ -97,7 +97,7 @@ def _print_paper(rows: list[dict[str, Any]]) -> None:
     print(format_table([*names, "saves ge", "saves um2", "of fewest ge", "of fewest um2"], lines))
 
 
-SUFFIXES = (".json", ".parquet", ".html")
+SUFFIXES = (".json", ".parquet", ".html", ".png")
 
 
 def _add_network(kinds: Any) -> None:
@@ -105,14 +105,16 @@ def _add_network(kinds: Any) -> None:
     parser.set_defaults(do=_network)
     parser.add_argument("model", help="minilm, char_lm or smollm2")
     parser.add_argument("--texts", type=int, metavar="N", help="that each point is measured on (the model's usual)")
-    parser.add_argument("--space", type=Path, metavar="JSON", help="choices by field, instead of the usual ones")
+    parser.add_argument(
+        "--space", default="full", metavar="NAME", help="full or small, or a JSON file of choices by field (full)"
+    )
     parser.add_argument("--method", choices=("exhaustive", "nsga2"), default="nsga2", help="(nsga2)")
     parser.add_argument("--points", type=int, default=256, metavar="N", help="to evaluate, at least (256)")
     parser.add_argument("--population", type=int, default=32, metavar="N", help="of a generation (32)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of NSGA-II (0)")
     parser.add_argument(
-        "--objectives", nargs="+", default=["error", "energy", "area", "latency"],
-        metavar="NAME", help="of error, energy, area, latency, memory (the first four)",
+        "--objectives", nargs="+", default=["error", "energy", "area", "latency", "memory"],
+        metavar="NAME", help="of error, energy, area, latency, memory (all)",
     )  # fmt: skip
     parser.add_argument("--backend", choices=("joblib", "dask"), default="joblib", help="who measures (joblib)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, each with one thread (1)")
@@ -121,7 +123,7 @@ def _add_network(kinds: Any) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted search")
     parser.add_argument(
         "-o", dest="outputs", type=Path, action="append", default=[], metavar="FILE",
-        help="rows as .json or .parquet, or a report as .html; may be repeated",
+        help="rows as .json or .parquet, a report as .html, a plot as .png; may be repeated",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
 
@@ -148,12 +150,12 @@ def _network(arguments: argparse.Namespace) -> int:
 def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of the search, and what they come from."""
     from cost_model.explore.network_search import SearchOptions, configuration, search
-    from cost_model.explore.network_space import NetworkSpace
+    from cost_model.explore.network_space import SPACES, NetworkSpace
     from cost_model.explore.network_subjects import subject_of
     from cost_model.network.memory import sources
     from quant.run_directory import RunDirectory, versions
 
-    space = NetworkSpace() if arguments.space is None else NetworkSpace.from_dict(read_json(arguments.space))
+    space = SPACES.get(arguments.space) or NetworkSpace.from_dict(read_json(arguments.space))
     options = SearchOptions(
         arguments.method, arguments.points, arguments.population, arguments.seed, tuple(arguments.objectives)
     )
@@ -163,7 +165,7 @@ def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict
     with RunDirectory.open(folder, said, arguments.resume) as run:
         rows = search(subject, space, options, run, Pool(arguments.jobs, arguments.scheduler))
     origin = {
-        "command": f"python -m cost_model explore network {subject.name} --points {options.points}",
+        "command": _command(arguments),
         "objectives": options.columns(subject.unit),
         "file": next((path.name for path in arguments.outputs if path.suffix == ".json"), "points.json"),
         "versions": versions(),
@@ -173,15 +175,32 @@ def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict
     return rows, origin
 
 
+def _command(arguments: argparse.Namespace) -> str:
+    """The command without the user's paths and workers, which change no row."""
+    space = arguments.space if "." not in arguments.space else "FILE.json"
+    said = [f"--space {space}", f"--method {arguments.method}", f"--points {arguments.points}"]
+    said += [f"--population {arguments.population} --seed {arguments.seed}"] if arguments.method == "nsga2" else []
+    said += [] if arguments.texts is None else [f"--texts {arguments.texts}"]
+    said.append(f"--objectives {' '.join(arguments.objectives)}")
+    return f"python -m cost_model explore network {arguments.model} {' '.join(said)}"
+
+
 def _write(path: Path, rows: list[dict[str, Any]], origin: dict[str, Any]) -> None:
     """Rows as the file's suffix says."""
+    from cost_model.explore.network_search import COLUMNS
+
     if path.suffix == ".json":
         details = {key: origin[key] for key in ("objectives", "versions", "memories", "search")}
         write_results(path, origin["command"], rows, **details)
     elif path.suffix == ".parquet":
-        from cost_model.reports.frames import write_parquet
+        from sim.common.frames import write_parquet
 
         write_parquet(path, rows)
+    elif path.suffix == ".png":
+        from cost_model.reports.plot import front
+
+        y, x, *_ = (*origin["objectives"], *COLUMNS.values())
+        front(rows, x, y, path)
     else:
         network_report(rows[0]["model"], origin).write(path, rows)
 

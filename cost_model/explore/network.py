@@ -67,7 +67,7 @@ def columns(unit: str) -> Row:
 
 def _rows(task: Task) -> list[Row]:
     subject, [first, *_] = task.subject, task.points
-    calibration, measure = prepared(subject)
+    calibration, measure, _ = prepared(subject)
     chosen = plan(subject, first)
     try:
         [(_, found)] = measure_points(calibration, {"": chosen}, partial(_measured, measure))

@@ -230,6 +230,15 @@ class NetworkSpace:
         return cls(**{name: tuple(choices) for name, choices in content.items()})
 
 
+_FORMATS = ("w8a8", "w4g64a8", "w4g64a4", "w2g64a8")
+SPACES = {  # by name; "small" has few networks, each on several machines, and can be searched exhaustively
+    "full": NetworkSpace(),
+    "small": NetworkSpace(
+        _FORMATS, _FORMATS, _FORMATS, (8,), (8,), (8,), (8,), rows=(16, 32), columns=(16,), depth=(128,), lanes=(1,),
+        acc_bits=(None,), weights_in=("dram",),
+    ),
+}  # fmt: skip
+
 # The papers' points, on the usual machine: 8 bits throughout; 4-bit weights in the feed-forward part alone, as
 # ZeroQuant's W4/8 (2206.01861); 4 bits throughout but for FC2's inputs (2505.14302); EfficientQAT's 2-bit weights
 # (2407.11062), here by rounding to nearest and with 8-bit inputs

@@ -52,10 +52,14 @@ LLAMA = Layout(
 
 
 class Prepared(NamedTuple):
-    """A calibrated network, and what measures its integers: `measure` gives an error for each text, float64."""
+    """A calibrated network, what measures its integers, and a few of the texts as arguments of the model.
+
+    `measure` gives an error for each text, float64.
+    """
 
     calibration: Calibration
     measure: Callable[[Network], np.ndarray]
+    examples: list[dict[str, Tensor]]
 
 
 class Subject(Protocol):
@@ -100,7 +104,8 @@ class MiniLm:
         def measure(network: Network) -> np.ndarray:
             return 1 - (texts.embed(network) * real).sum(1)
 
-        return Prepared(calibrate(model, plan(self, NetworkPoint()), texts.calibration(self.seed)), measure)
+        calibration = calibrate(model, plan(self, NetworkPoint()), texts.calibration(self.seed))
+        return Prepared(calibration, measure, [{key: rows[:2] for key, rows in texts.batches[0].items()}])
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,15 @@ def subject_of(name: str, texts: int | None = None) -> Subject:
     return SUBJECTS[name]() if texts is None else SUBJECTS[name](texts=texts)
 
 
+def subject_from(row: Mapping[str, Any]) -> Subject:
+    """The subject of a file of results: its name and its fields. Raises `InputError` for an unknown name or field."""
+    fields = {key: value for key, value in row.items() if key != "name"}
+    try:
+        return SUBJECTS[row["name"]](**fields)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"subject must have a known name and fields, not {dict(row)!r} ({error})") from None
+
+
 def plan(subject: Subject, point: NetworkPoint) -> Plan:
     """The plan of a point's number formats and tables for a subject."""
     entries = {
@@ -196,4 +210,5 @@ def _language(subject: Subject, model: Any, ids: Tensor, data: Tensor) -> Prepar
 
     batches = [{"input_ids": rows} for rows in data.split(language.CALIBRATION_BATCH)]
     with torch.no_grad():
-        return Prepared(calibrate(model, plan(subject, NetworkPoint()), batches), measure)
+        calibration = calibrate(model, plan(subject, NetworkPoint()), batches)
+        return Prepared(calibration, measure, [{"input_ids": ids[:1]}])

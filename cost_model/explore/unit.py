@@ -21,9 +21,9 @@ from cost_model.explore.front import mark
 from cost_model.explore.unit_fits import Fitted, UnitSpace, narrowest
 from cost_model.explore.unit_measured import OWN, Recipe, areas, simulated, with_product
 from cost_model.netlist.synthesis import Flow
-from cost_model.reports import frames
 from ga_search.exact import truth_table
 from rtl.blocks.storage import STYLES
+from sim.common import frames
 from sim.reference import InputError
 
 if TYPE_CHECKING:

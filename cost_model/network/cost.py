@@ -2,9 +2,9 @@
 
 Cycles are exact (`sim.reference.array_cycles`, `row_cycles`). They are those of each site on an array configured for
 it, and are added up without overlap and without waiting for memory. Energy is the dynamic energy of what a site uses.
-Processing elements in cycles that do work, the shifting in of weights, array columns, requantisers and table units are
-estimated by the analytical model; softmax and norms are as measured (`data/row_units.json`). Each product is priced on
-processing elements of its own widths; leakage is that of one machine with the widest of them.
+Processing elements in cycles that do work, the shifting in of weights, array columns, requantisers, table units and
+Hadamard units are estimated by the analytical model; softmax and norms are as measured (`data/row_units.json`). Each
+product is priced on processing elements of its own widths; leakage is that of one machine with the widest of them.
 """
 
 import re

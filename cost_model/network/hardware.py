@@ -6,10 +6,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cost_model.analytical.array_column import array_column
+from cost_model.analytical.butterflies import butterflies
 from cost_model.analytical.components import Cost
 from cost_model.network.machine import INPUT_BITS, Machine, requantiser, unit_cost
 from cost_model.network.row_units import row_units
-from cost_model.network.sites import Gemm, InRows, Pwl, Site
+from cost_model.network.sites import Gemm, InRows, Pwl, Site, Transform
+from rtl.hadamard import HadamardConfig
 from rtl.pwl import PwlConfig
 
 S = TypeVar("S", bound=Site)
@@ -52,6 +54,9 @@ def hardware(sites: Sequence[Site], machine: Machine) -> list[dict[str, Any]]:
         shape = {k: max(getattr(t, k) for t in tables) for k in ("entries", "in_bits", "coef_bits", "out_bits")}
         unit = unit_cost("pwl", machine.library, **shape, stages=PwlConfig.stages)
         add_estimate("table unit", machine.lanes, unit, f"{shape['entries']} entries")
+    for block, bits in dict.fromkeys((site.block, site.in_bits) for site in of_type(sites, Transform)):
+        unit = butterflies(HadamardConfig(block, bits), machine.library).total
+        add_estimate("hadamard", 1, unit, f"blocks of {block}")
     for kind in dict.fromkeys(site.kind for site in of_type(sites, InRows)):
         measured = row_units(machine.library).get(kind)
         if measured is not None:

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from cost_model.analytical.array_column import array_column
+from cost_model.analytical.butterflies import butterflies
 from cost_model.analytical.estimate import coefficients
 from cost_model.designs.design import FLOAT_FORMATS
 from cost_model.netlist import timing
 from cost_model.network.machine import INPUT_BITS, Machine, requantiser, unit_cost
 from cost_model.network.row_units import row_cycles, row_units, schedule
-from cost_model.network.sites import Floating, Gemm, InRows, Pwl, Site, Uncounted
+from cost_model.network.sites import Floating, Gemm, InRows, Pwl, Site, Transform, Uncounted
+from rtl.hadamard import HadamardConfig
 from rtl.pwl import PwlConfig
 
 BASELINES = ("FP32", "FP16")  # FP16 with its sum in FP32
@@ -156,6 +158,22 @@ def _in_rows(site: InRows, machine: Machine) -> Row:
     }
 
 
+def _transform(site: Transform, machine: Machine) -> Row:
+    config = HadamardConfig(site.block, site.in_bits)
+    elements = site.rows * site.length
+    cycles = elements + config.latency
+    energy = elements * machine.energy(butterflies(config, machine.library).total)
+    return {
+        "shape": [site.rows, site.length],
+        "bits": f"{site.in_bits}>{config.out_bits}",
+        "group": site.block,
+        "cycles": cycles,
+        "busy": elements / cycles,
+        "energy": energy,
+        "energy_by_part": {"butterflies": energy},
+    }
+
+
 def _uncounted(site: Uncounted, machine: Machine) -> Row:
     return {"macs": site.macs or None, "not_counted": f"{site.kind}: {site.why}"}
 
@@ -168,6 +186,7 @@ FIGURES: dict[type[Site], Callable[[Any, Machine], Row]] = {
     Gemm: _gemm,
     Pwl: _pwl,
     InRows: _in_rows,
+    Transform: _transform,
     Uncounted: _uncounted,
     Floating: _floating,
 }

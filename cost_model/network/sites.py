@@ -25,6 +25,7 @@ CONTROL = "the control: correctly rounded values, for which there is no unit"
 PER_TOKEN = "finding a token's scale and applying it"
 MAGNITUDES = f"{PER_TOKEN}; a requantiser for each result stands for the product with its magnitudes"
 FROM_FLOATS = "rounding floating-point activations to codes"
+ROTATED = ", and the Hadamard transform of floating-point activations before that"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,16 @@ class InRows(Site):
 
     rows: int
     length: int
+
+
+@dataclass(frozen=True)
+class Transform(Site):
+    """Hadamard transforms of `rows` rows of `length` codes of `in_bits`, in blocks; 16 bits out."""
+
+    rows: int
+    length: int
+    block: int
+    in_bits: int
 
 
 @dataclass(frozen=True)
@@ -214,6 +225,7 @@ class _Reader:
             activation = row["activation"] or {"bits": 32, "signed": True, "multiplier": None}
             bits = activation["bits"] if activation["signed"] and activation["bits"] <= 8 else None
             uncounted = FROM_FLOATS if activation["multiplier"] is not None else PER_TOKEN
+            uncounted += ROTATED if "hadamard" in activation else ""
             found.append(
                 self.linear(
                     f"{name}.weight", None, self.tokens * self.batch, None, activation_bits=bits,
@@ -301,6 +313,11 @@ def _linear_attention(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
     return [Uncounted(row["name"], row["kind"], stored, math.prod(reader.sizes(row, "outputs")), why, macs)]
 
 
+def _hadamard(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    *rows, length = reader.sizes(row, "inputs")
+    return [Transform(row["name"], "hadamard", {}, math.prod(rows), length, row["block"], row["inputs"][0]["bits"])]
+
+
 def _softmax(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
     *rows, length = reader.sizes(row, "inputs")
     return [_rows(reader, row, "softmax", {}, math.prod(rows), length)]
@@ -371,6 +388,7 @@ SITES: dict[str, Maker] = {  # by the operator's kind
     "linear": _linear,
     "scores": _product,
     "context": _product,
+    "hadamard": _hadamard,
     "softmax": _softmax,
     "norm": _norm,
     "token-scores": _token_product,

@@ -1,7 +1,7 @@
-"""Plots of a unit's cost: area and energy by component, and savings over entries and width."""
+"""Plots: a unit's area and energy by component, savings over entries and width, and Pareto fronts."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,28 @@ def savings(path: Path, library: str = "gate_equivalents", stages: int = 3) -> P
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     figure.suptitle(f"Analytical model ({library}): the width decides, the number of entries hardly")
+    return _save(figure, path)
+
+
+def front(rows: Sequence[Mapping[str, Any]], x: str, y: str, path: Path) -> Path:
+    """Evaluated points over two columns, both logarithmic: dominated ones grey, those with a label named.
+
+    Rows are those of `cost_model.explore.front.mark`, with `label`; one without a positive figure is left out.
+    """
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(9, 6), layout="constrained")
+    drawn = [row for row in rows if all(row[name] is not None and row[name] > 0 for name in (x, y))]
+    for on_front, colour, name in ((False, "0.7", "dominated"), (True, "tab:blue", "on the front")):
+        part = [row for row in drawn if row["on_front"] == on_front]
+        axis.scatter([row[x] for row in part], [row[y] for row in part], s=18, color=colour, label=name)
+    for row in drawn:
+        if row["label"]:
+            axis.scatter(row[x], row[y], s=60, facecolors="none", edgecolors="tab:red")
+            axis.annotate(row["label"], (row[x], row[y]), xytext=(6, 4), textcoords="offset points", fontsize="small")
+    axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(fontsize="small")
     return _save(figure, path)
 
 

@@ -1,6 +1,7 @@
 """`python -m quant efficientqat`."""
 
 import argparse
+import shutil
 from dataclasses import asdict
 from typing import Any
 
@@ -24,12 +25,14 @@ def add(commands: "argparse._SubParsersAction[Any]") -> None:
     option("--distill", action="store_true", help="the second phase learns the original's distribution")
     option("--searched", action="store_true", help="begin with the steps of least squared error")
     option("--preset", choices=("paper", "small"), default="paper", help="learning rates (paper)")
+    option("--checkpointing", action="store_true", help="less memory in the second phase, for a third more time")
     option("--epochs", type=int, nargs=2, default=(2, 1), metavar="N", help="of the two phases (2 1)")
 
 
 def _efficientqat(arguments: argparse.Namespace) -> int:
     from quant.methods.blocks import find_runs
     from quant.methods.efficientqat import block_ap, e2e_qp
+    from quant.methods.efficientqat.processes import joined, own_device, rank
     from quant.methods.efficientqat.quantise import BITS, Options, efficientqat
     from quant.methods.layers import quantisable
 
@@ -48,7 +51,7 @@ def _efficientqat(arguments: argparse.Namespace) -> int:
         first = block_ap.BlockAp(rates, arguments.epochs[0], arguments.searched, arguments.seed)
     if both or arguments.e2e_qp:
         rate = e2e_qp.PRESETS[arguments.preset][arguments.bits]
-        second = e2e_qp.E2eQp(rate, arguments.epochs[1], arguments.distill, arguments.seed)
+        second = e2e_qp.E2eQp(rate, arguments.epochs[1], arguments.distill, arguments.seed, arguments.checkpointing)
     options = Options(
         arguments.bits, arguments.group, first, second, multiplier_bits=arguments.multiplier_bits, skip=arguments.skip
     )
@@ -61,5 +64,13 @@ def _efficientqat(arguments: argparse.Namespace) -> int:
         names = [name for name, chosen in settings.items() if not chosen.skip]
         return sum(map(len, find_runs(model, names))) + (second is not None)
 
+    if own := rank():  # the others' results are the same: they are kept only while they are needed to resume
+        arguments.output = arguments.output.with_name(f"{arguments.output.name}.rank{own}")
+    arguments.device = own_device(arguments.device)
     job = folder_job(arguments, arguments.data)
-    return report(job.run(quantise, {"method": "efficientqat", **asdict(options)}, units), arguments)
+    with joined(arguments.device):
+        rows = job.run(quantise, {"method": "efficientqat", **asdict(options)}, units)
+    if own:
+        shutil.rmtree(arguments.output)
+        return 0
+    return report(rows, arguments)

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from quant.zoo.packaged import MODELS, path_of
 from sim.common.command import print_json
 from sim.common.errors import InputError, require_range
 from sim.common.files import write_whole
+from sim.common.results import write_results
 from sim.common.text_table import format_table
 
 EXAMPLES = """examples:
@@ -22,6 +23,7 @@ EXAMPLES = """examples:
   python -m quant scaling-law diagnose smollm2 --data text.txt --eight-bit 1 -o plan.json
   python -m quant scaling-law fit sweep/runs.csv --scheme w4a4 --plot fit.png
 """
+AXES = ("sizes", "tokens", "schemes", "groups", "seeds")  # of a grid
 WEIGHT_BITS = 4  # of every published scheme that quantises weights
 
 
@@ -59,12 +61,18 @@ def add(commands: "argparse._SubParsersAction[Any]") -> None:
     train = parts.add_parser("run", help="train a grid of small models with quantised linears; a killed sweep goes on")
     train.set_defaults(do=_run)
     option = train.add_argument
-    option("--grid", default="tiny", metavar="NAME", help="tiny (a minute), small (hours) or gpu (tiny)")
+    option("--grid", default="tiny", metavar="NAME", help="tiny (a minute), small (hours), medium (days) or gpu")
+    option("--sizes", nargs="+", metavar="WxL", help="widths and layers of the grid, such as 128x2 (all)")
+    option("--tokens", type=int, nargs="+", metavar="N", help="of the grid (all)")
+    option("--schemes", nargs="+", metavar="S", help="of the grid (all)")
+    option("--groups", type=int, nargs="+", metavar="G", help="of the grid, 0 for a row (all)")
+    option("--seeds", type=int, nargs="+", metavar="N", help="of the grid (all)")
     option("--jobs", type=int, default=1, metavar="N", help="processes, one thread each (1)")
     option("--backend", default="processes", choices=("processes", "dask"), help="(processes)")
     option("--scheduler", metavar="ADDRESS", help="of the Dask scheduler, such as tcp://host:8786")
     option("--device", default="cpu", help="cpu or cuda (cpu)")
     option("-o", "--output", type=Path, required=True, metavar="DIR", help="finished runs, and runs.csv for `fit`")
+    option("--results", type=Path, metavar="JSON", help="keep the rows as a file of results too")
     option("--json", action="store_true", help="rows as JSON on stdout")
 
     diagnose = parts.add_parser("diagnose", help="which layers of a model 4-bit inputs hurt, and a mixed plan")
@@ -157,6 +165,17 @@ def _fit(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _size(text: str) -> Any:
+    """The size that WIDTHxLAYERS means."""
+    from quant.methods.scaling_law.training import Size
+
+    try:
+        width, layers = map(int, text.split("x"))
+    except ValueError:
+        raise InputError(f"--sizes must be of the form 128x2, not {text!r}") from None
+    return Size(width, layers)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from quant.methods.scaling_law.sweep import GRIDS, Workers, sweep, texts_of
     from quant.quantize_folder import device_of
@@ -167,7 +186,19 @@ def _run(arguments: argparse.Namespace) -> int:
         raise InputError("--backend dask and --scheduler ADDRESS go together")
     device_of(arguments.device)
     workers = Workers(arguments.jobs, arguments.scheduler, arguments.device)
-    rows = sweep(GRIDS[arguments.grid], texts_of(arguments.grid), arguments.output, workers)
+    part: dict[str, Any] = {}
+    for name in AXES:
+        given = getattr(arguments, name)
+        if given is not None:
+            part[name] = tuple(map(_size, given)) if name == "sizes" else tuple(given)
+    grid = replace(GRIDS[arguments.grid], **part)
+    rows = sweep(grid, texts_of(arguments.grid), arguments.output, workers)
+    if arguments.results is not None:
+        from quant.run_directory import versions
+
+        flags = "".join(f" --{name} {' '.join(map(str, values))}" for name, values in part.items())
+        command = f"python -m quant scaling-law run --grid {arguments.grid}{flags}"
+        write_results(arguments.results, command, rows, versions=versions())
     lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
     write_whole(arguments.output / "runs.csv", "\n".join(lines) + "\n")
     return _report(rows, arguments.json)

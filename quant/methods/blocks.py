@@ -20,6 +20,7 @@ from quant.formats.packed import read_weight, weight_row, weight_tensors
 from quant.methods.layers import quantisable, replace, unfold
 from quant.methods.post_training import Job, Preparation, layer_row, prepare, quantised_layer, record, rotated_matrix
 from quant.plan import Plan, Settings
+from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import evaluating, observe, token_mask
 from quant.primitives.quantisers import ActivationQuantiser, QuantisedWeight, quantise_weight
 from sim.reference import InputError
@@ -280,7 +281,7 @@ def quantize_blocks(
     observe(result, {}, batches[:1])  # arguments that the model does not take are one line
     runs = find_blocks(result, prepared, batches[0])
     rows: dict[str, Mapping[str, Any]] = {}
-    with evaluating(result), torch.no_grad():
+    with torch.no_grad():
         firsts = [_captured(result, run, batches) if method.data else None for run in runs]
         for run, captured in zip(runs, firsts, strict=True):
             streams = None
@@ -297,6 +298,10 @@ def quantize_blocks(
                 if streams is not None:
                     streams.quantised = [streams.run(block.module, b, h) for b, h in enumerate(streams.quantised)]
                     streams.inputs = streams.targets
+                run[i] = Block(block.name, block.module)  # its real weights go
+                for module in block.module.modules():
+                    if isinstance(module, QuantisedLinear):
+                        module.release()
                 job.progress(block.name)
     return record(result, prepared, [rows[name] for name in prepared.settings])
 

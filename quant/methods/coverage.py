@@ -29,7 +29,7 @@ def coverage_of(model: nn.Module) -> dict[str, Any]:
     layers = [module for module in model.modules() if isinstance(module, QuantisedLinear)]
     integer = sum(layer.get_buffer("codes").numel() for layer in layers)
     total = integer + sum(parameter.numel() for parameter in model.parameters())
-    products = integer + sum(map(_products, model.modules()))
+    products = integer + sum(map(weight_products, model.modules()))
     skipped = {
         name: type(module).__name__
         for name, module in model.named_modules()
@@ -97,7 +97,7 @@ def unquantised(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in integers}
 
 
-def _products(module: nn.Module) -> int:
+def weight_products(module: nn.Module) -> int:
     """Multiply-accumulates of a module's own real weights for one token (of a convolution: for one output position).
 
     Embeddings are looked up, vectors are added or scaled, and so is a parameter whose first axis is 1: none multiplies

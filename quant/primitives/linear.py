@@ -149,6 +149,10 @@ class QuantisedLinear(nn.Module):
             self._ready = ready
         return ready[3]
 
+    def release(self) -> None:
+        """Drop the weight matrix in floating point; the next forward pass makes it anew."""
+        self._ready = None
+
     def extra_repr(self) -> str:
         inputs = "float" if self.activation is None else f"{self.activation.bits} bits"
         group = "" if self.group_size >= self.in_features else f", groups of {self.group_size}"

@@ -35,12 +35,23 @@ class Netlist:
         cells = [
             (cell["type"], {p: bits[0] for p, bits in cell["connections"].items()}) for cell in module["cells"].values()
         ]
-        self._flops = [(pins["D"], pins["Q"]) for kind, pins in cells if kind == "$_DFF_P_"]
+        self._flops = [(pins["C"], pins["D"], pins["Q"]) for kind, pins in cells if kind == "$_DFF_P_"]
         gates = {pins["Y"]: (kind, pins) for kind, pins in cells if kind != "$_DFF_P_"}
         self._net: dict[Any, int] = {"0": 0, "1": self.all, "x": 0}
         for bits in [*self.ports.values(), *self._flops]:
             self._net |= {bit: 0 for bit in bits if isinstance(bit, int)}
         self._settle = self._compile(gates)
+        self._held: list[tuple[Any, int]] = []
+
+    def stop_clocks(self) -> None:
+        """From now on hold each flip-flop in the copies in which its clock pin does not follow `clk`."""
+        levels = zip(self._flops, self._clock_pins(0), self._clock_pins(1), strict=True)
+        self._held = [(q, self.all ^ low ^ high) for (_, _, q), low, high in levels if low ^ high != self.all]
+
+    def _clock_pins(self, level: int) -> list[int]:
+        self.drive(clk=level)
+        self.settle()
+        return [self._net[c] for c, _, _ in self._flops]
 
     def _compile(self, gates: dict[int, tuple[str, dict[str, Any]]]) -> Callable[[dict[Any, int], int], None]:
         """One straight-line function for all gates, inputs before outputs."""
@@ -77,7 +88,11 @@ class Netlist:
 
     def clock(self) -> None:
         """One rising edge."""
-        self._net.update([(q, self._net[d]) for d, q in self._flops])
+        net = self._net
+        held = [(q, copies, net[q]) for q, copies in self._held]
+        net.update([(q, net[d]) for _, d, q in self._flops])
+        for q, copies, value in held:
+            net[q] ^= (net[q] ^ value) & copies
 
 
 def differ(bits: Iterable[int], everywhere: int) -> int:

@@ -11,6 +11,7 @@ from sim.reference import LoweredTable
 CODES = 256  # at most so many for each table
 # how often the unit's input and output stall, table by table, as in `sim.cosim.cocotb_tests.protocol`
 STALLS = ((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))
+RESULTS = ("inside", "around", "fine", "inside", "around")  # table by table; 5 and 3 have no common factor
 
 
 def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generator[dict[str, Any], bool, None]:
@@ -22,8 +23,8 @@ def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generato
     idle = dict.fromkeys([*names, *config.shift_ports, "i__valid", "i__payload", "o__ready", "rst"], 0)
     yield idle | {"rst": 1}
     for k in range(tables):
-        lowered = random_lowered(rng, config, results="inside" if k % 2 == 0 else "around")
-        for word in config.words(lowered):
+        lowered = random_lowered(rng, config, results=RESULTS[k % len(RESULTS)])
+        for word in rng.permutation([*config.words(lowered), _nowhere(rng, config)]).tolist():
             yield idle | dict(zip(names, (1, *word), strict=True))
             noise = {name: int(rng.integers(0, 1 << 16)) for name in names[1:]}
             yield idle | noise  # without its enable nothing is written
@@ -41,6 +42,14 @@ def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generato
             yield idle | shifts | {"o__ready": 1}
 
 
+def _nowhere(rng: np.random.Generator, config: PwlConfig) -> tuple[int, int, int]:
+    """A write (select, address, data) to an address or a selection that does not exist."""
+    n = config.entries
+    counts = (n - 1, n, n, 0)
+    free = [(s, a) for s, count in enumerate(counts) for a in range(count, 1 << (n - 1).bit_length())]
+    return (*free[rng.integers(len(free))], int(rng.integers(1 << config.data_bits)))
+
+
 def random_lowered(
     rng: np.random.Generator, config: PwlConfig, entries: int | None = None, results: str = "anywhere"
 ) -> LoweredTable:
@@ -48,7 +57,7 @@ def random_lowered(
 
     Thresholds are spread or crowded, often equal or at the ends of the codes; coefficients have the whole range and
     often its ends. `results` chooses the output shift: "inside" brings most results inside the codes, "around" brings
-    many just outside, "anywhere" is random.
+    many just outside, "fine" has small coefficients and shifts, "anywhere" is random.
     """
     entries = entries or config.entries
     low, high = config.code_format.threshold_range
@@ -62,7 +71,12 @@ def random_lowered(
     slopes, intercepts = np.where(extremes, at_end, inner)
     intercept_shift = int(rng.integers(*config.ends("intercept_shift"), endpoint=True))
     smallest, largest = config.ends("output_shift")
-    if results == "anywhere":
+    if results == "fine":
+        first = config.ends("intercept_shift")
+        intercept_shift = int(np.clip(rng.integers(0, 2), *first))
+        output_shift = int(np.clip(rng.integers(0, 2), smallest, largest))
+        slopes, intercepts = (np.clip(rng.integers(-3, 4, entries), *pair) for pair in ends)
+    elif results == "anywhere":
         output_shift = int(rng.integers(smallest, largest, endpoint=True))
     else:
         fitting = max(config.in_bits, intercept_shift) + config.coef_bits - config.out_bits

@@ -12,7 +12,7 @@ from sim.common.command import print_json
 from sim.common.errors import require_range
 from sim.common.results import write_results
 
-SUBJECTS = ("char_lm", "minilm")
+SUBJECTS = ("char_lm", "minilm", "smollm2")
 EXAMPLES = "  python -m sim methods zeroquant -o results --resume\n"
 
 
@@ -38,18 +38,20 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
 def _methods(arguments: argparse.Namespace) -> int:
     from quant.run_directory import RunDirectory, versions
     from sim.workloads import efficientqat, zeroquant
-    from sim.workloads.method_trials import CharLm, MiniLm, Work, measure, table_text
+    from sim.workloads.method_subjects import CharLm, MiniLm, SmolLm2, Subject
+    from sim.workloads.method_trials import Work, measure, table_text
 
     require_range("--windows", arguments.windows, 2, 4096)
     require_range("--sentences", arguments.sentences, 2, 10_000)
     for seed in arguments.seeds:
         require_range("--seeds", seed, 0, (1 << 31) - 1)
+    every: tuple[Subject, ...] = (CharLm(arguments.windows), MiniLm(arguments.sentences), SmolLm2())
+    subjects = [subject for subject in every if subject.name in arguments.models]
     if arguments.task == "zeroquant":
-        every = (CharLm(arguments.windows), MiniLm(arguments.sentences))
-        subjects = [subject for subject in every if subject.name in arguments.models]
         trials = [zeroquant.trials(subject, arguments.quick) for subject in subjects]
     else:
-        subjects, trials = [CharLm(arguments.windows)], [efficientqat.trials(arguments.quick)]
+        subjects = [subject for subject in subjects if subject.unit == "nats"]
+        trials = [efficientqat.trials(subject, arguments.quick) for subject in subjects]
     options: dict[str, Any] = {"windows": arguments.windows, "sentences": arguments.sentences}
     total = sum(1 + len(arguments.seeds) * len(part) for part in trials)
     rows: list[dict[str, Any]] = []

@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sim.commands.evaluate import add_evaluations
+from sim.commands.hardware import add_hardware, run_on_hardware
 from sim.commands.optional import needs
 from sim.common.command import print_json
 from sim.common.files import locked, write_whole
@@ -28,7 +29,7 @@ EXAMPLES = """  python -m sim convert checkpoint --tables tables --data sentence
   python -m sim evaluate segment --quick
 """
 HEAD = "head.safetensors"  # of a rotated language model, in floating point
-SETS = ("sentence", "language")  # of `python -m sim vectors --from`
+SETS = ("sentence", "language", "vision", "segment", "lightweight")  # of `python -m sim vectors --from`
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callable[..., None]) -> None:
@@ -57,6 +58,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
     run.add_argument("folder", type=Path, metavar="DIR", help="from python -m sim convert")
     run.add_argument("-o", dest="output", type=Path, metavar="NPZ", help="the codes of each batch, and their scale")
     run.add_argument("--check", action="store_true", help="refuse any operation in floating point")
+    add_hardware(run)
     _add_data(run)
     add_output(run)
 
@@ -87,9 +89,11 @@ def _convert(arguments: argparse.Namespace) -> int:
         from quant import Plan
         from quant.formats.checkpoint import load_model, read_config
         from quant.formats.packed_index import DESCRIPTION
+        from quant.methods.coverage import coverage_line
         from quant.pretrained import COMPANIONS, from_pretrained
         from sim.network.convert import convert
         from sim.network.converters.describe import converts_whole
+        from sim.network.coverage import coverage
         from sim.network.packed import save
         from sim.network.report import report
         from sim.network.rotation import rotated
@@ -123,6 +127,7 @@ def _convert(arguments: argparse.Namespace) -> int:
             write_whole(arguments.folder / HEAD, safetensors({"lm_head.weight": head.weight.detach()}))
         write_whole(arguments.folder / "sites.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
     print(f"{path}: {len(rows)} operators in integers", file=sys.stderr)
+    print(coverage_line(coverage(model, network)), file=sys.stderr)
     wide = sum(row["kind"] == "softmax" and row["output_bits"] == 16 for row in rows)
     if wide:
         print(f"{wide} softmax sites have probabilities of 16 bits, for rows of more than 128 scores", file=sys.stderr)
@@ -170,6 +175,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
         from sim.network.integer_only import require_integer
         from sim.network.packed import load
+    if arguments.on is not None:
+        return run_on_hardware(arguments, load(arguments.folder), _load_data)
     if arguments.output is not None and arguments.output.suffix != ".npz":
         raise InputError(f"-o must end in .npz, not {arguments.output.name!r}")
     network = load(arguments.folder)
@@ -207,10 +214,15 @@ def network_sets(arguments: argparse.Namespace) -> list[Any]:
     if arguments.network == "sentence":
         with needs("transformers"):
             from sim.workloads.sentence_vectors import sentence_vectors as vectors
-    else:
+    elif arguments.network == "language":
         with needs("language"):
             from sim.workloads.language_vectors import language_vectors as vectors
-    return vectors(arguments.tables, arguments.seed, quick=arguments.quick)
+    else:
+        with needs("vision"):
+            from sim.workloads import image_vectors
+        vectors = getattr(image_vectors, f"{arguments.network}_vectors")
+    with needs("vision" if arguments.network == "vision" else "digits"):
+        return vectors(arguments.tables, arguments.seed, quick=arguments.quick)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def device(vectors: VectorSet, module: str = "unit") -> Device:
     Raises `InputError` if the configuration cannot be built, the set lacks an array that the unit is loaded with, or a
     value does not fit its port.
     """
-    component = _component(vectors)
+    component = component_of(vectors)
     unit = emitted(component, vectors.unit, module)
     for side, bits in (("inputs", unit.in_bits), ("expected", unit.out_bits)):
         if vectors.bits(side) != bits:
@@ -151,8 +151,8 @@ def _schedule(described: Mapping[str, Any] | None) -> RowSchedule | None:
     return RowSchedule(tuple(described["delays"]), tuple(described["ways"]), described["rows"])
 
 
-def _component(vectors: VectorSet) -> Any:
-    """The unit of a set as an Amaranth component."""
+def component_of(vectors: VectorSet) -> Any:
+    """The unit of a set as an Amaranth component. Raises `InputError` if the configuration cannot be built."""
     unit, load = UNITS[vectors.unit], None
     try:
         if vectors.configuration.get("storage") == "constants":

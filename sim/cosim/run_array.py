@@ -19,8 +19,12 @@ from sim.vectors.array import ArraySet
 
 def array_device(vectors: ArraySet) -> Device:
     """The array that a set is for, as Verilog."""
-    component = (MemoryGemm if vectors.configuration["operands"] == "memory" else Gemm)(vectors.config)
-    return emitted(component, "array")
+    return emitted(array_component(vectors), "array")
+
+
+def array_component(vectors: ArraySet) -> Any:
+    """The array of a set as an Amaranth component."""
+    return (MemoryGemm if vectors.configuration["operands"] == "memory" else Gemm)(vectors.config)
 
 
 def run_array(vectors: ArraySet, options: BenchOptions) -> Outcome:
@@ -34,7 +38,7 @@ def run_array(vectors: ArraySet, options: BenchOptions) -> Outcome:
     build = Build(options.simulator, sources, array_wrapper.TOP, array_wrapper.VISIBLE, options.waves is not None)
     place = simulators.build(build, options.folder)
     with simulators.scratch("array-") as folder:
-        plusargs = _write(vectors, folder, memory, options.repeats) | {
+        plusargs = write_operands(vectors, folder, options.repeats) | {
             "stall_seed": options.stall_seed,
             "resets": options.resets,
             "jobs": options.repeats,
@@ -44,9 +48,10 @@ def run_array(vectors: ArraySet, options: BenchOptions) -> Outcome:
     return _judge(vectors, counted, options)
 
 
-def _write(vectors: ArraySet, path: Path, memory: bool, jobs: int) -> dict[str, Any]:
-    """The memories' files and the settings; returns the plusargs that name them."""
+def write_operands(vectors: ArraySet, path: Path, jobs: int = 1) -> dict[str, Any]:
+    """Write the memories' files of the wrapper into a folder; returns the plusargs that name them, and its settings."""
     config, layer, inputs = vectors.config, vectors.layer, vectors.arrays["inputs"]
+    memory = vectors.configuration["operands"] == "memory"
     plusargs: dict[str, Any] = {}
     orders = reading_order(config, layer, len(inputs))
     for name, words in images(config, layer, inputs)._asdict().items():

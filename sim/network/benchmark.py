@@ -3,8 +3,9 @@
 The piecewise-linear module, int8 to int8, against `torch.nn.functional.gelu` in FP32, both allocating their output; and
 a network of all-MiniLM-L6-v2's shape, W8A8 and W4 in groups of 64, against the same in FP32. Beside them run PyTorch's
 dynamic INT8 and, if onnx and onnxruntime are installed, ONNX Runtime's. All take turns, round by round, so that what
-slows the machine slows all of them; a speed is the median, over the rounds, of FP32's time over the other's.
-Exit 1 if a target is missed.
+slows the machine slows all of them; a speed is the median, over the rounds, of FP32's time over the other's. Beside our
+networks' times is the least that they could be (`sim.network.benchmark_limit`). Last comes a language model of
+SmolLM2-135M's shape (`sim.network.benchmark_decoder`). Exit 1 if a target is missed.
 """
 
 import os
@@ -26,6 +27,8 @@ from quant import Plan
 from quant.run_directory import versions
 from sim.common.command import Parser, print_json, run
 from sim.common.results import write_results
+from sim.network.benchmark_decoder import calls, prompt, smollm2
+from sim.network.benchmark_limit import Rates, limit
 from sim.network.benchmark_peers import PACKAGES, onnx_runtime, torch_dynamic
 from sim.network.convert import convert
 from sim.network.graph import Network
@@ -36,6 +39,7 @@ from sim.network.table_sets import control_tables
 CODES = 10_000_000
 ROUNDS = {(16, 128): 9, (1, 32): 40}  # by sequences and tokens
 PWL_ROUNDS = 9
+DECODER_ROUNDS = {"prompt": 5, "token": 15}
 FORMATS: Mapping[str, dict[str, Any]] = {
     "W8A8": {},
     "W4 g64": dict(weight_bits=4, weight_granularity="group", group_size=64),
@@ -60,12 +64,19 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--no-peers", action="store_true", help="without the dynamic INT8 of PyTorch and ONNX Runtime")
     parser.add_argument("--json", action="store_true", help="print the result too")
     arguments = parser.parse_args(argv)
-    load = os.getloadavg()[0]
+    before = os.getloadavg()
     rows = measure(arguments.threads, not arguments.no_peers)
     used = {key: value for key, value in versions().items() if key != "threads"}
     path = arguments.folder / "network.json"
     result = write_results(
-        path, "python -m sim.network.benchmark", rows, PACKAGES, versions=used, targets=TARGETS, load_before=load
+        path,
+        "python -m sim.network.benchmark",
+        rows,
+        PACKAGES,
+        versions=used,
+        targets=TARGETS,
+        load_before=before[0],
+        load_averages={"before": before, "after": os.getloadavg()},
     )
     print(path, file=sys.stderr)
     if arguments.json:
@@ -76,7 +87,7 @@ def _main(argv: Sequence[str]) -> int:
             f"{row['cpu_seconds'] * 1e3:8.2f} ms: {row['speed']:.2f} times FP32's speed, CPU {row['cpu_speed']:.2f}",
             file=sys.stderr,
         )
-    print(f"load of the machine before: {load:.2f}", file=sys.stderr)
+    print(f"load of the machine before: {before[0]:.2f}", file=sys.stderr)
     return 1 if any(row["target"] is not None and row["speed"] < row["target"] for row in rows) else 0
 
 
@@ -85,11 +96,13 @@ def measure(threads: Sequence[int], peers: bool) -> list[dict[str, Any]]:
     usual = torch.get_num_threads()
     rows: list[dict[str, Any]] = []
     model, networks = minilm()
+    decoder_model, decoder_network = smollm2()
     try:
         for count in tqdm(threads, unit="threads", disable=None):
             torch.set_num_threads(count)
             rows += [{"threads": count, **row} for row in pwl()]
             rows += [{"threads": count, **row} for row in encoder(model, networks, count if peers else None)]
+            rows += [{"threads": count, **row} for row in decoder(decoder_model, decoder_network)]
     finally:
         torch.set_num_threads(usual)
     return rows
@@ -170,6 +183,7 @@ def encoder(model: nn.Module, networks: Mapping[str, Network], peer_threads: int
         runs["torch dynamic INT8"] = torch_dynamic(model)
         runs |= onnx_runtime(model, batch(2, 16), peer_threads)
     first = {name: _timed(partial(call, **batch(1, 2)))[0] for name, call in runs.items()}
+    rates = Rates.measured()
     rows: list[dict[str, Any]] = []
     for size, rounds in ROUNDS.items():
         inputs = batch(*size)
@@ -178,7 +192,23 @@ def encoder(model: nn.Module, networks: Mapping[str, Network], peer_threads: int
         times = in_turns(calls, rounds)
         for name in runs:
             row = _row(name, "{} x {}".format(*size), times, TARGETS.get(name))
-            rows.append(row | {"first_seconds": first[name], "peak_bytes": peaks[name]})
+            least = limit(networks[name], inputs, rates) if name in networks else {}
+            rows.append(row | {"first_seconds": first[name], "peak_bytes": peaks[name]} | least)
+    return rows
+
+
+@torch.no_grad()
+def decoder(model: Any, network: Network) -> list[dict[str, Any]]:
+    """The language model: a prompt, and a token after it."""
+    rows: list[dict[str, Any]] = []
+    ids = prompt()
+    for kind, runs in calls(model, network, ids).items():
+        tokens = ids.shape[1] if kind == "prompt" else 1
+        peaks = {name: peak_bytes(call) for name, call in runs.items()}
+        times = in_turns(runs, DECODER_ROUNDS[kind])
+        for name in runs:
+            row: dict[str, Any] = _row(name, kind, times, None) | {"what": f"language model, {name}"}
+            rows.append(row | {"tokens_per_second": tokens / row["seconds"], "peak_bytes": peaks[name]})
     return rows
 
 

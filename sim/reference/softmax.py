@@ -11,7 +11,8 @@ Masked scores are left out of maximum and total, and their probability is 0; a r
 All constants are integers: the lowered EXP table, the normaliser's table and one shift.
 
 A probability has 8 bits or 16. Rounding moves each by up to half a step, so that n equal scores sum to 1 within n/2
-steps and the error of the reciprocal: rows of more than 128 scores need 16 bits. What lies further below the maximum
+steps and the error of the reciprocal, which adds up to 1 + n/256 steps of 16 bits where 1/x is correctly rounded (its
+codes have 15 bits). Rows of more than 128 scores need 16 bits. What lies further below the maximum
 than the table's lowest code is clamped to it: at scale s, the clamped scores of a row of n weigh up to
 n * exp(-128 * 2**-s), where they should weigh nothing.
 """

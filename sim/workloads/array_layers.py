@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from quant.plan import Settings
-from quant.primitives.quantisers import quantise_weight
+from quant.primitives.quantisers import QuantisedWeight, quantise_weight
 from quant.primitives.scales import Scale
 from quant.zoo import digits
 from rtl.array.config import ArrayConfig
@@ -62,20 +62,26 @@ def quantised_linear(
     weight: Tensor, bias: Tensor, input_scale: float, output_scale: float, settings: Settings
 ) -> GroupedLinear:
     """A linear layer (N, K) in integers, for int8 inputs in units of `input_scale` and outputs of `output_scale`."""
-    quantised = quantise_weight(weight, settings)
+    return grouped_linear(quantise_weight(weight, settings), bias, input_scale, output_scale, settings.group_size)
+
+
+def grouped_linear(
+    quantised: QuantisedWeight, bias: Tensor | None, input_scale: float, output_scale: float, group: int | None
+) -> GroupedLinear:
+    """The same of weights (N, K) that are in integers already; `group` is None for one scale a channel."""
     unit = quantised.scale.value * input_scale  # of the accumulator, per channel
     rescale = Scale.nearest(unit / output_scale)
-    grouped = settings.weight_granularity == "group"
+    real = torch.zeros_like(unit) if bias is None else bias.double()
     return GroupedLinear(
         weights=quantised.codes.long().numpy(),
-        bias=torch.floor(bias.double() / unit + 0.5).long().numpy(),
+        bias=torch.floor(real / unit + 0.5).long().numpy(),
         multiplier=rescale.multiplier.numpy(),
         shift=rescale.shift.numpy(),
-        weight_bits=settings.weight_bits,
-        weight_signed=settings.weight_symmetric,
-        group=settings.group_size,
-        zero_points=None if settings.weight_symmetric else quantised.zero_point.long().numpy(),
-        group_multipliers=quantised.group_multiplier.long().numpy() if grouped else None,
+        weight_bits=quantised.bits,
+        weight_signed=quantised.signed,
+        group=group,
+        zero_points=None if quantised.signed else quantised.zero_point.long().numpy(),
+        group_multipliers=quantised.group_multiplier.long().numpy() if group is not None else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The trials of EfficientQAT (2407.11062) on the language model: both phases, and rounding and GPTQ beside them."""
+"""The trials of EfficientQAT (2407.11062) on language models: both phases, and other methods beside them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +9,17 @@ from quant.methods.blocks import Method, quantize_blocks
 from quant.methods.efficientqat import block_ap, e2e_qp
 from quant.methods.efficientqat.block_ap import BlockAp
 from quant.methods.efficientqat.e2e_qp import E2eQp
-from quant.methods.efficientqat.quantise import Options, train_steps
+from quant.methods.efficientqat.quantise import Options, train_steps, with_inputs
 from quant.methods.gptq import Gptq
+from quant.methods.omniquant import LearnedClipping
 from quant.methods.post_training import Job
-from sim.workloads.method_trials import Subject, Trial
+from quant.run_directory import RunDirectory
+from sim.common.cache import cache_folder
+from sim.common.files import description_sha256
+from sim.workloads.method_subjects import Subject
+from sim.workloads.method_trials import Trial
 
-WINDOWS = 640  # of the data
+CLIPPING = 0.2  # rate of learned clipping: of 0.005, 0.05, 0.2 and 0.5 the best on the validation part
 BASE = "rounding"  # what the others' gains are counted from
 
 
@@ -33,15 +38,33 @@ class Shape:
         return f"w{self.bits}g{self.group}{wide}"
 
 
-def trials(quick: bool = False) -> list[Trial]:
-    """Every method at 2 bits in groups of 64; without `quick` 3 and 4 bits, other groups and narrower multipliers."""
-    every = _all(Shape())
+def trials(subject: Subject, quick: bool = False) -> list[Trial]:
+    """Every method at 2 bits in groups of 64; without `quick` other bits too.
+
+    Those of `char_lm` are 3 and 4 bits, other groups and narrower multipliers. SmolLM2 has 3 bits alone, and of the
+    trained ones only those from searched steps.
+    """
+    if subject.name == "smollm2":
+        kept = (BASE, "GPTQ", "Block-AP, searched", "both, searched, distilled")
+        shapes = (Shape(),) if quick else (Shape(), Shape(3))
+        return [trial for shape in shapes for trial in _all(shape) if trial.name in kept]
+    every = _all(Shape()) + ([] if quick else _ablations(Shape()))
     if not quick:
         for shape in (Shape(3), Shape(4)):
             every += _all(shape)
-        for shape in (Shape(group=32), Shape(group=128), Shape(multiplier_bits=4)):
+        for shape in (Shape(group=32), Shape(group=128), Shape(group=256), Shape(multiplier_bits=4)):
             every += [trial for trial in _all(shape) if trial.name in (BASE, "Block-AP")]
     return every
+
+
+def _ablations(shape: Shape) -> list[Trial]:
+    """The first phase with a part of what it trains, and with the tokens of both phases."""
+    steps, weights = block_ap.PRESETS["small"][shape.bits]
+    return [
+        _trial("Block-AP, steps alone", shape, lambda seed: (BlockAp((steps, 0.0), seed=seed), None)),
+        _trial("Block-AP, weights alone", shape, lambda seed: (BlockAp((0.0, weights), seed=seed), None)),
+        _trial("Block-AP, 3 epochs", shape, lambda seed: (BlockAp((steps, weights), 3, seed=seed), None)),
+    ]
 
 
 def _all(shape: Shape) -> list[Trial]:
@@ -58,24 +81,36 @@ def _all(shape: Shape) -> list[Trial]:
         _trial(BASE, shape, lambda _: (BlockAp(epochs=0), None), seeded=False),
         _trial("rounding, searched", shape, lambda _: (BlockAp(epochs=0, searched=True), None), seeded=False),
         _trial("GPTQ", shape, lambda _: (Gptq(), None)),
+        _trial("GPTQ, E2E-QP, distilled", shape, lambda seed: (Gptq(), distilled(seed))),
+        _trial("learned clipping", shape, lambda seed: (LearnedClipping((CLIPPING, 0.0), seed=seed), None)),
         _trial("E2E-QP", shape, lambda seed: (BlockAp(epochs=0), E2eQp(step, seed=seed))),
         _trial("E2E-QP, distilled", shape, lambda seed: (BlockAp(epochs=0), distilled(seed))),
         _trial("Block-AP", shape, lambda seed: (trained(seed, False), None)),
         _trial("Block-AP, searched", shape, lambda seed: (trained(seed, True), None)),
         _trial("both, searched, distilled", shape, lambda seed: (trained(seed, True), distilled(seed))),
+        _trial("the same on integers", shape, lambda seed: (trained(seed, True), distilled(seed)), inputs=8),
     ]
 
 
-def _trial(name: str, shape: Shape, phases: Any, seeded: bool = True) -> Trial:
-    """A trial; `phases` gives, for a seed, the method for the blocks and the second phase or None."""
+def _trial(name: str, shape: Shape, phases: Any, seeded: bool = True, inputs: int | None = None) -> Trial:
+    """A trial; `phases` gives, for a seed, the method for the blocks and the second phase or None.
+
+    With `inputs` the layers' inputs are codes of so many bits: sums are exact integers, as on the array.
+    """
 
     def make(subject: Subject, seed: int) -> nn.Module:
         method: Method
         method, phase = phases(seed)
         plan = Options(shape.bits, shape.group, multiplier_bits=shape.multiplier_bits).plan(subject.model)
-        data = subject.data("train", WINDOWS, seed)
-        made = quantize_blocks(subject.model, plan, data, method)
-        return made if phase is None else train_steps(made, subject.model, data, phase, Job())
+        data = subject.data("train", seed)
+        # what the first phase made is kept: the trial of both phases goes on from there
+        said = {"method": repr(method), "plan": plan.to_dict(), "data": data.digest}
+        name = f"{subject.name}-{description_sha256(said)[:12]}"
+        with RunDirectory.open(cache_folder("methods_blocks") / name, said, resume=True) as run:
+            made = quantize_blocks(subject.model, plan, data, method, job=Job(run))
+        made = made if phase is None else train_steps(made, subject.model, data, phase, Job())
+        return made if inputs is None else with_inputs(made, inputs)
 
-    columns = {"weights": shape.weights, "scales": "group", "inputs": "real", "data": "train" if seeded else None}
+    told = "real" if inputs is None else "token"
+    columns = {"weights": shape.weights, "scales": "group", "inputs": told, "data": "train" if seeded else None}
     return Trial(name, columns, make, seeded, None if name == BASE else BASE)

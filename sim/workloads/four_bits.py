@@ -24,7 +24,8 @@ from quant.zoo.corpora import brown
 from quant.zoo.packaged import find
 from sim.common.errors import require_range
 from sim.common.text_table import format_table
-from sim.network.convert import convert, functions
+from sim.network.calibration import Calibration
+from sim.network.convert import calibrate, functions, quantise
 from sim.network.converters.describe import describe, without_head
 from sim.network.rotation import rotated
 from sim.network.table_sets import control_tables
@@ -37,7 +38,7 @@ WEIGHTS: dict[str, Any] = {"weight_bits": 4, "weight_granularity": "group", "gro
 EVERY = ".*"
 # bits of all inputs, bits of the down layers' inputs, which layers have a transform
 VARIANTS = ((8, 8, None), (4, 4, None), (4, 8, None), (4, 4, "down"), (4, 4, "all"), (4, 8, "all"))
-MODELS = ("minilm", "char_lm", "smollm2", "smollm2-rotated")
+MODELS = ("minilm", "char_lm", "smollm2")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Options:
     Parameters
     ----------
     models : tuple of str
-        Of `MODELS`; "smollm2-rotated" has a rotation of the stream folded into its weights (`sim.network.rotation`).
+        Of `MODELS`. SmolLM2 has a rotation of its stream folded into its weights (`sim.network.rotation`).
     sentences : int
         For MiniLM.
     windows : int
@@ -97,7 +98,7 @@ class Subject:
 def subject(name: str, options: Options) -> Subject:
     """One of `MODELS`. Raises `InputError` if its package or its text is missing."""
     if name == "minilm":
-        folder = sentence.model_folder()
+        folder = find("minilm")
         texts = sentence.Sentences(folder, sentence.Options(options.sentences))
         model, down = load_model(folder)[0], r"encoder\.layer\.\d+\.output\.dense"
         return Subject(name, model, down, list(texts.calibration(0)), texts.embed, "cosine")
@@ -107,7 +108,7 @@ def subject(name: str, options: Options) -> Subject:
     model: Any = load_model(path)[0]
     ids = language.windows(brown("test"), words, options.windows * (8 if small else 1), length)
     batches = language.windows(brown("train"), words, 8, length).split(2)
-    model = rotated(model) if name == "smollm2-rotated" else model
+    model = model if small else rotated(model)
 
     def scores(body: Any) -> np.ndarray:
         return language.losses(lambda x: body(input_ids=x).last_hidden_state, model.lm_head, ids)
@@ -137,13 +138,18 @@ def evaluate(run: RunDirectory, options: Options, progress: Callable[[str], obje
             return kept["scores"].numpy()
 
         real = measured("fp32", lambda chosen=chosen: chosen.scores(without_head(chosen.model)))
+        calibrations = dict[str | None, Calibration]()
         for variant in VARIANTS:
+            bits, down_bits, transforms = variant
 
-            def scores(chosen: Subject = chosen, variant: Any = variant) -> np.ndarray:
-                return chosen.scores(convert(chosen.model, plan(chosen, *variant), chosen.data))
+            def scores(chosen: Subject = chosen, variant: Any = variant, held: Any = calibrations) -> np.ndarray:
+                made, transforms = plan(chosen, *variant), variant[-1]
+                if transforms not in held:
+                    held.clear()
+                    held[transforms] = calibrate(chosen.model, made, chosen.data)
+                return chosen.scores(quantise(held[transforms], made))
 
             got = measured("-".join(map(str, variant)), scores)
-            bits, down_bits, transforms = variant
             rows.append({"model": name, "bits": bits, "down_bits": down_bits, "hadamard": transforms,
                          "metric": chosen.metric, **figures(chosen.metric, real, got)})  # fmt: skip
     return {"options": asdict(options), "weights": WEIGHTS, "rows": rows}

@@ -1,127 +1,21 @@
 """Methods of quantisation against each other: what each costs a model, item by item, with paired standard errors.
 
-A subject is a model with data; its items are windows of text or sentences. A trial is one way to quantise it. The items
-are the same for every trial, so that differences between trials are paired.
+A subject (`method_subjects`) has items: windows of text or sentences. A trial is one way to quantise it. The items are
+the same for every trial, so that differences between trials are paired.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from quant.calibration import CalibrationData, load
-from quant.formats.checkpoint import load_model
 from quant.methods.post_training import quantisation_of
 from quant.run_directory import RunDirectory
-from quant.zoo import char_lm
-from quant.zoo.corpora import brown, gcide
-from quant.zoo.packaged import find
 from sim.common.text_table import format_table
-from sim.workloads.sentence import Options as SentenceOptions
-from sim.workloads.sentence import Sentences
-
-BATCH = 32  # windows of a step
-LENGTH = 32  # tokens of a window for calibration and training
-TEXTS = ("train", "random", "dictionary")
-
-
-class Subject(Protocol):
-    """A model and its data.
-
-    `measure` gives a loss for each item, float64; what a trial costs is its mean less that of the model itself.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def unit(self) -> str: ...
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    def measure(self, model: nn.Module) -> np.ndarray: ...
-
-    def data(self, text: str, windows: int, seed: int) -> CalibrationData: ...
-
-
-@cache
-def _char_lm(recipe: char_lm.Recipe) -> nn.Module:
-    return char_lm.load(char_lm.trained(recipe))
-
-
-@cache
-def _minilm() -> nn.Module:
-    return load_model(find("minilm"))[0]
-
-
-@dataclass(frozen=True, eq=False)
-class CharLm:
-    """The language model on bytes; the loss of a window is in nats a byte, of 128 bytes of a part of Brown."""
-
-    windows: int = 192
-    split: str = "test"
-    recipe: char_lm.Recipe = field(default_factory=char_lm.Recipe)
-    name = "char_lm"
-    unit = "nats"
-
-    @property
-    def model(self) -> nn.Module:
-        """The trained model."""
-        return _char_lm(self.recipe)
-
-    def measure(self, model: nn.Module) -> np.ndarray:
-        """(windows,)."""
-        text = brown("test" if self.split == "test" else "validation")
-        rows = char_lm.tokens(text)
-        step = max(1, len(rows) // 128 // self.windows)  # evenly over all genres
-        chosen = rows[: len(rows) // 128 * 128].reshape(-1, 128)[::step][: self.windows]
-        return char_lm.losses(model, chosen.flatten()).numpy()
-
-    def data(self, text: str, windows: int, seed: int) -> CalibrationData:
-        """Windows of Brown's training part, of the dictionary, or random bytes."""
-        if text == "random":
-            drawn = torch.randint(256, (windows, LENGTH), generator=torch.Generator().manual_seed(seed))
-        else:
-            source = char_lm.tokens(brown("train") if text == "train" else gcide()[: 1 << 22])
-            drawn = char_lm.windows(source, windows, LENGTH, seed)
-        return load([{"input_ids": part} for part in drawn.split(BATCH)])
-
-
-@dataclass(frozen=True, eq=False)
-class MiniLm:
-    """all-MiniLM-L6-v2; the loss of a sentence is one less the cosine of its embedding with the model's own."""
-
-    sentences: int = 96
-    name = "minilm"
-    unit = "cosine"
-
-    @property
-    def model(self) -> nn.Module:
-        """The model."""
-        return _minilm()
-
-    @cached_property
-    def texts(self) -> Sentences:
-        """The measured sentences."""
-        return Sentences(find("minilm"), SentenceOptions(count=self.sentences))
-
-    @cached_property
-    def real(self) -> np.ndarray:
-        """The embeddings of the model itself."""
-        return self.texts.embed(self.model)
-
-    def measure(self, model: nn.Module) -> np.ndarray:
-        """(sentences,)."""
-        return 1 - (self.texts.embed(model) * self.real).sum(1)
-
-    def data(self, text: str, windows: int, seed: int) -> CalibrationData:
-        """Sentences that are not measured."""
-        return self.texts.calibration(seed)
+from sim.workloads.method_subjects import Subject
 
 
 @dataclass(frozen=True, eq=False)

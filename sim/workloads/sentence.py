@@ -74,14 +74,14 @@ class Sentences:
         ids = [_cut(self.tokens(text)) for text in self.measured]
         self.order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
         self.batches = [
-            _pad([ids[i] for i in self.order[first : first + BATCH]]) for first in range(0, len(ids), BATCH)
+            padded([ids[i] for i in self.order[first : first + BATCH]]) for first in range(0, len(ids), BATCH)
         ]
 
     def calibration(self, seed: int) -> CalibrationData:
         """`options.calibration` of the sentences that are not measured."""
         chosen = np.random.default_rng(seed).permutation(len(self.rest))[: self.options.calibration]
         ids = [_cut(self.tokens(self.rest[i])) for i in chosen]
-        return load([_pad(ids[first : first + 16]) for first in range(0, len(ids), 16)])
+        return load([padded(ids[first : first + 16]) for first in range(0, len(ids), 16)])
 
     def embed(self, model: nn.Module) -> np.ndarray:
         """(count, C) float64 of unit length, in the order of `measured`."""
@@ -106,7 +106,8 @@ def _cut(ids: Sequence[int]) -> list[int]:
     return [*ids] if len(ids) <= LONGEST else [*ids[: LONGEST - 1], ids[-1]]
 
 
-def _pad(ids: list[list[int]]) -> dict[str, Tensor]:
+def padded(ids: list[list[int]]) -> dict[str, Tensor]:
+    """A batch of sequences of indices."""
     longest = max(map(len, ids))
     rows = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
     lengths = torch.tensor([[len(row)] for row in ids])

@@ -8,14 +8,14 @@ from quant.methods.blocks import quantize_blocks
 from quant.methods.distillation import PRESETS, Distillation
 from quant.methods.gptq import Gptq
 from quant.methods.zeroquant import Scheme, zeroquant
-from sim.workloads.method_trials import Subject, Trial
+from sim.workloads.method_subjects import Subject
+from sim.workloads.method_trials import Trial
 
-WINDOWS = 640  # of the data
-GROUPS = {"char_lm": 8, "minilm": 48}  # blocks of rows of each matrix
+GROUPS = {"char_lm": 8, "minilm": 48, "smollm2": 48}  # blocks of rows of each matrix
 
 
 def trials(subject: Subject, quick: bool = False) -> list[Trial]:
-    """The trials of a subject: only rounding to nearest but for the language model. `quick` leaves out some of it."""
+    """The trials of a subject: with static scales and distilled only those of `char_lm`. `quick` leaves out some."""
     every = [_rounded(subject, "+ token-wise", "8")]
     language = subject.name == "char_lm"
     for weights in ("3/8",) if language and quick else ("3/8", "4/8"):
@@ -30,8 +30,10 @@ def trials(subject: Subject, quick: bool = False) -> list[Trial]:
             _rounded(subject, "per channel", weights, granularity="channel", against="+ token-wise"),
             _rounded(subject, "groups of 64", weights, granularity="group", against="per channel"),
         ]
+        if subject.unit == "nats":
+            every.append(_gptq(weights))
         if language:
-            every += [_gptq(weights), _distilled(subject, weights, "train")]
+            every.append(_distilled(subject, weights, "train"))
     if language and not quick:
         every += [_distilled(subject, "3/8", text) for text in ("random", "dictionary")]
     return every
@@ -45,7 +47,7 @@ def _rounded(
     scheme = Scheme(weights, granularity=granularity, groups=groups, tokenwise=tokenwise)
 
     def make(subject: Subject, seed: int) -> nn.Module:
-        data = None if tokenwise else subject.data("train", WINDOWS, seed)
+        data = None if tokenwise else subject.data("train", seed)
         return zeroquant(subject.model, data, scheme)
 
     return Trial(name, _columns(weights, scheme, None if tokenwise else "train"), make, not tokenwise, against)
@@ -55,7 +57,7 @@ def _gptq(weights: str) -> Trial:
     scheme = Scheme(weights, granularity="channel")
 
     def make(subject: Subject, seed: int) -> nn.Module:
-        data = subject.data("train", WINDOWS, seed)
+        data = subject.data("train", seed)
         return quantize_blocks(subject.model, scheme.plan(subject.model), data, Gptq())
 
     return Trial("GPTQ", _columns(weights, scheme, "train"), make, True, "per channel")
@@ -66,7 +68,7 @@ def _distilled(subject: Subject, weights: str, text: str) -> Trial:
 
     def make(subject: Subject, seed: int) -> nn.Module:
         distillation = Distillation(rates=(PRESETS["small"],), seed=seed)
-        return zeroquant(subject.model, subject.data(text, WINDOWS, seed), scheme, distillation)
+        return zeroquant(subject.model, subject.data(text, seed), scheme, distillation)
 
     return Trial("+ LKD", _columns(weights, scheme, text), make, True, "+ token-wise")
 

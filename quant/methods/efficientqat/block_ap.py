@@ -6,9 +6,10 @@ Weights, steps, zero points, biases and norms train on the squared error.
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from tqdm import tqdm
@@ -56,6 +57,7 @@ class BlockAp:
     searched: bool = False
     seed: int = 0
     data = True
+    layer: ClassVar[Callable[..., TrainedLinear]] = TrainedLinear
 
     def __post_init__(self) -> None:
         if len(self.rates) != 2 or not all(0 <= rate < 1 for rate in self.rates):
@@ -69,13 +71,15 @@ class BlockAp:
         if count < 2:
             raise InputError("data must hold two batches or more: one is held out")
         used = count - max(1, count // HELD_OUT)
-        with trained_layers(block, partial(TrainedLinear, searched=self.searched)) as layers:
+        make = partial(self.layer, searched=True) if self.searched else self.layer
+        with trained_layers(block, make) as layers:
             self._train(block, streams, used, list(range(used, count)))
             return {name: layer.trained.integers() for name, layer in layers.items()}
 
     def _train(self, block: Block, streams: Streams, used: int, held: list[int]) -> None:
         """Train on the first `used` batches and leave the block in its best state."""
-        quantisers = [p for n, p in block.module.named_parameters() if n.endswith((".trained.scale", ".trained.zero"))]
+        parts = [m.trained for m in block.module.modules() if isinstance(m, TrainedLinear)]
+        quantisers = [p for part in parts for p in part.parameters() if p is not part.weight]
         known = set(map(id, quantisers))
         others = [p for p in block.module.parameters() if id(p) not in known]
         groups = [{"params": part, "lr": rate} for part, rate in zip((quantisers, others), self.rates, strict=True)]

@@ -19,6 +19,7 @@ from quant.methods.post_training import ATTRIBUTE, Job, layer_row, quantisation_
 from quant.plan import Plan, Rule
 from quant.primitives.linear import QuantisedLinear
 from quant.primitives.observers import evaluating
+from quant.primitives.quantisers import ActivationQuantiser
 from sim.reference import InputError
 
 BITS = (2, 3, 4)
@@ -118,6 +119,22 @@ def efficientqat(
     teacher = unfolded(model)
     made = quantize_blocks(model, options.plan(teacher), loaded, options.block_ap or RoundToNearest(), job=job)
     return made if options.e2e_qp is None else train_steps(made, teacher, loaded, options.e2e_qp, job)
+
+
+def with_inputs(made: nn.Module, bits: int = 8) -> nn.Module:
+    """A quantised model, changed in place, whose layers take codes with a scale for each token: their sums are exact.
+
+    What `quantisation` says of the layers is as before, with these inputs.
+    """
+    done = quantisation_of(made)
+    layers = {name: m for name, m in made.named_modules() if isinstance(m, QuantisedLinear)}
+    activation = ActivationQuantiser(bits)
+    put(made, {id(old): quantised_layer(name, old, old.weight, activation) for name, old in layers.items()})
+    rows = tuple({**row, "activation_bits": bits, "per_token": True} for row in done.rows)
+    plan = Plan((*done.plan.rules, *(Rule(re.escape(name), activation_bits=bits, activation_granularity="token")
+                                     for name in layers)))  # fmt: skip
+    setattr(made, ATTRIBUTE, replace(done, plan=plan, rows=rows))
+    return made
 
 
 def train_steps(

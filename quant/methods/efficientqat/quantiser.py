@@ -41,10 +41,15 @@ class TrainedWeight(nn.Module):
         self.weight = nn.Parameter(matrix.detach().float().clone(memory_format=torch.contiguous_format))
         self.scale, self.zero = nn.Parameter(scale.float()), nn.Parameter(zero.float())
 
+    def steps(self) -> tuple[Tensor, Tensor]:
+        """Steps and zero points (out, groups) as they train, not yet rounded."""
+        return self.scale, self.zero
+
     def integers(self) -> QuantisedWeight:
         """The codes, steps and zero points as they are packed."""
-        scale = self.scale.detach().double().clamp(SMALLEST, LARGEST)
-        zero = round_half_up(self.zero.detach()).clamp(0, (1 << self.settings.weight_bits) - 1)
+        scale, zero = (part.detach() for part in self.steps())
+        scale = scale.double().clamp(SMALLEST, LARGEST)
+        zero = round_half_up(zero).clamp(0, (1 << self.settings.weight_bits) - 1)
         return with_scales(self.weight.detach(), scale, zero, self.settings)
 
     def forward(self) -> Tensor:
@@ -52,8 +57,9 @@ class TrainedWeight(nn.Module):
         like = self.integers()
         step = like.group_multiplier.double() * like.scale.value[:, None]
         # the rounded values, with the gradients of the real ones
-        scale = self.scale + (step.float() - self.scale).detach()
-        zero = self.zero + (like.zero_point.float() - self.zero).detach()
+        scale, zero = self.steps()
+        scale = scale + (step.float() - scale).detach()
+        zero = zero + (like.zero_point.float() - zero).detach()
         smooth = surrogate(self.weight, like.spread(scale), like.spread(zero), like.bits)
         return Replaced.apply(smooth, like.dequantise(torch.float32))
 
@@ -90,11 +96,10 @@ def start(matrix: Tensor, settings: Settings, size: int, searched: bool) -> tupl
     With `searched`, those of least squared error of 121 pairs of shares of the range's two ends.
     """
     top = (1 << settings.weight_bits) - 1
-    padded = functional.pad(matrix.double(), (0, -matrix.shape[1] % size))
-    groups = padded.reshape(len(matrix), -1, size)
-    low, high = groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
+    low, high = group_range(matrix.double(), size)
     best = _cover(low, high, top)
     if searched:
+        groups = _groups(matrix.double(), size)
         least = torch.full_like(low, torch.inf)
         for a, b in product(SHARES, SHARES):
             scale, zero = _cover(low * a, high * b, top)
@@ -105,6 +110,17 @@ def start(matrix: Tensor, settings: Settings, size: int, searched: bool) -> tupl
             least = torch.where(better, error, least)
             best = torch.where(better, scale, best[0]), torch.where(better, zero, best[1])
     return best
+
+
+def group_range(matrix: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The ends of the range of each group of a matrix (out, in), both (out, groups), with 0 in it."""
+    groups = _groups(matrix, size)
+    return groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
+
+
+def _groups(matrix: Tensor, size: int) -> Tensor:
+    """(out, groups, size); zeros fill the last group."""
+    return functional.pad(matrix, (0, -matrix.shape[1] % size)).reshape(len(matrix), -1, size)
 
 
 def _cover(low: Tensor, high: Tensor, top: int) -> tuple[Tensor, Tensor]:

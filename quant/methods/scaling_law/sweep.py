@@ -28,7 +28,7 @@ from sim.common.parallel import Pool
 class Grid:
     """Every combination of sizes, tokens, groups, schemes and seeds; `rates` are tried on each size.
 
-    Raises InputError if an axis is empty.
+    Raises InputError if an axis is empty or a run would have a value out of its range.
     """
 
     sizes: tuple[Size, ...]
@@ -44,6 +44,7 @@ class Grid:
         for name in ("sizes", "tokens", "groups", "schemes", "seeds", "rates"):
             if not getattr(self, name):
                 raise InputError(f"{name} must not be empty")
+        self.quantised(dict.fromkeys(self.sizes, self.rates[0]))
 
     def tuning(self) -> list[Run]:
         """The runs that choose each size's rate."""
@@ -66,7 +67,8 @@ class Grid:
 
 GRIDS = {
     "tiny": Grid((Size(32, 1), Size(64, 1)), (16_384, 32_768), (16, 0), ("w4a4", "w4a16"), (0,), (3e-3, 6e-3), 32, 8),
-    "small": Grid((Size(128, 2), Size(192, 3), Size(256, 4)), (1 << 20, 1 << 21, 1 << 22)),
+    "small": Grid((Size(128, 1), Size(128, 2), Size(192, 3)), (1 << 17, 1 << 18, 1 << 19)),
+    "medium": Grid((Size(128, 2), Size(192, 3), Size(256, 4)), (1 << 20, 1 << 21, 1 << 22)),
     "gpu": Grid(
         (Size(256, 4), Size(384, 6), Size(512, 8), Size(768, 12)),
         (10_000_000, 20_000_000, 40_000_000),

@@ -10,7 +10,7 @@ from typing import Any
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge
 
-PATIENCE = 4096  # cycles without a beat before a stream counts as stuck: a long row may be on its way
+PATIENCE = 8192  # cycles without a beat before a stream counts as stuck: a row of 1024, stalled, may be on its way
 
 
 class StreamError(Exception):

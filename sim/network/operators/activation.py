@@ -149,8 +149,8 @@ class Activation(Operator):
 
     @classmethod
     def vector_sets(cls, name: str, operators: Sequence[Any], seen: Seen, source: Mapping[str, Any]) -> list[VectorSet]:
-        """A set for each function, with a load for each exponent of each site."""
-        by_function: dict[str, list[Any]] = {}
+        """A set for each function and width of its outputs, with a load for each exponent of each site."""
+        by_function: dict[str, dict[int, list[Any]]] = {}
         for operator in operators:
             if operator.scales is None:
                 continue
@@ -161,9 +161,14 @@ class Activation(Operator):
                 chosen = operator.scales.numpy() == scale
                 require_same(operator.name, table.output(codes[:, chosen]), given[:, chosen])
                 load = table, codes[:, chosen].ravel().astype(np.int64)
-                by_function.setdefault(operator.function, []).append(load)
+                widths = by_function.setdefault(operator.function, {})
+                widths.setdefault(table.out_bits, []).append(load)
         where = {**source, "sites": [operator.name for operator in operators]}
-        return [pwl_set(f"{name}-{function}", loads, where) for function, loads in by_function.items()]
+        return [
+            pwl_set(f"{name}-{function}" if len(widths) == 1 else f"{name}-{function}-{bits}", loads, where)
+            for function, widths in by_function.items()
+            for bits, loads in widths.items()
+        ]
 
 
 def channel_scales(function: str, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Integer linear layers: signed 8-bit activations, static or per token, and packed weights of 2 to 8 bits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -211,6 +211,20 @@ class PackedLinear(nn.Module):
         return cls(buffers, weight.bits, weight.signed, weight.group_size, token, source.bits, out_bits)
 
 
+def _side_by_side(layers: Sequence[PackedLinear]) -> PackedLinear | None:
+    """Layers of one input as one layer, or None if they are not alike. Their outputs are next to each other."""
+    first = layers[0]
+    formats = ("weight_bits", "weight_signed", "group_size", "token", "activation_bits", "out_bits", "plain")
+    if any(getattr(layer, key) != getattr(first, key) for layer in layers for key in formats):
+        return None
+    names = ("codes", "zero_point", "group_multiplier", "bias", "multiplier", "shift")
+    buffers = {name: torch.cat([getattr(layer, name) for layer in layers]) for name in names}
+    return PackedLinear(
+        buffers, first.weight_bits, first.weight_signed, first.group_size, first.token, first.activation_bits,
+        first.out_bits,
+    )  # fmt: skip
+
+
 class Linear(Operator):
     """One or more linear layers of one input, which is quantised once; gives a tensor, or a tuple if there are several.
 
@@ -232,6 +246,7 @@ class Linear(Operator):
         self.layers = nn.ModuleList(map(_trainable, matrices.values()))
         self.block: int | None = None  # in which the inputs come rotated
         self.packed = nn.ModuleList()
+        self._joined: tuple[nn.ModuleList, PackedLinear | None] | None = None
         self.weights: list[QuantisedWeight] = []
         self.source: InputQuantiser | None = None
         self._found: dict[str, tuple[Tensor, dict[str, QuantisedWeight]]] = {}
@@ -243,6 +258,10 @@ class Linear(Operator):
     @property
     def trainable(self) -> bool:
         return len(self.layers) > 0
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._joined = None  # it follows the device
+        return super()._apply(fn, recurse)
 
     def claims(self) -> Mapping[str, nn.Module]:
         claimed: dict[str, nn.Module] = {}
@@ -278,7 +297,13 @@ class Linear(Operator):
 
     def integer(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         codes, magnitude = self.activations(x)
-        return _unpacked([packed(codes, magnitude) for packed in self.packed])
+        layers = self.packed_layers
+        if len(layers) > 1 and kernels.usable(codes):
+            if self._joined is None or self._joined[0] is not self.packed:
+                self._joined = self.packed, _side_by_side(layers)
+            if self._joined[1] is not None:
+                return self._joined[1](codes, magnitude).split([len(layer.codes) for layer in layers], -1)
+        return _unpacked([packed(codes, magnitude) for packed in layers])
 
     # ---- conversion
 
@@ -346,7 +371,7 @@ class Linear(Operator):
         if weight is None or not torch.equal(weight, layer.weight):
             codes = {}
             self._found[name] = layer.weight.detach().clone(), codes
-        key = str(replace(settings, tables={}, activation_bits=None))  # which change no weight
+        key = str(replace(settings, tables={}, activation_bits=None, hadamard=False))  # which change `weight` no more
         if key not in codes:
             codes[key] = quantise_weight(layer.weight, settings)
         return codes[key]

@@ -46,10 +46,13 @@ def parameters_of(module: nn.Module) -> list[Tensor]:
         part = modules.pop()
         if part is None:
             continue
-        found += [parameter for parameter in part._parameters.values() if parameter is not None]
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+        for parameter in part._parameters.values():
+            if parameter is not None:
+                found.append(parameter)
+        if part._buffers and isinstance(part, nn.modules.batchnorm._BatchNorm):
             found += [statistic for statistic in (part.running_mean, part.running_var) if statistic is not None]
-        modules += reversed(part._modules.values())
+        if part._modules:
+            modules += reversed(part._modules.values())
     return found
 
 

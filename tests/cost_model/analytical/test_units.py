@@ -25,3 +25,9 @@ def test_the_delays_of_the_steps_are_those_of_the_generated_unit(name, monkeypat
 
 def test_each_unit_has_one_class_and_one_part_of_the_declared_space():
     assert list(UNITS) == list(SPACES) and sum(space.share for space in SPACES.values()) == 20
+
+
+@pytest.mark.parametrize("stages, merged", [(1, 8), (2, 8), (3, 0), (5, 0), (7, 0)])
+def test_recoding_is_merged_with_selection_where_no_register_divides_them(stages, merged):
+    recoding = unit("pwl", entries=8, in_bits=8, stages=stages).components()["recoding"]
+    assert recoding.sizes() == {"merged bits": merged}

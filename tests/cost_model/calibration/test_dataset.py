@@ -6,6 +6,9 @@ import pytest
 
 from cost_model import cli
 from cost_model.analytical.estimate import COEFFICIENTS
+from cost_model.calibration import dataset
+from cost_model.calibration.dataset import measured_records, read_dataset
+from cost_model.netlist.synthesis import Flow
 
 DATA = COEFFICIENTS.parent
 NAME = "gate_equivalents"
@@ -57,6 +60,13 @@ def test_a_damaged_file_is_one_line(name, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path / name}: {message}") and error.count("\n") == 1
     assert not (tmp_path / "held_out.json").exists()
+
+
+def test_a_record_that_is_known_is_not_measured_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "measured_record", lambda point, *_, **__: {"point": point})
+    known = read_dataset(DATA / "held_out.json")[NAME]
+    points = [{"unit": "pwl"}, known[3]["point"], known[0]["point"]]
+    assert measured_records(points, Flow(), tmp_path, known) == [{"point": points[0]}, known[3], known[0]]
 
 
 def test_a_file_that_is_no_json_is_one_line(tmp_path, capsys):

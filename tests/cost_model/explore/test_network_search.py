@@ -1,5 +1,11 @@
 """A search gives the same rows however often it is killed, and whoever works."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,3 +102,58 @@ def test_options_that_cannot_be_are_one_line(changes: dict, line: str) -> None:
 def test_an_exhaustive_search_of_too_many_points_is_one_line(tmp_path) -> None:
     with pytest.raises(InputError, match="points must be at least 16 for an exhaustive search, not 14"):
         found(tmp_path, replace(NSGA2, method="exhaustive"))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.cost_model.explore import test_network_search as here
+if __name__ == "__main__":
+    here.found(Path(sys.argv[1]), here.NSGA2)
+"""
+
+
+def wait_for_units(folder: Path, count: int) -> None:
+    """Until a run has kept so many of its units."""
+    for _ in range(3000):
+        if len(list(folder.glob("units/*.json"))) >= count:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{folder} never held {count} units")
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_from_outside_resumes_with_the_same_rows(tmp_path) -> None:
+    whole = found(tmp_path / "whole", NSGA2)
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path / "part"]) as process:
+        wait_for_units(tmp_path / "part", 3)
+        process.send_signal(signal.SIGKILL)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "part" / "units").glob("*.json")}
+    assert found(tmp_path / "part", NSGA2, resume=True) == whole
+    assert all((tmp_path / "part" / "units" / name).read_bytes() == data for name, data in kept.items())
+
+
+@pytest.mark.slow
+def test_two_dask_workers_give_the_same_rows_and_a_killed_one_loses_nothing(rows, tmp_path) -> None:
+    distributed = pytest.importorskip("distributed", reason="the extra dask")
+    killed: list[int] = []
+
+    def kill(client) -> None:
+        wait_for_units(tmp_path, 1)
+        killed.append(next(iter(client.run(os.getpid).values())))
+        os.kill(killed[0], signal.SIGKILL)
+
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        killer = threading.Thread(target=kill, args=(client,))
+        killer.start()
+        assert found(tmp_path, EXHAUSTIVE, Pool(2, cluster.scheduler_address)) == rows
+        killer.join()
+    assert killed
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_rows(rows, tmp_path) -> None:
+    assert found(tmp_path, EXHAUSTIVE, Pool(2)) == rows

@@ -34,4 +34,5 @@ class Toy:
         def measure(network: Network) -> np.ndarray:
             return 1 - (embed(network, batches, range(self.texts)) * real).sum(1)
 
-        return Prepared(calibrate(model, plan(self, NetworkPoint()), token_batches(seed=1)), measure)
+        calibration = calibrate(model, plan(self, NetworkPoint()), token_batches(seed=1))
+        return Prepared(calibration, measure, token_batches(1, 2, 6))

@@ -54,3 +54,21 @@ def test_depthwise_convolutions_and_linear_attention_are_counted_but_not_priced(
     assert gather["energy"] is attention["energy"] is None
     assert any(line.startswith("requantise: ") and "cost_model unit prices its unit" in line for line in missing)
     assert covered["multiply_accumulates"] == sum(row["macs"] or 0 for row in rows.values())
+
+
+def test_a_hadamard_transform_is_priced_as_its_unit_and_changes_no_product(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the model is that of transformers")
+    costs = []
+    for hadamard in (False, True):
+        network = sim.convert(
+            language_model("LlamaForCausalLM"), plan(EXACT, hadamard=hadamard), [{"input_ids": prompts()}]
+        )
+        costs.append(found(network, tmp_path / str(hadamard)))
+    (plain, before, _), (rows, after, _) = costs
+    added = {name: row for name, row in rows.items() if row["kind"] == "hadamard"}
+    assert len(added) == 8 and set(rows) - set(plain) == set(added)
+    assert before == after and all(rows[name]["macs"] == plain[name]["macs"] for name in plain)
+    down = added["layers.0.down-hadamard"]
+    assert (down["shape"], down["group"]) == ([BATCH * TOKENS, 48], 16)
+    assert down["cycles"] == BATCH * TOKENS * 48 + 15 + 4 + 1
+    assert down["energy"] > 0

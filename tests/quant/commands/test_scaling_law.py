@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from quant.cli import main
+from quant.methods.scaling_law import sweep as sweeps
+from quant.methods.scaling_law.training import Size
+from sim.common.results import read_results
 from tests.quant.models import llama_folder
 
 
@@ -40,6 +43,9 @@ def test_what_is_left_out_is_solved_for_the_loss(capsys: pytest.CaptureFixture[s
         (["predict", "-N", "1e9", "--memory", "1e9", "-D", "1e9", "-G", "32"], "--memory and -N contradict"),
         (["predict", "--memory", "1e9", "-D", "1e9", "--loss", "3"], "--memory needs -G"),
         (["run", "-o", "sweep", "--device", "gpu7"], "--device must be a device that torch has here, not 'gpu7'"),
+        (["run", "-o", "sweep", "--schemes", "w4a5"], "scheme must be one of w16a16, w4a4"),
+        (["run", "-o", "sweep", "--sizes", "128"], "--sizes must be of the form 128x2, not '128'"),
+        (["run", "-o", "sweep", "--groups", "1"], "group must be 0 (a whole row) or at least 2, not 1"),
         (["fit", "missing.csv"], "missing.csv: not a CSV file that can be read"),
     ],
 )
@@ -55,6 +61,26 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_part_of_a_grid_goes_on_with_the_runs_of_another_and_its_rows_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers", reason="the models are those of transformers")
+    generator = torch.Generator().manual_seed(0)
+    texts = sweeps.Texts(*(torch.randint(97, 105, (n,), generator=generator) for n in (4096, 512, 512)))
+    grid = sweeps.Grid((Size(32, 1),), (1024,), (8, 16), ("w4a4", "w4a16"), (0,), (3e-3,), 32, 8)
+    monkeypatch.setitem(sweeps.GRIDS, "tiny", grid)
+    monkeypatch.setattr(sweeps, "texts_of", lambda name: texts)
+    command, path = ["scaling-law", "run", "-o", str(tmp_path / "sweep"), "--json"], tmp_path / "kept" / "rows.json"
+    found = []
+    for part in (["--sizes", "32x1", "--schemes", "w4a4", "--groups", "16"], ["--groups", "16"]):
+        assert main([*command, *part, "--results", str(path)]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [(row["scheme"], row["group"]) for row in found[1]] == [("w4a4", 16), ("w4a16", 16)]
+    assert found[1][:1] == found[0]
+    kept = read_results(path)
+    assert kept["rows"] == found[1] and kept["command"].endswith("run --grid tiny --groups 16")
 
 
 def test_without_scipy_a_fit_names_the_extra(

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from quant.formats.gptq_layout import export_weight, import_weight
+from quant.formats.packed import weight_tensors
 from quant.plan import Settings
+from quant.primitives.quantisers import quantise_weight
 from sim.reference import InputError
 from tests.quant.models import SETTINGS, quantised, same
 
@@ -135,3 +137,14 @@ def test_what_the_layout_cannot_hold_is_refused_by_name():
         export_weight(dataclasses.replace(weight, zero_point=torch.zeros_like(weight.zero_point)), "layer", "gptq")
     with pytest.raises(InputError, match="checkpoint_format must be one of gptq, gptq_v2, not 'marlin'"):
         export_weight(weight, "layer", "marlin")
+
+
+def test_2_bits_in_groups_of_64_take_2_28_bits_a_weight_at_the_widths_of_smollm2() -> None:
+    for outputs, inputs in ((192, 576), (1536, 576), (576, 1536)):
+        settings = Settings(weight_bits=2, weight_symmetric=False, weight_granularity="group", group_size=64)
+        weight = quantise_weight(torch.randn(outputs, inputs), settings)
+        made = export_weight(weight, "layer")
+        bits = 8 * sum(made[key].nbytes for key in ("qweight", "qzeros", "scales")) / (outputs * inputs)
+        assert bits == 2.28125  # scales of 16 bits; ours are 8 in a group and 24 in a channel:
+        own = 8 * sum(tensor.nbytes for tensor in weight_tensors(weight).values()) / (outputs * inputs)
+        assert own == pytest.approx(2 + 10 / 64 + 24 / inputs, abs=0.02)

@@ -18,7 +18,7 @@ SMALL = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
 
 
 def test_at_least_95_of_100_faults_of_the_8_bit_unit_are_killed(capsys):
-    assert main(["--json"]) == 0
+    assert main(["--json", "--tables", "10"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == 100 and sum(row["outcome"] == "killed" for row in rows) >= 95
 
@@ -119,6 +119,24 @@ def test_flip_flops_take_their_inputs_together():
         seen.append(of_copy_0(netlist.read("q")))
     assert seen == [1, 2, 0]
     assert differ([0b0101, 0b1111], 0b1111) == 0b1010
+
+
+def test_a_flip_flop_whose_clock_is_stuck_in_a_copy_is_held_there_alone():
+    cells = {"n": ("$_OR_", {"A": 9, "B": 5, "Y": 6}), "f": ("$_DFF_P_", {"C": 6, "D": 2, "Q": 3})}
+    ports = {"d": ("input", [2]), "clk": ("input", [9]), "fault": ("input", [5]), "q": ("output", [3])}
+    netlist = Netlist(gates(cells, ports), "top", 2)
+    netlist.drive(fault=[0b10], d=1)
+    netlist.stop_clocks()
+    netlist.settle()
+    netlist.clock()
+    assert netlist.read("q") == [0b01]
+
+
+@pytest.mark.slow
+def test_every_fault_of_a_narrow_unit_is_seen():
+    """Its codes are few, so that an entry is seldom reached and a carry seldom decides a result."""
+    faults = mutate(PwlConfig(entries=8, in_bits=4, coef_bits=4, out_bits=4), 200, 3)
+    assert {fault.outcome for fault in faults} == {"killed"}
 
 
 def test_nothing_passes_where_no_fault_is_real_or_too_few_are_killed(monkeypatch, capsys):

@@ -7,9 +7,17 @@ import torch
 from torch import nn
 
 from sim.network import benchmark as bench
+from sim.network import benchmark_decoder
+from sim.network.benchmark_limit import Work
 from sim.network.convert import convert
 from sim.network.peak_memory import peak_bytes
-from tests.sim.network.models import bert, plan, token_batches
+from tests.sim.network.language_models import language_model, prompts
+from tests.sim.network.models import EXACT, bert, plan, token_batches
+
+
+def small_decoder():
+    model = language_model("LlamaForCausalLM")
+    return model, convert(model, plan(EXACT), [{"input_ids": prompts()}])
 
 
 @pytest.fixture
@@ -18,6 +26,9 @@ def small(monkeypatch):
     monkeypatch.setattr(bench, "ROUNDS", {(1, 4): 3})
     monkeypatch.setattr(bench, "PWL_ROUNDS", 1)
     monkeypatch.setattr(bench, "minilm", lambda: (bert(), {"W8A8": convert(bert(), plan(), token_batches())}))
+    monkeypatch.setattr(bench, "DECODER_ROUNDS", {"prompt": 1, "token": 1})
+    monkeypatch.setattr(bench, "prompt", lambda: prompts(1))
+    monkeypatch.setattr(bench, "smollm2", small_decoder)
     batch = bench.batch
     monkeypatch.setattr(bench, "batch", lambda *size: {k: v.clamp(max=50) for k, v in batch(*size).items()})
 
@@ -28,12 +39,17 @@ def test_a_missed_target_is_exit_code_1(small, monkeypatch, tmp_path, target, co
     assert bench.main(["-o", str(tmp_path), "--threads", "1", "--no-peers"]) == code
     result = json.loads((tmp_path / "network.json").read_text())
     assert [(row["what"], row["size"]) for row in result["rows"]] == [
-        ("pwl", "1e+03"), ("FP32", "1 x 4"), ("W8A8", "1 x 4")
+        ("pwl", "1e+03"), ("FP32", "1 x 4"), ("W8A8", "1 x 4"),
+        *((f"language model, {name}", size) for size in ("prompt", "token") for name in ("FP32", "W8A8")),
     ]  # fmt: skip
     for row in result["rows"]:
         assert row["threads"] == 1 and row["seconds"] > 0 and row["cpu_seconds"] > 0
     assert result["rows"][1]["speed"] == result["rows"][1]["cpu_speed"] == 1.0
-    assert result["load_before"] >= 0 and {"onnxruntime", "torch"} <= result["versions"].keys()
+    assert result["rows"][2]["products_seconds"] > 0 and result["rows"][2]["traffic_seconds"] > 0
+    assert (
+        result["load_before"] == result["load_averages"]["before"][0] >= 0
+        and {"onnxruntime", "torch"} <= result["versions"].keys()
+    )
 
 
 def test_the_peers_run_the_same_model(small):
@@ -61,3 +77,24 @@ def test_the_networks_that_are_measured_have_minilms_shape(monkeypatch):
     assert len(built) == len(bench.FORMATS)
     shapes = {name: tuple(p.shape) for name, p in built[0].named_parameters()}
     assert shapes["encoder.layer.5.intermediate.dense.weight"] == (1536, 384)
+
+
+def test_the_work_of_a_pass_is_its_products_and_what_it_moves():
+    [batch] = token_batches(1)
+    rows, length = batch["input_ids"].shape
+    layer = 4 * 32 * 32 + 2 * 32 * 48  # of weights
+    expected = 2 * (rows * length * layer + 2 * rows * length * length * 32)
+    work = Work.of(convert(bert(), plan(), [batch]), batch)
+    assert work.macs == expected and work.bytes > 2 * layer + rows * length * 32 * 2
+    grouped = Work.of(convert(bert(), plan(weight_bits=4, weight_granularity="group", group_size=16), [batch]), batch)
+    assert grouped.macs - expected == 2 * rows * length * layer  # another plane of every weight
+
+
+def test_a_step_with_the_cache_leaves_it_as_it_was():
+    pytest.importorskip("transformers", reason="the models are those of transformers")
+    model, network = small_decoder()
+    with torch.no_grad():
+        runs = benchmark_decoder.calls(model, network, prompts(1))["token"]
+        first, second = ({name: run() for name, run in runs.items()} for _ in range(2))
+    assert torch.equal(first["W8A8"], second["W8A8"]) and torch.equal(first["FP32"], second["FP32"])
+    assert torch.cosine_similarity(first["W8A8"].flatten(), first["FP32"].flatten(), 0) > 0.9

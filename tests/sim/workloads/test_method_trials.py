@@ -14,7 +14,8 @@ from quant.methods.post_training import quantize
 from quant.plan import Plan
 from quant.run_directory import RunDirectory
 from sim.workloads import efficientqat, zeroquant
-from sim.workloads.method_trials import CharLm, MiniLm, Trial, Work, measure, paired, table_text
+from sim.workloads.method_subjects import CharLm, MiniLm, SmolLm2
+from sim.workloads.method_trials import Trial, Work, measure, paired, table_text
 
 
 @dataclass
@@ -30,7 +31,7 @@ class _Rows:
         with torch.no_grad():
             return (model(values) - self.model(values)).square().sum(1).double().numpy() + 1
 
-    def data(self, text: str, windows: int, seed: int) -> CalibrationData:
+    def data(self, text: str, seed: int) -> CalibrationData:
         return load([{"input": torch.zeros(1, 4)}])
 
 
@@ -70,7 +71,9 @@ def test_a_paired_error_is_that_of_the_mean_of_the_differences() -> None:
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_every_trial_has_its_own_unit_and_stands_after_the_one_it_is_held_against(quick: bool) -> None:
-    for every in (zeroquant.trials(CharLm(), quick), zeroquant.trials(MiniLm(), quick), efficientqat.trials(quick)):
+    found = [zeroquant.trials(subject, quick) for subject in (CharLm(), MiniLm(), SmolLm2())]
+    found += [efficientqat.trials(subject, quick) for subject in (CharLm(), SmolLm2())]
+    for every in found:
         units = [trial.unit(0) for trial in every]
         assert len(set(units)) == len(units)
         for i, trial in enumerate(every):

@@ -1,5 +1,8 @@
 """Both phases: errors fall, integers stay, an interrupted run resumes to the same bytes."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import quant
 from quant import calibration
 from quant.methods.efficientqat.block_ap import BlockAp
 from quant.methods.efficientqat.e2e_qp import E2eQp, StepLinear
-from quant.methods.efficientqat.quantise import Options, efficientqat
+from quant.methods.efficientqat.quantise import Options, efficientqat, with_inputs
 from quant.primitives.linear import QuantisedLinear
 from quant.run_directory import RunDirectory
 from sim.reference import InputError
@@ -73,6 +76,68 @@ def test_the_second_phase_changes_steps_alone(distill: bool) -> None:
     with torch.no_grad():
         losses = [float(phase.loss(m, model, held)) for m in (first, both)]
     assert losses[1] <= losses[0]
+
+
+def test_recomputed_blocks_give_the_same_bytes_from_fewer_kept_values() -> None:
+    model, data = _llama()
+    kept: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[-1] += tensor.nbytes
+        return tensor
+
+    made = []
+    for checkpointing in (False, True):
+        kept.append(0)
+        options = replace(ROUNDED, e2e_qp=E2eQp(3e-3, 1, True, checkpointing=checkpointing))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            made.append(efficientqat(model, data, options).state_dict())
+    assert all(torch.equal(tensor, made[1][name]) for name, tensor in made[0].items())
+    assert kept[1] < 0.8 * kept[0]
+
+
+def test_with_inputs_in_codes_every_sum_is_that_of_the_same_integers(tmp_path: Path) -> None:
+    model, data = _llama()
+    real = efficientqat(model, data, ROUNDED)
+    weights = {name: layer.weight.integers() for name, layer in _layers(real).items()}
+    made = with_inputs(real)
+    for name, layer in _layers(made).items():
+        assert torch.equal(layer.weight.integers(), weights[name])
+        values = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(1))
+        assert layer.activation is not None
+        scale, _ = layer.activation.parameters(values)
+        sums = layer.accumulate(layer.activation.codes(values)).double()
+        assert torch.equal(layer(values), (sums * (layer.weight.scale.value * scale)).float())
+    quant.save_pretrained(made, tmp_path)
+    loaded = quant.from_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded(**data.batches[0]).logits, made(**data.batches[0]).logits)
+
+
+TWO = """
+import json
+from quant.methods.efficientqat.processes import joined, rank
+from tests.quant.methods.efficientqat.test_quantise import _llama, _losses
+with joined():
+    found = _losses(*_llama())
+if rank() == 0:
+    print(json.dumps(found))
+"""
+
+
+def _losses(model: nn.Module, data: calibration.CalibrationData) -> dict[str, float]:
+    made = efficientqat(model, data, ROUNDED)
+    settings = quant.methods.post_training.quantisation_of(made).plan.resolve(quant.methods.layers.quantisable(model))
+    return E2eQp(3e-3, 2).train(made, model, data.batches, settings)[1]
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_give_the_loss_of_one() -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    done = subprocess.run([*command, sys.executable, "-c", TWO], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    alone = _losses(*_llama())
+    assert json.loads(done.stdout) == pytest.approx(alone, rel=1e-5) and alone["after"] < alone["before"]
 
 
 def _interrupt(*_: Any) -> Any:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import sim
 from quant.plan import Settings
 from quant.primitives.quantisers import quantise_weight
-from sim.network.graph import Network
 from sim.network.integer_only import IntegerOnly
 from sim.network.operators import kernels
 from sim.network.operators.arithmetic import code_type
@@ -192,35 +191,6 @@ def test_layers_on_planes_equal_the_specification(bits, group, multiplier_bits, 
     with kernels.pytorch_only():
         assert np.array_equal(packed(codes, magnitude).numpy(), expected)
     assert packed.planes.count in planes
-
-
-SETTINGS = {
-    "W8A8": {},
-    "W8A8 asymmetric": dict(weight_symmetric=False),
-    "W4 groups": dict(weight_bits=4, weight_granularity="group", group_size=16),
-    "static": dict(activation_granularity="tensor"),
-}
-
-
-@pytest.mark.parametrize("kind", SETTINGS)
-def test_a_network_has_the_same_codes_compiled_and_in_pytorch(kind, threads, monkeypatch):
-    monkeypatch.setattr(kernels, "BLOCK", 200)  # so that small tensors are several blocks
-    batches = token_batches()
-    network = sim.convert(copy.deepcopy(bert()), plan(**SETTINGS[kind]), batches)
-    for batch in batches:
-        compiled = every_result(network, batch)
-        with kernels.pytorch_only():
-            expected = every_result(network, batch)
-        for own, other in zip(compiled, expected, strict=True):
-            assert all(map(torch.equal, own, other))
-
-
-def every_result(network: Network, batch: dict[str, torch.Tensor]) -> list[list[torch.Tensor]]:
-    """The tensors that every node gives."""
-    seen: list[list[torch.Tensor]] = []
-    with torch.no_grad():
-        network.run(batch, lambda node, arguments, results: seen.append([t for t in results if t is not None]))
-    return seen
 
 
 def test_no_kernel_holds_floating_point():

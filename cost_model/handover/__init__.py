@@ -1,0 +1,1 @@
+"""A point of a network's design space as one folder for a hardware team."""
