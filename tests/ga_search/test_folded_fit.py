@@ -1,5 +1,7 @@
 """Fits of half a function: their errors are those of the whole, and the optimum of the half is that of the whole."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,9 @@ CASES = {"gelu": "gated", "tanh": "odd", "sigmoid": "complement", "exp": "gated"
 @pytest.mark.parametrize("method", ["optimal", "genetic"])
 @pytest.mark.parametrize("function", CASES)
 def test_the_error_is_that_of_every_code_by_the_table_s_definition(function, method):
-    options = dict(symmetry=CASES[function], coef_bits=6, intercept_bits=7, scales=(3, 4), certificate=False)
+    options: dict[str, Any] = dict(
+        symmetry=CASES[function], coef_bits=6, intercept_bits=7, scales=(3, 4), certificate=False
+    )
     table, row = fit(prepare(FitConfig(function, 3, method, **options)))
     known, errors = FUNCTIONS[function], []
     for scale in table.scales:
