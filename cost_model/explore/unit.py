@@ -14,13 +14,12 @@ from tqdm import tqdm
 
 from cost_model.analytical.trimmed import trimmed_area
 from cost_model.cache import CACHE
-from cost_model.cells.library import GATE_EQUIVALENTS
 from cost_model.designs.design import Design
 from cost_model.designs.table_unit import fixed_unit, table_unit, unit_config
 from cost_model.explore.budget import Budget
 from cost_model.explore.front import mark
 from cost_model.explore.unit_fits import Fitted, UnitSpace, narrowest
-from cost_model.explore.unit_measured import OWN, Recipe, simulated, synthesised, with_product
+from cost_model.explore.unit_measured import OWN, Recipe, areas, simulated, with_product
 from cost_model.netlist.synthesis import Flow
 from ga_search.exact import truth_table
 from rtl.blocks.storage import STYLES
@@ -112,7 +111,7 @@ def explore_unit(
             done.append({**row, **_nothing(chosen)})
             continue
         for storage in chosen.storages:
-            unit = row | _fixed(storage)
+            unit = _as_stored(row, storage)
             done.append({**unit, **confirmed(by_table[row["table_sha256"]], storage, chosen, cache)})
     return frames.table(done)
 
@@ -121,20 +120,11 @@ def confirmed(one: Fitted, storage: str, confirmation: Confirmation, cache: Path
     """The measured columns of a table's unit."""
     make = partial(_unit, one, storage)
     own = [recipe for recipe in confirmation.recipes if storage != "truth-table" or recipe.own_tree]
-    area = synthesised(make, Flow(GATE_EQUIVALENTS), own, cache)
-    row = {"storage": storage, "area_ge": area["area"], "recipe_ge": area["recipe"], "stages": area["stages"]}
-    if confirmation.library is not None:
-        real = synthesised(make, confirmation.library, own, cache)
-        row |= {
-            "area_um2": real["area"],
-            "recipe_um2": real["recipe"],
-            "stages": real["stages"],
-            "slack_ns": real["slack_ns"],
-            "library": confirmation.library.library.name,
-        }
-    row["netlist_vectors"] = area["verified_vectors"]
-    row["simulated_vectors"] = simulated(make(1, True), cache) if confirmation.simulate else None
-    return row
+    return {
+        "storage": storage,
+        **areas(make, confirmation.library, own, cache),
+        "simulated_vectors": simulated(make(1, True), cache) if confirmation.simulate else None,
+    }
 
 
 def _unit(one: Fitted, storage: str, stages: int, own_tree: bool) -> Design:
@@ -144,13 +134,15 @@ def _unit(one: Fitted, storage: str, stages: int, own_tree: bool) -> Design:
     return with_product(table_unit([one.table], stages, storage), own_tree)
 
 
-def _fixed(storage: str) -> dict[str, Any]:
-    """The figures of a truth table, which has no error but that of its rounding."""
-    return (
-        {"mse_full": None, "mse_inside": None, "max_ulp": 0.5, "correctly_rounded": 1.0, "mse_rounded": None}
-        if (storage == "truth-table")
-        else {}
-    )
+def _as_stored(row: dict[str, Any], storage: str) -> dict[str, Any]:
+    """A table's row; of a truth table, which has no table and no error but that of its rounding, nothing of it."""
+    if storage != "truth-table":
+        return row
+    kept = ("function", "correctly_rounded", "max_ulp")
+    return {name: value if name in kept else None for name, value in row.items()} | {
+        "correctly_rounded": 1.0,
+        "max_ulp": 0.5,
+    }
 
 
 def _row(one: Fitted) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.cache import CACHE, remember
+from cost_model.cells.library import GATE_EQUIVALENTS
 from cost_model.designs.design import Design
 from cost_model.measurement import BIT_PARALLEL, hash_of, measure
 from cost_model.netlist import timing
@@ -75,6 +76,28 @@ def synthesised(
         if not best or row["area"] < best["area"]:
             best = row
     return best
+
+
+def areas(
+    make: Callable[[int, bool], Design],
+    library: Flow | None = None,
+    recipes: Sequence[Recipe] = (OWN,),
+    cache: Path = CACHE,
+    start: int = 1,
+) -> dict[str, Any]:
+    """A unit's area in gate equivalents and, with a `library`, in um2, at the stages that its period needs."""
+    row: dict[str, Any] = {"stages": start}
+    if library is not None:
+        real = synthesised(make, library, recipes, cache, start)
+        row = {
+            "area_um2": real["area"],
+            "recipe_um2": real["recipe"],
+            "stages": real["stages"],
+            "slack_ns": real["slack_ns"],
+            "library": library.library.name,
+        }
+    view = synthesised(make, Flow(GATE_EQUIVALENTS), recipes, cache, row["stages"])
+    return {"area_ge": view["area"], "recipe_ge": view["recipe"], **row, "netlist_vectors": view["verified_vectors"]}
 
 
 def _timed(make: Callable[[int], Design], flow: Flow, start: int, cache: Path) -> tuple[int, float]:

@@ -217,6 +217,12 @@ def test_one_entry_configurations_and_ranges_are_refused_early():
         ({"slope_frac_bits": 6}, "slope_frac_bits and intercept_frac_bits must be given together"),
         ({"slope_frac_bits": 5, "intercept_frac_bits": 6}, "intercept_frac_bits must be at most"),
         ({"seed": -1}, "seed must be in 0.."),
+        ({"symmetry": "odd", "method": "uniform"}, "symmetry needs method genetic or optimal, not uniform"),
+        (
+            {"intercept_bits": 5, "method": "nn-lut"},
+            "intercept_bits needs method genetic, optimal or uniform, not nn-lut",
+        ),
+        ({"intercept_bits": 13, "method": "optimal"}, "intercept_bits of method optimal must be in 2..12, not 13"),
     ]
     for changes, message in cases:
         with pytest.raises(InputError) as error:
