@@ -19,7 +19,7 @@ from sim.common.command import print_json
 from sim.common.errors import require_range
 from sim.common.files import read_json
 from sim.common.parallel import Pool
-from sim.common.results import write_results
+from sim.common.results import read_results, write_results
 from sim.common.text_table import format_table
 from sim.reference import InputError
 from sim.reference.folding import SYMMETRIES
@@ -34,6 +34,7 @@ def add(commands: Any) -> None:
     _add_unit(kinds)
     _add_paper(kinds)
     _add_network(kinds)
+    _add_report(kinds)
 
 
 def _add_unit(kinds: Any) -> None:
@@ -225,3 +226,22 @@ def _print_network(rows: list[dict[str, Any]]) -> None:
 def _scaled(row: dict[str, Any], error: str) -> tuple[float | None, ...]:
     size = None if row["model_bytes"] is None else row["model_bytes"] / 1e6
     return row[error], size, row["area_mm2"], row["energy_uj"], row["latency_ms"]
+
+
+def _add_report(kinds: Any) -> None:
+    parser = kinds.add_parser("report", help="a page or plot of points that were explored before")
+    parser.set_defaults(do=_report)
+    parser.add_argument("file", type=Path, metavar="FILE.json", help="from python -m cost_model explore network")
+    parser.add_argument(
+        "-o", dest="output_file", type=Path, required=True, metavar="FILE", help=".html, .png, .parquet"
+    )
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    if arguments.output_file.suffix not in SUFFIXES[1:]:
+        raise InputError(f"-o must end in {', '.join(SUFFIXES[1:])}, not {arguments.output_file}")
+    content = read_results(arguments.file)
+    if "search" not in content:
+        raise InputError(f"{arguments.file}: must come from python -m cost_model explore network")
+    _write(arguments.output_file, content["rows"], {**content, "file": arguments.file.name})
+    return 0
