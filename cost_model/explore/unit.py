@@ -133,7 +133,7 @@ def confirmed(one: Fitted, storage: str, confirmation: Confirmation, cache: Path
             "library": confirmation.library.library.name,
         }
     row["netlist_vectors"] = area["verified_vectors"]
-    row["simulated_vectors"] = simulated(make(1, True)) if confirmation.simulate else None
+    row["simulated_vectors"] = simulated(make(1, True), cache) if confirmation.simulate else None
     return row
 
 

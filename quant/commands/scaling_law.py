@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   python -m quant scaling-law diagnose smollm2 --data text.txt --eight-bit 1 -o plan.json
   python -m quant scaling-law fit sweep/runs.csv --scheme w4a4 --plot fit.png
 """
+AXES = ("sizes", "tokens", "schemes", "groups", "seeds")  # of a grid
 WEIGHT_BITS = 4  # of every published scheme that quantises weights
 
 
@@ -61,6 +62,8 @@ def add(commands: "argparse._SubParsersAction[Any]") -> None:
     train.set_defaults(do=_run)
     option = train.add_argument
     option("--grid", default="tiny", metavar="NAME", help="tiny (a minute), small (hours), medium (days) or gpu")
+    option("--sizes", nargs="+", metavar="WxL", help="widths and layers of the grid, such as 128x2 (all)")
+    option("--tokens", type=int, nargs="+", metavar="N", help="of the grid (all)")
     option("--schemes", nargs="+", metavar="S", help="of the grid (all)")
     option("--groups", type=int, nargs="+", metavar="G", help="of the grid, 0 for a row (all)")
     option("--seeds", type=int, nargs="+", metavar="N", help="of the grid (all)")
@@ -162,6 +165,17 @@ def _fit(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _size(text: str) -> Any:
+    """The size that WIDTHxLAYERS means."""
+    from quant.methods.scaling_law.training import Size
+
+    try:
+        width, layers = map(int, text.split("x"))
+    except ValueError:
+        raise InputError(f"--sizes must be of the form 128x2, not {text!r}") from None
+    return Size(width, layers)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from quant.methods.scaling_law.sweep import GRIDS, Workers, sweep, texts_of
     from quant.quantize_folder import device_of
@@ -172,9 +186,11 @@ def _run(arguments: argparse.Namespace) -> int:
         raise InputError("--backend dask and --scheduler ADDRESS go together")
     device_of(arguments.device)
     workers = Workers(arguments.jobs, arguments.scheduler, arguments.device)
-    part = {
-        name: tuple(getattr(arguments, name)) for name in ("schemes", "groups", "seeds") if getattr(arguments, name)
-    }
+    part: dict[str, Any] = {}
+    for name in AXES:
+        given = getattr(arguments, name)
+        if given is not None:
+            part[name] = tuple(map(_size, given)) if name == "sizes" else tuple(given)
     grid = replace(GRIDS[arguments.grid], **part)
     rows = sweep(grid, texts_of(arguments.grid), arguments.output, workers)
     if arguments.results is not None:

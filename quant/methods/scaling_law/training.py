@@ -36,6 +36,9 @@ class Size:
         if self.width % 32:
             raise InputError(f"width must be a multiple of 32, not {self.width}")
 
+    def __str__(self) -> str:
+        return f"{self.width}x{self.layers}"
+
     @property
     def hidden(self) -> int:
         """Width of the feed-forward part."""

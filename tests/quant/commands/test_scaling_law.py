@@ -44,6 +44,7 @@ def test_what_is_left_out_is_solved_for_the_loss(capsys: pytest.CaptureFixture[s
         (["predict", "--memory", "1e9", "-D", "1e9", "--loss", "3"], "--memory needs -G"),
         (["run", "-o", "sweep", "--device", "gpu7"], "--device must be a device that torch has here, not 'gpu7'"),
         (["run", "-o", "sweep", "--schemes", "w4a5"], "scheme must be one of w16a16, w4a4"),
+        (["run", "-o", "sweep", "--sizes", "128"], "--sizes must be of the form 128x2, not '128'"),
         (["run", "-o", "sweep", "--groups", "1"], "group must be 0 (a whole row) or at least 2, not 1"),
         (["fit", "missing.csv"], "missing.csv: not a CSV file that can be read"),
     ],
@@ -73,7 +74,7 @@ def test_a_part_of_a_grid_goes_on_with_the_runs_of_another_and_its_rows_are_kept
     monkeypatch.setattr(sweeps, "texts_of", lambda name: texts)
     command, path = ["scaling-law", "run", "-o", str(tmp_path / "sweep"), "--json"], tmp_path / "kept" / "rows.json"
     found = []
-    for part in (["--schemes", "w4a4", "--groups", "16"], ["--groups", "16"]):
+    for part in (["--sizes", "32x1", "--schemes", "w4a4", "--groups", "16"], ["--groups", "16"]):
         assert main([*command, *part, "--results", str(path)]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert [(row["scheme"], row["group"]) for row in found[1]] == [("w4a4", 16), ("w4a16", 16)]
