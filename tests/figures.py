@@ -77,6 +77,7 @@ def blocks(found: Results) -> dict[str, str]:
         "speed": _speed(found["network"]),
         "four bits": _four_bits(found["four-bits"]),
         "vision": _vision(found["segment"], found["lightweight"], found["vision"]),
+        "explored": _explored(found["explore_minilm"], found["explore_char_lm"]),
     }
 
 
@@ -308,6 +309,28 @@ def _speed(network: Sequence[Any]) -> str:
 
 def _ours(sentence: Sequence[Any]) -> Any:
     return next(row for row in _seed_zero(sentence) if (row["method"], row["entries"]) == ("genetic", 8))
+
+
+def _explored(minilm: Sequence[Mapping[str, Any]], char_lm: Sequence[Mapping[str, Any]]) -> str:
+    """The papers' points of the explored networks."""
+    lines = []
+    for name, rows in (("all-MiniLM-L6-v2", minilm), ("language model on bytes", char_lm)):
+        for row in (row for row in rows if row["label"]):
+            loss = (
+                f"cosine {1 - row['error_cosine']:.4f}"
+                if "error_cosine" in row
+                else f"perplexity +{100 * math.expm1(row['error_nats']):.2f} %"
+            )
+            parts = [row[f"energy_{part}_uj"] for part in ("units", "sram", "dram")]
+            lines.append(
+                [
+                    name, row["label"], loss, f"{row['model_bytes'] / 1e6:.2f}", f"{row['area_mm2']:.1f}",
+                    f"{row['energy_uj']:,.0f}", " / ".join(f"{part:,.0f}" for part in parts),
+                    f"{row['latency_ms']:.1f}", "yes" if row["on_front"] else "no",
+                ]
+            )  # fmt: skip
+    headings = ("network", "point", "accuracy", "MB", "mm²", "µJ", "units / SRAM / DRAM", "ms", "on the front")
+    return _table(headings, lines)
 
 
 def _readme(found: Results) -> list[str]:

@@ -1,7 +1,7 @@
 """SRAM macros from their Liberty files: words, bits, area, and the energy of a read and of a write.
 
-The energy is that of the clock's rising edge with the port's enables set, which holds all that an access costs inside
-the macro; pins that toggle are left out (below 1 % in the files that were read).
+The energy is that of the clock's edges with the port's enables set, an access inside the macro. That of toggling
+addresses and data, which depends on what is accessed, is left out.
 """
 
 import hashlib

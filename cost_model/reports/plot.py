@@ -73,7 +73,7 @@ def savings(path: Path, library: str = "gate_equivalents", stages: int = 3) -> P
 
 
 def front(rows: Sequence[Mapping[str, Any]], x: str, y: str, path: Path) -> Path:
-    """Evaluated points over two columns, both logarithmic: dominated ones grey, those with a label named.
+    """Evaluated points over two columns, y logarithmic: dominated ones grey, those with a label named.
 
     Rows are those of `cost_model.explore.front.mark`, with `label`; one without a positive figure is left out.
     """
@@ -88,7 +88,7 @@ def front(rows: Sequence[Mapping[str, Any]], x: str, y: str, path: Path) -> Path
         if row["label"]:
             axis.scatter(row[x], row[y], s=60, facecolors="none", edgecolors="tab:red")
             axis.annotate(row["label"], (row[x], row[y]), xytext=(6, 4), textcoords="offset points", fontsize="small")
-    axis.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+    axis.set(yscale="log", xlabel=x, ylabel=y)
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize="small")
     return _save(figure, path)

@@ -7,7 +7,7 @@ import pytest
 
 from cost_model import cli
 from cost_model.explore import network_subjects
-from sim.common.results import read_results
+from sim.common.results import read_results, write_results
 from tests.cost_model.explore.toy import SPACE, Toy
 
 ONE = {name: list(axis[:1]) for name, axis in SPACE.axes.items()}
@@ -41,10 +41,23 @@ def test_rows_go_to_every_file_and_to_stdout(space, tmp_path, capsys) -> None:
     page = files[2].read_text()
     assert "build points.json#POINT -o build/POINT" in page and all(row["point"] in page for row in rows)
     before = [file.read_bytes() for file in files]
+    for k in (1, 2, 3):  # the same again, of the file of results alone
+        assert (
+            cli.main(["explore", "report", str(files[0]), "-o", str(again := tmp_path / f"again{files[k].suffix}")])
+            == 0
+        )
+        assert again.read_bytes() == before[k]
     assert cli.main([*command, *outputs, "--resume"]) == 0
     assert [file.read_bytes() for file in files] == before  # nothing is measured again, nothing holds a time
     shown = capsys.readouterr().out
     assert "W8A8" in shown and f"5 points, {sum(row['on_front'] for row in rows)} of them on the front." in shown
+
+
+def test_a_report_of_another_file_is_one_line(tmp_path, capsys) -> None:
+    write_results(tmp_path / "other.json", "a command", [])
+    for output, line in (("a.html", "must come from python -m cost_model explore network"), ("a.json", "-o must end")):
+        assert cli.main(["explore", "report", str(tmp_path / "other.json"), "-o", output]) == 2
+        assert line in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
