@@ -27,7 +27,7 @@ PHRASES = {
         "Weights of 5, 6 and 7 bits", "the 8-bit array"),
     "ga_search/README.md": (
         "breakpoints[i - 1]", '`"bitwright-pwl"`, 1', "4 to 32 bits", "`coef_bits` + 4", "N from 2 to 64",
-        "N - 1 integers", "SHA-256", "Up to 8 bits every fit", "up to 8 bits |", "arXiv:2403.19591", "arXiv:2112.02191",
+        "N - 1 integers", "SHA-256", "Up to 8 bits every fit", "up to 8 bits |", "arXiv:2403.19591", "arXiv:2112.02191", "1 - f(x)",
     ),
     "quant/README.md": (
         "weights of 2 to 8 bits", "inputs of 2 to 16", "outlier of 1000 times", "multipliers of 1 beside 255",

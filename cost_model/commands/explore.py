@@ -113,8 +113,8 @@ def _add_network(kinds: Any) -> None:
     parser.add_argument("--population", type=int, default=32, metavar="N", help="of a generation (32)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of NSGA-II (0)")
     parser.add_argument(
-        "--objectives", nargs="+", default=["error", "energy", "area", "latency"],
-        metavar="NAME", help="of error, energy, area, latency, memory (the first four)",
+        "--objectives", nargs="+", default=["error", "energy", "area", "latency", "memory"],
+        metavar="NAME", help="of error, energy, area, latency, memory (all)",
     )  # fmt: skip
     parser.add_argument("--backend", choices=("joblib", "dask"), default="joblib", help="who measures (joblib)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, each with one thread (1)")

@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cost_model.commands import options
+from cost_model.commands import fpga, options
 from cost_model.designs.design import FORMATS, Design, PwlOptions, pwl_design, reference_unit
 from cost_model.designs.from_file import file_design
 from cost_model.measurement import Measured, measure
 from cost_model.netlist import timing
+from cost_model.netlist.fpga import FPGAS
 from rtl.blocks.storage import STYLES
 from rtl.commands.rowwise import read_parameters
 from sim.common.command import print_json
@@ -42,6 +43,7 @@ def add(commands: Any) -> None:
         parser.add_argument(f"--{name}-width", type=int, metavar="BITS", help="of an integer unit (the format's)")
     parser.add_argument("--stages", type=int, default=3, metavar="N", help="pipeline stages (3)")
     parser.add_argument("--storage", choices=STYLES, default="flops", help="where the table is kept (flops)")
+    parser.add_argument("--fpga", choices=FPGAS, help="instead of a library: its cells and clock after routing")
     parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the row as JSON")
     options.add_flow(parser)
     options.add_power(parser)
@@ -49,6 +51,8 @@ def add(commands: Any) -> None:
 
 
 def _unit(arguments: argparse.Namespace) -> int:
+    if arguments.fpga is not None:
+        return fpga.report(arguments, _products(arguments))
     flow = options.flow(arguments)
     measured = measure(
         _design(arguments), flow, options.parameters(arguments), options.engine(arguments), True, arguments.cache
@@ -64,7 +68,14 @@ def _unit(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _design(arguments: argparse.Namespace) -> Design:
+def _products(arguments: argparse.Namespace) -> dict[str, Design]:
+    """The unit with its own multiplier tree, and with a plain product, which an FPGA's tools may take for their own."""
+    if arguments.verilog is not None:
+        return {"as given": _design(arguments)}
+    return {"tree": _design(arguments), "plain": _design(arguments, own_tree=False)}
+
+
+def _design(arguments: argparse.Namespace, **changes: Any) -> Design:
     if arguments.verilog is not None:
         tables = tuple(PwlTable.load(path) for path in arguments.table or ())
         values = None if arguments.parameters is None else read_parameters(arguments.parameters)
@@ -73,6 +84,7 @@ def _design(arguments: argparse.Namespace) -> Design:
         raise InputError("--table, --parameters and --memories are for a FILE.v, which must be given too")
     widths = {name: getattr(arguments, f"{name}_width") for name in ("in", "coef", "out")}
     common: dict[str, Any] = {"entries": arguments.entries, "stages": arguments.stages, "storage": arguments.storage}
+    common |= changes
     if not any(widths.values()):
         return reference_unit(arguments.format, **common)
     if not arguments.format.startswith("INT"):

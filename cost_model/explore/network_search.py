@@ -55,7 +55,7 @@ class SearchOptions:
     points: int = 256
     population: int = 32
     seed: int = 0
-    objectives: tuple[str, ...] = ("error", "energy", "area", "latency")
+    objectives: tuple[str, ...] = OBJECTIVES
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -106,10 +106,12 @@ def _named(task: tuple[str, Task]) -> tuple[str, list[Row]]:
 def configuration(subject: Subject, space: NetworkSpace, options: SearchOptions) -> dict[str, Any]:
     """What a run directory holds of a search: a run of another one cannot be resumed.
 
-    `points` is left out, so that a search can be resumed with more of them.
+    `points` is left out, so that a search can be resumed with more of them, and of an exhaustive one all that does not
+    change what is measured.
     """
     of_subject: Any = subject
-    said = {key: value for key, value in asdict(options).items() if key != "points"}
+    kept = ("method",) if options.method == "exhaustive" else ("method", "population", "seed", "objectives")
+    said = {key: value for key, value in asdict(options).items() if key in kept}
     prices = {path.name: content_sha256(path) for path in (COEFFICIENTS, MEMORIES, ROW_UNITS)}
     return {
         "subject": {"name": subject.name, **asdict(of_subject)},

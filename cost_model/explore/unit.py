@@ -22,9 +22,9 @@ from cost_model.explore.front import mark
 from cost_model.explore.unit_fits import Fitted, UnitSpace, narrowest
 from cost_model.explore.unit_measured import OWN, Recipe, simulated, synthesised, with_product
 from cost_model.netlist.synthesis import Flow
-from cost_model.reports import frames
 from ga_search.exact import truth_table
 from rtl.blocks.storage import STYLES
+from sim.common import frames
 from sim.reference import InputError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def confirmed(one: Fitted, storage: str, confirmation: Confirmation, cache: Path
             "library": confirmation.library.library.name,
         }
     row["netlist_vectors"] = area["verified_vectors"]
-    row["simulated_vectors"] = simulated(make(1, True)) if confirmation.simulate else None
+    row["simulated_vectors"] = simulated(make(1, True), cache) if confirmation.simulate else None
     return row
 
 

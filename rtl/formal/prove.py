@@ -192,10 +192,15 @@ def table_proof(lowered: LoweredTable, stages: int, expected: LoweredTable | Non
     return Proof(f"table, stages {stages}", unit.text, check, shape_of(config))
 
 
-def stored_proof(lowered: LoweredTable, stages: int) -> Proof:
-    """The unit with its table in flip-flops computes `lowered` after that was written to it."""
-    shift = max(lowered.in_bits - 1, lowered.intercept_shift)
-    config = PwlConfig(len(lowered.slopes), **lowered.code_format.to_dict(), stages=stages, max_intercept_shift=shift)
+def stored_proof(lowered: LoweredTable, stages: int, config: PwlConfig | None = None) -> Proof:
+    """The unit with its table in flip-flops computes `lowered` after that was written to it.
+
+    The unit is that of `config`, or by default one of the table's own size with `stages`.
+    """
+    if config is None:
+        shift = max(lowered.in_bits - 1, lowered.intercept_shift)
+        widths = lowered.code_format.to_dict()
+        config = PwlConfig(len(lowered.slopes), **widths, stages=stages, max_intercept_shift=shift)
     unit = opened(Pwl(config)).shown(checkers.words(config)).shown(beats.valid_bits(config.stages))
     check, cover = checkers.stored(unit, config, lowered), cycles_to_load(config, config.stages)
     return Proof("stored", unit.text, check, shape_of(config), cover=cover)

@@ -21,12 +21,13 @@ from rtl.layer.sums import Sums
 from rtl.layer.transposer import Transposer
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS
 from sim.reference.engine_cycles import START
+from sim.reference.token import IN_BITS
 
 CYCLES = (
     "from an instruction's being taken to the next one's, w words written, if nothing outside stalls: write 1; load "
-    f"1 + w; store {START} + w; add and map {START} + w + stages; multiply 1 + wait + the array's cycles + stages, with a "
-    "wait of 0 for weights from the stream, 1 from the memory, 1 + lanes transposed; softmax, norm and quantise on "
-    f"G groups of rows {START} + units + the unit's cycles for G rows"
+    f"1 + w; store {START} + w; add and map {START} + w + stages; multiply 1 + wait + the array's cycles + stages, "
+    "with a wait of 0 for weights from the stream, 1 from the memory, 1 + lanes transposed; softmax, norm and quantise "
+    f"on G groups of rows {START} + units + the unit's cycles for G rows"
 )
 LAYOUT = (
     "element (m, n) of a tensor of M rows is lane n mod lanes of word base + (n div lanes) * M + m. A walk's addresses "
@@ -200,7 +201,7 @@ class Engine(wiring.Component):
                     m.d.comb += [transposer.i.valid.eq(b.valid), b.ready.eq(transposer.i.ready)]
 
         # the token's magnitude, read ahead; the constants stay with their stream until the tile's last token
-        self.magnitudes = Memory(shape=16, depth=config.max_tokens, init=[])
+        self.magnitudes = Memory(shape=IN_BITS, depth=config.max_tokens, init=[])
         m.submodules.magnitudes = self.magnitudes
         read = self.magnitudes.read_port()
         token, following, taken, last = Signal(16), Signal(16), Signal(), Signal()
@@ -308,6 +309,10 @@ class Engine(wiring.Component):
             "sources": {name: number for number, name in enumerate(SOURCES)},
             "streams": STREAMS,
             "layout": LAYOUT,
+            "memories": [
+                {"name": "memory", "words": config.words, "bits": config.word.size, "reads": 2, "writes": 1},
+                {"name": "magnitudes", "words": config.max_tokens, "bits": IN_BITS, "reads": 1, "writes": 1},
+            ],
             "word": f"{config.lanes} elements of {ELEMENT_BITS} bits, lane 0 lowest",
         }
 

@@ -37,6 +37,8 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     language.add_argument("--calibration", type=int, default=8, metavar="N", help="windows to choose scales by (8)")
     language.add_argument("--length", type=int, default=256, metavar="N", help="tokens of a window (256)")
     language.add_argument("--group", type=int, default=64, metavar="N", help="weights that share a multiplier (64)")
+    language.add_argument("--wide", action="store_true", help="measure coefficients of 16 bits too")
+    language.add_argument("--head", action="store_true", help="measure a head in integers too")
     language.add_argument("--no-rotation", action="store_true", help="leave the outliers of the residual stream")
 
     segment = _add(tasks, "segment", "mIoU of a SegFormer trained here on scenes of digits", _segment)
@@ -114,13 +116,15 @@ def _language(arguments: argparse.Namespace) -> int:
         arguments.group,
         rotate=not arguments.no_rotation,
         single=not arguments.quick,
+        wide=arguments.wide,
+        head=arguments.head,
     )
     settings = asdict(options)
     weights = content_sha256(path_of(arguments.model))
     configuration = {
         "model": arguments.model,
         "weights_sha256": weights,
-        **{key: settings[key] for key in settings if key != "single"},
+        **{key: settings[key] for key in settings if key not in ("single", "wide", "head")},
     }
 
     def measure(run: Any, progress: Callable[[str], object]) -> dict[str, Any]:

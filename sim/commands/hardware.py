@@ -50,7 +50,7 @@ def run_on_hardware(arguments: argparse.Namespace, network: Any, load_data: Call
         for number, (batch, (tokens, valid)) in enumerate(zip(batches, lengths, strict=True)):
             expected = results_of(network, batch)
             program = program_of(network, config, tokens, valid, layers)
-            program = program.with_input(expected[program.input])
+            program = program.with_inputs(expected)
             difference = first_difference(program, expected)
             if difference is not None:
                 print(f"sample {number}: the program differs from the network: {difference}", file=sys.stderr)

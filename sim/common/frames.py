@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sim.common.errors import InputError
 from sim.common.files import write_whole
 from sim.common.results import read_results
-from sim.reference import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,8 +30,8 @@ class Run:
     """What a run counted.
 
     `durations` are the cycles of each instruction of the program, without the writes of tables before it. `first` is
-    the number of the first instruction that wrote something else, `place` that of the write in it, and `found` (address,
-    word) what it wrote. `problem` is what else is wrong.
+    the number of the first instruction that wrote something else, `place` that of the write in it, and `found` what it
+    wrote, (address, word). `problem` is what else is wrong.
     """
 
     cycles: int

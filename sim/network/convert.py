@@ -11,6 +11,7 @@ from quant.calibration import CalibrationData, load
 from sim.network.calibration import Calibration
 from sim.network.converters.describe import describe, require_same, without_head
 from sim.network.graph import Network
+from sim.network.head import with_head
 from sim.network.online_hadamard import with_hadamards
 from sim.network.operators.base import ordinary_arithmetic, set_mode
 from sim.reference import InputError
@@ -29,7 +30,8 @@ def convert(
     model
         A model that `sim.network.converters.describe.CONVERTERS` names, or one of transformers that has such a model
         and a head: the head stays outside, in floating point, and names are those of the model inside. It is not
-        changed, and its parameters are shared. Layers that `quant` has quantised keep their codes.
+        changed, and its parameters are shared. Layers that `quant` has quantised keep their codes. A language model's
+        head is quantised too if a rule of the plan is for `lm_head` alone; the output is then the logits.
     plan
         Rules for the model's modules (`names` lists them): linear layers take the weight and activation settings;
         softmax, norms and activations take tables, each a `PwlTable` or "exact".
@@ -59,9 +61,10 @@ def calibrate(
     progress: Callable[[], object] = lambda: None,
 ) -> Calibration:
     """The first half of `convert`: run the model on the data. Parameters and errors are those of `convert`."""
-    model = without_head(model)
     with ordinary_arithmetic():
-        network = describe(model)
+        inner = describe(without_head(model))
+        network = with_head(inner, model, plan)
+        model = model if network is not inner else without_head(model)
         settings = resolve(plan, network)
         network = with_hadamards(network, settings)
         data = load(data)

@@ -4,7 +4,7 @@ Each operator becomes one instruction or a few. Attention runs head by head, so 
 lie in memory. A tensor has its place from the operator that gives it to the last one that reads it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from rtl.layer.config import EngineConfig
 from sim.network.graph import Network, Node
 from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax
-from sim.network.operators.boundary import KeyMask
+from sim.network.operators.base import Operator
 from sim.network.operators.linear import Linear, PackedLinear
 from sim.network.operators.norm import Norm
 from sim.network.operators.recording import require_fitted
@@ -77,39 +77,42 @@ class Step:
 class Program:
     """The steps for `tokens` tokens, of which the first `valid` count as keys.
 
-    `input` is the graph's tensor that is loaded from outside, `output` the one that is stored at the end.
+    `inputs` are the graph's tensors that are loaded from outside, `output` the one that is stored at the end.
     """
 
     config: EngineConfig
     tokens: int
     valid: int
     steps: list[Step] = field(default_factory=list)
-    input: str = ""
+    inputs: tuple[str, ...] = ()
     output: str = ""
     words: int = 0  # of the memory that it uses
 
     @property
     def operators(self) -> int:
         """How many of the network's operators it computes."""
-        return len({step.key for step in self.steps[1:]})
+        return len({step.key for step in self.steps if not isinstance(step.instruction, hardware.Load)})
 
     @property
     def instructions(self) -> list[Instruction]:
         """The instructions, in order."""
         return [step.instruction for step in self.steps]
 
-    def with_input(self, codes: np.ndarray) -> "Program":
-        """The program that loads `codes` (M, N)."""
-        first = self.steps[0]
-        load = hardware.Load(first.instruction.o, hardware.tiled(codes, self.config.lanes))
-        return replace(self, steps=[replace(first, instruction=load), *self.steps[1:]])
+    def with_inputs(self, codes: Mapping[str, np.ndarray]) -> "Program":
+        """The program that loads these codes (M, N), by the tensors' names."""
+        steps = [*self.steps]
+        for k, step in enumerate(steps):
+            if isinstance(step.instruction, hardware.Load):
+                words = hardware.tiled(codes[step.key], self.config.lanes)
+                steps[k] = replace(step, instruction=replace(step.instruction, words=words))
+        return replace(self, steps=steps)
 
 
 class Builder:
     """Makes a program from the nodes of a network."""
 
     def __init__(self, network: Network, config: EngineConfig, tokens: int, valid: int) -> None:
-        self.nodes, self.lanes = network.graph.nodes, config.lanes
+        self.nodes, self.shapes, self.lanes = network.graph.nodes, network.shapes(), config.lanes
         self.program = Program(config, tokens, valid)
         self.memory = Allocator(config.words)
         self.places: dict[str, Place] = {}
@@ -121,17 +124,19 @@ class Builder:
         """The program of the nodes `first` to `last` - 1."""
         nodes = self.nodes[first:last]
         inside = {name for node in nodes for name in node.outputs}
-        outside = {name for node in nodes for name in node.inputs if name not in inside and not self._is_mask(name)}
-        if len(outside) != 1:
-            raise InputError(f"the engine takes one tensor from outside, not {', '.join(sorted(outside)) or 'none'}")
-        self.program.input, self.program.output = outside.pop(), nodes[-1].outputs[0]
+        read = [name for node in nodes for name in node.inputs[: 1 if isinstance(node.step, Softmax) else None]]
+        self.program.inputs = tuple(dict.fromkeys(name for name in read if name not in inside))
+        self.program.output = nodes[-1].outputs[0]
         self.ends = {name: k for k, node in enumerate(nodes) for name in node.inputs}
         for k, node in enumerate(nodes):
             if isinstance(node.step, Scores):  # read again for each head
                 context = next(c for c in range(k, len(nodes)) if isinstance(nodes[c].step, Context))
                 self.ends |= {name: max(self.ends[name], context) for name in node.inputs}
         self.ends[self.program.output] = len(nodes)
-        self._load(nodes)
+        for name in self.program.inputs:
+            place = self.places[name] = self._place(int(self.shapes[name][-1]))
+            load = hardware.Load(place.walk(self.lanes), np.zeros((0, self.lanes)))
+            self._emit(load, name, place, output=name)
         for self.now, node in enumerate(nodes):
             handler = next((h for kind, h in HANDLERS.items() if isinstance(node.step, kind)), None)
             if handler is None:
@@ -143,16 +148,6 @@ class Builder:
         self._emit(hardware.Store(place.walk(self.lanes)), nodes[-1].key, place)
         self.program.words = self.memory.most
         return self.program
-
-    def _is_mask(self, name: str) -> bool:
-        return name in self.known and isinstance(self.known[name].step, KeyMask)
-
-    def _load(self, nodes: Sequence[Node]) -> None:
-        name = self.program.input
-        reader = next(node.step for node in nodes if name in node.inputs)
-        place = self._place(_channels(reader))
-        self.places[name] = place
-        self._emit(hardware.Load(place.walk(self.lanes), np.zeros((0, self.lanes))), name, place, output=name)
 
     # ---- places
 
@@ -366,6 +361,7 @@ class Builder:
         self._emit(add, node.key, place, output=node.outputs[0])
 
 
+OUTSIDE = (Embedding, Input)  # and steps that only move values
 HANDLERS: dict[type, Callable[[Builder, Node], None]] = {
     Linear: Builder.linear,
     Split: Builder.split,
@@ -389,7 +385,8 @@ def program_of(
     if not 1 <= tokens <= config.max_tokens:
         raise InputError(f"tokens must be in 1..{config.max_tokens}, not {tokens}")
     nodes = network.graph.nodes
-    outside = [k for k, node in enumerate(nodes) if isinstance(node.step, Embedding | Input | KeyMask)]
+    computes = [isinstance(node.step, Operator) and not isinstance(node.step, OUTSIDE) for node in nodes]
+    outside = [k for k, inside in enumerate(computes) if not inside]
     first, last = max(outside, default=-1) + 1, len(nodes)
     if layers is not None:
         inside = [k for k, node in enumerate(nodes) if _layer_of(node.key) in range(layers[0], layers[1] + 1)]
@@ -445,13 +442,3 @@ def _layer_of(key: str) -> int:
     """The number of the layer that a node belongs to; -1 outside the layers."""
     part = key.split(".")
     return int(part[1]) if part[0] == "layers" and len(part) > 1 and part[1].isdigit() else -1
-
-
-def _channels(step: Any) -> int:
-    """The channels that an operator reads."""
-    if isinstance(step, Linear):
-        return step.packed_layers[0].codes.shape[1]
-    if isinstance(step, Norm):
-        assert step.specification is not None
-        return step.specification.length
-    raise InputError(f"{step.name}: the engine cannot begin with {step.kind}")

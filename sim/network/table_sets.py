@@ -19,11 +19,19 @@ def control_tables(functions: Iterable[str] = FUNCTIONS) -> Tables:
 
 
 def fitted_tables(
-    method: str, entries: int, functions: Iterable[str] = FUNCTIONS, paper_domains: bool = False, seed: int = 0
+    method: str,
+    entries: int,
+    functions: Iterable[str] = FUNCTIONS,
+    paper_domains: bool = False,
+    seed: int = 0,
+    coef_bits: int = 8,
 ) -> dict[str, PwlTable]:
     """Tables fitted by `method` on the domains of a network, or on the paper's. Raises `InputError` if a fit does."""
     domains = {} if paper_domains else NETWORK_DOMAINS
-    return {name: fit_table(name, entries, method, domain=domains.get(name), seed=seed) for name in functions}
+    return {
+        name: fit_table(name, entries, method, domain=domains.get(name), seed=seed, coef_bits=coef_bits)
+        for name in functions
+    }
 
 
 def folder_tables(folder: Path, functions: Iterable[str] = FUNCTIONS) -> dict[str, PwlTable]:

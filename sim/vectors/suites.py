@@ -39,6 +39,18 @@ OTHER_WIDTHS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("int32-3-shallow", 3, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 2}),
     ("int32-4-deep", 4, {"in_bits": 32, "coef_bits": 32, "out_bits": 32, "stages": 7}),
     ("mixed-13", 13, {"in_bits": 8, "coef_bits": 12, "out_bits": 16, "stages": 5}),
+    (
+        "folded-6",
+        6,
+        {
+            "coef_bits": 7,
+            "intercept_bits": 5,
+            "slope_sign": "unsigned",
+            "intercept_sign": "negative",
+            "symmetry": "odd",
+            "stages": 2,
+        },
+    ),
 )
 QUICK = ("int4-8", "int8-8", "int8-16-acc", "int8-5-unsigned", "int16-8", "int32-8", "int32-8-acc")
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quant import Plan
+from quant import Plan, Rule
 from quant.calibration import tokeniser_of
 from quant.formats.checkpoint import load_model
 from quant.run_directory import RunDirectory
@@ -26,11 +26,13 @@ from sim.common.text_table import format_table
 from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
 from sim.network.converters.describe import describe, without_head
+from sim.network.head import HEAD
 from sim.network.operators.causal import CACHE
+from sim.network.operators.tables import EXACT
 from sim.network.rotation import require_rotatable, rotated
 from sim.network.table_sets import Tables
 from sim.reference import InputError
-from sim.workloads.variants import METHODS, Fits, Variant, part, variants
+from sim.workloads.variants import METHODS, WIDE, Fits, Variant, part, variants
 
 Words = Callable[[str], Sequence[int]]
 FUNCTIONS = ("silu", "exp", "div", "rsqrt")  # of Llama
@@ -55,6 +57,10 @@ class Options:
         Rotate the residual stream and the values (`sim.network.rotation`).
     single : bool
         Replace one operation at a time too.
+    wide : bool
+        Measure tables with coefficients of 16 bits too.
+    head : bool
+        Measure the network of exact functions with its head in integers too.
     seed : int
         Of the rotation and the resampling.
     """
@@ -65,6 +71,8 @@ class Options:
     group: int | None = 64
     rotate: bool = True
     single: bool = True
+    wide: bool = False
+    head: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,7 +84,8 @@ class Options:
     def chosen(self, operations: Sequence[str]) -> list[Variant]:
         """The variants to measure: ours alone one operation at a time, since each takes a run over the text."""
         every = variants(operations, self.single)
-        return [v for v in every if v.operation == "all" or (v.method, v.entries) == METHODS[0]]
+        every = [v for v in every if v.operation == "all" or (v.method, v.entries) == METHODS[0]]
+        return every + [Variant(f"{METHODS[0][0]}{WIDE}", entries) for entries in (8, 16) if self.wide]
 
     @property
     def weights(self) -> dict[str, Any]:
@@ -91,7 +100,7 @@ class Options:
 
 def networks(options: Options) -> int:
     """How many runs over the text an evaluation of Llama takes, for a progress bar."""
-    return 1 + len(options.chosen(FUNCTIONS))
+    return 1 + len(options.chosen(FUNCTIONS)) + options.head
 
 
 def windows(text: str, words: Words, count: int, length: int) -> Tensor:
@@ -141,6 +150,11 @@ def evaluate(
         exact = got if exact is None else exact
         rows.append({"method": variant.method, "entries": variant.entries, "operation": variant.operation,
                      **figures(real, exact, got, options.seed)})  # fmt: skip
+    if options.head:
+        networks = _Networks(model, calibration, options, with_head=True)
+        got = measure("exact-head", lambda: networks.losses(fits.tables(Variant(EXACT, None)), ids))
+        exact = got if exact is None else exact
+        rows.append({"method": EXACT, "entries": None, "operation": HEAD, **figures(real, exact, got, options.seed)})
     return {
         "model": path.stem if path.is_file() else path.name,
         "weights_origin": getattr(model.config, "weights_origin", None),
@@ -166,18 +180,21 @@ def _operations(model: Any, options: Options) -> list[str]:
 class _Networks:
     """The integer networks of one calibration, which runs when the first of them is needed."""
 
-    def __init__(self, model: Any, data: Tensor, options: Options) -> None:
-        self.model, self.data, self.options = model, data, options
+    def __init__(self, model: Any, data: Tensor, options: Options, with_head: bool = False) -> None:
+        self.model, self.data, self.options, self.with_head = model, data, options, with_head
         self._calibration: Calibration | None = None
 
     def losses(self, tables: Tables, ids: Tensor) -> np.ndarray:
         """Those of the network with these tables."""
         plan = Plan.uniform(activation_granularity="token", tables=tables, **self.options.weights)
+        if self.with_head:
+            plan = Plan((*plan.rules, Rule(HEAD)))
         if self._calibration is None:
             batches = [{"input_ids": rows} for rows in self.data.split(CALIBRATION_BATCH)]
             self._calibration = calibrate(self.model, plan, batches)
         network = quantise(self._calibration, plan)
-        return losses(lambda x: network(input_ids=x).last_hidden_state, self.model.lm_head, ids)
+        head = nn.Identity() if self.with_head else self.model.lm_head
+        return losses(lambda x: network(input_ids=x).last_hidden_state, head, ids)
 
 
 def figures(real: np.ndarray, exact: np.ndarray, got: np.ndarray, seed: int) -> dict[str, float]:

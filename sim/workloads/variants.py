@@ -16,6 +16,7 @@ from sim.reference import InputError
 
 Methods = Sequence[tuple[str, int]]
 PAPER = "-paper"  # after a method's name: its reciprocals are fitted on the paper's own domains
+WIDE = "-16-bit"  # after a method's name: its coefficients have 16 bits
 # two entries are the negative control
 METHODS: Methods = (("genetic", 8), ("genetic", 2), ("gqa-lut", 8), ("nn-lut", 8), ("genetic", 16))
 
@@ -84,7 +85,9 @@ class Fits:
         key = variant.method, variant.entries
         if key not in self._fitted:
             name, paper = variant.method.removesuffix(PAPER), variant.method.endswith(PAPER)
-            self._fitted[key] = fitted_tables(name, variant.entries, self.functions, paper_domains=paper)
+            name, bits = name.removesuffix(WIDE), 16 if name.endswith(WIDE) else 8
+            made = fitted_tables(name, variant.entries, self.functions, paper_domains=paper, coef_bits=bits)
+            self._fitted[key] = made
         fitted = self._fitted[key]
         return fitted if variant.operation == "all" else {**control, variant.operation: fitted[variant.operation]}
 

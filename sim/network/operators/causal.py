@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from quant.primitives.scales import Scale
 from sim.common.errors import require_range
+from sim.network.operators import kernels
 from sim.network.operators.arithmetic import code_type, round_half_up_, saturate_
 from sim.network.operators.attention import split_heads
 from sim.network.operators.base import Grid, Operator, Shape, Site, Step
@@ -167,7 +168,24 @@ def _tokens(x: Tensor, heads: int) -> tuple[Tensor, Tensor]:
 
 def _grouped(x: Tensor, key_heads: int) -> Tensor:
     """(B, H, T, n) as (B, K, H / K * T, n): the heads that share a key are rows of one product."""
-    return x.unflatten(1, (key_heads, -1)).flatten(2, 3)
+    batch, heads, tokens, n = x.shape
+    return x.reshape(batch, key_heads, heads // key_heads * tokens, n)
+
+
+def _apart(x: Tensor, heads: int) -> Tensor:
+    """The other way round."""
+    batch, key_heads, rows, n = x.shape
+    return x.reshape(batch, heads, rows * key_heads // heads, n)
+
+
+def _scaled(values: Tensor, rows: Tensor | None, columns: Tensor, shift: int, out_bits: int) -> Tensor:
+    """saturate(round(values * rows * columns * 2**-shift)), of (..., R, N), (..., R, 1) or 1, and (..., 1, N)."""
+    if kernels.usable(values):
+        return kernels.scale_pairs(values, rows, columns, shift, out_bits)
+    total = values.long().mul_(columns)
+    if rows is not None:
+        total.mul_(rows)
+    return saturate_(round_half_up_(total, shift), out_bits).to(code_type(out_bits))
 
 
 def _require_no_cache(name: str, cache: KeyValueCache | None) -> None:
@@ -214,9 +232,8 @@ class TokenScores(_Cached):
             k, k_magnitude = cache.extend(self.name, k, k_magnitude)
         psum = batched(_grouped(q, self.key_heads), k.transpose(-1, -2))
         q_magnitude = _grouped(q_magnitude, self.key_heads)
-        total = psum.long().mul_(q_magnitude).mul_(k_magnitude.transpose(-1, -2))
-        codes = saturate_(round_half_up_(total, self.shift), SCORE_BITS).to(code_type(SCORE_BITS))
-        return codes.unflatten(2, (self.heads // self.key_heads, -1)).flatten(1, 2)
+        codes = _scaled(psum, q_magnitude, k_magnitude.transpose(-1, -2), self.shift, SCORE_BITS)
+        return _apart(codes, self.heads)
 
     def watch(self, site: Site, arguments: tuple[Any, ...], results: tuple[Tensor, ...]) -> None:
         """The ranges of queries and keys; softmax chooses the scale of the result."""
@@ -284,9 +301,9 @@ class TokenContext(_Cached):
         v, magnitude = _tokens(v, self.key_heads)
         if cache is not None:
             v, magnitude = cache.extend(self.name, v, magnitude)
-        product = _grouped(p, self.key_heads).long().mul_(magnitude.transpose(-1, -2))
-        weights = saturate_(round_half_up_(product, self.probability_scale), WEIGHT_BITS).to(torch.int16)
-        psum = batched(weights, v).unflatten(2, (self.heads // self.key_heads, -1)).flatten(1, 2)
+        grouped = _grouped(p, self.key_heads)
+        weights = _scaled(grouped, None, magnitude.transpose(-1, -2), self.probability_scale, WEIGHT_BITS)
+        psum = _apart(batched(weights, v), self.heads)
         requantise = Requantiser(self.multiplier, self.shift, self.outputs[0].bits)
         return requantise(psum.transpose(1, 2).flatten(2))
 

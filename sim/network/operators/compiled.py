@@ -106,6 +106,46 @@ def add_scaled(a, b, multipliers, shift, limits, out):
 
 
 @compile_
+def multiply(a, b, multiplier, shift, limits, out):
+    """`sim.reference.product.Product` of rows (R, N)."""
+    low, high = limits
+    rounding = (np.int64(1) << shift) >> 1
+    for r in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            value = (np.int64(a[r, j]) * b[r, j] * multiplier + rounding) >> shift
+            out[r, j] = min(max(value, low), high)
+
+
+@compile_
+def scale_pairs(values, rows, columns, shift, limits, out):
+    """saturate(round(values[g, r, j] * rows[g, r] * columns[g, j] * 2**-shift)); empty `rows` are 1."""
+    low, high = limits
+    rounding = (np.int64(1) << shift) >> 1
+    for g in range(values.shape[0]):
+        by = columns[g]
+        for r in range(values.shape[1]):
+            given, codes = values[g, r], out[g, r]
+            m = rows[g, r] if rows.shape[0] else np.int64(1)
+            for j in range(values.shape[2]):
+                codes[j] = min(max((given[j] * m * by[j] + rounding) >> shift, low), high)
+
+
+@compile_
+def turn(x, cosines, sines, shift, limits, out):
+    """`sim.reference.rope.Rope` of rows (R, H, d), every head by the cosines and sines of its row, (R, d / 2)."""
+    low, high = limits
+    rounding = np.int32(1 << (shift - 1))
+    half = cosines.shape[1]
+    for r in range(x.shape[0]):
+        for h in range(x.shape[1]):
+            for j in range(half):
+                a, b = np.int32(x[r, h, j]), np.int32(x[r, h, half + j])
+                c, s = np.int32(cosines[r, j]), np.int32(sines[r, j])
+                out[r, h, j] = min(max((np.int32(np.int32(a * c) - np.int32(b * s)) + rounding) >> shift, low), high)
+                out[r, h, half + j] = min(max((np.int32(b * c) + np.int32(a * s) + rounding) >> shift, low), high)
+
+
+@compile_
 def gather(codes, offsets, values, out):
     """values[codes[r, j] as unsigned + offsets[j]]; an empty `offsets` stands for zeros."""
     for r in range(codes.shape[0]):

@@ -61,12 +61,14 @@ def _numba() -> Any:
 
 
 def over_rows(work: Callable[[slice], None], rows: int, width: int) -> None:
-    """`work` on blocks of the rows, of `width` values each."""
-    step = max(1, BLOCK // max(width, 1))
-    if rows <= step:
+    """`work` on blocks of the rows, of `width` values each: blocks of one height, as many for each thread."""
+    count = -(-rows * max(width, 1) // BLOCK)
+    if count <= 1:
         work(slice(None))
-    else:
-        spread(lambda number: work(slice(number * step, (number + 1) * step)), -(-rows // step))
+        return
+    count += -count % torch.get_num_threads()
+    step = -(-rows // count)
+    spread(lambda number: work(slice(number * step, (number + 1) * step)), -(-rows // step))
 
 
 def _rows(tensor: Tensor) -> np.ndarray:
@@ -160,18 +162,18 @@ def linear(
     result = torch.empty((*activations.shape[:-1], n), dtype=code_type(to_codes.out_bits))
     flat = activations if activations.ndim == 2 else activations.reshape(-1, activations.shape[-1])
     out, rows, height = _rows(result), _magnitudes(magnitude), flat.shape[0]
-    step = max(1, BLOCK // (min(n, strip) * count))
-    wide = max(1, step // max(height, 1)) * strip  # the outputs of a product: few rows take several strips
+    across = min(n, strip) * count
+    wide = max(1, BLOCK // max(height * across, 1)) * strip  # the outputs of a product: few rows take several strips
 
     def work(part: slice) -> None:
-        block = flat if height <= step else flat[part]
+        block = flat if part == slice(None) else flat[part]
         for first in range(0, n, wide):
             last = min(first + wide, n)
             whole = last - first == n
             psum = planes.weight.product(block, None if whole else slice(first * count, last * count))
             to_codes.into(out[part], psum.numpy(), rows[part], (first, last - first, strip, count), narrow)
 
-    over_rows(work, height, min(n, strip) * count)
+    over_rows(work, height, across)
     return result
 
 
@@ -189,8 +191,7 @@ def heads(
     height = count * m * n
 
     def work(part: slice) -> None:
-        whole = part == slice(None)
-        psum = batched(left, right) if whole else batched(left[part], right[part])
+        psum = batched(left, right) if part == slice(None) else batched(left[part], right[part])
         _numba().requantise_heads(psum.numpy(), constants, limits, side_by_side, out[part])
 
     over_rows(work, batch, height)
@@ -226,6 +227,47 @@ def add_scaled(a: Tensor, b: Tensor, multipliers: tuple[int, int], shift: int) -
         _numba().add_scaled(first[part], second[part], multipliers, shift, limits, out[part])
 
     over_rows(work, *out.shape)
+    return result
+
+
+def multiply(a: Tensor, b: Tensor, multiplier: int, shift: int, out_bits: int) -> Tensor:
+    """`sim.reference.product.Product` of two tensors of one shape."""
+    result = torch.empty(a.shape, dtype=code_type(out_bits))
+    first, second, out, limits = _rows(a), _rows(b), _rows(result), code_range(out_bits, True)
+
+    def work(part: slice) -> None:
+        _numba().multiply(first[part], second[part], multiplier, shift, limits, out[part])
+
+    over_rows(work, *out.shape)
+    return result
+
+
+def scale_pairs(values: Tensor, rows: Tensor | None, columns: Tensor, shift: int, out_bits: int) -> Tensor:
+    """saturate(round(values * rows * columns * 2**-shift)) of (..., R, N), int64 (..., R, 1) or 1, and (..., 1, N)."""
+    result = torch.empty(values.shape, dtype=code_type(out_bits))
+    height, n = values.shape[-2:]
+    given, out = (t.contiguous().numpy().reshape(-1, height, n) for t in (values, result))
+    m = np.empty((0, 0), dtype=np.int64) if rows is None else rows.contiguous().numpy().reshape(-1, height)
+    by, limits = columns.contiguous().numpy().reshape(-1, n), code_range(out_bits, True)
+
+    def work(part: slice) -> None:
+        _numba().scale_pairs(given[part], m[part], by[part], shift, limits, out[part])
+
+    over_rows(work, given.shape[0], height * n)
+    return result
+
+
+def turn(x: Tensor, cosines: Tensor, sines: Tensor, heads: int, shift: int) -> Tensor:
+    """`sim.reference.rope.Rope` of int16 (B, T, H * d) by (B or 1, T, d / 2) in units of 2**-shift."""
+    result = torch.empty(x.shape, dtype=code_type(STREAM_BITS))
+    given, out = (t.contiguous().numpy().reshape(-1, heads, x.shape[-1] // heads) for t in (x, result))
+    angles = [_rows(t.expand(*x.shape[:-1], t.shape[-1])) for t in (cosines, sines)]
+
+    def work(part: slice) -> None:
+        limits = code_range(STREAM_BITS, True)
+        _numba().turn(given[part], angles[0][part], angles[1][part], shift, limits, out[part])
+
+    over_rows(work, given.shape[0], x.shape[-1])
     return result
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from quant.primitives.scales import Scale
 from rtl.product import ProductConfig
+from sim.network.operators import kernels
 from sim.network.operators.arithmetic import blockwise, code_type, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Site
 from sim.network.operators.recording import Seen, require_same, results
@@ -33,6 +34,8 @@ class Product(Operator):
         spec = self.specification
         assert spec is not None
         multiplier, shift, bits = spec.multiplier, spec.shift, spec.out_bits
+        if kernels.usable(a):
+            return kernels.multiply(a, b, multiplier, shift, bits)
 
         def rows(a: Tensor, b: Tensor) -> Tensor:
             return saturate_(round_half_up_(a.long().mul_(b).mul_(multiplier), shift), bits)

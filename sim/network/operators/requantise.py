@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from quant.primitives.scales import Scale
-from sim.network.operators.arithmetic import blockwise, code_type, half, requantise_
 from sim.network.operators.base import Grid, Operator, Site
+from sim.network.operators.kernels import Requantiser
 from sim.network.operators.storage import Reader, Writer
 
 
@@ -23,12 +22,7 @@ class Requantise(Operator):
         return x
 
     def integer(self, x: Tensor) -> Tensor:
-        bits, rounding = self.outputs[0].bits, half(self.shift)
-
-        def rows(x: Tensor) -> Tensor:
-            return requantise_(x.to(torch.int64, copy=True), self.multiplier, self.shift, rounding, bits)
-
-        return blockwise(rows, code_type(bits), x)
+        return Requantiser(self.multiplier, self.shift, self.outputs[0].bits)(x)
 
     def quantise_at(self, site: Site) -> None:
         self.quantise(site.input(), site.output())

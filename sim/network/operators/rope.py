@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rtl.rope import RopeConfig
+from sim.network.operators import kernels
 from sim.network.operators.arithmetic import code_type, round_half_up_, saturate_
 from sim.network.operators.base import Grid, Operator, Shape, Site, Step
 from sim.network.operators.recording import Seen, require_same
@@ -73,6 +74,8 @@ class Rope(Operator):
         return self._turned(x, cosines.to(x.dtype) * 2.0**-FRAC_BITS, sines.to(x.dtype) * 2.0**-FRAC_BITS)
 
     def integer(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        if kernels.usable(x):
+            return kernels.turn(x, cosines, sines, self.heads, FRAC_BITS)
         turned = round_half_up_(self._turned(x.int(), cosines.int(), sines.int()), FRAC_BITS)
         return saturate_(turned, STREAM_BITS).to(code_type(STREAM_BITS))
 

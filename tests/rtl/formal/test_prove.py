@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from rtl.formal.__main__ import EXAMPLE, SHORT, SMALL, main, small_proofs, table_faults, wide_proofs
+from rtl.formal.__main__ import (
+    EXAMPLE,
+    SHORT,
+    SMALL,
+    folded_faults,
+    folded_proofs,
+    main,
+    small_proofs,
+    table_faults,
+    wide_proofs,
+)
 from rtl.formal.faults import FAULTS, faulty
 from rtl.formal.opened import opened
 from rtl.formal.prove import Proof, latch_proof, proofs, shape_of, stored_proof, table_proof, whole_proof
@@ -151,6 +161,12 @@ def test_an_assertion_that_does_not_reach_the_solver_is_an_error():
     )
     with pytest.raises(RuntimeError, match="yosys failed"):
         proof.run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("proof", [*folded_proofs(), *folded_faults()], ids=lambda proof: proof.name)
+def test_a_folded_unit_is_proved_and_another_fold_refuted(proof):
+    assert proof.run().outcome == ("proved" if proof.name.startswith("stored") else "refuted")
 
 
 @pytest.mark.slow

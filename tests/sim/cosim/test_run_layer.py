@@ -40,7 +40,7 @@ def _program(network, config, tokens, seed) -> Program:
     [batch] = token_batches(1, rows=1, length=tokens, seed=seed)
     expected = results_of(network, batch)
     program = program_of(network, config, tokens, int(batch["attention_mask"].sum()))
-    return program.with_input(expected[program.input])
+    return program.with_inputs(expected)
 
 
 def _right(run):

@@ -11,7 +11,17 @@ from sim.network.program_check import first_difference
 from sim.network.program_engine import engine_for
 from sim.reference import InputError
 from sim.reference import engine as hardware
-from tests.sim.network.models import EXACT, TABLES, bert, plan, token_batches
+from tests.sim.network.models import (
+    EXACT,
+    TABLES,
+    bert,
+    image_batches,
+    plan,
+    real_batches,
+    token_batches,
+    torch_encoder,
+    vision_transformer,
+)
 
 LENGTH = 12
 
@@ -26,7 +36,7 @@ def _program(network, tokens=LENGTH, lanes=8, row_units=3, **options):
     expected = results_of(network, batch)
     config = engine_for(network, LENGTH, lanes, row_units)
     program = program_of(network, config, tokens, int(batch["attention_mask"].sum()), **options)
-    return program.with_input(expected[program.input]), expected
+    return program.with_inputs(expected), expected
 
 
 @pytest.mark.parametrize("tokens", range(3, LENGTH + 1))
@@ -49,6 +59,25 @@ def test_layers_are_a_part_of_the_network(network, layers, operators):
 def test_static_activations_and_narrow_weights_equal_the_network(settings):
     network = convert(bert(), plan(TABLES, **settings), token_batches())
     assert first_difference(*_program(network)) is None
+
+
+OTHERS = {
+    "DistilBert": (lambda: bert("DistilBert"), token_batches, 9),
+    "Electra": (lambda: bert("Electra", embedding_size=16), token_batches, 9),
+    "norm first": (lambda: torch_encoder(norm_first=True), real_batches, 7),
+    "ViT": (vision_transformer, image_batches, 17),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in OTHERS])
+def test_other_encoders_are_programs_too(name):
+    make, data, valid = OTHERS[name]
+    network = convert(make(), plan(TABLES), data())
+    [batch] = data(1, rows=1)
+    expected = results_of(network, batch)
+    tokens = len(expected[network.last_key])
+    program = program_of(network, engine_for(network, tokens, 8), tokens, valid).with_inputs(expected)
+    assert program.operators >= 24 and first_difference(program, expected) is None
 
 
 def _changed(program, key, kind, **changes):
@@ -106,6 +135,6 @@ def test_a_memory_that_is_too_small_is_refused(network):
 
 def test_channels_of_an_activation_are_in_the_order_of_their_scales(network):
     program, _ = _program(network)
-    orders = [step.place.order for step in program.steps if step.key == "layers.0.up" and step.output]
+    [order] = [step.place.order for step in program.steps if step.key == "layers.0.up" and step.output]
     scales = network["layers.0.activation"].scales.numpy()
-    assert (np.diff(scales[orders[0]]) >= 0).all() and sorted(orders[0]) == list(range(48))
+    assert order is not None and (np.diff(scales[order]) >= 0).all() and sorted(order) == list(range(48))

@@ -19,6 +19,7 @@ from sim.network.operators import exact_gemm, kernels
 from sim.reference import InputError
 from sim.workloads.sentence import padded
 from sim.workloads.sentences import sentences
+from tests.sim.network.language_models import language_model, prompts
 from tests.sim.network.models import TABLES, Batch, bert, plan, token_batches
 from tests.sim.network.specification import require_specified
 
@@ -90,6 +91,13 @@ def test_a_small_network(kind, monkeypatch):
     network = sim.convert(copy.deepcopy(bert()), plan(**SETTINGS[kind]), batches)
     for batch in batches:
         require_the_same_codes(network, batch)
+
+
+def test_a_small_language_model():
+    pytest.importorskip("numba", reason="the extra `fast`")
+    batch = {"input_ids": prompts()}
+    network = sim.convert(language_model("LlamaForCausalLM"), plan(), [batch])
+    require_the_same_codes(network, batch)
 
 
 @pytest.mark.slow

@@ -23,7 +23,10 @@ QUICK = {vectors.name: vectors for vectors in random_suite(seed=1, quick=True)}
 
 
 # long to compile; narrower ones have the same steps, and `make regress` runs all of them
-LONG = ("random-int32-8-acc", "random-int32-8", "random-fp-pwl-fp32-8-7", "array-pwl")
+LONG = (
+    *("random-int32-8-acc", "random-int32-8", "random-fp-pwl-fp32-8-7", "array-pwl"),
+    *("array-w4u-a8-two-pass-g64", "random-softmax-40"),
+)
 
 
 @pytest.mark.parametrize("simulator", simulators.SIMULATORS)

@@ -38,14 +38,15 @@ def test_the_intervals_are_paired_and_cover_the_rise():
 def test_an_evaluation_has_its_rows_resumes_and_tells_the_control_from_two_entries(tmp_path, monkeypatch):
     monkeypatch.setattr(language, "brown", lambda split: TEXT if split == "test" else TEXT[::-1])
     monkeypatch.setattr(variants, "METHODS", (("genetic", 8), ("genetic", 2)))
-    folder, options = language_checkpoint(tmp_path / "model"), Options(6, 24, 4, group=16, single=False)
+    folder, options = language_checkpoint(tmp_path / "model"), Options(6, 24, 4, group=16, single=False, head=True)
     with RunDirectory.open(tmp_path / "run", {"a": 1}) as run:
         result = evaluate(str(folder), run, options)
     json.dumps(result, allow_nan=False)
-    exact, ours, control = result["rows"]
+    exact, ours, control, head = result["rows"]
     assert result["tokens"] == 144 and exact["over_exact"] == 0 and (ours["entries"], control["entries"]) == (8, 2)
     assert abs(math.log(exact["perplexity"] / result["fp32_perplexity"])) < 0.05
     assert abs(control["over_exact"]) > abs(ours["over_exact"])
+    assert head["operation"] == "lm_head" and 0 < abs(head["over_exact"]) < 1
     with RunDirectory.open(tmp_path / "run", {"a": 1}, resume=True) as run:
         monkeypatch.setattr(language, "losses", None)  # nothing is left to do
         assert evaluate(str(folder), run, options) == result
@@ -61,6 +62,8 @@ def test_ours_is_replaced_one_operation_at_a_time():
     names = [variant.name for variant in Options().chosen(("silu", "exp"))]
     assert names[0] == "exact-all" and "genetic-8-silu" in names and "nn-lut-8-silu" not in names
     assert len(names) == 1 + 5 + 2
+    wide = [variant.name for variant in Options(single=False, wide=True).chosen(("silu", "exp"))]
+    assert wide[-2:] == ["genetic-16-bit-8-all", "genetic-16-bit-16-all"] and len(wide) == 1 + 5 + 2
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_bert_equals_the_specification_in_every_mode_and_comes_back_from_its_fol
 
 def test_a_language_model_with_4_bit_inputs_is_nearer_to_itself_behind_the_transform():
     pytest.importorskip("transformers", reason="the models are those of transformers")
-    model = language_model("LlamaForCausalLM")
+    model = copy.deepcopy(language_model("LlamaForCausalLM"))
     with torch.no_grad():
         for layer in model.model.layers:
             layer.mlp.up_proj.weight[3] *= 30  # an outlier among down_proj's inputs
