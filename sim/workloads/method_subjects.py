@@ -16,7 +16,6 @@ from quant.zoo.packaged import find
 from sim.workloads.sentence import Options as SentenceOptions
 from sim.workloads.sentence import Sentences
 
-TEXTS = ("train", "long", "random", "dictionary")
 MEASURED = 128  # tokens of a window
 
 
@@ -24,7 +23,8 @@ class Subject(Protocol):
     """A model and its data.
 
     `measure` gives a loss for each item, float64; what a trial costs is its mean less that of the model itself. `data`
-    gives what a method calibrates or trains on: `text` is one of `TEXTS`.
+    gives what a method calibrates or trains on: `text` is "train", "long", "random" or
+    "dictionary", of which only `CharLm` has all.
     """
 
     @property
