@@ -53,6 +53,8 @@ def _methods(arguments: argparse.Namespace) -> int:
         trials = [zeroquant.trials(subject, arguments.quick) for subject in subjects]
     else:
         subjects = [subject for subject in subjects if subject.unit == "nats"]
+        if not subjects:
+            raise InputError("--models must hold a language model, char_lm or smollm2, for efficientqat")
         trials = [efficientqat.trials(subject, arguments.quick) for subject in subjects]
     if arguments.methods is not None:
         names = {trial.name for part in trials for trial in part}

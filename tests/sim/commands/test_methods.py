@@ -11,6 +11,7 @@ pytest.importorskip("transformers", reason="the models are those of transformers
     ("arguments", "message"),
     [
         (["efficientqat", "--methods", "rounding", "RTN"], "--methods must be of Block-AP, "),
+        (["efficientqat", "--models", "minilm"], "--models must hold a language model, char_lm or smollm2"),
         (["zeroquant", "--windows", "1"], "--windows must be in 2..4096, not 1"),
         (["zeroquant", "--seeds", "-1"], "--seeds must be in 0..2147483647, not -1"),
     ],
