@@ -21,6 +21,7 @@ from rtl.array.config import ArrayConfig
 from rtl.units import UNITS
 from sim.common.results import read_results
 from sim.vectors.rowwise_suite import row_suite
+from tests import method_figures
 
 ROOT = Path(__file__).parent.parent
 RESULTS = sorted((ROOT / "results").glob("*.json"))
@@ -65,6 +66,9 @@ def schedules() -> dict[str, Any]:
 def blocks(found: Results) -> dict[str, str]:
     """The text of each marked table."""
     return {
+        "zeroquant": _table(*method_figures.zeroquant(found["zeroquant"])),
+        "zeroquant cost": _table(*method_figures.cost(found["zeroquant_cost"])),
+        "efficientqat": _table(*method_figures.efficientqat(found["efficientqat"])),
         "first result": f"```text\n{table_text(found['default_fits'])}\n```\n",
         "headline": _savings(found["cost"])[0],
         "savings": _savings(found["cost"])[1],

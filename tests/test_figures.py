@@ -35,6 +35,8 @@ PHRASES = {
         "GGUF file (Q4_0, Q4_1, Q8_0, F16, F32)", "4 bit in groups of 32", "Qwen3-MoE)", "expert 3 of",
         "layers to 4 bits and attention to 8", "(ZeroQuant, 2206.01861)", "(EfficientQAT, 2407.11062)", "(2505.14302)",
         "layers 4-bit inputs", "at 8 bits.",
+        "(OmniQuant, 2308.13137)", "on an array of 16 x 16", "At 2 bits GPTQ", "On SmolLM2 rounding to 2 bits leaves",
+        "products run in bfloat16", "SmolLM2: what a method",
     ),
     "rtl/README.md": (
         "in 1 to 7 stages", "up to 16 bits", "the unit with 8 entries and 8 bits", "Of 100 mutants", "must find 95 %",

@@ -25,7 +25,7 @@ def add(commands: "argparse._SubParsersAction[Any]") -> None:
     option("--distill", action="store_true", help="the second phase learns the original's distribution")
     option("--searched", action="store_true", help="begin with the steps of least squared error")
     option("--preset", choices=("paper", "small"), default="paper", help="learning rates (paper)")
-    option("--checkpointing", action="store_true", help="less memory in the second phase, for a third more time")
+    option("--checkpointing", action="store_true", help="less memory but more time in the second phase")
     option("--epochs", type=int, nargs=2, default=(2, 1), metavar="N", help="of the two phases (2 1)")
 
 

@@ -1,6 +1,7 @@
 """`python -m sim methods`: methods of quantisation against each other. torch is imported when it runs."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from tqdm import tqdm
 
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
-from sim.common.errors import require_range
+from sim.common.errors import InputError, require_range
 from sim.common.results import write_results
 
 SUBJECTS = ("char_lm", "minilm", "smollm2")
@@ -28,6 +29,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--quick", action="store_true", help="without 4-bit weights and other data on the language model"
     )
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only those whose rows have these names (all)")
     parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="(all)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--finished", action="store_true", help="only rows of trials that an earlier run finished")
@@ -51,7 +53,15 @@ def _methods(arguments: argparse.Namespace) -> int:
         trials = [zeroquant.trials(subject, arguments.quick) for subject in subjects]
     else:
         subjects = [subject for subject in subjects if subject.unit == "nats"]
+        if not subjects:
+            raise InputError("--models must hold a language model, char_lm or smollm2, for efficientqat")
         trials = [efficientqat.trials(subject, arguments.quick) for subject in subjects]
+    if arguments.methods is not None:
+        names = {trial.name for part in trials for trial in part}
+        for name in arguments.methods:
+            if name not in names:
+                raise InputError(f"--methods must be of {', '.join(sorted(names))}, not {name!r}")
+        trials = [[trial for trial in part if trial.name in arguments.methods] for part in trials]
     options: dict[str, Any] = {"windows": arguments.windows, "sentences": arguments.sentences}
     total = sum(1 + len(arguments.seeds) * len(part) for part in trials)
     rows: list[dict[str, Any]] = []
@@ -68,6 +78,8 @@ def _methods(arguments: argparse.Namespace) -> int:
         for subject, part in zip(subjects, trials, strict=True):
             rows += measure(subject, part, arguments.seeds, Work(run, progress, arguments.finished))
     flags = [f" --{name}" for name in ("quick", "finished") if getattr(arguments, name)]
+    if arguments.methods is not None:
+        flags.append(f" --methods {shlex.join(arguments.methods)}")
     command = f"python -m sim methods {arguments.task}{''.join(flags)}"
     options |= {"seeds": arguments.seeds, "models": [subject.name for subject in subjects]}
     path = arguments.folder / f"{arguments.task}.json"

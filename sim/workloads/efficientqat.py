@@ -48,13 +48,27 @@ def trials(subject: Subject, quick: bool = False) -> list[Trial]:
         kept = (BASE, "GPTQ", "Block-AP, searched", "both, searched, distilled")
         shapes = (Shape(),) if quick else (Shape(), Shape(3))
         return [trial for shape in shapes for trial in _all(shape) if trial.name in kept]
-    every = _all(Shape()) + ([] if quick else _ablations(Shape()))
+    every = _all(Shape()) + _long(Shape()) + ([] if quick else _ablations(Shape()))
     if not quick:
         for shape in (Shape(3), Shape(4)):
             every += _all(shape)
         for shape in (Shape(group=32), Shape(group=128), Shape(group=256), Shape(multiplier_bits=4)):
             every += [trial for trial in _all(shape) if trial.name in (BASE, "Block-AP")]
     return every
+
+
+def _long(shape: Shape) -> list[Trial]:
+    """The best methods with four times the tokens, in eight times as many steps."""
+    rates, step = block_ap.PRESETS["small"][shape.bits], e2e_qp.PRESETS["small"][shape.bits]
+
+    def both(seed: int) -> tuple[BlockAp, E2eQp]:
+        return BlockAp(rates, seed=seed), E2eQp(step, distill=True, seed=seed)
+
+    return [
+        _trial("GPTQ", shape, lambda _: (Gptq(), None), data="long"),
+        _trial("Block-AP", shape, lambda seed: (BlockAp(rates, seed=seed), None), data="long"),
+        _trial("both, distilled", shape, both, data="long"),
+    ]
 
 
 def _ablations(shape: Shape) -> list[Trial]:
@@ -92,7 +106,9 @@ def _all(shape: Shape) -> list[Trial]:
     ]
 
 
-def _trial(name: str, shape: Shape, phases: Any, seeded: bool = True, inputs: int | None = None) -> Trial:
+def _trial(
+    name: str, shape: Shape, phases: Any, seeded: bool = True, inputs: int | None = None, data: str = "train"
+) -> Trial:
     """A trial; `phases` gives, for a seed, the method for the blocks and the second phase or None.
 
     With `inputs` the layers' inputs are codes of so many bits: sums are exact integers, as on the array.
@@ -102,15 +118,15 @@ def _trial(name: str, shape: Shape, phases: Any, seeded: bool = True, inputs: in
         method: Method
         method, phase = phases(seed)
         plan = Options(shape.bits, shape.group, multiplier_bits=shape.multiplier_bits).plan(subject.model)
-        data = subject.data("train", seed)
+        given = subject.data(data, seed)
         # what the first phase made is kept: the trial of both phases goes on from there
-        said = {"method": repr(method), "plan": plan.to_dict(), "data": data.digest}
+        said = {"method": repr(method), "plan": plan.to_dict(), "data": given.digest}
         name = f"{subject.name}-{description_sha256(said)[:12]}"
         with RunDirectory.open(cache_folder("methods_blocks") / name, said, resume=True) as run:
-            made = quantize_blocks(subject.model, plan, data, method, job=Job(run))
-        made = made if phase is None else train_steps(made, subject.model, data, phase, Job())
+            made = quantize_blocks(subject.model, plan, given, method, job=Job(run))
+        made = made if phase is None else train_steps(made, subject.model, given, phase, Job())
         return made if inputs is None else with_inputs(made, inputs)
 
     told = "real" if inputs is None else "token"
-    columns = {"weights": shape.weights, "scales": "group", "inputs": told, "data": "train" if seeded else None}
+    columns = {"weights": shape.weights, "scales": "group", "inputs": told, "data": data if seeded else None}
     return Trial(name, columns, make, seeded, None if name == BASE else BASE)

@@ -16,7 +16,6 @@ from quant.zoo.packaged import find
 from sim.workloads.sentence import Options as SentenceOptions
 from sim.workloads.sentence import Sentences
 
-TEXTS = ("train", "random", "dictionary")
 MEASURED = 128  # tokens of a window
 
 
@@ -24,7 +23,8 @@ class Subject(Protocol):
     """A model and its data.
 
     `measure` gives a loss for each item, float64; what a trial costs is its mean less that of the model itself. `data`
-    gives what a method calibrates or trains on: `text` is one of `TEXTS`.
+    gives what a method calibrates or trains on: `text` is "train", "long", "random" or
+    "dictionary", of which only `CharLm` has all.
     """
 
     @property
@@ -83,14 +83,17 @@ class CharLm:
         return _losses(model, char_lm.tokens(brown(self.split)), self.windows, 16)
 
     def data(self, text: str, seed: int) -> CalibrationData:
-        """640 windows of 32 bytes: of Brown's training part, of the dictionary, or random ones."""
-        count, length = 640, 32
+        """640 windows of 32 bytes, 32 in a batch: of Brown's training part, of the dictionary, or random ones.
+
+        "long" are 640 of 128 bytes of the training part, 8 in a batch.
+        """
+        count, length, batch = (640, MEASURED, 8) if text == "long" else (640, 32, 32)
         if text == "random":
             drawn = torch.randint(256, (count, length), generator=torch.Generator().manual_seed(seed))
         else:
-            source = char_lm.tokens(brown("train") if text == "train" else gcide()[: 1 << 22])
+            source = char_lm.tokens(gcide()[: 1 << 22] if text == "dictionary" else brown("train"))
             drawn = char_lm.windows(source, count, length, seed)
-        return load([{"input_ids": part} for part in drawn.split(32)])
+        return load([{"input_ids": part} for part in drawn.split(batch)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,7 +53,7 @@ class E2eQp:
         Of the order of the batches.
     checkpointing : bool
         Keep only the inputs of the blocks for the gradients, and compute the rest of a block again when it is needed:
-        less memory for a third more time, and the same bytes.
+        less memory, more time, the same bytes.
 
     Raises
     ------
