@@ -84,7 +84,8 @@ def _errors(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         write_whole(arguments.folder / HELD_OUT, _lines({"about": draw | about, "libraries": measured}))
     else:
         measured = {name: before["libraries"].get(name, []) + records for name, records in measured.items()}
-        about = {"draws": [*before["about"]["draws"], draw], **about}
+        draws = before["about"]["draws"]
+        about = {"draws": draws if draw in draws else [*draws, draw], **about}
         fitted = {flow.library.name: fit(measured[flow.library.name], flow.library) for flow in flows}
         write_whole(arguments.folder / DATASET, _lines({"about": about, "libraries": measured}))
         content = {"about": {**about, "units": list(SPACES)}, "libraries": fitted}
