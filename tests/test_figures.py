@@ -43,7 +43,6 @@ PHRASES = {
         "figure 1.13: TSMC 45 nm", "FreePDK45", "weights: 2, 3, 4 or 8-bit", "; 4 or 8-bit activations (8 bits",
         "iCE40, ECP5", "AXI4-Stream",
         "of 16 bits, which rows of more than 128 scores need", "sum to 1 within n/2 steps",
-        "distances n/2 .. 1", "rows of up to 128 scores. It has",
     ),
     "CHANGELOG.md": ("Qwen2 and GPT-2 with a key-value", "DINOv2, SegFormer", "of 16 bits for long",
         "weights of 5 to 7 bits", "Block-AP and E2E-QP"),
