@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from quant.pretrained import save_pretrained
 from sim.common.results import read_results
 
 
-def _packed(folder: Path, bits: int, **settings: object) -> Path:
+def _packed(folder: Path, bits: int, **settings: Any) -> Path:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.LayerNorm(32))
     plan = Plan.uniform(weight_bits=bits, activation_granularity="token", **settings)

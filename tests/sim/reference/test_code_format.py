@@ -28,11 +28,15 @@ MAKERS = (CodeFormat, _table, _lowered, _unit)
 
 
 def test_ranges_are_those_of_the_widths_and_signs() -> None:
-    assert (CodeFormat().in_range, CodeFormat().coef_range, CodeFormat().out_range) == ((-128, 127),) * 3
-    assert (OTHER.in_range, OTHER.coef_range, OTHER.out_range) == ((0, 15), (-32, 31), (0, 31))
+    usual = CodeFormat()
+    assert {usual.in_range, usual.slope_range, usual.intercept_range, usual.out_range} == {(-128, 127)}
+    assert (OTHER.in_range, OTHER.slope_range, OTHER.intercept_range) == ((0, 15), (-32, 31), (-32, 31))
+    assert OTHER.out_range == (0, 31)
+    own = CodeFormat(intercept_bits=4, slope_sign="unsigned", intercept_sign="negative")
+    assert (own.slope_range, own.intercept_range) == ((0, 255), (-15, 0))
 
 
-def test_of_and_from_dict_take_the_five_fields_and_ignore_others() -> None:
+def test_of_and_from_dict_take_its_fields_and_ignore_others() -> None:
     assert CodeFormat.of(SimpleNamespace(**asdict(OTHER), entries=2)) == OTHER
     assert CodeFormat.from_dict(asdict(OTHER) | {"entries": 2}) == OTHER
     assert CodeFormat.from_dict({"out_bits": 12}) == CodeFormat(out_bits=12)
@@ -41,11 +45,11 @@ def test_of_and_from_dict_take_the_five_fields_and_ignore_others() -> None:
 @pytest.mark.parametrize("make", MAKERS[1:])
 def test_tables_and_units_have_the_default_format_and_the_one_they_are_given(make) -> None:
     assert make().code_format == CodeFormat()
-    assert make(**asdict(OTHER)).code_format == OTHER
+    assert make(**OTHER.to_dict()).code_format == OTHER
 
 
 def test_lowering_and_wiring_in_keep_the_format() -> None:
-    lowered = _table(**asdict(OTHER)).lower(0, 0)
+    lowered = _table(**OTHER.to_dict()).lower(0, 0)
     assert lowered.code_format == PwlConfig.hard_wired(lowered).code_format == OTHER
 
 
