@@ -55,8 +55,8 @@ PHRASES = {
         "calibration seed 0", "with 95 % intervals, on 1,000 scenes", "exact functions on 16 crops",
         "the 0.99 that was aimed at", "rounded once to 16 bits", "and 1/sqrt(n) in the scales",
         "weights of 4 bits in groups of 64 with inputs of 4 bits", "the cosine of 64 sentences",
-        "Means and 95 % intervals:", "does what 8 bits for their inputs do", "SmolLM2 has not been measured yet", "at the machine's int8 peak",
-        "what a front of 200 of them costs",
+        "Means and 95 % intervals:", "does what 8 bits for their inputs do", "SmolLM2 has not been measured yet",
+        "at the machine's int8 peak", "what a front of 200 of them costs",
     ),
 }  # fmt: skip
 
