@@ -5,7 +5,7 @@
 # make regress  every unit on the full counts of vectors in Verilator, on all or a stated part in Icarus
 # make notebooks  runs the notebooks and stores what they show
 # make evaluate  a sentence encoder in integers against floating point; make evaluate-TASK for language, segment,
-#                lightweight or vision
+#                lightweight, vision or four-bits
 # make corpora   fetches the texts that language models are measured on
 
 SHELL := /bin/bash
@@ -67,9 +67,11 @@ lint: venv-dev
 	$(BIN)/lint-imports --no-cache
 
 bench: venv-dev
+	$(BIN)/python -m pip install --quiet --editable '.[sentence,peers]'
 	$(BIN)/python -m ga_search.benchmark -o results
 	$(BIN)/python -m sim.cosim.benchmark -o results
 	$(BIN)/python -m sim.network.benchmark -o results
+	$(BIN)/python -m sim.workloads.points_benchmark -o results
 	$(BIN)/python -m cost_model.analytical.benchmark -o results
 
 # all-MiniLM-L6-v2 in integers on 2,000 sentences, for each set of tables; an hour on one core
