@@ -374,6 +374,9 @@ def _rtl(found: Results) -> list[str]:
     low, high = whole["published_ge_low"], whole["published_ge_high"]
     small, large = floating.NAND2_28_UM2
     size = (512, 512, 512)
+    (layers,) = found["layer"]
+    assert not layers["mismatches"]
+    busy = layers["array_cycles"] / layers["cycles"]
     return [
         f"at least {softmax.unlimited} elements in softmax and at least {norm.unlimited} in the norms",
         f"E + 2 M + {softmax.latency} cycles in softmax and E + M + {norm.latency} in the norms",
@@ -387,6 +390,10 @@ def _rtl(found: Results) -> list[str]:
         f"Ours is {whole['area_ge'] - high:.0f} to {whole['area_ge'] - low:.0f} larger",
         f"512 x 512 x 512 on 16 x 16 takes {array.cycles(*size):,} cycles",
         f"busy for {100 * array.utilisation(*size):.2f} %",
+        f"{layers['tokens']} tokens, take {layers['cycles']:,} cycles on {layers['lanes']} lanes and "
+        f"{layers['row_units']} row units. The array works in {100 * busy:.1f} % of them",
+        f"Every one of the {layers['writes']:,} words that the Verilog writes is as specified",
+        f"Verilator, {layers['seconds'] / 60:.1f} minutes",
     ]
 
 
