@@ -10,6 +10,7 @@ from cost_model.analytical.components import (
     BoothProduct,
     ComparatorBank,
     Fixed,
+    MergedRecoding,
     PipelineRegisters,
     Rounding,
     Selection,
@@ -47,6 +48,7 @@ def _sizes(config: PwlConfig) -> Sizes:
     parts = [
         ComparatorBank(entries - 1, config.in_bits),
         Selection(entries, slope + intercept),
+        MergedRecoding(factor, 1),
         BoothProduct(config.in_bits, factor, acc, intercept + config.largest("intercept_shift")),
         Shifter(intercept, distances[0]),
         Shifter(acc + 1 - config.ends("output_shift")[0], distances[1]),

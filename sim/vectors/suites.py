@@ -132,7 +132,8 @@ def _normaliser(seed: int, quick: bool) -> list[VectorSet]:
 def fitted_suite(folder: Path, units: Sequence[str] | None = None) -> list[VectorSet]:
     """Every table file of `folder`: every code at every scale, every 16-bit input of a normaliser, and rows.
 
-    The floating-point unit gets each table's coefficients and codes as numbers, in FP32 and FP16.
+    The floating-point unit gets each table's coefficients and codes as numbers, in FP32 and FP16. It and the normaliser
+    have no tables of half a function.
     """
     units = simulated() if units is None else units
     sets = []
@@ -140,6 +141,8 @@ def fitted_suite(folder: Path, units: Sequence[str] | None = None) -> list[Vecto
     for name, table in tables:
         if "pwl" in units:
             sets.append(fitted_set(f"fitted-{name}", table))
+        if table.code_format.folded:
+            continue
         if "fp-pwl" in units:
             sets += [fitted_float_pwl_set(f"fitted-fp-pwl-{key}-{name}", n, table) for key, n in FORMATS.items()]
         if "normaliser" in units and table.normaliser_step is not None:
