@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from rtl.formal.faults import DEEP_FAULTS, faulty
 from rtl.formal.lines import SHAPE
-from rtl.formal.prove import Proof, latch_proof, proofs, stored_proof, table_proof, whole_proof
+from rtl.formal.prove import Proof, latch_proof, proofs, require_solver, stored_proof, table_proof, whole_proof
 from rtl.formal.scaling import scaling_proofs
 from rtl.pwl import PwlConfig
 from sim.common.command import Parser, print_json, run
@@ -105,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
+    require_solver()
     config = PwlConfig(
         entries=arguments.entries,
         in_bits=arguments.width,

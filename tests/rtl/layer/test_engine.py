@@ -90,6 +90,7 @@ def test_a_transposer_turns_every_tile(tiles, seed):
     assert beats == expected.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is missing")
 def test_every_instruction_runs_in_a_users_bench(tmp_path):
     program = every_instruction(CONFIG)
