@@ -65,10 +65,22 @@ class EngineSchedule:
         tokens, input_tiles, output_tiles = instruction.a.counts
         return self.array.cycles(tokens, input_tiles * self.lanes, output_tiles * self.lanes)
 
+    def busy_cycles(self, instruction: Instruction) -> int:
+        """The cycles that the instruction's unit would need alone, if its pipeline were always full.
+
+        One of the array for each word of activations, one of a unit for rows for each element of its rows, and one of
+        the others for each word.
+        """
+        match instruction:
+            case hardware.Multiply():
+                return instruction.a.length
+            case hardware.Rowwise():
+                return instruction.length * instruction.a.counts[2]
+        return instruction.o.length
+
     def products(self, program: Sequence[Instruction]) -> int:
         """The array's cycles with a product in every element: those that the array alone would need at least."""
-        jobs = (i for i in program if isinstance(i, hardware.Multiply))
-        return sum(job.a.length for job in jobs)
+        return sum(self.busy_cycles(i) for i in program if isinstance(i, hardware.Multiply))
 
     def _wait(self, instruction: hardware.Multiply) -> int:
         if not isinstance(instruction.weights, Walk):
