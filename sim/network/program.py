@@ -16,20 +16,24 @@ from sim.network.graph import Network, Node
 from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax
 from sim.network.operators.base import Operator
+from sim.network.operators.causal import TokenContext, TokenScores
 from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
 from sim.network.operators.packed_linear import PackedLinear
+from sim.network.operators.product import Product
 from sim.network.operators.recording import require_fitted
 from sim.network.operators.residual import Add, Embedding, Input
+from sim.network.operators.rope import Rope
 from sim.network.operators.split import Split
-from sim.network.program_builder import Builder, Place, Program
+from sim.network.program_builder import Place, Program
+from sim.network.program_decoder import DecoderBuilder
 from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import NARROW_BITS, Instruction, Walk
 from sim.reference.softmax import total_bits_for
 
 
-class NetworkBuilder(Builder):
+class NetworkBuilder(DecoderBuilder):
     """The instructions of each operator."""
 
     def linear(self, node: Node) -> None:
@@ -58,8 +62,14 @@ class NetworkBuilder(Builder):
             self.memory.free(scratch.base)
 
     def _order_for(self, name: str) -> np.ndarray | None:
-        """The order of channels for what reads a tensor: an activation takes them by the scale exponent."""
+        """The order of channels for what reads a tensor: an activation takes them by the scale exponent.
+
+        The other factor of an activation's product has its order.
+        """
         for node in self.nodes:
+            if name in node.inputs and isinstance(node.step, Product):
+                others = [self.known[other] for other in node.inputs if other != name and other in self.known]
+                return next((self._order_for(o.inputs[0]) for o in others if isinstance(o.step, Activation)), None)
             if name in node.inputs and isinstance(node.step, Activation) and node.step.scales is not None:
                 return np.argsort(node.step.scales.numpy(), kind="stable")
         return None
@@ -81,7 +91,7 @@ class NetworkBuilder(Builder):
             shift,
             channels=o.channels,
             scaled=layer.token,
-            narrow=_is_narrow(name, layer.out_bits),
+            narrow=self._is_narrow(name, layer.out_bits),
         )
 
     def split(self, node: Node) -> None:
@@ -93,7 +103,7 @@ class NetworkBuilder(Builder):
             self.places[name] = Place(base, given.rows, channels)
 
     def keep_scores(self, node: Node) -> None:
-        q, k = (self.places[name] for name in node.inputs)
+        q, k = (self.places[name] for name in node.inputs[:2])
         self.scores[node.outputs[0]] = node.step, q, k  # pyright: ignore[reportArgumentType]
 
     def keep_softmax(self, node: Node) -> None:
@@ -150,7 +160,7 @@ class NetworkBuilder(Builder):
         m, shift = (t[channels].numpy().reshape(tiles, lanes) for t in (operator.multiplier, operator.shift))
         values = Walk(v.base + lanes - 1, (lanes, p.tiles(lanes), tiles), (-1, lanes, v.rows))
         a, bias = self._activations(p, tiles), np.zeros((tiles, lanes), dtype=np.int64)
-        narrow = _is_narrow(operator.name, operator.outputs[0].bits)
+        narrow = self._is_narrow(operator.name, operator.outputs[0].bits)
         return hardware.Multiply(o.walk(lanes), a, values, bias, m, shift, o.channels, narrow=narrow)
 
     def norm(self, node: Node) -> None:
@@ -203,6 +213,10 @@ HANDLERS: dict[type, Callable[[NetworkBuilder, Node], None]] = {
     Norm: NetworkBuilder.norm,
     Activation: NetworkBuilder.activation,
     Add: NetworkBuilder.add,
+    Rope: NetworkBuilder.rope,
+    TokenScores: NetworkBuilder.keep_scores,
+    TokenContext: NetworkBuilder.causal_attention,
+    Product: NetworkBuilder.product,
 }
 
 
@@ -241,12 +255,6 @@ def results_of(network: Network, batch: Mapping[str, Any]) -> dict[str, np.ndarr
     with torch.no_grad():
         network.run(batch, watch)
     return found
-
-
-def _is_narrow(name: str, bits: int) -> bool:
-    if bits not in (NARROW_BITS, hardware.ELEMENT_BITS):
-        raise InputError(f"{name}: results must have 8 or 16 bits, not {bits}")
-    return bits == NARROW_BITS
 
 
 def _beats(weights: np.ndarray, lanes: int) -> np.ndarray:

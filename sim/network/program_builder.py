@@ -9,10 +9,11 @@ import numpy as np
 from rtl.layer.config import EngineConfig
 from sim.network.graph import Network, Node
 from sim.network.operators.attention import Context, Scores, Softmax
+from sim.network.operators.causal import TokenContext, TokenScores
 from sim.network.program_memory import Allocator
 from sim.reference import InputError
 from sim.reference import engine as hardware
-from sim.reference.engine import Instruction, Walk
+from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, Instruction, Walk
 from sim.reference.engine_cycles import units_for
 
 
@@ -95,6 +96,10 @@ class Program:
         return replace(self, steps=steps)
 
 
+DATA = {Softmax: 1, TokenScores: 2, TokenContext: 2}  # inputs that are tensors; masks and caches are behind them
+RowInstruction = Callable[[Walk, Walk, int], Instruction]  # of walks to read and to write, and the first row's number
+
+
 class Builder:
     """Makes a program from the nodes of a network."""
 
@@ -103,7 +108,7 @@ class Builder:
         self.program = Program(config, tokens, valid)
         self.memory = Allocator(config.words)
         self.places: dict[str, Place] = {}
-        self.scores: dict[str, tuple[Scores, Place, Place]] = {}  # until the head's context is computed
+        self.scores: dict[str, tuple[Any, Place, Place]] = {}  # until the head's context is computed
         self.softmax: dict[str, tuple[Node, Node]] = {}
         self.known: dict[str, Node] = {node.outputs[0]: node for node in self.nodes}
 
@@ -111,13 +116,13 @@ class Builder:
         """The program of the nodes `first` to `last` - 1; `handlers` make the instructions of each kind of step."""
         nodes = self.nodes[first:last]
         inside = {name for node in nodes for name in node.outputs}
-        read = [name for node in nodes for name in node.inputs[: 1 if isinstance(node.step, Softmax) else None]]
+        read = [name for node in nodes for name in node.inputs[: DATA.get(type(node.step))]]
         self.program.inputs = tuple(dict.fromkeys(name for name in read if name not in inside))
         self.program.output = nodes[-1].outputs[0]
         self.ends = {name: k for k, node in enumerate(nodes) for name in node.inputs}
         for k, node in enumerate(nodes):
-            if isinstance(node.step, Scores):  # read again for each head
-                context = next(c for c in range(k, len(nodes)) if isinstance(nodes[c].step, Context))
+            if isinstance(node.step, (Scores, TokenScores)):  # read again for each head
+                context = next(c for c in range(k, len(nodes)) if isinstance(nodes[c].step, (Context, TokenContext)))
                 self.ends |= {name: max(self.ends[name], context) for name in node.inputs}
         self.ends[self.program.output] = len(nodes)
         for name in self.program.inputs:
@@ -164,14 +169,17 @@ class Builder:
     def _activations(self, a: Place, output_tiles: int) -> Walk:
         return Walk(a.base, (a.rows, a.tiles(self.lanes), output_tiles), (1, a.rows, 0))
 
+    def _is_narrow(self, name: str, bits: int) -> bool:
+        if bits not in (NARROW_BITS, ELEMENT_BITS):
+            raise InputError(f"{name}: results must have 8 or 16 bits, not {bits}")
+        return bits == NARROW_BITS
+
     def _whole_tiles(self, key: str, channels: int) -> int:
         if channels % self.lanes:
             raise InputError(f"{key}: {channels} channels must be a multiple of the engine's {self.lanes} lanes")
         return channels // self.lanes
 
-    def _rowwise(
-        self, key: str, a: Place, o: Place, make: Callable[[Walk, Walk, int], Instruction], **where: Any
-    ) -> None:
+    def _rowwise(self, key: str, a: Place, o: Place, make: RowInstruction, **where: Any) -> None:
         """The rows in groups of one for each unit; those left over are a group of their own."""
         tiles, rows = a.tiles(self.lanes), a.rows
         units = units_for(a.channels, self.lanes, self.program.config.row_units)
