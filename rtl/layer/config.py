@@ -53,6 +53,9 @@ class EngineConfig:
         Entries of the table of "map".
     stages : int
         Depth of the pipeline from the array's sums to codes.
+    decoder : bool
+        Whether it runs causal language models: rotations, products of elements, magnitudes for keys and values, and
+        16-bit activations, which take the array two passes.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class EngineConfig:
     max_inputs: int = 1536
     entries: int = 8
     stages: int = 4
+    decoder: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (("lanes", 2, 64), ("words", 64, 1 << 20)):
