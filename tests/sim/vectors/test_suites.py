@@ -29,7 +29,7 @@ LONG = (
 )
 COMPILED = ("random-int8-8", "random-normaliser-div-1", "array-8x4-1x1x1", "random-softmax-16", "random-rope")
 JOBS = [
-    pytest.param(name, simulator, marks=pytest.mark.slow if simulator == "verilator" and name not in COMPILED
+    pytest.param(name, simulator, marks=pytest.mark.slow if (simulator == "verilator" and name not in COMPILED)
                  or name in LONG else ())
     for name in QUICK for simulator in simulators.SIMULATORS
 ]  # fmt: skip
