@@ -184,7 +184,7 @@ class EngineConfig:
         }
         return ArrayLayout(StructLayout(fields), self.lanes)
 
-    @property
+    @cached_property
     def walk(self) -> StructLayout:
         """A walk: `base`, then count and stride of each level, the innermost first."""
         fields: dict[str, Any] = {"base": unsigned(self.address_bits)}
@@ -198,7 +198,7 @@ class EngineConfig:
         units = self.softmax_unit.exp, self.softmax_unit.div.pwl, self.norm_unit.rsqrt.pwl, self.map_unit
         return max(32, *(unit.data_bits for unit in units))
 
-    @property
+    @cached_property
     def instruction(self) -> StructLayout:
         """An instruction; what an operation does not need is 0."""
         decoder = {"wide": unsigned(1), "columns": unsigned(1), "causal": unsigned(1)} if self.decoder else {}

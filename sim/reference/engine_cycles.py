@@ -70,19 +70,35 @@ class EngineSchedule:
     def array_cycles(self, instruction: hardware.Multiply) -> int:
         """From the array's taking the job to its last sums."""
         tokens, input_tiles, output_tiles = instruction.a.counts
-        return self.array.cycles(
-            tokens, input_tiles * self.lanes, output_tiles * self.lanes, 2 if instruction.wide else 1
-        )
+        sizes = tokens, input_tiles * self.lanes, output_tiles * self.lanes
+        return self.array.cycles(*sizes, passes=_passes(instruction))
+
+    def busy_cycles(self, instruction: Instruction) -> int:
+        """The cycles that the instruction's unit would need alone, if its pipeline were always full.
+
+        One of the array for each pass of a word of activations, one of a unit for rows for each element of its rows,
+        and one of the others for each word.
+        """
+        match instruction:
+            case hardware.Multiply():
+                return _passes(instruction) * instruction.a.length
+            case hardware.Rowwise():
+                return instruction.length * instruction.a.counts[2]
+        return instruction.o.length
 
     def products(self, program: Sequence[Instruction]) -> int:
         """The array's cycles with a product in every element: those that the array alone would need at least."""
-        jobs = (i for i in program if isinstance(i, hardware.Multiply))
-        return sum(job.a.length * (2 if job.wide else 1) for job in jobs)
+        return sum(self.busy_cycles(i) for i in program if isinstance(i, hardware.Multiply))
 
     def _wait(self, instruction: hardware.Multiply) -> int:
         if not isinstance(instruction.weights, Walk):
             return 0
         return 1 + (self.lanes if instruction.transposed else 0)
+
+
+def _passes(instruction: hardware.Multiply) -> int:
+    """How often a word of activations goes through the array."""
+    return 2 if instruction.wide else 1
 
 
 def units_for(length: int, lanes: int, row_units: int) -> int:
