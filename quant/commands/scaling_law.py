@@ -276,7 +276,8 @@ def _plan_rows(model: Any, path: Path, kept: list[str], arguments: argparse.Name
     wide = Plan((*narrow.rules, Rule(".*", activation_bits=8)))
     plans = {f"W{bits}A{bits}": narrow, "mixed": mixed_plan(kept, bits, group), f"W{bits}A8": wide}
     tokeniser, text = transformers_tokeniser(path), held_out(arguments.evaluate)
-    windows = Windows(fitting_length(model, tokeniser), None, arguments.windows, 8, arguments.seed)
+    length = min(arguments.sequence_length, fitting_length(model, tokeniser))
+    windows = Windows(length, None, arguments.windows, 8, arguments.seed)
     models = {"floating point": lambda: model} | {
         name: lambda plan=plan: quantize(model, plan) for name, plan in plans.items()
     }

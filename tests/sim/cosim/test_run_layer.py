@@ -9,7 +9,6 @@ import pytest
 from sim.cosim.run_layer import Options, run_layer
 from sim.network.convert import convert
 from sim.network.program import program_of, results_of
-from sim.network.program_builder import Program
 from sim.network.program_check import located
 from sim.network.program_engine import engine_for
 from sim.reference.engine import tiled, untiled
