@@ -65,9 +65,15 @@ def _long(shape: Shape) -> list[Trial]:
         return BlockAp(rates, seed=seed), E2eQp(step, distill=True, seed=seed)
 
     return [
-        _trial("GPTQ", shape, lambda _: (Gptq(), None), data="long"),
-        _trial("Block-AP", shape, lambda seed: (BlockAp(rates, seed=seed), None), data="long"),
-        _trial("both, distilled", shape, both, data="long"),
+        _trial("GPTQ, long", shape, lambda _: (Gptq(), None), data="long", beside=("E2E-QP",)),
+        _trial(
+            "Block-AP, long",
+            shape,
+            lambda seed: (BlockAp(rates, seed=seed), None),
+            data="long",
+            beside=("GPTQ", "GPTQ, long"),
+        ),
+        _trial("both, distilled, long", shape, both, data="long", beside=("Block-AP, long",)),
     ]
 
 
@@ -94,12 +100,12 @@ def _all(shape: Shape) -> list[Trial]:
     return [
         _trial(BASE, shape, lambda _: (BlockAp(epochs=0), None), seeded=False),
         _trial("rounding, searched", shape, lambda _: (BlockAp(epochs=0, searched=True), None), seeded=False),
-        _trial("GPTQ", shape, lambda _: (Gptq(), None)),
-        _trial("GPTQ, E2E-QP, distilled", shape, lambda seed: (Gptq(), distilled(seed))),
         _trial("learned clipping", shape, lambda seed: (LearnedClipping((CLIPPING, 0.0), seed=seed), None)),
         _trial("E2E-QP", shape, lambda seed: (BlockAp(epochs=0), E2eQp(step, seed=seed))),
         _trial("E2E-QP, distilled", shape, lambda seed: (BlockAp(epochs=0), distilled(seed))),
-        _trial("Block-AP", shape, lambda seed: (trained(seed, False), None)),
+        _trial("GPTQ", shape, lambda _: (Gptq(), None), beside=("E2E-QP",)),
+        _trial("GPTQ, E2E-QP, distilled", shape, lambda seed: (Gptq(), distilled(seed))),
+        _trial("Block-AP", shape, lambda seed: (trained(seed, False), None), beside=("GPTQ",)),
         _trial("Block-AP, searched", shape, lambda seed: (trained(seed, True), None)),
         _trial("both, searched, distilled", shape, lambda seed: (trained(seed, True), distilled(seed))),
         _trial("the same on integers", shape, lambda seed: (trained(seed, True), distilled(seed)), inputs=8),
@@ -107,7 +113,14 @@ def _all(shape: Shape) -> list[Trial]:
 
 
 def _trial(
-    name: str, shape: Shape, phases: Any, seeded: bool = True, inputs: int | None = None, data: str = "train"
+    name: str,
+    shape: Shape,
+    phases: Any,
+    *,
+    seeded: bool = True,
+    inputs: int | None = None,
+    data: str = "train",
+    beside: tuple[str, ...] = (),
 ) -> Trial:
     """A trial; `phases` gives, for a seed, the method for the blocks and the second phase or None.
 
@@ -129,4 +142,4 @@ def _trial(
 
     told = "real" if inputs is None else "token"
     columns = {"weights": shape.weights, "scales": "group", "inputs": told, "data": data if seeded else None}
-    return Trial(name, columns, make, seeded, None if name == BASE else BASE)
+    return Trial(name, columns, make, seeded, None if name == BASE else BASE, beside)
