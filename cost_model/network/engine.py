@@ -28,6 +28,7 @@ from rtl.rowwise.norm import NormUnit
 from rtl.rowwise.softmax import SoftmaxUnit
 from rtl.rowwise.token import TokenUnit
 from sim.network.program_cycles import cycles_by_kind
+from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, TOTAL_BITS, Instruction, Walk
 from sim.reference.token import IN_BITS
@@ -243,8 +244,10 @@ def _units(config: EngineConfig, library: str) -> Mapping[str, Cost]:
 def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, machine: Machine) -> dict[str, Any]:
     """Area, memories, cycles and energy of a program of `tokens` tokens.
 
-    Raises `InputError` if the library is unknown.
+    Raises `InputError` for an engine with units of language models, which have no prices here.
     """
+    if config.decoder:
+        raise InputError("the network must be an encoder: rotations and products of an engine have no price yet")
     library = machine.library
     durations = [config.schedule.cycles(instruction) for instruction in program]
     writes = len(encode(config, program).program) - len(program)  # of tables, a cycle each
