@@ -147,7 +147,10 @@ def _actions(config: EngineConfig, instruction: Instruction) -> Mapping[str, int
             beats = instruction.a.length
             found = {"elements": beats * lanes**2, "columns": beats * lanes, "requantisers": words * lanes,
                      "magnitudes": words * lanes}  # fmt: skip
-            return found | ({"transposer": instruction.weights.length} if _transposed(instruction) else {})
+            weights = instruction.weights
+            if isinstance(weights, Walk) and instruction.transposed:
+                found["transposer"] = weights.length
+            return found
         case hardware.Rowwise():
             units, _, groups = instruction.a.counts
             elements = instruction.length * units * groups
@@ -192,10 +195,6 @@ def _moved(config: EngineConfig, instruction: Instruction) -> Mapping[str, float
         "rows, gains and biases": rows,
         OUTSIDE: outside * DRAM_J,
     }
-
-
-def _transposed(instruction: hardware.Multiply) -> bool:
-    return isinstance(instruction.weights, Walk) and instruction.transposed
 
 
 def _norm(config: EngineConfig) -> str:
