@@ -18,13 +18,17 @@ from cost_model.analytical.components import Cost
 from cost_model.analytical.estimate import Estimate, coefficients, estimate
 from cost_model.network.machine import Machine, requantiser, unit_cost
 from cost_model.network.memory import DRAM_J, sram
-from cost_model.network.row_units import row_units
+from cost_model.network.row_units import row_units, too_slow
 from cost_model.network.site_costs import moved_bit
+from cost_model.network.sites import InRows
 from rtl.layer.config import EngineConfig
+from rtl.layer.encoding import encode
 from rtl.residual import ResidualConfig
 from rtl.rowwise.norm import NormUnit
 from rtl.rowwise.softmax import SoftmaxUnit
 from rtl.rowwise.token import TokenUnit
+from sim.network.program_cycles import cycles_by_kind
+from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, TOTAL_BITS, Instruction, Walk
 from sim.reference.token import IN_BITS
@@ -240,10 +244,14 @@ def _units(config: EngineConfig, library: str) -> Mapping[str, Cost]:
 def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, machine: Machine) -> dict[str, Any]:
     """Area, memories, cycles and energy of a program of `tokens` tokens.
 
-    Raises `InputError` if the library is unknown.
+    Raises `InputError` for an engine with units of language models, which have no prices here.
     """
+    if config.decoder:
+        raise InputError("the network must be an encoder: rotations and products of an engine have no price yet")
     library = machine.library
-    cycles = sum(config.schedule.cycles(instruction) for instruction in program)
+    durations = [config.schedule.cycles(instruction) for instruction in program]
+    writes = len(encode(config, program).program) - len(program)  # of tables, a cycle each
+    cycles = sum(durations) + writes
     units, spent = parts(config, library), energies(config, program, library)
     seconds = cycles / machine.clock_hz
     leakage = [part.leakage_w for part in units]
@@ -257,6 +265,7 @@ def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, ma
         "memories": [
             {**vars(bank), "size": bank.size, "area_um2": bank.area_um2 if machine.physical else None} for bank in held
         ],
+        "kinds": cycles_by_kind(config, program, durations, cycles),
         "energy_by_part": {**spent, **({} if leaked is None else {"leakage": leaked})},
         "totals": {
             "area_ge": area_ge,
@@ -270,5 +279,6 @@ def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, ma
             "energy_per_token": energy / tokens,
         },
         "energy_unit": "J" if machine.physical else "NAND2 inputs charged",
+        "too_slow": too_slow([InRows("", kind, {}, 0, 0) for kind in _measured(config)], machine),
         "not_counted": list(NOT_COUNTED),
     }

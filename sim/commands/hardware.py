@@ -15,7 +15,6 @@ from sim.commands.optional import needs
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.results import write_results
-from sim.common.text_table import format_table
 from sim.cosim.simulators import SIMULATORS, version
 from sim.reference import InputError
 
@@ -139,9 +138,10 @@ def _command(arguments: argparse.Namespace, subject: Subject) -> str:
 
 def _print(row: Mapping[str, Any]) -> None:
     """A sample's figures, and where its cycles go."""
+    from sim.network.program_cycles import cycles_text
+
     print("\n".join(f"{key}  {value}" for key, value in row.items() if key != "kinds"))
-    cells = [(k["kind"], k["instructions"], k["cycles"], k["busy_cycles"], f"{k['share']:.1%}") for k in row["kinds"]]
-    print(format_table(("kind", "instructions", "cycles", "of its unit alone", "share"), cells))
+    print(cycles_text(row["kinds"]))
 
 
 def _layers(text: str | None) -> tuple[int, int] | None:
