@@ -18,7 +18,7 @@ LENGTH = 11
 
 def decoder(kind: str = "LlamaForCausalLM", calibration: int = 20, **settings: Any) -> Network:
     """A network of two layers of width 32 with four heads, of which two share a key."""
-    tables = TABLES | {"silu": fit_table("silu", method="uniform")}
+    tables = TABLES | {name: fit_table(name, method="uniform") for name in ("silu", "gelu-tanh")}
     return convert(language_model(kind), plan(tables, **settings), [{"input_ids": prompts(length=calibration)}])
 
 

@@ -46,6 +46,7 @@ def test_layers_are_a_part_of_the_network(network, layers, operators):
         ("LlamaForCausalLM", {"weight_bits": 4}),
         ("LlamaForCausalLM", {"probability_bits": 16}),
         ("Qwen2Model", {}),
+        ("GPT2LMHeadModel", {}),
     ],
 )
 def test_other_plans_and_models_equal_the_network(kind, settings):
