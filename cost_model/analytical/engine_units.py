@@ -70,9 +70,11 @@ def token_quantiser(config: TokenConfig, library: str) -> Estimate:
     return _priced(parts, library)
 
 
-def magnitude_column(config: EngineConfig, library: str) -> Estimate:
-    """A sum times its token's magnitude, plus the bias (`rtl.layer.results`), of one column. An action is a result."""
-    sums = config.array.accumulator_bits
+def magnitude_column(sums: int, library: str) -> Estimate:
+    """A sum of so many bits times its token's magnitude, plus the bias, in one column (`rtl.layer.results`).
+
+    An action is a result.
+    """
     parts = {
         "product": RowProduct(sums, IN_BITS, sums + IN_BITS),
         "bias": Adder(TOTAL_BITS),

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.explore.network_report import network_report
+from cost_model.explore.points_file import read_points
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.errors import require_range
 from sim.common.files import read_json
 from sim.common.parallel import Pool
-from sim.common.results import read_results, write_results
+from sim.common.results import write_results
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
@@ -163,8 +164,6 @@ def _add_report(kinds: Any) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     if arguments.output_file.suffix not in SUFFIXES[1:]:
         raise InputError(f"-o must end in {', '.join(SUFFIXES[1:])}, not {arguments.output_file}")
-    content = read_results(arguments.file)
-    if "search" not in content:
-        raise InputError(f"{arguments.file}: must come from python -m cost_model explore network")
+    content = read_points(arguments.file)
     _write(arguments.output_file, content["rows"], {**content, "file": arguments.file.name})
     return 0

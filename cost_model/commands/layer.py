@@ -1,23 +1,28 @@
 """`python -m cost_model layer`: what a converted network costs on the engine. torch is imported when it runs."""
 
 import argparse
-import hashlib
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from cost_model.analytical.estimate import coefficients
-from cost_model.commands.options import deliver
 from cost_model.network.engine import report
 from cost_model.network.machine import Machine
+from sim.common.command import print_json
+from sim.common.errors import require_range
+from sim.common.results import write_results
 from sim.common.text_table import format_table
-from sim.reference import InputError
+
+LONGEST = 1 << 12  # tokens
 
 
 def add(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser("layer", help="a network on the engine: area, memories, cycles and energy")
     parser.set_defaults(do=_layer)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="from python -m sim convert")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="from python -m sim convert")
+    given.add_argument("--from", dest="packaged", choices=("sentence",), help="all-MiniLM-L6-v2 in place of DIR")
     parser.add_argument("--tokens", type=int, default=128, metavar="N", help="tokens of a sequence (128)")
     parser.add_argument("--lanes", type=int, default=16, metavar="N", help="rows and columns of the array (16)")
     parser.add_argument("--row-units", type=int, default=6, metavar="N", help="units for softmax, norms and tokens (6)")
@@ -30,25 +35,44 @@ def add(commands: Any) -> None:
 
 
 def _layer(arguments: argparse.Namespace) -> int:
-    from quant.formats.packed_index import DESCRIPTION
-    from sim.network.packed import load
     from sim.network.program import program_of
     from sim.network.program_engine import engine_for
 
     machine = Machine(library=arguments.library, clock_hz=arguments.clock * 1e6)
-    if arguments.tokens < 1:
-        raise InputError(f"--tokens must be at least 1, not {arguments.tokens}")
-    network = load(arguments.folder)
+    require_range("--tokens", arguments.tokens, 2, LONGEST)
+    network, name, about = _network(arguments)
     config = engine_for(network, arguments.tokens, arguments.lanes, arguments.row_units)
     program = program_of(network, config, arguments.tokens)
-    digest = hashlib.sha256((arguments.folder / DESCRIPTION).read_bytes()).hexdigest()
-    found = report(config, program.instructions, arguments.tokens, machine)
-    about = {
-        "network_sha256": digest, "tokens": arguments.tokens, "lanes": config.lanes, "row_units": config.row_units,
-        "memory_words": config.words, "library": machine.library, "clock_hz": machine.clock_hz,
+    row = {
+        "tokens": arguments.tokens, "lanes": config.lanes, "row_units": config.row_units,
+        "memory_words": config.words, "words_used": program.words, "library": machine.library,
+        "clock_hz": machine.clock_hz, **report(config, program.instructions, arguments.tokens, machine),
     }  # fmt: skip
-    deliver(arguments, [about | found], lambda rows: _print(*rows))
+    if arguments.output_file is not None:
+        command = (
+            f"python -m cost_model layer {name} --tokens {arguments.tokens} --lanes {config.lanes} --row-units "
+            f"{config.row_units} --library {machine.library} --clock {arguments.clock:g}"
+        )
+        write_results(arguments.output_file, command, [row], ("torch",), **about)
+    if arguments.json:
+        print_json([row])
+    else:
+        _print(row)
     return 0
+
+
+def _network(arguments: argparse.Namespace) -> tuple[Any, str, dict[str, str]]:
+    """The network, what the command calls it, and what it was made of."""
+    if arguments.packaged is not None:
+        from sim.workloads.sentence_layers import sentence_layers
+
+        network, _, about = sentence_layers(1, arguments.tokens, 0)
+        return network, f"--from {arguments.packaged}", {"network": about["network"]}
+    from quant.formats.packed_index import DESCRIPTION
+    from sim.network.packed import load
+
+    network = load(arguments.folder)
+    return network, "NETWORK", {"network_sha256": sha256((arguments.folder / DESCRIPTION).read_bytes()).hexdigest()}
 
 
 def _print(row: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ class LayerFormat:
     @classmethod
     def parse(cls, text: str) -> Self:
         """From its name, such as "w8a8" or "w4g64a4". Raises `InputError` for another text."""
-        found = _FORMAT.fullmatch(text)
+        found = _FORMAT.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             raise InputError(f"a format must look like w8a8 or w4g64a8, not {text!r}")
         weights, group, inputs = found.groups()
@@ -137,6 +137,8 @@ class NetworkPoint:
         require_range("tokens", self.tokens, 1, 1 << 20)
         if self.weights_in not in PLACES:
             raise InputError(f"weights_in must be one of {', '.join(PLACES)}, not {self.weights_in!r}")
+        if not isinstance(self.two_pass, bool):
+            raise InputError(f"two_pass must be true or false, not {self.two_pass!r}")
         _ = self.machine
 
     @property
@@ -222,6 +224,8 @@ class NetworkSpace:
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """From JSON: lists by field; what is left out keeps its usual choices. Raises `InputError` for another key."""
         known = [field.name for field in fields(cls)]
+        if not isinstance(content, Mapping):
+            raise InputError(f"a space must be an object of lists, not {content!r}")
         for name, choices in content.items():
             if name not in known:
                 raise InputError(f"unknown key {name!r}; a space has {', '.join(known)}")

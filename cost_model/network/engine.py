@@ -226,7 +226,7 @@ def _units(config: EngineConfig, library: str) -> Mapping[str, Cost]:
             "element", library, rows=config.lanes, weight_bits=NARROW_BITS, activation_bits=NARROW_BITS
         ),
         "columns": array_column(config.array, library).total,
-        "magnitudes": engine_units.magnitude_column(config, library).total,
+        "magnitudes": engine_units.magnitude_column(config.array.accumulator_bits, library).total,
         "requantisers": requantiser(TOTAL_BITS, ELEMENT_BITS, machine),
         "tables": _table(config, library).total,
         "residual adders": engine_units.residual_adder(ResidualConfig(), library).total,

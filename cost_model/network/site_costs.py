@@ -10,7 +10,7 @@ from cost_model.designs.design import FLOAT_FORMATS
 from cost_model.netlist import timing
 from cost_model.network.machine import INPUT_BITS, Machine, requantiser, unit_cost
 from cost_model.network.row_units import row_cycles, row_units, schedule
-from cost_model.network.sites import Floating, Gemm, InRows, Pwl, Site, Transform, Uncounted
+from cost_model.network.sites import Floating, Gemm, InRows, Pwl, Site, Sum, Transform, Uncounted
 from rtl.hadamard import HadamardConfig
 from rtl.pwl import PwlConfig
 
@@ -188,5 +188,6 @@ FIGURES: dict[type[Site], Callable[[Any, Machine], Row]] = {
     InRows: _in_rows,
     Transform: _transform,
     Uncounted: _uncounted,
+    Sum: _uncounted,
     Floating: _floating,
 }

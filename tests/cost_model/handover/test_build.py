@@ -10,6 +10,7 @@ import pytest
 from cost_model import cli
 from cost_model.commands.build import ordered
 from cost_model.explore import network_subjects
+from cost_model.explore.front import mark
 from cost_model.explore.network import Task, evaluate
 from cost_model.explore.network_space import NetworkPoint
 from cost_model.handover.build import Order, build
@@ -20,13 +21,14 @@ from sim.reference import InputError
 from tests.cost_model.explore.toy import Toy
 
 POINT = NetworkPoint("w4g16a8", rows=4, columns=4, depth=16, tokens=12)
-FOUND = {"subject": {"name": "toy", "texts": 8}}
+SEARCH = {"subject": {"name": "toy", "texts": 8}}
+OBJECTIVES = ["error_cosine", "area_mm2"]
 
 
 def results(folder: Path, **changes: object) -> Path:
     """A file of results with one point."""
-    [row] = evaluate(Task(Toy(), (POINT,)))
-    write_results(folder / "points.json", "a command", [{**row, **changes}], search=FOUND)
+    rows = [{**row, "label": None, **changes} for row in evaluate(Task(Toy(), (POINT,)))]
+    write_results(folder / "points.json", "a command", mark(rows, OBJECTIVES), search=SEARCH, objectives=OBJECTIVES)
     return folder / "points.json"
 
 
