@@ -25,6 +25,7 @@ from rtl.residual import ResidualConfig
 from rtl.rowwise.norm import NormUnit
 from rtl.rowwise.softmax import SoftmaxUnit
 from rtl.rowwise.token import TokenUnit
+from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, TOTAL_BITS, Instruction, Walk
 from sim.reference.token import IN_BITS
@@ -240,8 +241,10 @@ def _units(config: EngineConfig, library: str) -> Mapping[str, Cost]:
 def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, machine: Machine) -> dict[str, Any]:
     """Area, memories, cycles and energy of a program of `tokens` tokens.
 
-    Raises `InputError` if the library is unknown.
+    Raises `InputError` if the library is unknown, or the engine has the units of a decoder, which are not priced.
     """
+    if config.decoder:
+        raise InputError("the engine's units for causal language models have no cost yet")
     library = machine.library
     cycles = sum(config.schedule.cycles(instruction) for instruction in program)
     units, spent = parts(config, library), energies(config, program, library)
