@@ -21,7 +21,7 @@ from sim.reference.gemm import WEIGHT_BITS
 
 LIBRARY = "sg13g2_stdcell_typ_1p20V_25C"  # it gives joules, and its macros are the memories
 MULTIPLIER_BITS = 6  # of a group: with 8, a token's accumulators would not fit the 62 bits there are
-_FORMAT = re.compile(r"w(\d+)(?:g(\d+))?a(\d+)")
+_FORMAT = re.compile(r"w([0-9]{1,6})(?:g([0-9]{1,6}))?a([0-9]{1,6})")
 
 
 @dataclass(frozen=True)
