@@ -15,6 +15,7 @@ from sim.cosim.cocotb_tests import protocol
 SMALL = PwlConfig(entries=4, in_bits=4, coef_bits=4, out_bits=4)
 
 
+@pytest.mark.slow
 def test_at_least_95_of_100_faults_of_the_8_bit_unit_are_killed(capsys):
     assert main(["--json", "--tables", "10"]) == 0
     rows = json.loads(capsys.readouterr().out)
