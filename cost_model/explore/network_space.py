@@ -11,11 +11,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 from cost_model.network.machine import Machine
 from cost_model.network.memory import PLACES
 from sim.common.errors import require_range
+from sim.common.files import read_json
 from sim.reference import InputError
 from sim.reference.gemm import WEIGHT_BITS
 
@@ -232,6 +234,15 @@ class NetworkSpace:
             if not isinstance(choices, list):
                 raise InputError(f"{name} must be a list of choices, not {choices!r}")
         return cls(**{name: tuple(choices) for name, choices in content.items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """From a JSON file. Raises `InputError` with the file if it is missing or no space."""
+        content = read_json(path)
+        try:
+            return cls.from_dict(content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 _FORMATS = ("w8a8", "w4g64a8", "w4g64a4", "w2g64a8")
