@@ -20,6 +20,7 @@ from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
 from sim.network.converters.describe import describe
 from sim.network.graph import Network
+from sim.reference.softmax import probability_bits_for
 from sim.workloads.photographs import crops, digest
 from sim.workloads.variants import Fits, Options, Variant, part
 
@@ -54,7 +55,8 @@ def evaluate(
 
     real = measured("fp32", lambda: masks(model, images))
     operations = functions(describe(model.encoder))
-    fits, rows = Fits(operations), []
+    tokens = (SIDE // model.encoder.config.patch_size) ** 2 + 1
+    fits, rows = Fits(operations, probability_bits_for(tokens)), []
     made, exact = dict[int, Calibration](), dict[int, Tensor]()
     for variant, seed in options.pairs(operations):
 
