@@ -14,7 +14,7 @@ from torch import Tensor
 
 from quant import Plan
 from quant.run_directory import RunDirectory
-from quant.zoo.focus import SIDE, FocusSegmenter
+from quant.zoo.focus import PATCH, SIDE, FocusSegmenter
 from sim.common.text_table import format_table
 from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
@@ -55,8 +55,7 @@ def evaluate(
 
     real = measured("fp32", lambda: masks(model, images))
     operations = functions(describe(model.encoder))
-    tokens = (SIDE // model.encoder.config.patch_size) ** 2 + 1
-    fits, rows = Fits(operations, probability_bits_for(tokens)), []
+    fits, rows = Fits(operations, probability_bits_for((SIDE // PATCH) ** 2 + 1)), []
     made, exact = dict[int, Calibration](), dict[int, Tensor]()
     for variant, seed in options.pairs(operations):
 
