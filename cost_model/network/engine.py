@@ -243,10 +243,10 @@ def _units(config: EngineConfig, library: str) -> Mapping[str, Cost]:
 def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, machine: Machine) -> dict[str, Any]:
     """Area, memories, cycles and energy of a program of `tokens` tokens.
 
-    Raises `InputError` for an engine with units of language models, which have no prices here.
+    Raises `InputError` if the library is unknown, or the engine has the units of a decoder, which are not priced.
     """
     if config.decoder:
-        raise InputError("the network must be an encoder: rotations and products of an engine have no price yet")
+        raise InputError("the engine's units for causal language models have no cost yet")
     library = machine.library
     durations = [config.schedule.cycles(instruction) for instruction in program]
     writes = len(encode(config, program).program) - len(program)  # of tables, a cycle each

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from sim.commands.optional import needs
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.results import write_results
-from sim.cosim.simulators import SIMULATORS, version
+from sim.cosim.simulators import SIMULATORS, SimulationError, version
 from sim.reference import InputError
 
 
@@ -36,8 +37,8 @@ def add_hardware(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--from",
         dest="packaged",
-        choices=("sentence",),
-        help="all-MiniLM-L6-v2 and sentences in place of DIR and --data",
+        choices=("sentence", "language"),
+        help="all-MiniLM-L6-v2 and sentences, or the first of SmolLM2's layers and Brown, in place of DIR and --data",
     )
     group.add_argument("--layers", metavar="N..M", help="these layers (everything behind the embedding)")
     group.add_argument("--lanes", type=int, default=16, metavar="N", help="rows and columns of the array (16)")
@@ -61,7 +62,7 @@ def run_on_hardware(arguments: argparse.Namespace, load_data: Callable[..., Any]
     if arguments.output is not None and arguments.output.suffix != ".json":
         raise InputError(f"-o must end in .json with --on, not {arguments.output.name!r}")
     layers = _layers(arguments.layers)
-    subject = _subject(arguments, load_data)
+    subject = _subject(arguments, load_data, layers)
     network = subject.network
     lengths = [_tokens(batch) for batch in subject.batches]
     config = engine_for(network, max(tokens for tokens, _ in lengths), arguments.lanes, arguments.row_units, layers)
@@ -76,7 +77,11 @@ def run_on_hardware(arguments: argparse.Namespace, load_data: Callable[..., Any]
             print(f"sample {number}: the program differs from the network: {difference}", file=sys.stderr)
             return 1
         began = time.perf_counter()
-        run = run_layer(config, program.instructions, options)
+        try:
+            run = run_layer(config, program.instructions, options)
+        except SimulationError as error:  # as in a regression, of the hardware
+            print(f"sample {number}: {error}", file=sys.stderr)
+            return 1
         place = program.steps[-1].place
         same = _stored(run.stored, place, config.lanes, expected[program.output])
         row: dict[str, Any] = {
@@ -104,13 +109,18 @@ def run_on_hardware(arguments: argparse.Namespace, load_data: Callable[..., Any]
     return 0
 
 
-def _subject(arguments: argparse.Namespace, load_data: Callable[..., Any]) -> Subject:
+def _subject(arguments: argparse.Namespace, load_data: Callable[..., Any], layers: tuple[int, int] | None) -> Subject:
     if arguments.packaged is not None:
         if arguments.folder is not None or arguments.data is not None:
             raise InputError("--from must not be given with DIR or --data")
-        with needs("sentence"):
+        with needs(arguments.packaged):
+            from sim.workloads.language_layers import language_layers
             from sim.workloads.sentence_layers import sentence_layers
-        network, batches, made_of = sentence_layers(arguments.samples, arguments.sequence_length, arguments.seed)
+        size = arguments.samples, arguments.sequence_length
+        if arguments.packaged == "sentence":
+            network, batches, made_of = sentence_layers(*size, arguments.seed)
+        else:
+            network, batches, made_of = language_layers(*size, None if layers is None else layers[1] + 1)
         return Subject(network, batches, f"--from {arguments.packaged}", made_of)
     from quant.formats.packed_index import DESCRIPTION
     from sim.network.packed import load
@@ -148,7 +158,7 @@ def _layers(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     ends = text.split("..") if ".." in text else [text, text]
-    if len(ends) != 2 or not all(end.isdigit() for end in ends):
+    if len(ends) != 2 or not all(re.fullmatch("[0-9]{1,9}", end) for end in ends):
         raise InputError(f"--layers must be a number or N..M, not {text!r}")
     return int(ends[0]), int(ends[1])
 

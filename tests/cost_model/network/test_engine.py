@@ -7,6 +7,7 @@ import pytest
 from cost_model.network.engine import banks, energies, parts, report
 from cost_model.network.machine import Machine
 from rtl.layer.config import EngineConfig
+from sim.reference import InputError
 from sim.reference import engine as hardware
 from tests.rtl.layer.small import NORM, SOFTMAX, every_instruction
 
@@ -48,3 +49,8 @@ def test_a_product_of_a_dropped_instruction_costs_nothing():
     assert "elements" not in energies(CONFIG, without, IHP)
     half = energies(CONFIG, program, IHP)["elements"]
     assert energies(CONFIG, program * 2, IHP)["elements"] == pytest.approx(2 * half)
+
+
+def test_an_engine_for_causal_language_models_is_refused():
+    with pytest.raises(InputError, match="the engine's units for causal language models have no cost yet"):
+        report(replace(CONFIG, decoder=True), [], 5, Machine(library=GE))
