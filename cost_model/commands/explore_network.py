@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.explore.network_report import network_report
+from cost_model.explore.points_file import read_points
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.errors import require_range
-from sim.common.files import read_json
 from sim.common.parallel import Pool
-from sim.common.results import read_results, write_results
+from sim.common.results import write_results
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
@@ -84,7 +84,7 @@ def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict
     from cost_model.network.memory import sources
     from quant.run_directory import RunDirectory, versions
 
-    space = SPACES.get(arguments.space) or NetworkSpace.from_dict(read_json(arguments.space))
+    space = SPACES.get(arguments.space) or NetworkSpace.load(arguments.space)
     chosen = SearchOptions(
         arguments.method, arguments.points, arguments.population, arguments.seed, arguments.first,
         tuple(arguments.objectives),
@@ -170,7 +170,7 @@ def _order(arguments: argparse.Namespace) -> int:
     from cost_model.explore.layer_error import agreement
     from cost_model.explore.network_subjects import subject_from
 
-    contents = [_searched_before(path) for path in arguments.files]
+    contents = [read_points(path) for path in arguments.files]
     rows = [
         agreement(subject_from(content["search"]["subject"]), content["rows"]) | {"points_sha256": content["sha256"]}
         for content in contents
@@ -186,13 +186,6 @@ def _order(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _searched_before(path: Path) -> dict[str, Any]:
-    content = read_results(path)
-    if "search" not in content:
-        raise InputError(f"{path}: must come from python -m cost_model explore network")
-    return content
-
-
 def _add_report(kinds: Any) -> None:
     parser = kinds.add_parser("report", help="a page or plot of points that were explored before")
     parser.set_defaults(do=_report)
@@ -205,6 +198,6 @@ def _add_report(kinds: Any) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     if arguments.output_file.suffix not in SUFFIXES[1:]:
         raise InputError(f"-o must end in {', '.join(SUFFIXES[1:])}, not {arguments.output_file}")
-    content = _searched_before(arguments.file)
+    content = read_points(arguments.file)
     _write(arguments.output_file, content["rows"], {**content, "file": arguments.file.name})
     return 0

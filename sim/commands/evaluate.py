@@ -18,6 +18,7 @@ from sim.common.results import write_results
 from sim.reference import InputError
 
 Rows = Sequence[dict[str, Any]]
+UNSAID = ("do", "task", "default", "folder", "run", "resume", "json", "jobs")  # no part of what is measured
 
 
 def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -66,7 +67,7 @@ def _add(
     tasks: "argparse._SubParsersAction[Any]", name: str, help: str, do: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     parser = tasks.add_parser(name, help=help)
-    parser.set_defaults(do=do, task=name)
+    parser.set_defaults(do=do, task=name, default=parser.get_default)
     parser.add_argument("-o", dest="folder", type=Path, default=Path("results"), metavar="DIR", help="(results)")
     parser.add_argument("--quick", action="store_true", help="all operations together only, not one at a time")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted evaluation")
@@ -246,10 +247,20 @@ def _report(
         result = measure(run, lambda name: (bar.set_postfix_str(name), bar.update()))
     path = arguments.folder / f"{arguments.task}.json"
     rows = result.pop("rows")
-    result = write_results(path, f"python -m sim evaluate {arguments.task}", rows, versions=versions(), **result)
+    result = write_results(path, command(arguments), rows, versions=versions(), **result)
     print(path, file=sys.stderr)
     if arguments.json:
         print_json(result["rows"])
     else:
         print(table_text(result["rows"]))
     return 0
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """The command that measures the same anywhere: of a path the last part."""
+    words = ["python -m sim evaluate", arguments.task]
+    for name, value in vars(arguments).items():
+        if name not in UNSAID and value != arguments.default(name):
+            values = [] if value is True else value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *(Path(str(one)).name for one in values)]
+    return " ".join(words)
