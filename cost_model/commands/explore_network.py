@@ -10,7 +10,6 @@ from cost_model.explore.points_file import read_points
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.errors import require_range
-from sim.common.files import read_json
 from sim.common.parallel import Pool
 from sim.common.results import write_results
 from sim.common.text_table import format_table
@@ -80,7 +79,7 @@ def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict
     from cost_model.network.memory import sources
     from quant.run_directory import RunDirectory, versions
 
-    space = SPACES.get(arguments.space) or NetworkSpace.from_dict(read_json(arguments.space))
+    space = SPACES.get(arguments.space) or NetworkSpace.load(arguments.space)
     options = SearchOptions(
         arguments.method, arguments.points, arguments.population, arguments.seed, tuple(arguments.objectives)
     )

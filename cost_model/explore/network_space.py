@@ -11,17 +11,19 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 from cost_model.network.machine import Machine
 from cost_model.network.memory import PLACES
 from sim.common.errors import require_range
+from sim.common.files import read_json
 from sim.reference import InputError
 from sim.reference.gemm import WEIGHT_BITS
 
 LIBRARY = "sg13g2_stdcell_typ_1p20V_25C"  # it gives joules, and its macros are the memories
 MULTIPLIER_BITS = 6  # of a group: with 8, a token's accumulators would not fit the 62 bits there are
-_FORMAT = re.compile(r"w(\d+)(?:g(\d+))?a(\d+)")
+_FORMAT = re.compile(r"w([0-9]{1,6})(?:g([0-9]{1,6}))?a([0-9]{1,6})")
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,15 @@ class NetworkSpace:
             if not isinstance(choices, list):
                 raise InputError(f"{name} must be a list of choices, not {choices!r}")
         return cls(**{name: tuple(choices) for name, choices in content.items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """From a JSON file. Raises `InputError` with the file if it is missing or no space."""
+        content = read_json(path)
+        try:
+            return cls.from_dict(content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 _FORMATS = ("w8a8", "w4g64a8", "w4g64a4", "w2g64a8")

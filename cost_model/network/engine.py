@@ -18,15 +18,18 @@ from cost_model.analytical.components import Cost
 from cost_model.analytical.estimate import Estimate, coefficients, estimate
 from cost_model.network.machine import Machine, requantiser, unit_cost
 from cost_model.network.memory import DRAM_J, sram
-from cost_model.network.row_units import row_units
+from cost_model.network.row_units import row_units, too_slow
 from cost_model.network.site_costs import moved_bit
+from cost_model.network.sites import InRows
 from rtl.layer.config import EngineConfig
+from rtl.layer.encoding import encode
 from rtl.product import ProductConfig
 from rtl.residual import ResidualConfig
 from rtl.rope import RopeConfig
 from rtl.rowwise.norm import NormUnit
 from rtl.rowwise.softmax import SoftmaxUnit
 from rtl.rowwise.token import TokenUnit
+from sim.network.program_cycles import cycles_by_kind
 from sim.reference import engine as hardware
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, TOTAL_BITS, Instruction, Walk
 from sim.reference.token import IN_BITS
@@ -146,7 +149,9 @@ def _actions(config: EngineConfig, instruction: Instruction) -> Mapping[str, int
             beats = instruction.a.length * (2 if instruction.wide else 1)
             found = {"elements": beats * lanes**2, "columns": beats * lanes, "requantisers": words * lanes,
                      "magnitudes": words * lanes}  # fmt: skip
-            return found | ({"transposer": instruction.weights.length} if _transposed(instruction) else {})
+            if isinstance(instruction.weights, Walk) and instruction.transposed:
+                found["transposer"] = instruction.weights.length
+            return found
         case hardware.Rowwise():
             units, _, groups = instruction.a.counts
             elements = instruction.length * units * groups
@@ -195,10 +200,6 @@ def _moved(config: EngineConfig, instruction: Instruction) -> Mapping[str, float
         "rows, gains and biases": rows,
         OUTSIDE: outside * DRAM_J,
     }
-
-
-def _transposed(instruction: hardware.Multiply) -> bool:
-    return isinstance(instruction.weights, Walk) and instruction.transposed
 
 
 def _norm(config: EngineConfig) -> str:
@@ -255,7 +256,9 @@ def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, ma
     Raises `InputError` if the library is unknown.
     """
     library = machine.library
-    cycles = sum(config.schedule.cycles(instruction) for instruction in program)
+    durations = [config.schedule.cycles(instruction) for instruction in program]
+    writes = len(encode(config, program).program) - len(program)  # of tables, a cycle each
+    cycles = sum(durations) + writes
     units, spent = parts(config, library), energies(config, program, library)
     seconds = cycles / machine.clock_hz
     leakage = [part.leakage_w for part in units]
@@ -269,6 +272,7 @@ def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, ma
         "memories": [
             {**vars(bank), "size": bank.size, "area_um2": bank.area_um2 if machine.physical else None} for bank in held
         ],
+        "kinds": cycles_by_kind(config, program, durations, cycles),
         "energy_by_part": {**spent, **({} if leaked is None else {"leakage": leaked})},
         "totals": {
             "area_ge": area_ge,
@@ -282,5 +286,6 @@ def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, ma
             "energy_per_token": energy / tokens,
         },
         "energy_unit": "J" if machine.physical else "NAND2 inputs charged",
+        "too_slow": too_slow([InRows("", kind, {}, 0, 0) for kind in _measured(config)], machine),
         "not_counted": list(NOT_COUNTED),
     }

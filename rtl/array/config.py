@@ -113,8 +113,9 @@ class ArrayConfig:
         reach = f"{self.needed_bits}, since {self.max_inputs} inputs and the bias can reach {worst}"
         if self.needed_bits > INT64_SAFE_BITS:
             raise InputError(f"acc_bits must be at most {INT64_SAFE_BITS}, but would be {reach}")
-        if self.acc_bits is not None and not self.needed_bits <= self.acc_bits <= INT64_SAFE_BITS:
-            raise InputError(f"acc_bits must be at least {reach}, and at most {INT64_SAFE_BITS}, not {self.acc_bits}")
+        widths = range(self.needed_bits, INT64_SAFE_BITS + 1)
+        if self.acc_bits is not None and self.acc_bits not in widths:
+            raise InputError(f"acc_bits must be at least {reach}, and at most {INT64_SAFE_BITS}, not {self.acc_bits!r}")
         _ = self.requant  # checks the widths of the output
         pipeline.check_stages(self.stages, 5 + (0 if self.pwl is None else self.pwl.deepest))
         if self.pwl is not None and (self.pwl.in_bits, self.pwl.in_signed) != (self.out_bits, self.out_signed):

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,7 @@ from sim.commands.optional import needs
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.results import write_results
-from sim.common.text_table import format_table
-from sim.cosim.simulators import SIMULATORS, version
+from sim.cosim.simulators import SIMULATORS, SimulationError, version
 from sim.reference import InputError
 
 
@@ -77,7 +77,11 @@ def run_on_hardware(arguments: argparse.Namespace, load_data: Callable[..., Any]
             print(f"sample {number}: the program differs from the network: {difference}", file=sys.stderr)
             return 1
         began = time.perf_counter()
-        run = run_layer(config, program.instructions, options)
+        try:
+            run = run_layer(config, program.instructions, options)
+        except SimulationError as error:  # as in a regression, of the hardware
+            print(f"sample {number}: {error}", file=sys.stderr)
+            return 1
         place = program.steps[-1].place
         same = _stored(run.stored, place, config.lanes, expected[program.output])
         row: dict[str, Any] = {
@@ -144,16 +148,17 @@ def _command(arguments: argparse.Namespace, subject: Subject) -> str:
 
 def _print(row: Mapping[str, Any]) -> None:
     """A sample's figures, and where its cycles go."""
+    from sim.network.program_cycles import cycles_text
+
     print("\n".join(f"{key}  {value}" for key, value in row.items() if key != "kinds"))
-    cells = [(k["kind"], k["instructions"], k["cycles"], k["busy_cycles"], f"{k['share']:.1%}") for k in row["kinds"]]
-    print(format_table(("kind", "instructions", "cycles", "of its unit alone", "share"), cells))
+    print(cycles_text(row["kinds"]))
 
 
 def _layers(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     ends = text.split("..") if ".." in text else [text, text]
-    if len(ends) != 2 or not all(end.isdigit() for end in ends):
+    if len(ends) != 2 or not all(re.fullmatch("[0-9]{1,9}", end) for end in ends):
         raise InputError(f"--layers must be a number or N..M, not {text!r}")
     return int(ends[0]), int(ends[1])
 

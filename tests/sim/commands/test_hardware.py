@@ -34,6 +34,7 @@ def _run(folder, *options):
         (["--on", "icarus", "--check"], "--check must not be given with --on"),
         (["--on", "icarus", "-o", "codes.npz"], "-o must end in .json with --on, not 'codes.npz'"),
         (["--on", "icarus", "--layers", "0-1"], "--layers must be a number or N..M, not '0-1'"),
+        (["--on", "icarus", "--layers", "²"], "--layers must be a number or N..M, not '²'"),
         (["--on", "icarus", "--lanes", "8", "--layers", "1..2"], "layers must be in 0..1, not 1..2"),
         (["--on", "icarus", "--lanes", "12"], "lanes must be a power of two, not 12"),
     ],
