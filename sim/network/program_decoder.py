@@ -15,7 +15,6 @@ from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import Walk
 from sim.reference.requant import MAX_SHIFT
-from sim.reference.rope import Rope as RopeSpecification
 from sim.reference.softmax import total_bits_for
 
 
@@ -33,7 +32,7 @@ class DecoderBuilder(Builder):
             bases = [given.part(tile, 0).base for tile in halves]
             a, b = (self._in_turn(x, y.base, tiles) for x, y in zip(bases, (cosines, sines), strict=True))
             first, second = (place.part(tile, 0).base for tile in halves)
-            rotate = hardware.Rotate(self._in_turn(first, second, tiles), a, b, RopeSpecification())
+            rotate = hardware.Rotate(self._in_turn(first, second, tiles), a, b)
             self._emit(rotate, node.key, place, output=node.outputs[0], last=head == operator.heads - 1)
 
     def _in_turn(self, first: int, second: int, tiles: int) -> Walk:
