@@ -49,6 +49,7 @@ def _add_unit(kinds: Any) -> None:
 
 
 def _unit(arguments: argparse.Namespace) -> int:
+    options.clock_hz(arguments)  # checks the period, with a library or without
     budget = Budget.released(arguments.function) if arguments.budget is None else Budget.parse(arguments.budget)
     given = {"entries": arguments.entries, "symmetries": arguments.symmetry, "scales": arguments.scales}
     chosen: dict[str, Any] = {name: tuple(values) for name, values in given.items() if values is not None}
