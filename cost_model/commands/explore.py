@@ -12,6 +12,7 @@ from cost_model.explore.paper_units import paper_units
 from cost_model.explore.unit import STORAGES, Confirmation, explore_unit
 from cost_model.explore.unit_fits import UnitSpace
 from cost_model.explore.unit_measured import OWN, RECIPES
+from ga_search.functions import FUNCTIONS
 from sim.common.text_table import format_table
 from sim.reference import InputError
 from sim.reference.folding import SYMMETRIES
@@ -50,6 +51,8 @@ def _add_unit(kinds: Any) -> None:
 
 def _unit(arguments: argparse.Namespace) -> int:
     options.clock_hz(arguments)  # checks the period, with a library or without
+    if arguments.function not in FUNCTIONS:  # a user's own has no scales of its own, and no symmetry that is known
+        raise InputError(f"function must be one of {', '.join(FUNCTIONS)}, not {arguments.function!r}")
     budget = Budget.released(arguments.function) if arguments.budget is None else Budget.parse(arguments.budget)
     given = {"entries": arguments.entries, "symmetries": arguments.symmetry, "scales": arguments.scales}
     chosen: dict[str, Any] = {name: tuple(values) for name, values in given.items() if values is not None}
