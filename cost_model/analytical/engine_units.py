@@ -20,11 +20,14 @@ from cost_model.analytical.components import (
 )
 from cost_model.analytical.estimate import Estimate, coefficients, price
 from rtl.layer.config import COUNT_BITS, EngineConfig
+from rtl.product import ProductConfig
 from rtl.residual import ResidualConfig
+from rtl.rope import RopeConfig
 from rtl.rowwise.token import TokenConfig
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, TOTAL_BITS
 from sim.reference.requant import MULTIPLIER_BITS
 from sim.reference.residual import STREAM_BITS
+from sim.reference.rope import TABLE_BITS
 from sim.reference.token import IN_BITS, RATIO_BITS
 
 LEVELS, WALKS = 3, 3  # of a walk; walks of an instruction
@@ -41,6 +44,36 @@ def residual_adder(config: ResidualConfig, library: str) -> Estimate:
         "shifter": Shifter(total + 1, config.max_shift + 1),
         "rounding": Rounding(total, STREAM_BITS),
         "pipeline registers": PipelineRegisters((config.stages - 1) * (total + 2) + STREAM_BITS + 1),
+    }
+    return _priced(parts, library)
+
+
+def rotator(config: RopeConfig, library: str) -> Estimate:
+    """The rotation of a pair (`rtl.rope`) by an angle's cosine and sine at a fixed shift. An action is a pair."""
+    total = config.in_bits + TABLE_BITS
+    product, added, rounding = (
+        RowProduct(config.in_bits, TABLE_BITS, total),
+        Adder(total),
+        Rounding(total, ELEMENT_BITS),
+    )
+    names = ("first along", "first across", "second along", "second across")
+    parts: dict[str, Component] = dict.fromkeys((f"product, {name}" for name in names), product)
+    parts |= dict.fromkeys(("first sum", "second sum"), added)
+    parts |= dict.fromkeys(("first rounding", "second rounding"), rounding)
+    parts["pipeline registers"] = PipelineRegisters(2 * (config.stages - 1) * (total + 1) + 2 * config.out_bits + 1)
+    return _priced(parts, library)
+
+
+def element_product(config: ProductConfig, library: str) -> Estimate:
+    """The product of two codes, times a multiplier, shifted and rounded (`rtl.product`). An action is an element."""
+    both = config.a_bits + config.b_bits
+    total = both + MULTIPLIER_BITS
+    parts = {
+        "product": RowProduct(config.a_bits, config.b_bits, both),
+        "multiplier": RowProduct(both, MULTIPLIER_BITS, total),
+        "shifter": Shifter(total + 1, config.max_shift + 1),
+        "rounding": Rounding(total, config.out_bits),
+        "pipeline registers": PipelineRegisters((config.stages - 1) * (total + 2) + config.out_bits + 1),
     }
     return _priced(parts, library)
 

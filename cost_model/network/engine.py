@@ -18,13 +18,18 @@ from cost_model.analytical.components import Cost
 from cost_model.analytical.estimate import Estimate, coefficients, estimate
 from cost_model.network.machine import Machine, requantiser, unit_cost
 from cost_model.network.memory import DRAM_J, sram
-from cost_model.network.row_units import row_units
+from cost_model.network.row_units import row_units, too_slow
 from cost_model.network.site_costs import moved_bit
+from cost_model.network.sites import InRows
 from rtl.layer.config import EngineConfig
+from rtl.layer.encoding import encode
+from rtl.product import ProductConfig
 from rtl.residual import ResidualConfig
+from rtl.rope import RopeConfig
 from rtl.rowwise.norm import NormUnit
 from rtl.rowwise.softmax import SoftmaxUnit
 from rtl.rowwise.token import TokenUnit
+from sim.network.program_cycles import cycles_by_kind
 from sim.reference import engine as hardware
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, TOTAL_BITS, Instruction, Walk
 from sim.reference.token import IN_BITS
@@ -75,6 +80,7 @@ def banks(config: EngineConfig) -> list[Bank]:
         Bank("accumulators", config.max_tokens, config.lanes * config.array.accumulator_bits),
         Bank("magnitudes", config.max_tokens, IN_BITS),
         Bank("rows, gains and biases", rows, 1, config.row_units),
+        *([Bank("column magnitudes", config.column_words, config.lanes * IN_BITS)] if config.decoder else []),
     ]
 
 
@@ -95,7 +101,7 @@ def parts(config: EngineConfig, library: str) -> list[Part]:
     counts = {
         "elements": lanes**2, "columns": lanes, "magnitudes": lanes, "requantisers": lanes, "tables": lanes,
         "residual adders": lanes, "transposer": 1, "sequencer": 1, "token quantisers": config.row_units,
-        "words of rows": config.row_units,
+        "words of rows": config.row_units, **({"rotators": lanes, "products": lanes} if config.decoder else {}),
     }  # fmt: skip
     shared = (lanes - 1) * float(_table(config, library).parts["table storage"].area_ge)  # one table serves all lanes
     found = []
@@ -140,16 +146,23 @@ def _actions(config: EngineConfig, instruction: Instruction) -> Mapping[str, int
     lanes, words = config.lanes, instruction.o.length
     match instruction:
         case hardware.Multiply():
-            beats = instruction.a.length
+            beats = instruction.a.length * (2 if instruction.wide else 1)
             found = {"elements": beats * lanes**2, "columns": beats * lanes, "requantisers": words * lanes,
                      "magnitudes": words * lanes}  # fmt: skip
-            return found | ({"transposer": instruction.weights.length} if _transposed(instruction) else {})
+            weights = instruction.weights
+            if isinstance(weights, Walk) and instruction.transposed:
+                found["transposer"] = weights.length
+            return found
         case hardware.Rowwise():
             units, _, groups = instruction.a.counts
             elements = instruction.length * units * groups
             return {_KINDS[type(instruction)](config): elements, "words of rows": elements}
-        case hardware.Add():
+        case hardware.Add() | hardware.Weigh():
             return {"residual adders": words * lanes}
+        case hardware.Rotate():
+            return {"rotators": words * lanes // 2}
+        case hardware.ElementProduct():
+            return {"products": words * lanes}
         case hardware.Map():
             return {"tables": words * lanes}
     return {}
@@ -178,9 +191,9 @@ def _moved(config: EngineConfig, instruction: Instruction) -> Mapping[str, float
             for memory in _row_memories(config)[type(instruction)]:  # rings are written too, gains and biases are not
                 each = macro.read_j + (macro.write_j if memory["name"].endswith("ring") else 0.0)
                 rows += instruction.length * units * groups * memory["bits"] * each
-        case hardware.Add():
+        case hardware.Add() | hardware.Rotate() | hardware.ElementProduct():
             reads = instruction.a.length + instruction.b.length
-        case hardware.Map():
+        case hardware.Map() | hardware.Weigh():
             reads = instruction.a.length
     return {
         MEMORY: word * (reads * macro.read_j + writes * macro.write_j),
@@ -188,10 +201,6 @@ def _moved(config: EngineConfig, instruction: Instruction) -> Mapping[str, float
         "rows, gains and biases": rows,
         OUTSIDE: outside * DRAM_J,
     }
-
-
-def _transposed(instruction: hardware.Multiply) -> bool:
-    return isinstance(instruction.weights, Walk) and instruction.transposed
 
 
 def _norm(config: EngineConfig) -> str:
@@ -221,10 +230,14 @@ def _table(config: EngineConfig, library: str) -> Estimate:
 def _units(config: EngineConfig, library: str) -> Mapping[str, Cost]:
     """The cost of one unit of each kind that is estimated."""
     machine = Machine(library=library)
+    # the low half of an activation that takes two passes has no sign
+    operand = NARROW_BITS + config.array.two_pass
+    decoder = {
+        "rotators": engine_units.rotator(RopeConfig(), library).total,
+        "products": engine_units.element_product(ProductConfig(), library).total,
+    }
     return {
-        "elements": unit_cost(
-            "element", library, rows=config.lanes, weight_bits=NARROW_BITS, activation_bits=NARROW_BITS
-        ),
+        "elements": unit_cost("element", library, rows=config.lanes, weight_bits=NARROW_BITS, activation_bits=operand),
         "columns": array_column(config.array, library).total,
         "magnitudes": engine_units.magnitude_column(config.array.accumulator_bits, library).total,
         "requantisers": requantiser(TOTAL_BITS, ELEMENT_BITS, machine),
@@ -234,6 +247,7 @@ def _units(config: EngineConfig, library: str) -> Mapping[str, Cost]:
         "sequencer": engine_units.sequencer(config, library).total,
         "token quantisers": engine_units.token_quantiser(config.token_unit, library).total,
         "words of rows": engine_units.row_words(config, library).total,
+        **(decoder if config.decoder else {}),
     }
 
 
@@ -243,7 +257,9 @@ def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, ma
     Raises `InputError` if the library is unknown.
     """
     library = machine.library
-    cycles = sum(config.schedule.cycles(instruction) for instruction in program)
+    durations = [config.schedule.cycles(instruction) for instruction in program]
+    writes = len(encode(config, program).program) - len(program)  # of tables, a cycle each
+    cycles = sum(durations) + writes
     units, spent = parts(config, library), energies(config, program, library)
     seconds = cycles / machine.clock_hz
     leakage = [part.leakage_w for part in units]
@@ -257,6 +273,7 @@ def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, ma
         "memories": [
             {**vars(bank), "size": bank.size, "area_um2": bank.area_um2 if machine.physical else None} for bank in held
         ],
+        "kinds": cycles_by_kind(config, program, durations, cycles),
         "energy_by_part": {**spent, **({} if leaked is None else {"leakage": leaked})},
         "totals": {
             "area_ge": area_ge,
@@ -270,5 +287,6 @@ def report(config: EngineConfig, program: Sequence[Instruction], tokens: int, ma
             "energy_per_token": energy / tokens,
         },
         "energy_unit": "J" if machine.physical else "NAND2 inputs charged",
+        "too_slow": too_slow([InRows("", kind, {}, 0, 0) for kind in _measured(config)], machine),
         "not_counted": list(NOT_COUNTED),
     }

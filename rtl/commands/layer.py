@@ -37,6 +37,7 @@ def add(units: Any) -> None:
         )
     layer.add_argument("--length", type=int, default=384, metavar="N", help="codes of the norm's longest row (384)")
     layer.add_argument("--rms", action="store_true", help="RMSNorm in place of LayerNorm")
+    layer.add_argument("--decoder", action="store_true", help="with what causal language models need besides")
     layer.add_argument("-o", dest="output_file", type=Path, required=True, metavar="FILE.v", help="the Verilog file")
     layer.add_argument("--json", action="store_true", help="print the description that is written beside the Verilog")
 
@@ -57,6 +58,8 @@ def _make(arguments: argparse.Namespace) -> options.Made:
     root = Normaliser(rsqrt, rsqrt.scales[-1], spread_bits_for(len(zeros), epsilon), 0, False)
     norm = Norm(zeros, zeros, 0, epsilon, root, not arguments.rms)
     names = ("lanes", "words", "row_units", "max_tokens", "max_inputs", "entries", "stages")
-    config = EngineConfig(softmax, norm, **{name: getattr(arguments, name) for name in names})
+    config = EngineConfig(
+        softmax, norm, **{name: getattr(arguments, name) for name in names}, decoder=arguments.decoder
+    )
     source = {name: {"table_sha256": table.digest} for name, table in zip(TABLES, (exp, div, rsqrt), strict=True)}
     return "layer", Engine(config), source

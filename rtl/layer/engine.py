@@ -20,6 +20,9 @@ from rtl.layer.results import Results
 from rtl.layer.rows import Rows, chosen_bits
 from rtl.layer.sums import Sums
 from rtl.layer.transposer import Transposer
+from rtl.pwl import describe_table
+from rtl.rowwise.norm import NormUnit
+from rtl.rowwise.softmax import SoftmaxUnit
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS
 from sim.reference.engine_cycles import START
 from sim.reference.token import IN_BITS
@@ -42,6 +45,16 @@ STREAMS = {
     "c": "for multiply: for each output tile (bias, m, k) of each column, held until its last token is through",
     "o": "the words of store, in the order of the walk a",
 }
+
+
+HOST = (
+    "hold rst at 1 for a clock edge before the first instruction",
+    "write the table of softmax, norm or map before the first instruction that needs it: a write for each word of "
+    "loads, with the table's number, select, the word's place as address, and its data; tables stay",
+    "offer instructions in order; one runs at a time, so that none needs to wait for another's results",
+    "offer the words of i, w and c in the order of the instructions that take them, and take those of o",
+    "after a reset begin anew with the first instruction and the first words; tables and memory keep their content",
+)
 
 
 class Engine(wiring.Component):
@@ -347,6 +360,8 @@ class Engine(wiring.Component):
             "cycles": CYCLES,
             "operations": {name: number for number, name in enumerate(config.operations)},
             "tables": {name: number for number, name in enumerate(TABLES)},
+            "loads": {name: unit["table"]["load_order"] for name, unit in self._loaded.items()},
+            "host": list(HOST),
             "sources": {name: number for number, name in enumerate(SOURCES)},
             "streams": STREAMS,
             "layout": LAYOUT,
@@ -357,6 +372,13 @@ class Engine(wiring.Component):
             ],
             "word": f"{config.lanes} elements of {ELEMENT_BITS} bits, lane 0 lowest",
         }
+
+    @property
+    def _loaded(self) -> dict[str, dict[str, Any]]:
+        """The descriptions of what "write" can write to."""
+        config = self.config
+        rows = SoftmaxUnit(config.softmax_unit).describe(), NormUnit(config.norm_unit).describe()
+        return dict(zip(TABLES, (*rows, describe_table(config.map_unit)), strict=True))
 
 
 def connect_stream(m: Module, source: Any, sink: Any) -> None:

@@ -16,7 +16,6 @@ from sim.commands.optional import needs
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.results import write_results
-from sim.common.text_table import format_table
 from sim.cosim.simulators import SIMULATORS, SimulationError, version
 from sim.reference import InputError
 
@@ -38,8 +37,8 @@ def add_hardware(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--from",
         dest="packaged",
-        choices=("sentence",),
-        help="all-MiniLM-L6-v2 and sentences in place of DIR and --data",
+        choices=("sentence", "language"),
+        help="all-MiniLM-L6-v2 and sentences, or the first of SmolLM2's layers and Brown, in place of DIR and --data",
     )
     group.add_argument("--layers", metavar="N..M", help="these layers (everything behind the embedding)")
     group.add_argument("--lanes", type=int, default=16, metavar="N", help="rows and columns of the array (16)")
@@ -63,7 +62,7 @@ def run_on_hardware(arguments: argparse.Namespace, load_data: Callable[..., Any]
     if arguments.output is not None and arguments.output.suffix != ".json":
         raise InputError(f"-o must end in .json with --on, not {arguments.output.name!r}")
     layers = _layers(arguments.layers)
-    subject = _subject(arguments, load_data)
+    subject = _subject(arguments, load_data, layers)
     network = subject.network
     lengths = [_tokens(batch) for batch in subject.batches]
     config = engine_for(network, max(tokens for tokens, _ in lengths), arguments.lanes, arguments.row_units, layers)
@@ -110,13 +109,18 @@ def run_on_hardware(arguments: argparse.Namespace, load_data: Callable[..., Any]
     return 0
 
 
-def _subject(arguments: argparse.Namespace, load_data: Callable[..., Any]) -> Subject:
+def _subject(arguments: argparse.Namespace, load_data: Callable[..., Any], layers: tuple[int, int] | None) -> Subject:
     if arguments.packaged is not None:
         if arguments.folder is not None or arguments.data is not None:
             raise InputError("--from must not be given with DIR or --data")
-        with needs("sentence"):
+        with needs(arguments.packaged):
+            from sim.workloads.language_layers import language_layers
             from sim.workloads.sentence_layers import sentence_layers
-        network, batches, made_of = sentence_layers(arguments.samples, arguments.sequence_length, arguments.seed)
+        size = arguments.samples, arguments.sequence_length
+        if arguments.packaged == "sentence":
+            network, batches, made_of = sentence_layers(*size, arguments.seed)
+        else:
+            network, batches, made_of = language_layers(*size, None if layers is None else layers[1] + 1)
         return Subject(network, batches, f"--from {arguments.packaged}", made_of)
     from quant.formats.packed_index import DESCRIPTION
     from sim.network.packed import load
@@ -144,9 +148,10 @@ def _command(arguments: argparse.Namespace, subject: Subject) -> str:
 
 def _print(row: Mapping[str, Any]) -> None:
     """A sample's figures, and where its cycles go."""
+    from sim.network.program_cycles import cycles_text
+
     print("\n".join(f"{key}  {value}" for key, value in row.items() if key != "kinds"))
-    cells = [(k["kind"], k["instructions"], k["cycles"], k["busy_cycles"], f"{k['share']:.1%}") for k in row["kinds"]]
-    print(format_table(("kind", "instructions", "cycles", "of its unit alone", "share"), cells))
+    print(cycles_text(row["kinds"]))
 
 
 def _layers(text: str | None) -> tuple[int, int] | None:

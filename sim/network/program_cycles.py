@@ -1,9 +1,10 @@
 """Where a program's cycles go: for each kind of instruction, beside those that its unit alone would need."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rtl.layer.config import EngineConfig
+from sim.common.text_table import format_table
 from sim.reference import engine as hardware
 from sim.reference.engine import Instruction, Walk
 
@@ -25,6 +26,12 @@ def cycles_by_kind(
     rest = cycles - sum(row["cycles"] for row in rows.values())
     rows["writes of tables"] = {"instructions": rest, "cycles": rest, "busy_cycles": rest}
     return [{"kind": kind, **row, "share": round(row["cycles"] / cycles, 4)} for kind, row in rows.items()]
+
+
+def cycles_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as a table."""
+    cells = [(r["kind"], r["instructions"], r["cycles"], r["busy_cycles"], f"{r['share']:.1%}") for r in rows]
+    return format_table(("kind", "instructions", "cycles", "of its unit alone", "share"), cells)
 
 
 def _kind(instruction: Instruction) -> str:

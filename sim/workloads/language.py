@@ -32,6 +32,7 @@ from sim.network.operators.tables import EXACT
 from sim.network.rotation import require_rotatable, rotated
 from sim.network.table_sets import Tables
 from sim.reference import InputError
+from sim.reference.softmax import probability_bits_for
 from sim.workloads.variants import METHODS, WIDE, Fits, Variant, part, variants
 
 Words = Callable[[str], Sequence[int]]
@@ -142,7 +143,7 @@ def evaluate(
     real = measure("fp32", lambda: losses(lambda x: model.base_model(x)[0], model.lm_head, ids))
     if options.rotate:
         model = rotated(model, options.seed)
-    networks, fits = _Networks(model, calibration, options), Fits(operations)
+    networks, fits = _Networks(model, calibration, options), Fits(operations, probability_bits_for(options.length))
     rows: list[dict[str, Any]] = []
     exact: np.ndarray | None = None
     for variant in options.chosen(operations):

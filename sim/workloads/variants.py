@@ -71,10 +71,13 @@ class Options:
 
 
 class Fits:
-    """The tables of each variant for the `functions` of a network, each method's fitted once."""
+    """The tables of each variant for the `functions` of a network, each method's fitted once.
 
-    def __init__(self, functions: Sequence[str]) -> None:
-        self.functions = functions
+    `probability_bits` are those of its softmax sites (`sim.network.table_sets.fitted_tables`).
+    """
+
+    def __init__(self, functions: Sequence[str], probability_bits: int = 8) -> None:
+        self.functions, self.probability_bits = functions, probability_bits
         self._fitted: dict[tuple[str, int], Tables] = {}
 
     def tables(self, variant: Variant) -> Tables:
@@ -86,8 +89,9 @@ class Fits:
         if key not in self._fitted:
             name, paper = variant.method.removesuffix(PAPER), variant.method.endswith(PAPER)
             name, bits = name.removesuffix(WIDE), 16 if name.endswith(WIDE) else 8
-            made = fitted_tables(name, variant.entries, self.functions, paper_domains=paper, coef_bits=bits)
-            self._fitted[key] = made
+            self._fitted[key] = fitted_tables(
+                name, variant.entries, self.functions, paper, coef_bits=bits, probability_bits=self.probability_bits
+            )
         fitted = self._fitted[key]
         return fitted if variant.operation == "all" else {**control, variant.operation: fitted[variant.operation]}
 

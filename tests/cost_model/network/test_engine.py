@@ -8,6 +8,9 @@ from cost_model.network.engine import banks, energies, parts, report
 from cost_model.network.machine import Machine
 from rtl.layer.config import EngineConfig
 from sim.reference import engine as hardware
+from sim.reference.engine import Walk
+from sim.reference.product import Product
+from sim.reference.rope import Rope
 from tests.rtl.layer.small import NORM, SOFTMAX, every_instruction
 
 CONFIG = EngineConfig(SOFTMAX, NORM, lanes=4, words=64, row_units=2, max_tokens=5, max_inputs=8)
@@ -48,3 +51,19 @@ def test_a_product_of_a_dropped_instruction_costs_nothing():
     assert "elements" not in energies(CONFIG, without, IHP)
     half = energies(CONFIG, program, IHP)["elements"]
     assert energies(CONFIG, program * 2, IHP)["elements"] == pytest.approx(2 * half)
+
+
+def test_a_decoder_has_more_units_a_memory_and_dearer_elements():
+    decoder = replace(CONFIG, decoder=True)
+    areas = {part.unit: part.area_ge for part in parts(decoder, GE)}
+    before = {part.unit: part.area_ge for part in parts(CONFIG, GE)}
+    assert areas.keys() - before.keys() == {"rotators", "products"} and areas["elements"] > before["elements"]
+    assert {bank.name for bank in banks(decoder)} - {bank.name for bank in banks(CONFIG)} == {"column magnitudes"}
+    words, turn = Walk(0, (4, 1, 1)), Walk(0, (2, 2, 1), (9, 1, 0))
+    program = [
+        hardware.Rotate(turn, turn, turn, Rope()),
+        hardware.ElementProduct(words, words, words, Product(1, 0)),
+        hardware.Weigh(words, words, 0, 7),
+    ]
+    spent = energies(decoder, program, GE)
+    assert set(spent) == {"rotators", "products", "residual adders"} and min(spent.values()) > 0

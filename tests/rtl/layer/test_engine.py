@@ -118,9 +118,10 @@ def test_the_command_writes_the_engine_and_what_a_host_must_do(tmp_path, monkeyp
         secant_table(name).save(f"{name}.json")
     tables = [part for name in ("exp", "div", "rsqrt") for part in (f"--{name}", f"{name}.json")]
     sizes = ["--lanes", "2", "--words", "64", "--max-tokens", "4", "--max-inputs", "8", "--length", "8"]
-    assert main(["layer", *tables, *sizes, "-o", "engine.v"]) == 0
+    assert main(["layer", *tables, *sizes, "--rms", "--decoder", "-o", "engine.v"]) == 0
     about = json.loads(Path("engine.rtl.json").read_text())
-    assert about["operations"]["multiply"] == 3 and {"layout", "streams", "cycles"} <= about.keys()
+    assert about["operations"]["rotate"] == 10 and {"layout", "streams", "cycles", "host"} <= about.keys()
+    assert list(about["loads"]) == list(about["tables"]) and all(about["loads"].values())
     assert main(["layer", *tables, "--lanes", "3", "-o", "engine.v"]) == 2
     assert "lanes must be a power of two, not 3" in capsys.readouterr().err
 

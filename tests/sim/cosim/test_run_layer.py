@@ -18,7 +18,7 @@ from tests.sim.network.test_program import FAULTS, _changed
 
 LENGTH = 12
 LENGTHS = range(3, LENGTH + 1)
-RUNS = {"verilator": (10, 100), "icarus": (2, 10)}  # simulations, and token batches in each of them
+RUNS = {"verilator": (10, 100), "icarus": (2, 5)}  # simulations, and token batches in each: Icarus takes 8 s for one
 pytestmark = pytest.mark.slow
 SIMULATORS = [
     pytest.param(name, marks=pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is missing"))
@@ -58,11 +58,10 @@ def builds(tmp_path_factory):
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_random_batches_of_every_length_through_stalls_and_resets(programs, config, builds, simulator):
     """The first simulation is undisturbed: there every instruction must take its schedule's cycles."""
-    rng = np.random.default_rng(0)
     simulations, count = RUNS[simulator]
+    every = np.random.default_rng(0).permutation(np.resize(LENGTHS, simulations * count))
     checked = 0
-    for number in range(simulations):
-        lengths = rng.permutation(np.resize(LENGTHS, count))
+    for number, lengths in enumerate(every.reshape(simulations, count)):
         given = [programs(int(tokens), number * count + k) for k, tokens in enumerate(lengths)]
         instructions = [i for program, _ in given for i in program.instructions]
         options = Options(simulator, builds, stall_seed=number, reset_after=number and 1000 + 4000 * number)
