@@ -14,6 +14,7 @@ from cost_model.explore.private_tables import compare_tables
 from cost_model.explore.unit import STORAGES, Confirmation, explore_unit
 from cost_model.explore.unit_fits import UnitSpace
 from cost_model.explore.unit_measured import OWN, RECIPES
+from ga_search.functions import FUNCTIONS
 from sim.common.command import print_json
 from sim.common.results import write_results
 from sim.common.text_table import format_table
@@ -71,6 +72,9 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 
 def _budgets(arguments: argparse.Namespace) -> dict[str, Budget]:
     """By function."""
+    for name in arguments.functions:
+        if name not in FUNCTIONS:  # a user's own has no scales of its own, and no symmetry that is known
+            raise InputError(f"function must be one of {', '.join(FUNCTIONS)}, not {name!r}")
     given = None if arguments.budget is None else Budget.parse(arguments.budget)
     return {name: given or Budget.released(name) for name in dict.fromkeys(arguments.functions)}
 
@@ -88,6 +92,7 @@ def _space(arguments: argparse.Namespace) -> UnitSpace:
 
 def _unit(arguments: argparse.Namespace) -> int:
     budgets, space = _budgets(arguments), _space(arguments)
+    options.clock_hz(arguments)  # checks the period, with a library or without
     library = None if arguments.liberty is None else options.flow(arguments)
     recipes = RECIPES if arguments.recipes else (OWN,)
     confirmation = Confirmation(arguments.confirm, tuple(arguments.storage), library, recipes)

@@ -14,6 +14,7 @@ from ga_search import FitConfig
 from ga_search.fit import fit
 from ga_search.metrics import rounded_error
 from ga_search.problem import prepare
+from sim.common.errors import require_range
 from sim.reference import InputError, PwlTable
 from sim.reference.folding import SYMMETRIES
 
@@ -44,7 +45,7 @@ class UnitSpace:
     Raises
     ------
     InputError
-        If a property has no choice.
+        If a property has no choice, one out of its range, or is not ascending where it must be.
     """
 
     entries: tuple[int, ...] = tuple(range(2, 17))
@@ -60,6 +61,15 @@ class UnitSpace:
         for field in fields(self):
             if getattr(self, field.name) == ():
                 raise InputError(f"{field.name} must have at least one choice")
+        for name, most in (("entries", 64), ("slope_bits", 8), ("intercept_bits", 12)):
+            values = getattr(self, name)
+            for value in values:
+                require_range(name, value, 2, most)
+            if list(values) != sorted(set(values)):
+                raise InputError(f"{name} must be ascending, not {' '.join(map(str, values))}")
+        if self.scales is not None and len(set(self.scales)) != len(self.scales):
+            raise InputError(f"scales must be different ones, not {' '.join(map(str, self.scales))}")
+        require_range("sizes", self.sizes, 1, 64)
 
 
 @dataclass(frozen=True)
