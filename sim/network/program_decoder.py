@@ -1,21 +1,17 @@
 """The instructions of a decoder's operators: rotation, causal attention with grouped heads, and the gate's product."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from sim.network.graph import Node
 from sim.network.operators.attention import Softmax
 from sim.network.operators.causal import CausalMask, TokenContext, TokenScores
 from sim.network.operators.product import Product
-from sim.network.operators.recording import require_fitted
 from sim.network.operators.rope import Rope
 from sim.network.program_builder import Builder, Place, RowInstruction
 from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import Walk
 from sim.reference.requant import MAX_SHIFT
-from sim.reference.softmax import total_bits_for
 
 
 class DecoderBuilder(Builder):
@@ -90,13 +86,10 @@ class DecoderBuilder(Builder):
         softmax: Softmax = node.step  # pyright: ignore[reportAssignmentType]
         mask = self.known[node.inputs[1]].step
         assert isinstance(mask, CausalMask)
-        tokens, valid, longest = self.program.tokens, self.program.valid, self.program.config.max_tokens
+        tokens, valid = self.program.tokens, self.program.valid
         if mask.window is not None and mask.window < tokens:
             raise InputError(f"{mask.name}: the engine has no sliding window")
-        spec = softmax.specification
-        assert spec is not None
-        require_fitted(softmax.name, spec.exp)
-        spec = replace(spec, row_length=longest, div=replace(spec.div, input_bits=total_bits_for(spec.exp, longest)))
+        spec = self._softmax_of(softmax)
         return lambda a, o, first: hardware.Probabilities(o, a, tokens, spec, valid, causal=True, first=first)
 
     def _to_codes(self, key: str, part: Place, columns: int | None) -> None:
