@@ -1,5 +1,7 @@
 """The instructions of a decoder's operators: rotation, causal attention with grouped heads, and the gate's product."""
 
+from typing import Any
+
 import numpy as np
 
 from sim.network.graph import Node
@@ -66,7 +68,7 @@ class DecoderBuilder(Builder):
             self._to_codes(node.key, values, values_first)
             for head in range(key_head * shared, (key_head + 1) * shared):
                 queries, where = q.part(head * tiles, width), {"output": scores_node.outputs[0], "head": head}
-                self._to_codes(scores_node.key, queries, None)
+                self._to_codes(scores_node.key, queries, None, head=head)
                 one = self._token_scores(scores, queries, keys, scratch)
                 self._emit(one, scores_node.key, scratch, **where)
                 self._rowwise(
@@ -75,7 +77,8 @@ class DecoderBuilder(Builder):
                 for tile in range(key_tiles):
                     words = scratch.part(tile, self.lanes).walk(self.lanes)
                     first = values_first + tile * self.lanes
-                    self._emit(hardware.Weigh(words, words, first, context.probability_scale), node.key, scratch)
+                    weigh = hardware.Weigh(words, words, first, context.probability_scale)
+                    self._emit(weigh, node.key, scratch, head=head)
                 part = result.part(head * tiles, width)
                 one = self._token_context(context, scratch, values, part)
                 self._emit(one, node.key, result, output=node.outputs[0], head=head, last=head == scores.heads - 1)
@@ -92,11 +95,11 @@ class DecoderBuilder(Builder):
         spec = self._softmax_of(softmax)
         return lambda a, o, first: hardware.Probabilities(o, a, tokens, spec, valid, causal=True, first=first)
 
-    def _to_codes(self, key: str, part: Place, columns: int | None) -> None:
+    def _to_codes(self, key: str, part: Place, columns: int | None, **where: Any) -> None:
         """8-bit codes of each token of a head; their magnitudes are kept for columns from `columns` on, or for rows."""
         kept = columns is not None
         make = lambda a, o, row: hardware.Quantise(o, a, part.channels, row + (columns or 0), kept)  # noqa: E731
-        self._rowwise(key, part, part, make)
+        self._rowwise(key, part, part, make, **where)
 
     def _token_scores(self, operator: TokenScores, q: Place, k: Place, o: Place) -> hardware.Multiply:
         if operator.shift > MAX_SHIFT:
