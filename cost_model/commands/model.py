@@ -58,7 +58,7 @@ def _model(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     index = PackedIndex.load(arguments.folder)
     listed = sites(index, arguments.folder, arguments.tokens, arguments.batch, arguments.image)
-    found = report(listed, machine) | {"coverage": coverage(index, listed)}
+    found: dict[str, Any] = report(listed, machine) | {"coverage": coverage(index, listed)}
     lengths = {"tokens": arguments.tokens, "batch": arguments.batch}
     if arguments.image is not None:
         lengths |= dict(zip(("height", "width"), arguments.image, strict=True))

@@ -212,6 +212,10 @@ class NetworkSpace:
         """The first choice of each field."""
         return NetworkPoint(**{name: choices[0] for name, choices in self.axes.items()})
 
+    def holds(self, point: NetworkPoint) -> bool:
+        """Whether every field of the point is one of its choices."""
+        return all(value in self.axes[name] for name, value in asdict(point).items())
+
     @property
     def size(self) -> int:
         """The number of points."""

@@ -87,6 +87,9 @@ def random_lowered(
         fitting = max(config.in_bits, intercept_shift) + config.coef_bits - config.out_bits
         fitting -= int(rng.integers(0, 3)) + (4 if results == "around" else 0)
         output_shift = min(max(fitting, smallest), largest)
+    if config.slope_form != "any":
+        admitted = np.array(list(config.slope_powers))
+        slopes = admitted[np.abs(admitted - slopes[:, None]).argmin(axis=1)]
     shifts = {"intercept_shift": intercept_shift, "output_shift": output_shift}
     shifts = {name: value if getattr(config, name) is None else getattr(config, name) for name, value in shifts.items()}
     return LoweredTable(
