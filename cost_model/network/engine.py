@@ -149,9 +149,8 @@ def _actions(config: EngineConfig, instruction: Instruction) -> Mapping[str, int
             beats = instruction.a.length * (2 if instruction.wide else 1)
             found = {"elements": beats * lanes**2, "columns": beats * lanes, "requantisers": words * lanes,
                      "magnitudes": words * lanes}  # fmt: skip
-            weights = instruction.weights
-            if isinstance(weights, Walk) and instruction.transposed:
-                found["transposer"] = weights.length
+            if isinstance(instruction.weights, Walk) and instruction.transposed:
+                found["transposer"] = instruction.weights.length
             return found
         case hardware.Rowwise():
             units, _, groups = instruction.a.counts

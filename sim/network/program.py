@@ -5,7 +5,6 @@ lie in memory. A tensor has its place from the operator that gives it to the las
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,6 @@ from sim.network.program_decoder import DecoderBuilder
 from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import NARROW_BITS, Instruction, Walk
-from sim.reference.softmax import total_bits_for
 
 
 class NetworkBuilder(DecoderBuilder):
@@ -114,14 +112,9 @@ class NetworkBuilder(DecoderBuilder):
         scores, q, k = self.scores.pop(scores_node.outputs[0])
         softmax: Softmax = softmax_node.step  # pyright: ignore[reportAssignmentType]
         context: Context = node.step  # pyright: ignore[reportAssignmentType]
-        spec = softmax.specification
-        assert spec is not None
-        require_fitted(softmax.name, spec.exp)
+        spec = self._softmax_of(softmax)
         if spec.probability_bits != NARROW_BITS:
             raise InputError(f"{softmax.name}: probabilities must have 8 bits, not {spec.probability_bits}")
-        longest = self.program.config.max_tokens
-        div = replace(spec.div, input_bits=total_bits_for(spec.exp, longest))
-        spec = replace(spec, row_length=longest, div=div)
         v = self.places[node.inputs[1]]
         tokens, heads = self.program.tokens, scores.heads
         width = q.channels // heads

@@ -10,11 +10,14 @@ from rtl.layer.config import EngineConfig
 from sim.network.graph import Network, Node
 from sim.network.operators.attention import Context, Scores, Softmax
 from sim.network.operators.causal import TokenContext, TokenScores
+from sim.network.operators.recording import require_fitted
 from sim.network.program_memory import Allocator
 from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, Instruction, Walk
 from sim.reference.engine_cycles import units_for
+from sim.reference.softmax import Softmax as SoftmaxSpecification
+from sim.reference.softmax import total_bits_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +181,14 @@ class Builder:
         if channels % self.lanes:
             raise InputError(f"{key}: {channels} channels must be a multiple of the engine's {self.lanes} lanes")
         return channels // self.lanes
+
+    def _softmax_of(self, operator: Softmax) -> SoftmaxSpecification:
+        """The operator's softmax for rows as long as the engine's. Raises InputError unless its table is fitted."""
+        spec, longest = operator.specification, self.program.config.max_tokens
+        assert spec is not None
+        require_fitted(operator.name, spec.exp)
+        div = replace(spec.div, input_bits=total_bits_for(spec.exp, longest))
+        return replace(spec, row_length=longest, div=div)
 
     def _rowwise(self, key: str, a: Place, o: Place, make: RowInstruction, **where: Any) -> None:
         """The rows in groups of one for each unit; those left over are a group of their own."""

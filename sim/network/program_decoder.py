@@ -1,6 +1,6 @@
 """The instructions of a decoder's operators: rotation, causal attention with grouped heads, and the gate's product."""
 
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -8,15 +8,12 @@ from sim.network.graph import Node
 from sim.network.operators.attention import Softmax
 from sim.network.operators.causal import CausalMask, TokenContext, TokenScores
 from sim.network.operators.product import Product
-from sim.network.operators.recording import require_fitted
 from sim.network.operators.rope import Rope
 from sim.network.program_builder import Builder, Place, RowInstruction
 from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import Walk
 from sim.reference.requant import MAX_SHIFT
-from sim.reference.rope import Rope as RopeSpecification
-from sim.reference.softmax import total_bits_for
 
 
 class DecoderBuilder(Builder):
@@ -33,7 +30,7 @@ class DecoderBuilder(Builder):
             bases = [given.part(tile, 0).base for tile in halves]
             a, b = (self._in_turn(x, y.base, tiles) for x, y in zip(bases, (cosines, sines), strict=True))
             first, second = (place.part(tile, 0).base for tile in halves)
-            rotate = hardware.Rotate(self._in_turn(first, second, tiles), a, b, RopeSpecification())
+            rotate = hardware.Rotate(self._in_turn(first, second, tiles), a, b)
             self._emit(rotate, node.key, place, output=node.outputs[0], last=head == operator.heads - 1)
 
     def _in_turn(self, first: int, second: int, tiles: int) -> Walk:
@@ -71,7 +68,7 @@ class DecoderBuilder(Builder):
             self._to_codes(node.key, values, values_first)
             for head in range(key_head * shared, (key_head + 1) * shared):
                 queries, where = q.part(head * tiles, width), {"output": scores_node.outputs[0], "head": head}
-                self._to_codes(scores_node.key, queries, None)
+                self._to_codes(scores_node.key, queries, None, head=head)
                 one = self._token_scores(scores, queries, keys, scratch)
                 self._emit(one, scores_node.key, scratch, **where)
                 self._rowwise(
@@ -80,7 +77,8 @@ class DecoderBuilder(Builder):
                 for tile in range(key_tiles):
                     words = scratch.part(tile, self.lanes).walk(self.lanes)
                     first = values_first + tile * self.lanes
-                    self._emit(hardware.Weigh(words, words, first, context.probability_scale), node.key, scratch)
+                    weigh = hardware.Weigh(words, words, first, context.probability_scale)
+                    self._emit(weigh, node.key, scratch, head=head)
                 part = result.part(head * tiles, width)
                 one = self._token_context(context, scratch, values, part)
                 self._emit(one, node.key, result, output=node.outputs[0], head=head, last=head == scores.heads - 1)
@@ -91,20 +89,17 @@ class DecoderBuilder(Builder):
         softmax: Softmax = node.step  # pyright: ignore[reportAssignmentType]
         mask = self.known[node.inputs[1]].step
         assert isinstance(mask, CausalMask)
-        tokens, valid, longest = self.program.tokens, self.program.valid, self.program.config.max_tokens
+        tokens, valid = self.program.tokens, self.program.valid
         if mask.window is not None and mask.window < tokens:
             raise InputError(f"{mask.name}: the engine has no sliding window")
-        spec = softmax.specification
-        assert spec is not None
-        require_fitted(softmax.name, spec.exp)
-        spec = replace(spec, row_length=longest, div=replace(spec.div, input_bits=total_bits_for(spec.exp, longest)))
+        spec = self._softmax_of(softmax)
         return lambda a, o, first: hardware.Probabilities(o, a, tokens, spec, valid, causal=True, first=first)
 
-    def _to_codes(self, key: str, part: Place, columns: int | None) -> None:
+    def _to_codes(self, key: str, part: Place, columns: int | None, **where: Any) -> None:
         """8-bit codes of each token of a head; their magnitudes are kept for columns from `columns` on, or for rows."""
         kept = columns is not None
         make = lambda a, o, row: hardware.Quantise(o, a, part.channels, row + (columns or 0), kept)  # noqa: E731
-        self._rowwise(key, part, part, make)
+        self._rowwise(key, part, part, make, **where)
 
     def _token_scores(self, operator: TokenScores, q: Place, k: Place, o: Place) -> hardware.Multiply:
         if operator.shift > MAX_SHIFT:

@@ -181,14 +181,13 @@ class Weigh(Instruction):
 
 @dataclass(frozen=True, eq=False)
 class Rotate(Instruction):
-    """RoPE: `a` walks in turn a word of first halves and one of cosines, `b` of second halves and of sines.
+    """`sim.reference.rope`: `a` walks in turn a word of first halves and one of cosines, `b` second halves and sines.
 
     `o` walks in turn the words of both halves.
     """
 
     a: Walk
     b: Walk
-    rope: Rope
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,7 +282,7 @@ class Engine:
         """Both halves in turn, (words, lanes)."""
         first, second = (self.read(walk).reshape(-1, 2, self.lanes) for walk in (instruction.a, instruction.b))
         pairs = np.stack([first[:, 0], second[:, 0]], -1)
-        turned = instruction.rope.rotate(pairs, first[:, 1, :, None], second[:, 1, :, None])
+        turned = Rope().rotate(pairs, first[:, 1, :, None], second[:, 1, :, None])
         return turned.transpose(0, 2, 1).reshape(-1, self.lanes)
 
     def _rowwise(self, instruction: Rowwise) -> np.ndarray:

@@ -16,7 +16,8 @@ from sim.network.graph import Network
 from sim.network.table_sets import fitted_tables
 from sim.workloads.language import FUNCTIONS, windows
 
-CALIBRATION = 8  # windows of the training split
+MOST = 1000  # windows of the test split
+CALIBRATION = 8  # of the training split
 
 
 def language_layers(
@@ -31,6 +32,7 @@ def language_layers(
     words = tokeniser_of(path)
     model: Any = load_model(path)[0]
     most = len(model.model.layers)
+    require_range("--samples", samples, 1, MOST)
     require_range("--sequence-length", tokens, 2, model.config.max_position_embeddings)
     kept = most if layers is None else layers
     require_range("--layers", kept - 1, 0, most - 1)

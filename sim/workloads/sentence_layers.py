@@ -8,24 +8,24 @@ from quant import Plan
 from quant.calibration import digest, tokeniser_of
 from quant.formats.checkpoint import load_model
 from quant.zoo.packaged import find
+from sim.common.errors import require_range
 from sim.network.convert import convert
 from sim.network.graph import Network
 from sim.network.table_sets import fitted_tables
-from sim.reference import InputError
 from sim.workloads.sentence import LONGEST, Options, Sentences, padded
 
-JOINED = 16  # sentences of a text
+MOST, JOINED = 1000, 16  # texts, and sentences of a text
 CALIBRATION = 32
 
 
 def sentence_layers(samples: int, tokens: int, seed: int) -> tuple[Network, list[dict[str, Tensor]], Mapping[str, str]]:
     """The network in W8A8 with activations per token, a batch (1, `tokens`) for each sample, and what both come from.
 
-    A text is sentences of Python's, one after the other, cut to `tokens`. Raises InputError if `tokens` is larger than
-    the network's texts, or there are fewer sentences.
+    A text is sentences of Python's, one after the other, cut to `tokens`. Raises InputError if `samples` or `tokens` is
+    out of its range, or a package is missing.
     """
-    if not 2 <= tokens <= LONGEST:
-        raise InputError(f"--sequence-length must be in 2..{LONGEST}, not {tokens}")
+    require_range("--samples", samples, 1, MOST)
+    require_range("tokens", tokens, 2, LONGEST)
     folder = find("minilm")
     texts = Sentences(folder, Options(count=max(samples * JOINED, 2), calibration=CALIBRATION))
     cut = tokeniser_of(folder, tokens)

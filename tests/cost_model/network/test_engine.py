@@ -10,7 +10,6 @@ from rtl.layer.config import EngineConfig
 from sim.reference import engine as hardware
 from sim.reference.engine import Walk
 from sim.reference.product import Product
-from sim.reference.rope import Rope
 from tests.rtl.layer.small import NORM, SOFTMAX, every_instruction
 
 CONFIG = EngineConfig(SOFTMAX, NORM, lanes=4, words=64, row_units=2, max_tokens=5, max_inputs=8)
@@ -61,7 +60,7 @@ def test_a_decoder_has_more_units_a_memory_and_dearer_elements():
     assert {bank.name for bank in banks(decoder)} - {bank.name for bank in banks(CONFIG)} == {"column magnitudes"}
     words, turn = Walk(0, (4, 1, 1)), Walk(0, (2, 2, 1), (9, 1, 0))
     program = [
-        hardware.Rotate(turn, turn, turn, Rope()),
+        hardware.Rotate(turn, turn, turn),
         hardware.ElementProduct(words, words, words, Product(1, 0)),
         hardware.Weigh(words, words, 0, 7),
     ]
