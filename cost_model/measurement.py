@@ -130,11 +130,16 @@ def measure(
 
 
 def _power(design: Design, netlist: Netlist, parameters: PowerParameters | None, simulator: str, cache: Path) -> Power:
+    return power(netlist, *activity(design, netlist, simulator, cache), parameters)
+
+
+def activity(design: Design, netlist: Netlist, simulator: str, cache: Path = CACHE) -> tuple[Activity, Verified]:
+    """The toggles of a design's work on its netlist, which gave every expected result first."""
     if simulator == BIT_PARALLEL:
-        return power(netlist, *_flowing(design, netlist, cache), parameters)
+        return _flowing(design, netlist, cache)
     gates = GateLevel(netlist, design.device, simulator, cache, design.beside)
     verified = gates.verify([design.work, *design.checks], design.stalls)
-    return power(netlist, gates.activity(design.work), verified, parameters)
+    return gates.activity(design.work), verified
 
 
 def _flowing(design: Design, netlist: Netlist, cache: Path) -> tuple[Activity, Verified]:

@@ -21,7 +21,7 @@ from rtl.array.config import ArrayConfig
 from rtl.units import UNITS
 from sim.common.results import read_results
 from sim.vectors.rowwise_suite import row_suite
-from tests import method_figures
+from tests import engine_figures, method_figures
 
 ROOT = Path(__file__).parent.parent
 RESULTS = sorted((ROOT / "results").glob("*.json"))
@@ -75,6 +75,7 @@ def blocks(found: Results) -> dict[str, str]:
         "factors": _factors(found["cost_sensitivity"]),
         "rows": _rowwise(found["row_units"]),
         "floating": _floating(found["floating"]),
+        "engine": _table(*engine_figures.cost(found["engine"])),
         "units": _units(found["explore_unit"]),
         "sentence": _sentence(found["sentence"]),
         "language": _language(found["language"]),
@@ -91,7 +92,7 @@ def sentences(found: Results) -> dict[str, list[str]]:
         "README.md": _readme(found),
         "rtl/README.md": _rtl(found),
         "sim/README.md": _sim(found),
-        "cost_model/README.md": _cost(found),
+        "cost_model/README.md": [*_cost(found), *engine_figures.sentences(found["engine"])],
     }
 
 

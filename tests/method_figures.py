@@ -59,7 +59,7 @@ def cost(rows: Rows) -> tuple[list[str], list[list[str]]]:
 
 def _found(rows: Rows, wanted: Mapping[str, Any]) -> Rows:
     data = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-    return [row for row in data if row["data"] in (None, "train")]
+    return [row for row in data if row["data"] in (None, "train", "long")]
 
 
 def _rise(rows: Rows, wanted: Mapping[str, Any]) -> str:

@@ -111,7 +111,7 @@ class Library:
     voltage_v : float
         The nominal voltage in V; 0 if it is not given.
     cells : dict of str to Cell
-        The cells that have an area.
+        The cells that have an area above 0. Those with a three-state output and those not to be used are left out.
     unknown_area : frozenset of str
         The names of the others.
     """
@@ -159,6 +159,19 @@ class Library:
                 if (value := pin.function.strip("() ")) in ("0", "1"):
                     found.setdefault(value, (cell.name, pin.name))
         return found
+
+    @cached_property
+    def latch(self) -> Cell | None:
+        """The smallest latch without clear and preset whose enable, data and state are pins."""
+        found = [
+            cell
+            for cell in self.cells.values()
+            if cell.state.get("kind") == "latch" and not cell.state.get("clear") and not cell.state.get("preset")
+            if cell.state.get("enable", "").strip("() ") in cell.pins
+            if cell.state.get("data_in", "").strip("() ") in cell.pins
+            if any(pin.function.strip("() ") == cell.state["variable"] for pin in cell.outputs)
+        ]
+        return min(found, key=lambda cell: cell.area, default=None)
 
     @cached_property
     def buffer(self) -> str | None:
@@ -242,7 +255,7 @@ def _library(text: str, path: Path) -> Library:
     unknown: set[str] = set()
     for group in root.of_kind("cell"):
         name = require_identifier("".join(group.arguments[:1]), f"{path}: the name of a cell")
-        if group.get("dont_use") == "true":
+        if group.get("dont_use") == "true" or any(pin.get("three_state") for pin in group.of_kind("pin")):
             continue
         if name in cells or name in unknown:
             raise InputError(f"{path}: cell {name} is there twice")
@@ -253,6 +266,9 @@ def _library(text: str, path: Path) -> Library:
             continue
         if not area.is_finite() or area < 0:
             raise InputError(f"{path}: cell {name}: area must be a number from 0 on, not {group.get('area')!r}")
+        if not area:  # what a library writes that does not know it, as OSU's do for latches
+            unknown.add(name)
+            continue
         cells[name] = _cell(group, area, units)
     name = root.arguments[0] if root.arguments else path.stem
     if not name.isprintable() or not 1 <= len(name) <= 200:

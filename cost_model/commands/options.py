@@ -25,11 +25,28 @@ PERIOD_S = 8e-9  # of the library that the recorded stage counts are for
 
 def add_flow(parser: argparse.ArgumentParser) -> None:
     """Add the options for the library and for mapping to it."""
+    parser.add_argument("--period", type=float, default=PERIOD_S * 1e9, metavar="NS", help="clock period in ns (8)")
+    _add_mapping(parser)
+
+
+def add_libraries(parser: argparse.ArgumentParser) -> None:
+    """Add the same options for one library or more, for `flows`."""
+    parser.add_argument(
+        "--library", type=Path, nargs="+", action="append", metavar="FILE",
+        help="a further library with all its files, once for each library",
+    )  # fmt: skip
+    parser.add_argument(
+        "--period", type=float, nargs="+", default=[PERIOD_S * 1e9], metavar="NS",
+        help="clock period in ns, of all libraries or of each (8)",
+    )  # fmt: skip
+    _add_mapping(parser)
+
+
+def _add_mapping(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--liberty", type=Path, action="append", metavar="FILE",
         help="a cell library, once for each of its files (the shipped gate equivalents)",
     )  # fmt: skip
-    parser.add_argument("--period", type=float, default=PERIOD_S * 1e9, metavar="NS", help="clock period in ns (8)")
     parser.add_argument("--multiplier", choices=MULTIPLIERS, default="tree", help="what a `*` becomes (tree)")
 
 
@@ -67,10 +84,34 @@ def clock_hz(arguments: argparse.Namespace) -> float:
 
 def flow(arguments: argparse.Namespace) -> Flow:
     """The flow; it maps for the period if the library has delays (the shipped one has none)."""
-    liberty = tuple(arguments.liberty or [library.GATE_EQUIVALENTS])
     clock_hz(arguments)  # checks the period
-    timed = library.load(*liberty).has_delays
-    return Flow(liberty, arguments.period * 1e-9 if timed else None, arguments.multiplier)
+    return _flow(arguments.liberty or [library.GATE_EQUIVALENTS], arguments.period, arguments.multiplier)
+
+
+def _flow(files: Sequence[Path], period_ns: float, multiplier: str) -> Flow:
+    liberty = tuple(files)
+    return Flow(liberty, period_ns * 1e-9 if library.load(*liberty).has_delays else None, multiplier)
+
+
+def flows(arguments: argparse.Namespace) -> list[tuple[Flow, float]]:
+    """The flow and the clock in Hz of each library of `add_libraries`: that of --liberty, then those of --library.
+
+    Raises `InputError` if periods and libraries do not match, or if two libraries have one name.
+    """
+    libraries = [*([arguments.liberty] if arguments.liberty else []), *(arguments.library or [])]
+    periods = arguments.period
+    clocks = [clock_hz(argparse.Namespace(period=period)) for period in periods]
+    if len(periods) not in (1, max(len(libraries), 1)):
+        raise InputError(f"--period must be given once or once for each of {len(libraries)} libraries")
+    pairs = list(zip(periods, clocks, strict=True)) * (len(libraries) if len(periods) == 1 else 1)
+    found = [
+        (_flow(files, period, arguments.multiplier), clock)
+        for files, (period, clock) in zip(libraries, pairs, strict=True)
+    ]
+    names = [flow.library.name for flow, _ in found]
+    if len(set(names)) < len(names):
+        raise InputError(f"libraries must have different names, not {', '.join(names)}")
+    return found
 
 
 def parameters(arguments: argparse.Namespace) -> PowerParameters:

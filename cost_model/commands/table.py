@@ -29,25 +29,30 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="records at once (1)")
     parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the records as JSON")
-    options.add_flow(parser)
+    options.add_libraries(parser)
     options.add_common(parser)
 
 
 def _table(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {arguments.jobs}")
-    if arguments.glitches and arguments.liberty is None:
+    given = options.flows(arguments)
+    if arguments.glitches and not given:
         raise InputError("--glitches needs a library with delays: give --liberty")
-    flows = [] if arguments.glitches else [Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)]
-    if arguments.liberty is not None:
-        flows.append(options.flow(arguments))
-        options.warn(unchecked(flows[-1]))
+    for flow, _ in given:
+        options.warn(unchecked(flow))
+        if flow.library.latch is None:
+            options.warn(
+                f"warning: library {flow.library.name}: no latch of known area; rows with latches are left out"
+            )
+    shipped = Flow(library.GATE_EQUIVALENTS, None, arguments.multiplier)
+    flows = given if arguments.glitches else [(shipped, 1e9 / arguments.period[0]), *given]
     wanted = [e for e in table.entries(arguments.entries) if e.unit in arguments.unit]
     wanted = [e for e in wanted if e.unit == "element" or e.format in arguments.format]
-    clock, engine = options.clock_hz(arguments), arguments.simulator
+    engine = arguments.simulator
     if arguments.glitches:
         wanted, engine = [e for e in wanted if not e.changes], GLITCHES
-    records = table.records(flows, clock, wanted, engine, arguments.cache, arguments.jobs)
+    records = table.records(flows, wanted, engine, arguments.cache, arguments.jobs)
     if arguments.glitches:  # the others are not of this kind
         records = [record for record in records if record["view"] == "synthesised"]
     options.deliver(arguments, records, print_records)
@@ -62,6 +67,7 @@ def print_records(records: list[table.Record]) -> None:
         "N",
         "view",
         "library",
+        "ns",
         "stages",
         "storage",
         "area",
@@ -82,6 +88,7 @@ def print_records(records: list[table.Record]) -> None:
                 record["entries"],
                 record["view"],
                 record["library"][:16],
+                None if record["clock_hz"] is None else round(1e9 / record["clock_hz"], 2),
                 record["stages"],
                 storage,
                 round(record["area"]),

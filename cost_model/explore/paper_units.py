@@ -32,7 +32,7 @@ from sim.reference.floating import FP32
 from sim.reference.normaliser import POWERS
 
 FUNCTIONS = ("gelu", "hswish", "exp")
-FP32_STAGES = 7  # as recorded for 8 ns in IHP's library; more where a period needs them
+FP32_STAGES = 7  # as recorded for 8 ns in IHP's library, from where the fewest are searched for
 ERRORS = ("mse_full", "mse_inside", "mse_rounded", "correctly_rounded", "max_ulp")
 WIDE_BITS = 16  # of coefficients that lose next to nothing, for the fewest entries of FP32
 # of a normaliser's table the highest octaves, and what its mean squared error becomes on the paper's domain: an octave

@@ -11,14 +11,14 @@ from cost_model.cells.library import GATE_EQUIVALENTS
 from cost_model.designs.design import Design
 from cost_model.measurement import BIT_PARALLEL, hash_of, measure
 from cost_model.netlist import timing
-from cost_model.netlist.synthesis import Flow, synthesise
+from cost_model.netlist.synthesis import Flow
 from rtl.blocks.multiplication import as_operator
 from rtl.formal.prove import stored_proof
 from rtl.pwl import Pwl, PwlConfig
 from sim.cosim.dut import emitted
 from sim.cosim.options import BenchOptions
 from sim.cosim.run import run_bulk
-from sim.reference import InputError, LoweredTable
+from sim.reference import LoweredTable
 
 DEEPEST = 12
 PROOF_SECONDS = 1200  # for one call of the solver
@@ -56,8 +56,8 @@ def synthesised(
 ) -> dict[str, Any]:
     """The least area over recipes, each with the fewest stages that meet the flow's period.
 
-    `make` gives the unit with a number of stages and with its own tree or a `*`; stages are searched for from `start`
-    on, which is what a unit has without a period or without OpenSTA. A netlist counts only once it gave every expected
+    `make` gives the unit with a number of stages and with its own tree or a `*`; stages are searched for from `start`,
+    which is what a unit has without a period or without OpenSTA. A netlist counts only once it gave every expected
     output.
     """
     best: dict[str, Any] = {}
@@ -101,13 +101,9 @@ def areas(
 
 
 def _timed(make: Callable[[int], Design], flow: Flow, start: int, cache: Path) -> tuple[int, float]:
-    """Stages from `start` on that meet the period, and the slack in ns."""
-    for stages in range(start, DEEPEST + 1):
-        unit = make(stages).device
-        slack = timing.analyse(synthesise(unit.verilog, unit.module, flow, cache).netlist, flow, cache).slack_s
-        if slack >= 0:
-            return stages, round(slack * 1e9, 3)
-    raise InputError(f"period of {(flow.period_s or 0) * 1e9:g} ns must be longer: {DEEPEST} stages miss it")
+    """The fewest stages that meet the period, searched for from `start`, and the slack in ns."""
+    stages, found = timing.fewest_stages(lambda k: make(k).device, flow, start, DEEPEST, cache)
+    return stages, round(found.slack_s * 1e9, 3)
 
 
 def proved(config: PwlConfig, lowered: LoweredTable, cache: Path = CACHE) -> str:

@@ -8,7 +8,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -46,7 +46,8 @@ class Netlist:
     """A flat netlist of library cells.
 
     `ports` gives (direction, nets with the lowest first), `names` the public names of a net. If `delayed`, its Verilog
-    has the library's delays; the hash is the same.
+    has the library's delays. `wires` gives the capacitance in F of each net's wires, where they are known. Neither
+    changes the hash.
     """
 
     top: str
@@ -55,6 +56,7 @@ class Netlist:
     instances: tuple[Instance, ...]
     names: Mapping[int, tuple[str, ...]]
     delayed: bool = False
+    wires: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], top: str, library: Library) -> "Netlist":
@@ -142,9 +144,10 @@ class Netlist:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def load_f(self, net: int, wire_load_f: float = 0.0) -> float:
-        """The load of a net in F: the pins on it, and a wire of `wire_load_f` to each."""
+        """The load of a net in F: the pins on it, its wires, and a further wire of `wire_load_f` to each pin."""
         pins = self.sinks.get(net, [])
-        return sum(i.cell.pins[pin].capacitance_f for i, pin in pins) + wire_load_f * len(pins)
+        load = sum(i.cell.pins[pin].capacitance_f for i, pin in pins) + wire_load_f * len(pins)
+        return load + self.wires.get(net, 0.0)
 
     def verilog(self, name: str) -> str:
         """A module `name` with the unit's ports, each gate an assignment, each flip-flop and latch a process.

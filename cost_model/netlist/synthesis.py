@@ -283,17 +283,9 @@ def _reason(text: str) -> str:
 
 def _latches(cells: Library) -> str:
     """A techmap from Yosys' latches to the library's, if that has one that is transparent at 1."""
-    found = [
-        cell
-        for cell in cells.cells.values()
-        if cell.state.get("kind") == "latch" and not cell.state.get("clear") and not cell.state.get("preset")
-        if cell.state.get("enable", "").strip("() ") in cell.pins
-        if cell.state.get("data_in", "").strip("() ") in cell.pins
-        if any(pin.function.strip("() ") == cell.state["variable"] for pin in cell.outputs)
-    ]
-    if not found:
+    cell = cells.latch
+    if cell is None:
         return ""
-    cell = min(found, key=lambda c: c.area)
     out = next(p.name for p in cell.outputs if p.function.strip("() ") == cell.state["variable"])
     data, gate = cell.state["data_in"].strip("() "), cell.state["enable"].strip("() ")
     return "".join(

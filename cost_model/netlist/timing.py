@@ -1,8 +1,10 @@
 """Static timing by OpenSTA, and the fewest pipeline stages that meet a period: what "equal clock" means.
 
 Every unit has the same conditions: an ideal clock; inputs that arrive at the clock edge from a buffer of middle
-strength; outputs with a load of 6 fF that are due at the next edge; no wires. OpenSTA is a system package (`apt-get
-install opensta`) and optional: `data/stages.json` has the stage counts that it gave, with their slack and library.
+strength; outputs with a load of 6 fF that are due at the next edge. Wires are those of the netlist if it has any
+(`cost_model.layout`), else what the library's own wire load model assumes: IHP's has one, others assume none. OpenSTA
+is a system package (`apt-get install opensta`) and optional: `data/stages.json` has the stage counts that it gave, with
+their slack and library.
 """
 
 import json
@@ -20,6 +22,7 @@ from typing import Any
 from cost_model.cache import CACHE, remember
 from cost_model.cells.identifiers import require_identifier
 from cost_model.netlist.netlist import Netlist
+from cost_model.netlist.spef import spef
 from cost_model.netlist.synthesis import OUTPUT_LOAD_F, Flow, synthesise
 from sim.common.files import read_text
 from sim.cosim.dut import Device
@@ -51,15 +54,16 @@ def analyse(netlist: Netlist, flow: Flow, cache: Path = CACHE) -> Timing:
         raise InputError("OpenSTA is missing: apt-get install opensta")
     if flow.period_s is None:
         raise InputError(f"library {flow.library.name}: timing needs a library with delays")
-    script = _script(netlist.top, flow)
-    identity = [netlist.sha256, flow.library.sha256, script]
+    script = _script(netlist.top, flow, bool(netlist.wires))
+    identity = [netlist.sha256, flow.library.sha256, script, *([spef(netlist)] if netlist.wires else [])]
     return Timing(**json.loads(remember(cache, "timing", identity, lambda: _run(program, netlist, flow, script))))
 
 
 def _run(program: str, netlist: Netlist, flow: Flow, script: str) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for file, text in {**flow.cell_files, "unit.v": structure(netlist), "run.tcl": script}.items():
+        files = {"unit.v": structure(netlist), "unit.spef": spef(netlist), "run.tcl": script}
+        for file, text in {**flow.cell_files, **files}.items():
             (folder / file).write_text(text)
         run = subprocess.run([program, "-exit", "run.tcl"], cwd=folder, capture_output=True, text=True, check=False)
     slack = re.search(r"^worst slack (-?[\d.]+)", run.stdout, re.MULTILINE)
@@ -77,12 +81,13 @@ def _run(program: str, netlist: Netlist, flow: Flow, script: str) -> str:
     )
 
 
-def _script(top: str, flow: Flow) -> str:
+def _script(top: str, flow: Flow, wires: bool = False) -> str:
     """The script for OpenSTA. Every name in it is an identifier, in which Tcl substitutes nothing."""
     buffer = require_identifier(flow.library.buffer, f"library {flow.library.name}: the buffer before the inputs")
     return _SCRIPT.format(
         libraries="\n".join(f"read_liberty {name}" for name in flow.cell_files),
         top=require_identifier(top, "a module's name"),
+        wires="read_spef unit.spef\n" if wires else "",
         period=(flow.period_s or 0.0) * 1e9,
         buffer=buffer,
         load=OUTPUT_LOAD_F * 1e12,
@@ -192,7 +197,7 @@ _SCRIPT = """\
 set_cmd_units -time ns -capacitance pF
 read_verilog unit.v
 link_design {top}
-create_clock -name clk -period {period:g} [get_ports clk]
+{wires}create_clock -name clk -period {period:g} [get_ports clk]
 set inputs [list]
 foreach port [all_inputs] {{
   if {{[get_property $port full_name] != "clk"}} {{ lappend inputs $port }}

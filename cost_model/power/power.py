@@ -110,6 +110,8 @@ def power(netlist: Netlist, activity: Activity, verified: Verified, parameters: 
             sums["clock" if net == clock else "registers" if sequential else "logic"] += energy
             share += energy
         shares[instance.name] = share
+    if isinstance(clock, int):
+        sums["clock"] += rates[clock] * library.charging(netlist.wires.get(clock, 0.0)) * (1 - p.gated)
     for direction, bits in netlist.ports.values():
         if direction == "input":
             inputs = [bit for bit in bits if isinstance(bit, int) and bit != clock]

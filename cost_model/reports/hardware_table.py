@@ -44,6 +44,10 @@ class Entry:
     entries: int | None
     changes: tuple[tuple[str, Any], ...] = ()
 
+    def possible(self, flow: Flow) -> bool:
+        """Whether the library has the cells: a table in latches needs a latch of known area."""
+        return dict(self.changes).get("storage") != "latches" or flow.library.latch is not None
+
     def design(self, flow: Flow, cache: Path = CACHE) -> Design:
         """The design at the depth of equal clock in a flow."""
         stages = stage_count(self.unit, self.format, self.entries or 0, flow, cache)
@@ -86,16 +90,18 @@ def measured_record(entry: Entry, flow: Flow, clock_hz: float, simulator: str, c
 
 
 def records(
-    flows: Sequence[Flow],
-    clock_hz: float,
+    flows: Sequence[tuple[Flow, float]],
     wanted: Sequence[Entry],
     simulator: str = "verilator",
     cache: Path = CACHE,
     jobs: int = 1,
 ) -> list[Record]:
-    """The paper's records and ours, with savings; shows a progress bar on stderr."""
-    work = [(entry, flow) for flow in flows for entry in wanted]
-    call = partial(_measured, clock_hz=clock_hz, simulator=simulator, cache=cache)
+    """The paper's records and ours, with savings; shows a progress bar on stderr.
+
+    `flows` are the libraries, each with its clock in Hz; what one of them has no cells for is left out.
+    """
+    work = [(entry, flow, clock) for flow, clock in flows for entry in wanted if entry.possible(flow)]
+    call = partial(_measured, simulator=simulator, cache=cache)
     if jobs == 1:
         ours = list(tqdm(map(call, work), total=len(work), unit="record", disable=None))
     else:
@@ -104,8 +110,8 @@ def records(
     return with_savings([*paper_records(), *ours, *scaled_records(ours), *analytical_records(ours)])
 
 
-def _measured(work: tuple[Entry, Flow], clock_hz: float, simulator: str, cache: Path) -> Record:
-    return measured_record(*work, clock_hz, simulator, cache)
+def _measured(work: tuple[Entry, Flow, float], simulator: str, cache: Path) -> Record:
+    return measured_record(*work, simulator, cache)
 
 
 def paper_records() -> list[Record]:

@@ -76,6 +76,38 @@ INVERTED = """
 """
 
 
+SET_RESET = """
+  cell (DFFSR) {
+    area : 6.0;
+    ff (P0002,P0003) {
+      next_state : "D"; clocked_on : "CLK"; clear : "(!R)"; preset : "(!S)"; clear_preset_var1 : L;
+    }
+    pin(CLK)  { direction : input; capacitance : 1; clock : true; }
+    pin(D)  { direction : input; capacitance : 1; }
+    pin(R)  { direction : input; capacitance : 1; }
+    pin(S)  { direction : input; capacitance : 1; }
+    pin(Q)  { direction : output; function : "P0002"; internal_power() { power(scalar) { values ("4"); } } }
+  }
+"""
+THREE_STATE = """
+  cell (TBUFX1) {
+    area : 0.1;
+    pin(A)  { direction : input; capacitance : 1; }
+    pin(EN)  { direction : input; capacitance : 1; }
+    pin(Y)  { direction : output; function : "(!A)"; three_state : "(!EN)"; }
+  }
+"""
+
+
+def of_set_reset_flip_flops(folder: Path) -> Path:
+    """A library with set and reset on every flip-flop, a three-state inverter, and a latch of area 0, as OSU's have."""
+    text = physical(GATE_EQUIVALENTS.read_text())
+    text = text.replace(cell_text(text, "DFF"), "").replace("area : 3.33", "area : 0")
+    path = folder / "set_reset.lib"
+    path.write_text(text.rstrip().removesuffix("}") + SET_RESET + THREE_STATE + "}\n")
+    return path
+
+
 def cell_text(text: str, name: str) -> str:
     """A cell's group in the shipped library's layout."""
     found = re.search(rf"  cell \({name}\) \{{.*?\n  \}}\n", text, flags=re.DOTALL)

@@ -8,7 +8,7 @@ from cost_model import cli
 from cost_model.reports import hardware_table as table
 from cost_model.reports import paper
 from cost_model.reports.hardware_table import COLUMNS, paper_records, scaled_records, with_savings
-from tests.cost_model.libraries import IHP, needs_ihp, with_delays, without
+from tests.cost_model.libraries import IHP, in_several_files, needs_ihp, with_delays, without
 
 SMALL = [
     "unit",
@@ -58,9 +58,14 @@ def test_a_real_library_gives_watts(tmp_path, capsys):
         (["unit", "--table", "gelu.json"], "--table, --parameters and --memories are for a FILE.v"),
         (["stages"], "--liberty must be given"),
         (["calibrate", "--count", "3"], "--count must be at least 30, not 3"),
+        (["layout"], "--liberty and --lef must be given"),
+        (["table", "--period", "8", "9"], "--period must be given once or once for each of 0 libraries"),
+        (["table", "--period", "0"], "--period must be above 0"),
         (["table", "--jobs", "0"], "--jobs must be at least 1, not 0"),
         (["table", "--glitches"], "--glitches needs a library with delays: give --liberty"),
         (["unit", "--format", "INT7"], "invalid choice"),
+        (["explore", "unit", "numpy:arctan", "--budget", "max_ulp=1"], "function must be one of gelu, "),
+        (["explore", "unit", "gelu", "--period", "0"], "--period must be above 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
@@ -141,3 +146,29 @@ def test_a_table_with_glitches_has_the_chosen_reference_units_of_the_given_libra
     assert cli.main([*arguments, "--liberty", str(with_delays(tmp_path, "ns", "pf"))]) == 0
     assert asked == [(name, (), "delays_ns", "glitches") for name in ("INT8", "FP32")]
     assert {row["view"] for row in json.loads(capsys.readouterr().out)} == {"synthesised"}
+
+
+def test_a_table_of_several_libraries_has_each_with_its_files_and_clock(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def measured(entry, flow, clock_hz, simulator, cache):
+        asked.append((flow.library.name, len(flow.library.texts), flow.period_s, round(clock_hz), entry.changes))
+        row = dict.fromkeys(COLUMNS[:-1]) | {"unit": "pwl", "format": entry.format, "entries": 8, "reference": True}
+        figures = {"view": "synthesised", "library": flow.library.name, "area": 1.0, "power_w": 1e-3}
+        return row | figures | {"output_shift_fixed": False, "source": {"multiplier": "booth", "netlist_sha256": "0"}}
+
+    monkeypatch.setattr(table, "measured_record", measured)
+    monkeypatch.setattr("cost_model.netlist.timing.tool", lambda: None)
+    one, files = with_delays(tmp_path, "ns", "pf"), in_several_files(tmp_path)
+    arguments = ["table", "--unit", "pwl", "--entries", "8", "--format", "INT8", "--json", "--liberty", str(one)]
+    several = [*arguments, "--library", *map(str, files), "--period", "8", "20"]
+    assert cli.main(several) == 0
+    assert {row[:4] for row in asked} == {
+        ("gate_equivalents", 1, None, 125_000_000),
+        ("delays_ns", 1, 8e-9, 125_000_000),
+        ("several", 2, None, 50_000_000),
+    }
+    warned = capsys.readouterr().err
+    assert "library delays_ns at 8 ns: the clock was not checked" in warned
+    assert cli.main([*arguments, "--library", str(one)]) == 2
+    assert "libraries must have different names, not delays_ns, delays_ns" in capsys.readouterr().err

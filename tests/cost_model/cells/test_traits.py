@@ -12,7 +12,7 @@ from cost_model.netlist.synthesis import Flow, synthesise
 from cost_model.power.bit_parallel import flowing
 from cost_model.power.gate_level import GateLevel
 from sim.reference import InputError
-from tests.cost_model.libraries import in_several_files, of_one_tie_cell
+from tests.cost_model.libraries import in_several_files, of_one_tie_cell, of_set_reset_flip_flops
 
 SMALL = pwl_design(PwlOptions(3, 4, stages=1))
 
@@ -59,3 +59,16 @@ def test_leakage_is_read_from_its_groups_and_said_to_be_missing(tmp_path, cache,
     liberties = [word for path in paths for word in ("--liberty", str(path))]
     assert cli.main([*arguments, *liberties, "--cache", str(cache), "--simulator", "bit-parallel", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["leakage_w"] is None
+
+
+def test_set_and_reset_are_tied_off_and_three_state_outputs_and_latches_of_area_0_are_not_used(tmp_path, cache):
+    flow = Flow(of_set_reset_flip_flops(tmp_path))
+    assert "TBUFX1" not in flow.library.cells and flow.library.latch is None
+    netlist = synthesise(SMALL.device.verilog, "unit", flow, cache).netlist
+    flops = [instance for instance in netlist.instances if instance.cell.state]
+    assert {flop.cell.name for flop in flops} == {"DFFSR"}
+    flowing(netlist, SMALL.device, SMALL.work, SMALL.checks)
+    assert GateLevel(netlist, SMALL.device, "icarus", cache).verify(SMALL.checks).vectors == SMALL.checks[0].size
+    latched = pwl_design(PwlOptions(3, 4, stages=1, storage="latches"))
+    with pytest.raises(InputError, match="the area of cell DLATCH is unknown"):
+        synthesise(latched.device.verilog, "unit", flow, cache)
