@@ -43,6 +43,7 @@ PHRASES = {
         "figure 1.13: TSMC 45 nm", "FreePDK45", "weights: 2, 3, 4 or 8-bit", "; 4 or 8-bit activations (8 bits",
         "iCE40, ECP5", "AXI4-Stream",
         "of 16 bits, which rows of more than 128 scores need", "sum to 1 within n/2 steps",
+        "of its layout and of GPT-2 too", "times magnitudes have 16 bits",
     ),
     "CHANGELOG.md": ("Qwen2 and GPT-2 with a key-value", "DINOv2, SegFormer", "of 16 bits for long",
         "weights of 5 to 7 bits", "Block-AP and E2E-QP"),
@@ -56,6 +57,7 @@ PHRASES = {
         "the 0.99 that was aimed at", "rounded once to 16 bits", "and 1/sqrt(n) in the scales",
         "weights of 4 bits in groups of 64 with inputs of 4 bits", "the cosine of 64 sentences",
         "Means and 95 % intervals:", "does what 8 bits for their inputs do", "SmolLM2 has not been measured yet",
+        "Encoders, Llama and GPT-2 run", "SmolLM2's first layers and Brown",
         "at the machine's int8 peak", "what a front of 200 of them costs",
     ),
 }  # fmt: skip
