@@ -51,12 +51,15 @@ PHRASES = {
         "takes Llama, Mistral, Qwen2 and GPT-2", "to 16-bit codes",
         "probabilities of 8 bits, or of 16 if calibration has rows of more than 128", "on 1,000 held-out scenes",
         "SmolLM2-135M-Instruct on", "text: 8 windows of 256 tokens", "weights in groups of 64",
-        "as 4 bits in groups of 32", "Neither 8 nor 16 entries", "At 8 entries DIV",
+        "as 4 bits in groups of 32",
         "calibration seed 0", "with 95 % intervals, on 1,000 scenes", "exact functions on 16 crops",
-        "the 0.99 that was aimed at", "rounded once to 16 bits", "and 1/sqrt(n) in the scales",
+        "rounded once to 16 bits", "and 1/sqrt(n) in the scales",
         "weights of 4 bits in groups of 64 with inputs of 4 bits", "the cosine of 64 sentences",
         "Means and 95 % intervals:", "does what 8 bits for their inputs do", "SmolLM2 has not been measured yet",
-        "at the machine's int8 peak", "what a front of 200 of them costs",
+        "at the machine's int8 peak", "what a front of 200 of them costs", "a small Llama of 4 bits with a Hadamard",
+        "Where probabilities have 16 bits, fit", "for input codes of 16 bits too", "rounded to 8 bits is the larger",
+        "error of 1/x, however", "Symmetric weights of 4 bits with group multipliers of 4 bits",
+        "fit one int8 product", "multipliers of 8 bits take two",
     ),
 }  # fmt: skip
 
