@@ -13,6 +13,7 @@ from cost_model.explore import network_subjects
 from cost_model.explore.front import mark
 from cost_model.explore.network import Task, evaluate
 from cost_model.explore.network_space import NetworkPoint
+from cost_model.handover import build as module
 from cost_model.handover.build import Order, build
 from sim import cli as sim
 from sim.common.files import description_sha256, locked
@@ -67,6 +68,18 @@ def test_a_folder_that_is_not_empty_or_other_integers_leave_everything_as_it_was
     with pytest.raises(InputError, match="has other integers here"):
         build(Order(Toy(), POINT, "0" * 64), tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_folder_that_is_filled_takes_its_place_and_one_that_failed_leaves_nothing(tmp_path, monkeypatch) -> None:
+    good = {"mismatches": 0, "problem": None, "vectors": 1}
+    for name, rows in (("good", [good]), ("bad", [{**good, "mismatches": 1}])):
+        monkeypatch.setattr(module, "_fill", lambda order, folder, *_, rows=rows: (folder / "a").touch() or rows)
+        assert build(Order(Toy(), POINT), tmp_path / "new" / name) == rows
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == [
+        "new",
+        "new/good",
+        "new/good/a",
+    ]
 
 
 def test_what_is_ordered_must_be_a_measured_point(tmp_path, monkeypatch) -> None:
