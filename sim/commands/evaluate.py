@@ -38,7 +38,6 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     language.add_argument("--calibration", type=int, default=8, metavar="N", help="windows to choose scales by (8)")
     language.add_argument("--length", type=int, default=256, metavar="N", help="tokens of a window (256)")
     language.add_argument("--group", type=int, default=64, metavar="N", help="weights that share a multiplier (64)")
-    language.add_argument("--wide", action="store_true", help="measure coefficients of 16 bits too")
     language.add_argument("--head", action="store_true", help="measure a head in integers too")
     language.add_argument("--no-rotation", action="store_true", help="leave the outliers of the residual stream")
 
@@ -58,6 +57,8 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
         parser.add_argument(
             "--granularity", choices=("token", "tensor"), default="token", help="of activations (token)"
         )
+    for parser in (language, vision):
+        parser.add_argument("--wide", action="store_true", help="measure folded tables, and wider coefficients, too")
     for parser in (segment, lightweight):
         parser.add_argument("--images", type=int, default=1000, metavar="N", help="how many are measured (1000)")
         parser.add_argument("--calibration", type=int, default=64, metavar="N", help="images of each seed (64)")
@@ -200,7 +201,12 @@ def _options(arguments: argparse.Namespace) -> Any:
     from sim.workloads.variants import Options
 
     return Options(
-        arguments.images, arguments.calibration, _seeds(arguments), arguments.granularity, not arguments.quick
+        arguments.images,
+        arguments.calibration,
+        _seeds(arguments),
+        arguments.granularity,
+        single=not arguments.quick,
+        wide=getattr(arguments, "wide", False),
     )
 
 

@@ -29,7 +29,7 @@ EXAMPLES = """  python -m sim convert checkpoint --tables tables --data sentence
   python -m sim evaluate segment --quick
 """
 HEAD = "head.safetensors"  # of a rotated language model, in floating point
-SETS = ("sentence", "language", "vision", "segment", "lightweight")  # of `python -m sim vectors --from`
+SETS = ("sentence", "language", "four-bits", "vision", "segment", "lightweight")  # of `python -m sim vectors --from`
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callable[..., None]) -> None:
@@ -223,6 +223,9 @@ def network_sets(arguments: argparse.Namespace) -> list[Any]:
     elif arguments.network == "language":
         with needs("language"):
             from sim.workloads.language_vectors import language_vectors as vectors
+    elif arguments.network == "four-bits":
+        with needs("language"):
+            from sim.workloads.four_bits_vectors import four_bits_vectors as vectors
     else:
         with needs("vision"):
             from sim.workloads import image_vectors

@@ -180,7 +180,8 @@ def packed(words: np.ndarray, bits: int) -> list[int]:
 
 
 def _read(path: Path, lanes: int) -> np.ndarray:
-    words = [line for line in path.read_text().split() if not line.startswith("//")] if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    words = [line for line in lines if not line.startswith("//")]  # Icarus writes each sixteenth address as a comment
     data = b"".join(int(word, 16).to_bytes(2 * lanes, "little") for word in words)
     return np.frombuffer(data, "<i2").reshape(-1, lanes).astype(np.int64)
 
