@@ -398,6 +398,18 @@ def _rtl(found: Results) -> list[str]:
     ]
 
 
+def _without_multiplier(found: Results) -> str:
+    """The measured unit whose slopes are sums of two powers of two, beside that of the same function with a tree."""
+    own = next(row for row in found["explore_two_powers_hswish"] if row["area_ge"] is not None)
+    tree = next(row for row in found["explore_unit"] if row["unit"] == "hswish, folded" and row["library"] == IHP)
+    assert own["entries"] == tree["entries"]
+    return (
+        f"that of HSWISH with {own['entries']} entries is larger than the one with a tree: "
+        f"{own['area_ge']:,.0f} gate equivalents instead of {tree['area_ge']:,.0f}, "
+        f"and {own['area_um2']:,.0f} um² instead of {tree['area_um2']:,.0f}"
+    )
+
+
 def _cost(found: Results) -> list[str]:
     rows = _reference(found["cost"])
     stages = {row["format"]: row["stages"] for row in rows if row["view"] == "synthesised"}
@@ -435,6 +447,7 @@ def _cost(found: Results) -> list[str]:
     glitchy, zero = delayed["INT8"], settled["INT8"]
     gated = changed["80 % gated", IHP]["power"]["INT8"] / changed["equal clock", IHP]["power"]["INT8"]
     return [
+        _without_multiplier(found),
         f"For INT8 (8 entries, {glitchy['stages']} stage, IHP, {1e9 / glitchy['clock_hz']:.0f} ns) that is "
         f"{_watts(glitchy)} mW instead of {_watts(zero)}, so zero delay understates it by "
         f"{100 * (1 - zero['power_w'] / glitchy['power_w']):.0f} %. Of the {_watts(zero)} mW the "
