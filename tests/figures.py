@@ -82,6 +82,7 @@ def blocks(found: Results) -> dict[str, str]:
         "speed": _speed(found["network"]),
         "four bits": _four_bits(found["four-bits"]),
         "vision": _vision(found["segment"], found["lightweight"], found["vision"]),
+        "two powers": _without_multiplier(found),
         "explored": _explored(found["explore_minilm"], found["explore_char_lm"]),
     }
 
@@ -399,15 +400,21 @@ def _rtl(found: Results) -> list[str]:
 
 
 def _without_multiplier(found: Results) -> str:
-    """The measured unit whose slopes are sums of two powers of two, beside that of the same function with a tree."""
-    own = next(row for row in found["explore_two_powers_hswish"] if row["area_ge"] is not None)
-    tree = next(row for row in found["explore_unit"] if row["unit"] == "hswish, folded" and row["library"] == IHP)
-    assert own["entries"] == tree["entries"]
-    return (
-        f"that of HSWISH with {own['entries']} entries is larger than the one with a tree: "
-        f"{own['area_ge']:,.0f} gate equivalents instead of {tree['area_ge']:,.0f}, "
-        f"and {own['area_um2']:,.0f} um² instead of {tree['area_um2']:,.0f}"
-    )
+    """The measured units whose slopes are sums of two powers of two, beside those with a tree."""
+    trees = {row["unit"]: row for row in found["explore_unit"] if row.get("library") == IHP}
+    lines = []
+    for function in ("gelu", "hswish", "exp"):
+        own = next(row for row in found[f"explore_two_powers_{function}"] if row["area_ge"] is not None)
+        name = f"{function}, {'not folded' if own['symmetry'] == 'none' else 'folded'}"
+        tree = trees[name]
+        cells = [
+            f"{unit['entries']:.0f}, {unit['slope_bits']:.0f}, {unit['intercept_bits']:.0f}" for unit in (own, tree)
+        ]
+        for key in ("area_ge", "area_um2"):
+            cells += [f"{own[key]:,.0f}", f"{tree[key]:,.0f}", f"{100 * (own[key] / tree[key] - 1):+.0f} %"]
+        lines.append([name, *cells])
+    headings = ["unit", "entries, bits of slopes and intercepts", "with a tree", "gate equivalents", "with a tree", ""]
+    return _table([*headings, "SG13G2, um²", "with a tree", ""], lines)
 
 
 def _cost(found: Results) -> list[str]:
@@ -447,7 +454,6 @@ def _cost(found: Results) -> list[str]:
     glitchy, zero = delayed["INT8"], settled["INT8"]
     gated = changed["80 % gated", IHP]["power"]["INT8"] / changed["equal clock", IHP]["power"]["INT8"]
     return [
-        _without_multiplier(found),
         f"For INT8 (8 entries, {glitchy['stages']} stage, IHP, {1e9 / glitchy['clock_hz']:.0f} ns) that is "
         f"{_watts(glitchy)} mW instead of {_watts(zero)}, so zero delay understates it by "
         f"{100 * (1 - zero['power_w'] / glitchy['power_w']):.0f} %. Of the {_watts(zero)} mW the "
