@@ -84,6 +84,7 @@ def blocks(found: Results) -> dict[str, str]:
         "speed": _speed(found["network"]),
         "four bits": _four_bits(found["four-bits"]),
         "vision": _vision(found["segment"], found["lightweight"], found["vision"]),
+        "two powers": _without_multiplier(found),
         "explored": _explored(found["explore_minilm"], found["explore_char_lm"]),
     }
 
@@ -411,6 +412,24 @@ def _rtl(found: Results) -> list[str]:
         f"Every one of the {layers['writes']:,} words that the Verilog writes is as specified",
         f"Verilator, {layers['seconds'] / 60:.1f} minutes",
     ]
+
+
+def _without_multiplier(found: Results) -> str:
+    """The measured units whose slopes are sums of two powers of two, beside those with a tree."""
+    trees = {row["unit"]: row for row in found["explore_unit"] if row.get("library") == IHP}
+    lines = []
+    for function in ("gelu", "hswish", "exp"):
+        own = next(row for row in found[f"explore_two_powers_{function}"] if row["area_ge"] is not None)
+        name = f"{function}, {'not folded' if own['symmetry'] == 'none' else 'folded'}"
+        tree = trees[name]
+        cells = [
+            f"{unit['entries']:.0f}, {unit['slope_bits']:.0f}, {unit['intercept_bits']:.0f}" for unit in (own, tree)
+        ]
+        for key in ("area_ge", "area_um2"):
+            cells += [f"{own[key]:,.0f}", f"{tree[key]:,.0f}", f"{100 * (own[key] / tree[key] - 1):+.0f} %"]
+        lines.append([name, *cells])
+    headings = ["unit", "entries, bits of slopes and intercepts", "with a tree", "gate equivalents", "with a tree", ""]
+    return _table([*headings, "SG13G2, um²", "with a tree", ""], lines)
 
 
 def _cost(found: Results) -> list[str]:
