@@ -60,6 +60,7 @@ PHRASES = {
         "Where probabilities have 16 bits, fit", "for input codes of 16 bits too", "rounded to 8 bits is the larger",
         "error of 1/x, however", "Symmetric weights of 4 bits with group multipliers of 4 bits",
         "fit one int8 product", "multipliers of 8 bits take two",
+        "Encoders, Llama and GPT-2 run", "SmolLM2's first layers",
     ),
 }  # fmt: skip
 
