@@ -71,6 +71,12 @@ def blocks(found: Results) -> dict[str, str]:
         "zeroquant": _table(*method_figures.zeroquant(found["zeroquant"])),
         "zeroquant cost": _table(*method_figures.cost(found["zeroquant_cost"])),
         "efficientqat": _table(*method_figures.efficientqat(found["efficientqat"])),
+        "groups": _table(*method_figures.groups(found["efficientqat"])),
+        "diagnosis": _table(
+            *method_figures.diagnosis(
+                {name: found[f"diagnose_{name}"] for name in ("char_lm", "smollm2") if f"diagnose_{name}" in found}
+            )
+        ),
         "first result": f"```text\n{table_text(found['default_fits'])}\n```\n",
         "headline": _savings(found["cost"])[0],
         "savings": _savings(found["cost"])[1],
@@ -93,6 +99,7 @@ def sentences(found: Results) -> dict[str, list[str]]:
     """What each document must say, white space apart."""
     return {
         "README.md": _readme(found),
+        "quant/README.md": method_figures.sentences(found["zeroquant"], found["efficientqat"]),
         "rtl/README.md": _rtl(found),
         "sim/README.md": _sim(found),
         "cost_model/README.md": [*_cost(found), *engine_figures.sentences(found["engine"])],
