@@ -398,8 +398,8 @@ def _rtl(found: Results) -> list[str]:
     low, high = whole["published_ge_low"], whole["published_ge_high"]
     small, large = floating.NAND2_28_UM2
     size = (512, 512, 512)
-    (layers,) = found["layer"]
-    assert not layers["mismatches"]
+    (layers,), (llama,) = found["layer"], found["layer_language"]
+    assert not layers["mismatches"] and not llama["mismatches"]
     busy = layers["array_cycles"] / layers["cycles"]
     return [
         f"at least {softmax.unlimited} elements in softmax and at least {norm.unlimited} in the norms",
@@ -418,6 +418,8 @@ def _rtl(found: Results) -> list[str]:
         f"{layers['row_units']} row units. The array works in {100 * busy:.1f} % of them",
         f"Every one of the {layers['writes']:,} words that the Verilog writes is as specified",
         f"Verilator, {layers['seconds'] / 60:.1f} minutes",
+        f"{llama['tokens']} tokens on {llama['lanes']} lanes, takes {llama['cycles']:,} cycles, and all "
+        f"{llama['writes']:,} words are as specified",
     ]
 
 

@@ -44,7 +44,7 @@ PHRASES = {
         "figure 1.13: TSMC 45 nm", "FreePDK45", "weights: 2, 3, 4 or 8-bit", "; 4 or 8-bit activations (8 bits",
         "iCE40, ECP5", "AXI4-Stream",
         "of 16 bits, which rows of more than 128 scores need", "sum to 1 within n/2 steps",
-        "of its layout and of GPT-2 too", "times magnitudes have 16 bits",
+        "of its layout and of GPT-2 too", "times magnitudes have 16 bits", "SmolLM2's layer 0 with",
     ),
     "CHANGELOG.md": ("Qwen2 and GPT-2 with a key-value", "DINOv2, SegFormer", "of 16 bits for long",
         "weights of 5 to 7 bits", "Block-AP and E2E-QP"),
