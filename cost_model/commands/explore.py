@@ -8,10 +8,11 @@ from typing import Any
 from cost_model.cache import CACHE
 from cost_model.commands import explore_network, options
 from cost_model.explore.budget import Budget
-from cost_model.explore.paper_units import paper_units
+from cost_model.explore.paper_units import known_units, paper_units
 from cost_model.explore.unit import STORAGES, Confirmation, explore_unit
 from cost_model.explore.unit_fits import UnitSpace
 from cost_model.explore.unit_measured import OWN, RECIPES
+from sim.common.results import read_results
 from sim.common.text_table import format_table
 from sim.reference import InputError
 from sim.reference.folding import SYMMETRIES
@@ -65,6 +66,9 @@ def _unit(arguments: argparse.Namespace) -> int:
 def _add_paper(kinds: Any) -> None:
     parser = kinds.add_parser("paper", help="units at the released tables' errors, beside FP32")
     parser.set_defaults(do=_paper)
+    parser.add_argument(
+        "--units", type=Path, metavar="FILE", help="rows of an earlier run, whose units are measured in another library"
+    )
     options.add_flow(parser)
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=f"fits and netlists ({CACHE})")
     parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the rows as JSON")
@@ -74,7 +78,11 @@ def _add_paper(kinds: Any) -> None:
 def _paper(arguments: argparse.Namespace) -> int:
     if arguments.liberty is None:
         raise InputError("--liberty must be given: equal clock needs a library with delays")
-    rows = list(paper_units(options.flow(arguments), cache=arguments.cache))
+    flow = options.flow(arguments)
+    if arguments.units is not None:
+        rows = list(known_units(flow, read_results(arguments.units)["rows"], arguments.cache))
+    else:
+        rows = list(paper_units(flow, cache=arguments.cache))
     options.deliver(arguments, rows, _print_paper)
     return 0
 
