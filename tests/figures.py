@@ -77,6 +77,7 @@ def blocks(found: Results) -> dict[str, str]:
         "floating": _floating(found["floating"]),
         "units": _units(found["explore_unit"]),
         "units osu": _units_beside(found["explore_unit"], found["explore_unit_osu018"]),
+        "libraries": _libraries(found["cost"], found["cost_osu018"]),
         "layout": _layout(found["layout"]),
         "sentence": _sentence(found["sentence"]),
         "language": _language(found["language"]),
@@ -277,6 +278,20 @@ def _layout(rows: Sequence[Any]) -> str:
     ]
     headings = ["unit, 8 entries", "cells, um²", "rows, um²", "wire, mm", "nets that failed", "path, ns, no wires"]
     return _table([*headings, "routed", "wire load model", "mW, no wires", "routed"], lines)
+
+
+def _libraries(*costs: Sequence[Any]) -> str:
+    """The savings in real libraries, each at equal clock with its own stage counts."""
+    lines = []
+    for cost in costs:
+        rows = [row for row in _reference(cost) if row["view"] == "synthesised" and row["area_unit"] == "um2"]
+        by_format = {row["format"]: row for row in rows}
+        int8 = by_format["INT8"]
+        stages = ", ".join(str(by_format[name]["stages"]) for name in ("INT8", "INT32", "FP32"))
+        area = f"{int8['area']:,.0f}"
+        lines.append([int8["library"], f"{1e9 / int8['clock_hz']:.0f} ns", stages, area, *_saved(int8)])
+    headings = ["library", "period", "stages of INT8, INT32, FP32", "INT8, um²", "saves area, FP32", "area, INT32"]
+    return _table([*headings, "power, FP32", "power, INT32"], lines)
 
 
 def _seed_zero(sentence: Sequence[Any]) -> list[Any]:
