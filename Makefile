@@ -44,7 +44,7 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 
 test: venv-dev
 	@bash .ci/system-tools simulators
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	OPT_FAST=-O1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-slow: venv-dev
 	@bash .ci/system-tools simulators

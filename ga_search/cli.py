@@ -16,6 +16,7 @@ from sim.common.files import PATIENCE, locked
 from sim.reference import InputError, PwlTable
 from sim.reference.code_format import SIGNS, WIDTH_RANGE
 from sim.reference.folding import SYMMETRIES
+from sim.reference.two_powers import SLOPE_FORMS
 
 EXAMPLES = """\
 examples:
@@ -66,6 +67,7 @@ def _fit(argv: Sequence[str]) -> int:
     add("--out-unsigned", action="store_true", help="output codes are unsigned")
     for name in ("slope", "intercept"):
         add(f"--{name}-sign", choices=SIGNS, default="signed", help=f"a {name} of known sign takes a bit less (signed)")
+    add("--slope-form", choices=SLOPE_FORMS, default="any", help="two-powers: each slope is ±2^a ± 2^b (any)")
     add("--symmetry", choices=SYMMETRIES, default="none", help="fit and store half of a symmetric function (none)")
     add(
         "--domain",
@@ -117,6 +119,7 @@ def _fit(argv: Sequence[str]) -> int:
             slope_sign=options.slope_sign,
             intercept_sign=options.intercept_sign,
             symmetry=options.symmetry,
+            slope_form=options.slope_form,
             out_signed=not options.out_unsigned,
             objective=options.objective,
             weights=options.weights,

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ga_search.slopes import slope_codes
 from sim.reference.code_format import CodeFormat
 
 
@@ -45,7 +46,8 @@ def parabola(moments: np.ndarray) -> Parabola:
 class CoefficientGrid:
     """Slopes K * 2**-slope_frac_bits and intercepts B * 2**-intercept_frac_bits, K and B in the ranges of `numbers`.
 
-    The fraction bits may be arrays that broadcast against the segments.
+    The fraction bits may be arrays that broadcast against the segments. Where the slopes are of a list
+    (`ga_search.slopes`), `low` and `high` are the ends of its places, else of the slopes themselves.
     """
 
     def __init__(
@@ -54,11 +56,12 @@ class CoefficientGrid:
         self.slope_unit = np.ldexp(1.0, -np.asarray(slope_frac_bits))
         self.intercept_unit = np.ldexp(1.0, -np.asarray(intercept_frac_bits))
         self.intercept_scale = 1.0 / self.intercept_unit  # exact, and a product is faster than a quotient
-        self.low, self.high = numbers.slope_range
+        self.codes = slope_codes(numbers)
+        self.low, self.high = numbers.slope_range if self.codes is None else (0, len(self.codes) - 1)
         self.least, self.most = numbers.intercept_range
 
     def best(self, shape: Parabola, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(error, K, B) over the 2 * reach integer slopes around the real optimum, clipped to the range."""
+        """(error, K, B) over the 2 * reach slopes around the real optimum, clipped to the range."""
         slope, intercept, error = self._around(shape, reach)
         at = error.argmin(axis=-1)[..., None]
         return tuple(np.take_along_axis(a, at, -1)[..., 0] for a in (error, slope, intercept))  # pyright: ignore[reportReturnType]
@@ -66,6 +69,14 @@ class CoefficientGrid:
     def price(self, shape: Parabola, reach: int) -> np.ndarray:
         """The least error over the 2 * reach integer slopes around the real optimum."""
         return self._around(shape, reach)[2].min(axis=-1)
+
+    def below(self, ideal: np.ndarray) -> np.ndarray:
+        """The place of the largest slope that is at most `ideal`, in units of `slope_unit`."""
+        return np.floor(ideal) if self.codes is None else np.searchsorted(self.codes, ideal, side="right") - 1.0
+
+    def slope(self, place: np.ndarray) -> np.ndarray:
+        """The slopes at places between `low` and `high`."""
+        return place if self.codes is None else self.codes[place.astype(np.int64)]
 
     def at(self, shape: Parabola, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, error) at integer slopes K; the error is a parabola in b, so B is its rounded, clipped minimum."""
@@ -90,15 +101,17 @@ class CoefficientGrid:
         part.slope_unit = self.slope_unit[index] if self.slope_unit.ndim else self.slope_unit
         part.intercept_unit = self.intercept_unit[index] if self.intercept_unit.ndim else self.intercept_unit
         part.intercept_scale = self.intercept_scale[index] if self.intercept_scale.ndim else self.intercept_scale
-        part.low, part.high, part.least, part.most = self.low, self.high, self.least, self.most
+        for name in ("codes", "low", "high", "least", "most"):
+            setattr(part, name, getattr(self, name))
         return part
 
     def _around(self, shape: Parabola, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(K, B, error) with a trailing axis over the slopes."""
         wide = Parabola(*(getattr(shape, name)[..., None] for name in shape.__dataclass_fields__))
         grid = self.take(np.s_[..., None]) if self.slope_unit.ndim else self
-        below = np.floor(wide.slope / grid.slope_unit)
-        slope = np.minimum(np.maximum(below + np.arange(1.0 - reach, 1.0 + reach), self.low), self.high)
+        below = grid.below(wide.slope / grid.slope_unit)
+        place = np.minimum(np.maximum(below + np.arange(1.0 - reach, 1.0 + reach), self.low), self.high)
+        slope = self.slope(place)
         intercept, error = grid.at(wide, slope)
         return slope, intercept, error
 

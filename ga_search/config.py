@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ga_search.slopes import FitFormat
 from sim.common.errors import require_range
 from sim.reference import InputError
 from sim.reference.code_format import OPTIONAL, CodeFormat, without_defaults
 from sim.reference.pwl import ENTRIES_RANGE, frac_bits_range
+from sim.reference.two_powers import SLOPE_FORMS
 
 METHODS = ("genetic", "optimal", "gqa-lut", "nn-lut", "uniform")
 OBJECTIVES = ("full", "inside", "both", "weights")
@@ -35,6 +37,7 @@ class FitConfig:
     seed : of every random choice
     certificate : whether the proven optimum is computed beside the fit
     intercept_bits, slope_sign, intercept_sign, symmetry : as in `sim.reference.code_format.CodeFormat`
+    slope_form : "any", or "two-powers": each slope is a sum of two powers of two (`sim.reference.two_powers`)
 
     Raises
     ------
@@ -63,6 +66,7 @@ class FitConfig:
     slope_sign: str = "signed"
     intercept_sign: str = "signed"
     symmetry: str = "none"
+    slope_form: str = "any"
 
     def __post_init__(self) -> None:
         require_range("entries", self.entries, *ENTRIES_RANGE)
@@ -71,6 +75,8 @@ class FitConfig:
             raise InputError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
         if self.objective not in OBJECTIVES:
             raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}, not {self.objective!r}")
+        if self.slope_form not in SLOPE_FORMS:
+            raise InputError(f"slope_form must be one of {', '.join(SLOPE_FORMS)}, not {self.slope_form!r}")
         if (self.objective == "weights") != (self.weights is not None):
             raise InputError("--weights FILE.npz and --objective weights must be given together")
         if self.scales is not None:
@@ -95,6 +101,7 @@ class FitConfig:
     def _check_method(self, numbers: CodeFormat) -> None:
         """Raise `InputError` if the method does not take the widths, signs or symmetry."""
         own = [name for name in numbers.to_dict() if name in OPTIONAL]
+        own += ["slope_form"] if self.slope_form != "any" else []
         if own and self.method in ("gqa-lut", "nn-lut"):
             raise InputError(f"{own[0]} needs method genetic, optimal or uniform, not {self.method}")
         if numbers.folded and self.method == "uniform":
@@ -111,6 +118,11 @@ class FitConfig:
     def code_format(self) -> CodeFormat:
         """The widths and signs of the codes and coefficients."""
         return CodeFormat.from_dict({field.name: getattr(self, field.name) for field in fields(self)})
+
+    @property
+    def fit_format(self) -> FitFormat:
+        """The same, with the form of the slopes: what a search keeps to."""
+        return FitFormat(**self.code_format.to_dict(), slope_form=self.slope_form)
 
     @property
     def can_certify(self) -> bool:
@@ -145,6 +157,7 @@ class FitConfig:
         for sign, what in ((self.slope_sign, "slopes"), (self.intercept_sign, "intercepts")):
             parts += [f"{sign}-{what}"] * (sign != "signed")
         parts += [self.symmetry] * (self.symmetry != "none")
+        parts += [f"{self.slope_form}-slopes"] * (self.slope_form != "any")
         if self.pair is not None:
             parts.append(f"l{self.pair[0]}m{self.pair[1]}")
         if self.objective != "full":
@@ -154,6 +167,8 @@ class FitConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; with `weights` goes the SHA-256 of the file, so that other data is another plan."""
         content = without_defaults({k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()})
+        if self.slope_form == "any":
+            del content["slope_form"]
         if self.weights is not None:
             content["weights_sha256"] = hashlib.sha256(Path(self.weights).read_bytes()).hexdigest()
         return content

@@ -101,17 +101,17 @@ def _search(problem: Problem, report: Report) -> Solution:
         candidates = None
         if grid.points > MAX_PLACES:
             candidates = np.unique(np.linspace(0, grid.points, MAX_PLACES + 1).astype(np.int64))
-        search = GeneticSearch(grid, config.entries, config.code_format, config.seed, candidates)
+        search = GeneticSearch(grid, config.entries, config.fit_format, config.seed, candidates)
         return search.run(config.pair, report)
     if config.method == "optimal":
-        search = OptimalSearch(grid, config.entries, config.code_format)
+        search = OptimalSearch(grid, config.entries, config.fit_format)
         return search.best(None, report) if config.pair is None else search.at(*config.pair, report)
     every = frac_bits_pairs(config.code_format)
     return uniform(
         grid,
         config.entries,
         problem.function.domain,
-        config.code_format,
+        config.fit_format,
         np.array([config.pair] if config.pair else every),
     )
 
@@ -153,7 +153,7 @@ def _default_shift(config: FitConfig) -> int:
 def _certificate(problem: Problem, mse: float, known: Solution | None, report: Report) -> dict[str, float | None]:
     """The proven optimum for the same objective over all (λ, μ), and how far above it `mse` lies."""
     config = problem.config
-    search = OptimalSearch(problem.grid, config.entries, config.code_format, CERTIFICATE_WORK)
+    search = OptimalSearch(problem.grid, config.entries, config.fit_format, CERTIFICATE_WORK)
     best = search.best(known, lambda text: report(f"proof: {text}"))
     slopes, intercepts = filled(best)
     pair = best.slope_frac_bits, best.intercept_frac_bits
@@ -204,6 +204,8 @@ def _table_at(
         "seed": config.seed,
         "output_scale": output_scale(problem.function, bits, codes),
     }
+    if config.slope_form != "any":
+        provenance["slope_form"] = config.slope_form
     if problem.histogram is not None:
         provenance["weights_sha256"] = config.to_dict()["weights_sha256"]
     return PwlTable(
@@ -279,6 +281,7 @@ def _row(problem: Problem, table: PwlTable, seconds: float) -> dict[str, Any]:
         "coef_bits": config.coef_bits,
         "out_bits": config.out_bits,
         **{key: value for key, value in config.code_format.to_dict().items() if key in OPTIONAL},
+        **({} if config.slope_form == "any" else {"slope_form": config.slope_form}),
         "seed": config.seed,
         "slope_frac_bits": table.slope_frac_bits,
         "intercept_frac_bits": table.intercept_frac_bits,

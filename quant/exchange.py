@@ -63,9 +63,7 @@ def export_gptq(
     rows = []
     for name, weight in packed.weights.items():
         layer = name.removesuffix(".weight")
-        activation = packed.details.get("layers", {}).get(layer, {}).get("activation")
-        if activation is not None and "hadamard" in activation:
-            raise InputError(f"{layer}: its inputs are transformed by hadamard, which GPTQ's layout does not hold")
+        _require_plain(layer, packed.details.get("layers", {}).get(layer, {}).get("activation"), "GPTQ")
         fits = weight.group_size >= weight.codes.shape[1] <= kind[1]  # one group, no longer than the others'
         if _kind(packed, name) not in (kind, (kind[0], -1, kind[2]) if fits else kind):
             raise InputError(
@@ -122,6 +120,8 @@ def export_compressed_tensors(
         raise InputError(f"{folder}: has no config.json, which the format's own settings are part of")
     layers = {name.removesuffix(".weight"): weight for name, weight in packed.weights.items()}
     activations = {name: row["activation"] for name, row in packed.details.get("layers", {}).items()}
+    for name in layers:
+        _require_plain(name, activations.get(name), "compressed-tensors")
     config = compressed_tensors.config_of(
         layers, activations, packed.details.get("coverage", {}).get("skipped_layers", [])
     )
@@ -135,6 +135,12 @@ def export_compressed_tensors(
         _write(folder, target, tensors, config, dtype)
     _say(packed, target, "a compressed-tensors checkpoint")
     return [{"module": name, "bits": w.bits, "group_size": w.group_size} for name, w in layers.items()]
+
+
+def _require_plain(layer: str, activation: Mapping[str, Any] | None, layout: str) -> None:
+    """Raises InputError if a layer's inputs are transformed before its product, which no layout says."""
+    if activation is not None and "hadamard" in activation:
+        raise InputError(f"{layer}: its inputs are transformed by hadamard, which the layout of {layout} does not hold")
 
 
 def _rest(packed: PackedModel, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -154,10 +160,17 @@ def _write(
     """The checkpoint's tensors, and config.json if the packed folder has one; the caller holds the target's lock."""
     write_whole(target / "model.safetensors", safetensors.save(dict(tensors), {"format": "pt"}))
     if (folder / "config.json").exists():
-        content = read_json(folder / "config.json") | {"quantization_config": config}
+        content = _config(folder) | {"quantization_config": config}
         content["dtype" if "dtype" in content else "torch_dtype"] = str(dtype).removeprefix("torch.")
         write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
     copy_companions(folder, target)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    content = read_json(folder / "config.json")
+    if not isinstance(content, dict):
+        raise InputError(f"{folder / 'config.json'}: must be an object")
+    return content
 
 
 def _say(packed: PackedModel, target: Path, what: str) -> None:
@@ -225,7 +238,7 @@ def import_gptq(folder: str | Path, target: str | Path) -> list[dict[str, Any]]:
     packed = replace(packed, details={**packed.details, "coverage": coverage})
     with locked(target):
         if (folder / "config.json").exists():
-            content = read_json(folder / "config.json")
+            content = _config(folder)
             content.pop("quantization_config", None)
             write_whole(target / "config.json", json.dumps(content, indent=2) + "\n")
         packed.save(target)

@@ -5,8 +5,7 @@ its sum with the word that is d before it, and leaves the difference in that wor
 while the next words come in. A stage is one adder, one subtractor and a memory of d words, n - 1 words in all.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.blocks import pipeline
 from rtl.blocks.rounding import rounding_steps
+from rtl.unit_config import UnitConfig
 from sim.reference.arithmetic import code_range
 from sim.reference.hadamard import Hadamard
 
@@ -25,7 +25,7 @@ SMALL = 8  # up to so many words are a queue in flip-flops, more are a memory to
 
 
 @dataclass(frozen=True)
-class HadamardConfig:
+class HadamardConfig(UnitConfig):
     """Blocks of `block` signed codes, a power of two in 2..4096, of `in_bits` to codes of `out_bits`, 4..16 each.
 
     `stages` is the depth of the rounding behind the butterflies, 1..2. A value out of its range raises `InputError`
@@ -40,15 +40,6 @@ class HadamardConfig:
     def __post_init__(self) -> None:
         Hadamard(self.block, 0, self.in_bits, self.out_bits)  # checks the fields
         pipeline.check_stages(self.stages, 2)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "HadamardConfig":
-        """The configuration from `to_dict`'s object; nothing of a `load` is wired in."""
-        return cls(**content)
 
     @property
     def distances(self) -> list[int]:

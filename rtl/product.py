@@ -1,7 +1,7 @@
 """The element-wise product in gates: `sim.reference.product`, y = saturate(round_half_up(a * b * m * 2**-k))."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,14 @@ from rtl.blocks import pipeline
 from rtl.blocks.operands import random_codes
 from rtl.blocks.pipeline import Fields, Step
 from rtl.blocks.rounding import rounding_steps
+from rtl.unit_config import UnitConfig
 from sim.common.errors import require_range
 from sim.reference.product import Product
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 
 
 @dataclass(frozen=True)
-class ProductConfig:
+class ProductConfig(UnitConfig):
     """Widths in bits of the signed codes a, b and y, 4..16 each.
 
     `max_shift` is the largest k, 0..47; `stages` the latency in cycles, 1..4. A value out of its range raises
@@ -37,15 +38,6 @@ class ProductConfig:
         Product(0, 0, self.a_bits, self.b_bits, self.out_bits)  # checks the widths
         require_range("max_shift", self.max_shift, 0, MAX_SHIFT)
         pipeline.check_stages(self.stages, 4)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "ProductConfig":
-        """The configuration from `to_dict`'s object; nothing of a `load` is wired in."""
-        return cls(**content)
 
     @property
     def in_layout(self) -> StructLayout:

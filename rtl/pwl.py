@@ -7,6 +7,9 @@ y   = saturate(round_half_up(acc, output_shift))      only where the output is a
 A folded table (`sim.reference.folding`) is of |q|, which is never formed. With x = ~q for a negative q, else q,
 |q| > t is the comparison of x and the sign as one number, x high, with t and 0. The product keeps q: for a negative
 one "gated" takes 1 from the slope and negates the product, and the other symmetries negate the intercept alone.
+
+Where `slope_form` is "two-powers", every slope is ±2^a ± 2^b (`sim.reference.two_powers`). The unit keeps a, b and the
+signs instead of the slope, and has no multiplier: q is shifted twice, and the two are added.
 """
 
 from collections.abc import Mapping
@@ -19,19 +22,27 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.blocks import pipeline, storage
 from rtl.blocks.arithmetic import round_and_saturate, shift_right
-from rtl.blocks.multiplication import Product, carry_save, carry_save_levels, product_name
+from rtl.blocks.multiplication import (
+    Product,
+    carry_save,
+    carry_save_levels,
+    product_name,
+    shifted_sum,
+    shifted_sum_levels,
+)
 from rtl.blocks.pipeline import Fields, Step, wire
 from rtl.blocks.selection import edge, one_hot
 from sim.common.errors import require_range
 from sim.reference import InputError, LoweredTable
-from sim.reference.arithmetic import holding
+from sim.reference.arithmetic import code_range, holding
 from sim.reference.code_format import CodeFormat, without_defaults
 from sim.reference.pwl import ENTRIES_RANGE
+from sim.reference.two_powers import SLOPE_FORMS, Power, exponent_bits, two_powers
 
 OUTPUTS = ("code", "acc")
 SHIFTS = ("intercept_shift", "output_shift")
 LISTS = ("thresholds", "slopes", "intercepts")  # in load order
-_SMALLEST = ("min_intercept_shift", "min_output_shift")
+_ADDED = {"min_intercept_shift": 0, "min_output_shift": 0, "slope_form": "any"}  # named only where they differ
 
 
 class Word(NamedTuple):
@@ -71,6 +82,8 @@ class PwlConfig:
         of half the function.
     min_intercept_shift, min_output_shift : int
         The smallest value of a shift that is an input.
+    slope_form : str
+        "any", or "two-powers": slopes are sums of two powers of two, and the unit has no multiplier.
 
     Raises
     ------
@@ -99,11 +112,12 @@ class PwlConfig:
     fold_bits: int = 0
     min_intercept_shift: int = 0
     min_output_shift: int = 0
+    slope_form: str = "any"
 
     def __post_init__(self) -> None:
         require_range("entries", self.entries, *ENTRIES_RANGE)
         CodeFormat.of(self)  # checks the widths
-        for name, choices in (("output", OUTPUTS), ("storage", storage.STYLES)):
+        for name, choices in (("output", OUTPUTS), ("storage", storage.STYLES), ("slope_form", SLOPE_FORMS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
         self._check_shift("intercept_shift", 2 * self.in_bits + self.coef_bits + 3)
@@ -124,7 +138,7 @@ class PwlConfig:
         content = without_defaults({field.name: getattr(self, field.name) for field in fields(self)})
         if self.constants is not None:
             content["constants"] = self.constants.to_dict()
-        return {key: value for key, value in content.items() if key not in _SMALLEST or value}
+        return {key: value for key, value in content.items() if key not in _ADDED or value != _ADDED[key]}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "PwlConfig":
@@ -212,9 +226,23 @@ class PwlConfig:
         return signed(self.acc_bits) if self.output == "acc" else Shape(self.out_bits, self.out_signed)
 
     @property
+    def lists(self) -> dict[str, tuple[int, tuple[int, int]]]:
+        """What the unit stores, as `sim.reference.code_format.CodeFormat.lists`.
+
+        Where slopes are sums of two powers of two, `slope_powers` stands for them: from the lowest bit on the first
+        exponent, the second one, 1 if the second power is negative, and for slopes of both signs 1 if the first is.
+        """
+        found = self.code_format.lists
+        if self.slope_form == "any":
+            return found
+        bits = 2 * exponent_bits(self.coef_bits) + 1 + (self.slope_sign == "signed")
+        return {"thresholds": found["thresholds"], "slope_powers": (bits, code_range(bits, False)),
+                "intercepts": found["intercepts"]}  # fmt: skip
+
+    @property
     def data_bits(self) -> int:
         """Width of the table's write port: that of the widest word."""
-        return max(bits for bits, _ in self.code_format.lists.values())
+        return max(bits for bits, _ in self.lists.values())
 
     @property
     def shift_ports(self) -> list[str]:
@@ -236,6 +264,9 @@ class PwlConfig:
         for name, (_, ends) in its.lists.items():
             for k, value in enumerate(getattr(lowered, name)):
                 require_range(f"{name}[{k}] of the table", value, *ends)
+        for k, value in enumerate(lowered.slopes):
+            if self.slope_form != "any" and value not in self.slope_powers:
+                raise InputError(f"slopes[{k}] of the table must be a sum of two powers of two, not {value}")
         if list(lowered.thresholds) != sorted(lowered.thresholds):
             raise InputError(f"thresholds of the table must be sorted, not {list(lowered.thresholds)}")
         same = ["in_signed", "slope_sign", "intercept_sign", "symmetry", "fold_bits"]
@@ -271,12 +302,32 @@ class PwlConfig:
             "intercepts": [*lowered.intercepts, *lowered.intercepts[-1:] * spare],
         }
 
+    def stored(self, lowered: LoweredTable) -> dict[str, list[int]]:
+        """What the unit keeps of `lowered`: the numbers of `filled`, but for `lists`' own form of slopes."""
+        numbers = self.filled(lowered)
+        if self.slope_form == "any":
+            return numbers
+        powers = [self._word_of(slope) for slope in numbers["slopes"]]
+        return {"thresholds": numbers["thresholds"], "slope_powers": powers, "intercepts": numbers["intercepts"]}
+
+    def _word_of(self, slope: int) -> int:
+        """The word of `slope_powers` for a slope."""
+        first, second = self.slope_powers[slope]
+        bits = exponent_bits(self.coef_bits)
+        word = first.exponent | second.exponent << bits | second.negative << 2 * bits
+        return word | (first.negative << 2 * bits + 1 if self.slope_sign == "signed" else 0)
+
+    @property
+    def slope_powers(self) -> dict[int, tuple[Power, Power]]:
+        """The slopes that the unit admits where they are sums of two powers of two, and their powers."""
+        return two_powers(self.coef_bits, *self.code_format.slope_range)
+
     def words(self, lowered: LoweredTable) -> list[Word]:
         """The writes that load `lowered`, in load order: thresholds, slopes, intercepts; filled up as by `filled`."""
-        widths = [bits for bits, _ in self.code_format.lists.values()]
+        widths = [bits for bits, _ in self.lists.values()]
         return [
             Word(select, address, value & ((1 << widths[select]) - 1))
-            for select, values in enumerate(self.filled(lowered).values())
+            for select, values in enumerate(self.stored(lowered).values())
             for address, value in enumerate(values)
         ]
 
@@ -302,6 +353,8 @@ class Pwl(storage.StoringUnit):
     """
 
     def __init__(self, config: PwlConfig, latch_cell: str = "latch", product: Product = carry_save) -> None:
+        if config.slope_form != "any" and product is not carry_save:
+            raise InputError("product must be tree if slope_form is two-powers: there is no multiplier")
         self.product = product
         ports = {
             "i": In(stream.Signature(config.in_shape)),
@@ -350,7 +403,7 @@ def build_table(m: Module, config: PwlConfig, write: Any, latch_cell: str) -> li
     """The table's words, [thresholds, slopes, intercepts], in the storage that `config` asks for."""
     shapes = [
         (name.removesuffix("s"), Shape(bits, low < 0 and high >= 0), count)
-        for (name, (bits, (low, high))), count in zip(config.code_format.lists.items(), _counts(config), strict=True)
+        for name, (bits, (low, high)), count in zip(LISTS, config.lists.values(), _counts(config), strict=True)
     ]
     if config.storage == "flops":
         return storage.flops(m, write, shapes)
@@ -367,7 +420,7 @@ def table_lists(config: PwlConfig, prefix: str = "") -> list[tuple[str, int, int
     """(name, count, bits, signed) of a stored table's lists, in load order."""
     return [
         (f"{prefix}{name}", count, bits, low < 0)
-        for (name, (bits, (low, _))), count in zip(config.code_format.lists.items(), _counts(config), strict=True)
+        for (name, (bits, (low, _))), count in zip(config.lists.items(), _counts(config), strict=True)
     ]
 
 
@@ -380,7 +433,7 @@ def describe_table(config: PwlConfig) -> dict[str, Any]:
     if config.storage == "constants":
         return {}
     described = storage.describe(config.storage, table_lists(config), "table and shifts")
-    for row, (bits, ends) in zip(described["load_order"], config.code_format.lists.values(), strict=True):
+    for row, (bits, ends) in zip(described["load_order"], config.lists.values(), strict=True):
         if holding(*ends)[0] > bits:  # the sign is left out
             row["range"] = list(ends)
     return {"table": described}
@@ -439,12 +492,15 @@ def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int, product
     least, rest = _split(config, "intercept_shift", intercept_shift)
 
     def multiply(m: Module, f: Mapping[str, Value]) -> Fields:
-        slope, intercept, negate = _unfolded(config, f["q"], f["slope"], f["intercept"])
-        factors = (wire(m, f["q"], "factor_0"), wire(m, slope, "factor_1"))
+        intercept = _unfolded_intercept(config, f["q"], f["intercept"])
         shifted = intercept << rest if least is None else (intercept << rest) << least
         shifted = shifted[:width]
         addend = wire(m, shifted.as_signed() if intercept.shape().signed else shifted, "addend")
-        row_0, row_1 = product(m, *factors, width, addend, negate)
+        if config.slope_form == "two-powers":
+            row_0, row_1 = _shifted(m, config, f["q"], f["slope"], addend)
+        else:
+            slope, negate = _unfolded_slope(config, f["q"], f["slope"])
+            row_0, row_1 = product(m, wire(m, f["q"], "factor_0"), wire(m, slope, "factor_1"), width, addend, negate)
         return {"row_0": row_0, "row_1": row_1}
 
     def low(m: Module, f: Mapping[str, Value]) -> Fields:
@@ -455,7 +511,9 @@ def _multiply_add_steps(config: PwlConfig, intercept_shift: Value | int, product
         total = f["high_0"] + f["high_1"] + f["low"][half]
         return {"acc": Cat(f["low"][:half], total)[:width].as_signed()}
 
-    tree = carry_save_levels(config.coef_bits, addends=1)
+    powers = config.slope_form == "two-powers"
+    rows = 3 + (config.symmetry == "gated")
+    tree = shifted_sum_levels(config.coef_bits, rows) if powers else carry_save_levels(config.coef_bits, addends=1)
     return [
         Step("multiply", ("q", "slope", "intercept"), tree, multiply),
         Step("add low", ("row_0", "row_1"), pipeline.adder_levels(half), low),
@@ -471,18 +529,35 @@ def _split(config: PwlConfig, name: str, shift: Value | int) -> tuple[int | None
     return low, (shift - low)[: (high - low).bit_length()]
 
 
-def _unfolded(config: PwlConfig, q: Value, slope: Value, intercept: Value) -> tuple[Value, Value, Value | None]:
-    """From an entry's words what is multiplied and added for q, and whether the product is negated."""
-    numbers, negative = config.code_format, q[-1]
-    slope, intercept = _number(slope, numbers.slope_sign), _number(intercept, numbers.intercept_sign)
-    if config.symmetry == "gated":
-        factor = slope - (negative << config.fold_bits)
-        return factor[: holding(*numbers.factor_range)[0]].as_signed(), intercept, negative
+def _unfolded_slope(config: PwlConfig, q: Value, word: Value) -> tuple[Value, Value | None]:
+    """From an entry's slope what q is multiplied by, and whether the product is negated."""
+    slope = _number(word, config.slope_sign)
+    if config.symmetry != "gated":
+        return slope, None
+    factor = slope - (q[-1] << config.fold_bits)
+    return factor[: holding(*config.code_format.factor_range)[0]].as_signed(), q[-1]
+
+
+def _unfolded_intercept(config: PwlConfig, q: Value, word: Value) -> Value:
+    """From an entry's intercept what is added for q."""
+    intercept = _number(word, config.intercept_sign)
     if config.symmetry == "odd":
-        return slope, Mux(negative, -intercept, intercept), None
+        return Mux(q[-1], -intercept, intercept)
     if config.symmetry == "complement":
-        return slope, Mux(negative, (1 << config.fold_bits) - intercept, intercept), None
-    return slope, intercept, None
+        return Mux(q[-1], (1 << config.fold_bits) - intercept, intercept)
+    return intercept
+
+
+def _shifted(m: Module, config: PwlConfig, q: Value, word: Value, addend: Value) -> tuple[Value, Value]:
+    """The rows of q times a slope that is kept as its powers of two, and the addend."""
+    bits, gated = exponent_bits(config.coef_bits), config.symmetry == "gated"
+    first = word[2 * bits + 1] if config.slope_sign == "signed" else C(config.slope_sign == "negative", 1)
+    signs = [first, word[2 * bits]]
+    addends = [addend]
+    if gated:  # for a negative q the slope less 1, negated
+        signs = [wire(m, sign ^ q[-1], f"sign_{k}") for k, sign in enumerate(signs)]
+        addends.append((Mux(q[-1], q, 0) << config.fold_bits)[: config.acc_bits].as_signed())
+    return shifted_sum(m, q, signs, (word[:bits], word[bits : 2 * bits]), config.acc_bits, addends)
 
 
 def _number(word: Value, sign: str) -> Value:

@@ -1,7 +1,7 @@
 """The requantiser in gates: `sim.reference.requant`, y = saturate(round(A * m * 2**-k) + z)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from amaranth.hdl import Module, Shape, Value, signed, unsigned
@@ -12,13 +12,14 @@ from amaranth.lib.wiring import In, Out
 from rtl.blocks import pipeline
 from rtl.blocks.arithmetic import saturate, shift_right
 from rtl.blocks.pipeline import Fields, Step
+from rtl.unit_config import UnitConfig
 from sim.common.errors import require_range
 from sim.reference.code_format import WIDTH_RANGE
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 
 
 @dataclass(frozen=True)
-class RequantConfig:
+class RequantConfig(UnitConfig):
     """Widths in bits: the accumulator A (signed, 4..64), the multiplier m (unsigned, 1..16) and the code y (4..32).
 
     `max_shift` is the largest k, 0..47; `stages` the latency in cycles, 1..4. A value out of its range raises
@@ -38,15 +39,6 @@ class RequantConfig:
         require_range("max_shift", self.max_shift, 0, MAX_SHIFT)
         require_range("out_bits", self.out_bits, *WIDTH_RANGE)
         pipeline.check_stages(self.stages, 4)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "RequantConfig":
-        """The configuration from `to_dict`'s object; nothing of a `load` is wired in."""
-        return cls(**content)
 
     @property
     def in_layout(self) -> StructLayout:

@@ -1,7 +1,7 @@
 """The residual addition in gates: `sim.reference.residual`, y = saturate(round_half_up((a m_a + b m_b) * 2**-k))."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from rtl.blocks import pipeline
 from rtl.blocks.operands import random_codes
 from rtl.blocks.pipeline import Fields, Step
 from rtl.blocks.rounding import rounding_steps
+from rtl.unit_config import UnitConfig
 from sim.common.errors import require_range
 from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 from sim.reference.residual import STREAM_BITS, add_scaled
@@ -22,7 +23,7 @@ IN_LAYOUT = StructLayout({"a": signed(STREAM_BITS), "b": signed(STREAM_BITS)})  
 
 
 @dataclass(frozen=True)
-class ResidualConfig:
+class ResidualConfig(UnitConfig):
     """Codes have 16 bits. `max_shift` is the largest k, 0..47; `stages` the latency in cycles, 1..4.
 
     A value out of its range raises `InputError` with its name.
@@ -34,15 +35,6 @@ class ResidualConfig:
     def __post_init__(self) -> None:
         require_range("max_shift", self.max_shift, 0, MAX_SHIFT)
         pipeline.check_stages(self.stages, 4)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "ResidualConfig":
-        """The configuration from `to_dict`'s object; nothing of a `load` is wired in."""
-        return cls(**content)
 
     def random_load(self, rng: np.random.Generator) -> dict[str, Any]:
         """Multipliers of any size, with a shift that brings the sums near the codes."""

@@ -4,7 +4,7 @@ y_a = saturate(round_half_up((a * cos - b * sin) * 2**-k)),   y_b = saturate(rou
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from rtl.blocks import pipeline
 from rtl.blocks.operands import random_codes
 from rtl.blocks.pipeline import Fields, Step
 from rtl.blocks.rounding import rounding_steps
+from rtl.unit_config import UnitConfig
 from sim.common.errors import require_range
 from sim.reference.rope import FRAC_BITS, TABLE_BITS, TABLE_TOP, Rope
 
@@ -24,7 +25,7 @@ MAX_SHIFT = 30  # that of the specification
 
 
 @dataclass(frozen=True)
-class RopeConfig:
+class RopeConfig(UnitConfig):
     """Widths in bits of the signed codes, 4..16; cosines and sines have 16, of which 14 are fraction bits.
 
     `max_shift` is the largest k, 0..30; `stages` the latency in cycles, 1..4. A value out of its range raises
@@ -40,15 +41,6 @@ class RopeConfig:
         Rope(self.in_bits, self.out_bits)  # checks the widths
         require_range("max_shift", self.max_shift, 0, MAX_SHIFT)
         pipeline.check_stages(self.stages, 4)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "RopeConfig":
-        """The configuration from `to_dict`'s object; nothing of a `load` is wired in."""
-        return cls(**content)
 
     @property
     def in_layout(self) -> StructLayout:

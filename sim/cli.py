@@ -151,6 +151,8 @@ def _written(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if arguments.real and "array" in units:
         sets += _real(arguments.seed)
     if not sets:
+        if arguments.network is not None:
+            raise InputError(f"--from {arguments.network}: has no vectors for {', '.join(units)}")
         if arguments.tables is not None:
             raise InputError(f"{arguments.tables}: none of its tables is for {', '.join(units)}")
         raise InputError("--no-random needs --tables with tables for the units, or there is nothing to write")

@@ -71,6 +71,10 @@ COMMANDS = {
         "table --unit element --entries 8 --simulator bit-parallel --cache {out} -o {out}/cost.json",
         begun="netlists",
     ),
+    "search": Long(
+        "cost_model.cli",
+        "explore unit tanh --budget mse_full=4e-4 --scales 5 --entries 3 --confirm 0 --cache {out} -o {out}/rows.json",
+    ),
     "calibrate": Long("cost_model.cli", "calibrate --count 30 --cache {out} -o {out}", begun="records"),
 }  # fmt: skip
 QUICK = ("vectors",)

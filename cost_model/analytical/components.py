@@ -187,6 +187,26 @@ class Shifter(Component):
 
 
 @dataclass(frozen=True)
+class ShiftedSum(Component):
+    """The rows of `rtl.blocks.multiplication.shifted_sum`: `bits` shifted twice, by less than `distances` each, and
+    `addends`; and the sum of its two rows.
+    """
+
+    bits: Array
+    distances: Array
+    width: Array
+    addends: Array = 1
+
+    def sizes(self) -> Sizes:
+        return {
+            "shifter multiplexers": (2 * self.bits + self.distances) * levels(self.distances),
+            "inverted bits": 2 * self.bits,
+            "full adders": self.addends * (self.bits + self.distances),
+            "adder bits": self.width,
+        }
+
+
+@dataclass(frozen=True)
 class Adder(Component):
     """A sum of `bits`."""
 

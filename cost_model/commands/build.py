@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.common.command import print_json
-from sim.common.results import read_results
 from sim.cosim.simulators import SIMULATORS
 from sim.reference import InputError
 
@@ -51,20 +50,22 @@ def ordered(text: str) -> "Order":
     """What FILE#POINT orders. Raises `InputError` if the file holds no such point, or one that cannot be built."""
     from cost_model.explore.network_space import NetworkPoint
     from cost_model.explore.network_subjects import subject_from
+    from cost_model.explore.points_file import read_points
     from cost_model.handover.build import Order
 
     path, mark, digest = text.rpartition("#")
     if not mark:
         raise InputError(f"point must be FILE#POINT, not {text!r}")
-    content = read_results(path)
-    if "search" not in content:
-        raise InputError(f"{path}: must come from python -m cost_model explore network")
+    content = read_points(path)
     found = [row for row in content["rows"] if row["point"] == digest]
     if not found:
         raise InputError(f"{path}: must hold the point {digest}")
     if found[0]["refused"] is not None:
         raise InputError(f"{path}: point {digest} was refused: {found[0]['refused']}")
-    subject = subject_from(content["search"]["subject"])
+    try:
+        subject = subject_from(content["search"]["subject"])
+    except InputError as error:
+        raise InputError(f"{path}: search.subject: {error}") from None
     return Order(subject, NetworkPoint.from_row(found[0]), found[0]["packed_sha256"])
 
 

@@ -25,7 +25,7 @@ from sim.reference import InputError
 
 DATA, DATASET, HELD_OUT = COEFFICIENTS.parent, "dataset.json", "held_out.json"
 COUNT, SEED = 100, 0  # of a draw that is added to the calibration
-HELD_OUT_COUNT, HELD_OUT_SEED = 36, 20261128  # drawn once the coefficients were frozen
+HELD_OUT_COUNT, HELD_OUT_SEED = 36, 20261129  # drawn once the coefficients were frozen
 
 
 def add(commands: Any) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.explore.network_report import network_report
+from cost_model.explore.points_file import read_points
 from sim.common.cache import cache_folder
 from sim.common.command import print_json
 from sim.common.errors import require_range
-from sim.common.files import read_json
 from sim.common.parallel import Pool
-from sim.common.results import read_results, write_results
+from sim.common.results import write_results
 from sim.common.text_table import format_table
 from sim.reference import InputError
 
@@ -19,8 +19,9 @@ SUFFIXES = (".json", ".parquet", ".html", ".png")
 
 
 def add(kinds: Any) -> None:
-    """Add the kinds `network` and `report`."""
+    """Add the kinds `network`, `order` and `report`."""
     _add_network(kinds)
+    _add_order(kinds)
     _add_report(kinds)
 
 
@@ -36,6 +37,10 @@ def _add_network(kinds: Any) -> None:
     parser.add_argument("--points", type=int, default=256, metavar="N", help="to evaluate, at least (256)")
     parser.add_argument("--population", type=int, default=32, metavar="N", help="of a generation (32)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of NSGA-II (0)")
+    parser.add_argument(
+        "--first", choices=("layer-error", "random"), default="layer-error",
+        help="NSGA-II's first generation: ordered by a cheap guess of the error, or not (layer-error)",
+    )  # fmt: skip
     parser.add_argument(
         "--objectives", nargs="+", default=["error", "energy", "area", "latency", "memory"],
         metavar="NAME", help="of error, energy, area, latency, memory (all)",
@@ -79,18 +84,19 @@ def _searched(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict
     from cost_model.network.memory import sources
     from quant.run_directory import RunDirectory, versions
 
-    space = SPACES.get(arguments.space) or NetworkSpace.from_dict(read_json(arguments.space))
-    options = SearchOptions(
-        arguments.method, arguments.points, arguments.population, arguments.seed, tuple(arguments.objectives)
-    )
+    space = SPACES.get(arguments.space) or NetworkSpace.load(arguments.space)
+    chosen = SearchOptions(
+        arguments.method, arguments.points, arguments.population, arguments.seed, arguments.first,
+        tuple(arguments.objectives),
+    )  # fmt: skip
     subject = subject_of(arguments.model, arguments.texts)
-    said = configuration(subject, space, options)
+    said = configuration(subject, space, chosen)
     folder = arguments.run or cache_folder(f"explore_{subject.name}")
     with RunDirectory.open(folder, said, arguments.resume) as run:
-        rows = search(subject, space, options, run, Pool(arguments.jobs, arguments.scheduler))
+        rows = search(subject, space, chosen, run, Pool(arguments.jobs, arguments.scheduler))
     origin = {
         "command": _command(arguments),
-        "objectives": options.columns(subject.unit),
+        "objectives": chosen.columns(subject.unit),
         "file": next((path.name for path in arguments.outputs if path.suffix == ".json"), "points.json"),
         "versions": versions(),
         "memories": sources(),
@@ -103,7 +109,8 @@ def _command(arguments: argparse.Namespace) -> str:
     """The command without the user's paths and workers, which change no row."""
     space = arguments.space if "." not in arguments.space else "FILE.json"
     said = [f"--space {space}", f"--method {arguments.method}", f"--points {arguments.points}"]
-    said += [f"--population {arguments.population} --seed {arguments.seed}"] if arguments.method == "nsga2" else []
+    if arguments.method == "nsga2":
+        said.append(f"--population {arguments.population} --seed {arguments.seed} --first {arguments.first}")
     said += [] if arguments.texts is None else [f"--texts {arguments.texts}"]
     said.append(f"--objectives {' '.join(arguments.objectives)}")
     return f"python -m cost_model explore network {arguments.model} {' '.join(said)}"
@@ -151,6 +158,34 @@ def _scaled(row: dict[str, Any], error: str) -> tuple[float | None, ...]:
     return row[error], size, row["area_mm2"], row["energy_uj"], row["latency_ms"]
 
 
+def _add_order(kinds: Any) -> None:
+    parser = kinds.add_parser("order", help="how the guess that orders candidates agrees with measured errors")
+    parser.set_defaults(do=_order)
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="from ... explore network")
+    parser.add_argument("-o", dest="output_file", type=Path, metavar="FILE", help="write the rows as JSON")
+    parser.add_argument("--json", action="store_true", help="rows as JSON on stdout")
+
+
+def _order(arguments: argparse.Namespace) -> int:
+    from cost_model.explore.layer_error import agreement
+    from cost_model.explore.network_subjects import subject_from
+
+    contents = [read_points(path) for path in arguments.files]
+    rows = [
+        agreement(subject_from(content["search"]["subject"]), content["rows"]) | {"points_sha256": content["sha256"]}
+        for content in contents
+    ]
+    if arguments.output_file is not None:
+        names = " ".join(path.name for path in arguments.files)
+        write_results(arguments.output_file, f"python -m cost_model explore order {names}", rows, ("torch",))
+    if arguments.json:
+        print_json(rows)
+    else:
+        names = ("model", "networks", "rank_correlation")
+        print(format_table(names, [[row[name] for name in names] for row in rows]))
+    return 0
+
+
 def _add_report(kinds: Any) -> None:
     parser = kinds.add_parser("report", help="a page or plot of points that were explored before")
     parser.set_defaults(do=_report)
@@ -163,8 +198,6 @@ def _add_report(kinds: Any) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     if arguments.output_file.suffix not in SUFFIXES[1:]:
         raise InputError(f"-o must end in {', '.join(SUFFIXES[1:])}, not {arguments.output_file}")
-    content = read_results(arguments.file)
-    if "search" not in content:
-        raise InputError(f"{arguments.file}: must come from python -m cost_model explore network")
+    content = read_points(arguments.file)
     _write(arguments.output_file, content["rows"], {**content, "file": arguments.file.name})
     return 0

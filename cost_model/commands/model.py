@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cost_model.analytical.estimate import coefficients
+from cost_model.network.beside import beside, uncounted
 from cost_model.network.cost import report
 from cost_model.network.coverage import coverage, coverage_lines
 from cost_model.network.machine import Machine
@@ -57,7 +58,12 @@ def _model(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     index = PackedIndex.load(arguments.folder)
     listed = sites(index, arguments.folder, arguments.tokens, arguments.batch, arguments.image)
-    found = report(listed, machine) | {"coverage": coverage(index, listed)}
+    found: dict[str, Any] = report(listed, machine) | {"coverage": coverage(index, listed)}
+    lengths = {"tokens": arguments.tokens, "batch": arguments.batch}
+    if arguments.image is not None:
+        lengths |= dict(zip(("height", "width"), arguments.image, strict=True))
+    found["beside"] = beside(index, listed, machine, lengths)
+    found["not_counted"] = uncounted(found["not_counted"], found["beside"])
     found["source"] |= {"model_sha256": index.content["sha256"], "tokens": arguments.tokens, "batch": arguments.batch}
     if arguments.json:
         print_json(found)
@@ -109,6 +115,7 @@ def _print(found: dict[str, Any], machine: Machine) -> None:
         print("not known;" if leakage is None else f"{leakage * 1e6:.4g} uJ;")
     else:
         print("proxy: NAND2 inputs charged, as the library has no energies.")
+    _print_beside(found["beside"], scale, unit)
     own = totals["energy_beside_floating"]
     if own:
         ratios = ", ".join(f"{name} {energy / own:.2f}" for name, energy in totals["floating_energy"].items())
@@ -128,6 +135,19 @@ def _print(found: dict[str, Any], machine: Machine) -> None:
     print("NOT counted:")
     for line in found["not_counted"]:
         print(f"  {line}")
+
+
+def _print_beside(found: dict[str, Any], scale: float, unit: str) -> None:
+    """What the totals do not have: sums, tokens' scales and memories."""
+    kinds = dict.fromkeys(row["unit"] for row in found["rows"])
+    for kind in kinds:
+        rows = [row for row in found["rows"] if row["unit"] == kind]
+        cycles, energy = (sum(row[key] for row in rows) for key in ("cycles", "energy"))
+        print(f"beside that: {kind}, {len(rows)} sites, {cycles} cycles, {energy * scale:.4g} {unit}.")
+    held = found["memories"]
+    if held is not None:
+        print(f"beside that: memories of {held['bits']} bits, {held['area_um2'] * 1e-6:.3g} mm2, ", end="")
+        print(f"{held['sram'] * 1e6:.4g} uJ, and {held['dram'] * 1e6:.4g} uJ to DRAM for the weights.")
 
 
 def _energies(energy: float | None, floating: dict[str, float] | None, scale: float) -> list[str | None]:

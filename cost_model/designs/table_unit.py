@@ -47,7 +47,7 @@ def unit_config(tables: Sequence[PwlTable], stages: int = 1, **changes: Any) -> 
     return PwlConfig(entries, **widths.to_dict(), stages=stages, **shifts, **changes)
 
 
-def table_unit(tables: Sequence[PwlTable], stages: int = 1, storage: str = "flops") -> Design:
+def table_unit(tables: Sequence[PwlTable], stages: int = 1, storage: str = "flops", slope_form: str = "any") -> Design:
     """That unit as a design.
 
     Parameters
@@ -58,6 +58,8 @@ def table_unit(tables: Sequence[PwlTable], stages: int = 1, storage: str = "flop
         Latency in cycles.
     storage : str
         As for `rtl.PwlConfig`. With "constants" the first table is wired in at the middle one of its scales.
+    slope_form : str
+        As for `rtl.PwlConfig`.
 
     Returns
     -------
@@ -71,10 +73,13 @@ def table_unit(tables: Sequence[PwlTable], stages: int = 1, storage: str = "flop
     if storage == "constants":
         lowered = lowered_at_every_scale(first)
         wired = lowered[len(lowered) // 2]
-        fixed: dict[str, Any] = PwlConfig.hard_wired(wired, stages).to_dict() | {"constants": wired}
+        fixed: dict[str, Any] = PwlConfig.hard_wired(wired, stages).to_dict() | {
+            "constants": wired,
+            "slope_form": slope_form,
+        }
         work = pwl_set("every code", [(wired, wired.codes())], source, **fixed)
         return Design(name, f"INT{first.in_bits}", work, (), parameters=source)
-    config = unit_config(tables, stages, storage=storage)
+    config = unit_config(tables, stages, storage=storage, slope_form=slope_form)
     loads = [(one, one.codes()) for table in tables for one in lowered_at_every_scale(table)]
     shape: dict[str, Any] = {key: value for key, value in config.to_dict().items() if key != "constants"}
     work = pwl_set("every code", loads, source, **shape)

@@ -65,6 +65,8 @@ class Budget:
                 raise InputError(f"--budget must be NAME=NUMBER, not {text!r}") from None
             if name not in names:
                 raise InputError(f"--budget must be of {', '.join(names)}, not {name!r}")
+        if len(limits) != len(texts):
+            raise InputError(f"--budget must name each figure once, not {' '.join(texts)}")
         return cls(**limits)
 
     def met(self, row: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cost_model.analytical.estimate import COEFFICIENTS
 from cost_model.explore.front import mark
+from cost_model.explore.layer_error import first_generation
 from cost_model.explore.network import Row, Task, evaluate, grouped
 from cost_model.explore.network_space import NetworkPoint, NetworkSpace, papers
 from cost_model.explore.network_subjects import Subject
@@ -23,6 +24,7 @@ from sim.common.parallel import Pool
 from sim.reference import InputError
 
 METHODS = ("exhaustive", "nsga2")
+FIRST = ("layer-error", "random")
 COLUMNS = {"energy": "energy_uj", "area": "area_mm2", "latency": "latency_ms", "memory": "model_bytes"}
 OBJECTIVES = ("error", *COLUMNS)
 PATIENCE = 4  # generations of known points before a search gives up on finding new ones
@@ -42,6 +44,8 @@ class SearchOptions:
         Points of a generation.
     seed : int
         Of NSGA-II.
+    first : str
+        The first generation: "layer-error", ordered by a cheap guess (`cost_model.explore.layer_error`), or "random".
     objectives : tuple of str
         Of `OBJECTIVES`, to be small.
 
@@ -55,11 +59,14 @@ class SearchOptions:
     points: int = 256
     population: int = 32
     seed: int = 0
+    first: str = "layer-error"
     objectives: tuple[str, ...] = OBJECTIVES
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
+        if self.first not in FIRST:
+            raise InputError(f"first must be one of {', '.join(FIRST)}, not {self.first!r}")
         require_range("points", self.points, 1, 1 << 20)
         require_range("population", self.population, 2, 1 << 12)
         require_range("seed", self.seed, 0, (1 << 31) - 1)
@@ -110,7 +117,7 @@ def configuration(subject: Subject, space: NetworkSpace, options: SearchOptions)
     change what is measured.
     """
     of_subject: Any = subject
-    kept = ("method",) if options.method == "exhaustive" else ("method", "population", "seed", "objectives")
+    kept = ("method",) if options.method == "exhaustive" else ("method", "population", "seed", "first", "objectives")
     said = {key: value for key, value in asdict(options).items() if key in kept}
     prices = {path.name: content_sha256(path) for path in (COEFFICIENTS, MEMORIES, ROW_UNITS)}
     return {
@@ -139,7 +146,11 @@ def search(
     if options.method == "exhaustive":
         evaluations.of(list(space.points()))
     else:
-        _nsga2(space, options, evaluations, list(named.values()))
+        first = [point for point in named.values() if space.holds(point)]
+        if options.first == "layer-error":
+            guessed = first_generation(subject, space, options.population, options.seed)
+            first += [point for point in guessed if point not in first]
+        _nsga2(space, options, evaluations, first[: options.population])
     labels = {point.digest: name for name, point in named.items()}
     rows = [{**row, "label": labels.get(digest)} for digest, row in evaluations.rows.items()]
     return mark(rows, options.columns(subject.unit))
@@ -148,14 +159,13 @@ def search(
 def _nsga2(
     space: NetworkSpace, options: SearchOptions, evaluations: Evaluations, first: Sequence[NetworkPoint]
 ) -> None:
-    """Generations of NSGA-II until enough points are known; those of `first` that the space holds are in the first."""
+    """Generations of NSGA-II until enough points are known; `first` are in the first one."""
     optuna = _optuna()
     choices = {name: optuna.distributions.CategoricalDistribution(axis) for name, axis in space.axes.items()}
     sampler = optuna.samplers.NSGAIISampler(population_size=options.population, seed=options.seed)
     study = optuna.create_study(directions=["minimize"] * len(options.objectives), sampler=sampler)
     for point in first:
-        if all(value in space.axes[name] for name, value in asdict(point).items()):
-            study.enqueue_trial(asdict(point))
+        study.enqueue_trial(asdict(point))
     columns = options.columns(evaluations.subject.unit)
     nothing_new = 0
     while len(evaluations.rows) < min(options.points, space.size) and nothing_new < PATIENCE:

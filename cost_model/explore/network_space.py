@@ -11,17 +11,19 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 from cost_model.network.machine import Machine
 from cost_model.network.memory import PLACES
 from sim.common.errors import require_range
+from sim.common.files import read_json
 from sim.reference import InputError
 from sim.reference.gemm import WEIGHT_BITS
 
 LIBRARY = "sg13g2_stdcell_typ_1p20V_25C"  # it gives joules, and its macros are the memories
 MULTIPLIER_BITS = 6  # of a group: with 8, a token's accumulators would not fit the 62 bits there are
-_FORMAT = re.compile(r"w(\d+)(?:g(\d+))?a(\d+)")
+_FORMAT = re.compile(r"w([0-9]{1,6})(?:g([0-9]{1,6}))?a([0-9]{1,6})")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class LayerFormat:
     @classmethod
     def parse(cls, text: str) -> Self:
         """From its name, such as "w8a8" or "w4g64a4". Raises `InputError` for another text."""
-        found = _FORMAT.fullmatch(text)
+        found = _FORMAT.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             raise InputError(f"a format must look like w8a8 or w4g64a8, not {text!r}")
         weights, group, inputs = found.groups()
@@ -137,6 +139,8 @@ class NetworkPoint:
         require_range("tokens", self.tokens, 1, 1 << 20)
         if self.weights_in not in PLACES:
             raise InputError(f"weights_in must be one of {', '.join(PLACES)}, not {self.weights_in!r}")
+        if not isinstance(self.two_pass, bool):
+            raise InputError(f"two_pass must be true or false, not {self.two_pass!r}")
         _ = self.machine
 
     @property
@@ -208,6 +212,10 @@ class NetworkSpace:
         """The first choice of each field."""
         return NetworkPoint(**{name: choices[0] for name, choices in self.axes.items()})
 
+    def holds(self, point: NetworkPoint) -> bool:
+        """Whether every field of the point is one of its choices."""
+        return all(value in self.axes[name] for name, value in asdict(point).items())
+
     @property
     def size(self) -> int:
         """The number of points."""
@@ -222,12 +230,23 @@ class NetworkSpace:
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """From JSON: lists by field; what is left out keeps its usual choices. Raises `InputError` for another key."""
         known = [field.name for field in fields(cls)]
+        if not isinstance(content, Mapping):
+            raise InputError(f"a space must be an object of lists, not {content!r}")
         for name, choices in content.items():
             if name not in known:
                 raise InputError(f"unknown key {name!r}; a space has {', '.join(known)}")
             if not isinstance(choices, list):
                 raise InputError(f"{name} must be a list of choices, not {choices!r}")
         return cls(**{name: tuple(choices) for name, choices in content.items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """From a JSON file. Raises `InputError` with the file if it is missing or no space."""
+        content = read_json(path)
+        try:
+            return cls.from_dict(content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 _FORMATS = ("w8a8", "w4g64a8", "w4g64a4", "w2g64a8")

@@ -93,6 +93,8 @@ class MiniLm:
 
     def __post_init__(self) -> None:
         require_range("texts", self.texts, 2, 10_000)
+        require_range("calibration", self.calibration, 1, 10_000)
+        require_range("seed", self.seed, 0, (1 << 31) - 1)
 
     def prepare(self) -> Prepared:
         """Load, embed in floating point, calibrate on other sentences."""
@@ -122,11 +124,17 @@ class CharLm:
     layout = LLAMA
 
     def __post_init__(self) -> None:
-        require_range("texts", self.texts, 2, 4096)
+        _require_windows(self.texts, self.length, self.calibration)
+        _ = self.recipe
+
+    @property
+    def recipe(self) -> char_lm.Recipe:
+        """Of the model."""
+        return char_lm.Recipe(seed=self.seed, steps=self.steps)
 
     def prepare(self) -> Prepared:
         """Load, or train where the cache does not have it; calibrate on the training part."""
-        model = char_lm.load(char_lm.trained(char_lm.Recipe(seed=self.seed, steps=self.steps)))
+        model = char_lm.load(char_lm.trained(self.recipe))
         rows = char_lm.tokens(brown("test"))
         step = len(rows) // self.length // self.texts  # evenly over all genres
         ids = rows[: len(rows) // self.length * self.length].reshape(-1, self.length)[::step][: self.texts]
@@ -146,7 +154,7 @@ class SmolLm2:
     layout = LLAMA
 
     def __post_init__(self) -> None:
-        require_range("texts", self.texts, 2, 4096)
+        _require_windows(self.texts, self.length, self.calibration)
 
     def prepare(self) -> Prepared:
         """Load; calibrate on the training part."""
@@ -198,6 +206,12 @@ def prepared(subject: Subject) -> Prepared:
 @lru_cache(maxsize=64)
 def _table(function: str, entries: int) -> PwlTable:
     return fitted_tables(FIT, entries, (function,))[function]
+
+
+def _require_windows(texts: int, length: int, calibration: int) -> None:
+    require_range("texts", texts, 2, 4096)
+    require_range("calibration", calibration, 1, 4096)
+    require_range("length", length, 2, 128)  # tokens, at most as many as the language model has seen
 
 
 def _language(subject: Subject, model: Any, ids: Tensor, data: Tensor) -> Prepared:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from cost_model.analytical.trimmed import trimmed_area
+from cost_model.analytical.trimmed import table_bits, trimmed_area
 from cost_model.cache import CACHE
 from cost_model.designs.design import Design
 from cost_model.designs.table_unit import fixed_unit, table_unit, unit_config
@@ -119,7 +119,8 @@ def explore_unit(
 def confirmed(one: Fitted, storage: str, confirmation: Confirmation, cache: Path = CACHE) -> dict[str, Any]:
     """The measured columns of a table's unit."""
     make = partial(_unit, one, storage)
-    own = [recipe for recipe in confirmation.recipes if storage != "truth-table" or recipe.own_tree]
+    multiplies = storage != "truth-table" and one.config.slope_form == "any"
+    own = [recipe for recipe in confirmation.recipes if multiplies or recipe.own_tree]
     return {
         "storage": storage,
         **areas(make, confirmation.library, own, cache),
@@ -131,7 +132,7 @@ def _unit(one: Fitted, storage: str, stages: int, own_tree: bool) -> Design:
     if storage == "truth-table":
         scales = one.table.scales
         return fixed_unit(truth_table(one.table.function, (scales[len(scales) // 2],)))
-    return with_product(table_unit([one.table], stages, storage), own_tree)
+    return with_product(table_unit([one.table], stages, storage, one.config.slope_form), own_tree)
 
 
 def _as_stored(row: dict[str, Any], storage: str) -> dict[str, Any]:
@@ -146,29 +147,27 @@ def _as_stored(row: dict[str, Any], storage: str) -> dict[str, Any]:
 
 
 def _row(one: Fitted) -> dict[str, Any]:
-    table, config = one.table, unit_config([one.table])
-    numbers = table.code_format
+    table, config = one.table, unit_config([one.table], slope_form=one.config.slope_form)
     right = one.figures["correctly_rounded"]
     return {
         "function": table.function,
         "symmetry": table.symmetry,
         "entries": table.entries,
+        "slope_form": config.slope_form,
         "slope_bits": table.coef_bits,
         "slope_sign": table.slope_sign,
-        "intercept_bits": numbers.intercept_width,
+        "intercept_bits": table.code_format.intercept_width,
         "intercept_sign": table.intercept_sign,
         "objective": table.objective,
         "intercept_shifts": "{}..{}".format(*config.ends("intercept_shift")),
         "output_shifts": "{}..{}".format(*config.ends("output_shift")),
-        "table_bits": sum(bits * count for (bits, _), count in zip(
-            numbers.lists.values(), (table.entries - 1, table.entries, table.entries), strict=True
-        )),
+        "table_bits": table_bits(config),
         **{name: one.figures[name] for name in FIGURES},
         "wrongly_rounded": None if right is None else 1.0 - right,
         "analytical_area_ge": round(trimmed_area(config), 1),
         "table_sha256": table.digest,
         "table": table.to_json(),
-    }  # fmt: skip
+    }
 
 
 def _nothing(confirmation: Confirmation) -> dict[str, Any]:

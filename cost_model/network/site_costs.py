@@ -10,7 +10,7 @@ from cost_model.designs.design import FLOAT_FORMATS
 from cost_model.netlist import timing
 from cost_model.network.machine import INPUT_BITS, Machine, requantiser, unit_cost
 from cost_model.network.row_units import row_cycles, row_units, schedule
-from cost_model.network.sites import Floating, Gemm, InRows, Pwl, Site, Transform, Uncounted
+from cost_model.network.sites import Floating, Gemm, InRows, Pwl, Site, Sum, Transform, Uncounted
 from rtl.hadamard import HadamardConfig
 from rtl.pwl import PwlConfig
 
@@ -69,7 +69,7 @@ def _gemm(site: Gemm, machine: Machine) -> Row:
     shifted = site.jobs * config.schedule.tiles(*sizes[:3]) * (machine.rows + 1) * machine.rows * machine.columns
     parts = {
         "elements": passes * site.macs * machine.energy(element),
-        "weight loading": shifted * config.weight_bits * _moved_bit(machine),
+        "weight loading": shifted * config.weight_bits * moved_bit(machine.library),
         "lanes": results * tiles * machine.energy(array_column(config, machine.library).total),
         "requantisers": results * machine.energy(requantiser(config.accumulator_bits, site.out_bits or 8, machine)),
     }
@@ -87,11 +87,11 @@ def _gemm(site: Gemm, machine: Machine) -> Row:
     }
 
 
-def _moved_bit(machine: Machine) -> float:
+def moved_bit(library: str) -> float:
     """The energy of moving one bit of weight into a register. In a tile, the next weight of each processing element is
     shifted once per row and put in use once. The registers' clock energy is in the processing elements' cycles.
     """
-    fitted = coefficients()["libraries"][machine.library]
+    fitted = coefficients()["libraries"][library]
     return fitted["energy"]["register bits"] * fitted["activity"]["element"]
 
 
@@ -188,5 +188,6 @@ FIGURES: dict[type[Site], Callable[[Any, Machine], Row]] = {
     InRows: _in_rows,
     Transform: _transform,
     Uncounted: _uncounted,
+    Sum: _uncounted,
     Floating: _floating,
 }

@@ -24,6 +24,7 @@ REST = "other tensors"
 CONTROL = "the control: correctly rounded values, for which there is no unit"
 PER_TOKEN = "finding a token's scale and applying it"
 MAGNITUDES = f"{PER_TOKEN}; a requantiser for each result stands for the product with its magnitudes"
+SUM = "two products and a rounding per element; python -m cost_model unit prices its unit"
 FROM_FLOATS = "rounding floating-point activations to codes"
 ROTATED = ", and the Hadamard transform of floating-point activations before that"
 
@@ -45,8 +46,8 @@ class Gemm(Site):
     weights. `group` is None per channel, `multiplier_bits` 0 if every m_g is 1. `activation_bits` is None unless the
     activations are signed codes of at most 8 bits; `integer` is False if they are in floating point.
     `inputs_requantised` is for the site whose 16-bit inputs go through a requantiser first: of several on one input the
-    first, since an input is quantised once. `inputs_uncounted` says what else makes the codes, for which there is no
-    unit.
+    first, since an input is quantised once. `inputs_scaled` is for the one before which each token gets its scale.
+    `inputs_uncounted` says what makes the codes if no unit at the array does.
     """
 
     jobs: int
@@ -61,6 +62,7 @@ class Gemm(Site):
     multiplier_bits: int
     out_bits: int | None
     inputs_requantised: bool = False
+    inputs_scaled: bool = False
     inputs_uncounted: str | None = None
     integer: bool = True
 
@@ -113,6 +115,11 @@ class Uncounted(Site):
     elements: int
     why: str
     macs: int = 0
+
+
+@dataclass(frozen=True)
+class Sum(Uncounted):
+    """A sum of two tensors with scales of their own, for residual adders."""
 
 
 def sites(
@@ -252,7 +259,8 @@ def _linear(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
     return [
         reader.linear(
             name, f"{key}.{k}", math.prod(reader.sizes(row, "inputs")[:-1]), row["outputs"][k]["bits"],
-            activation_bits=source["bits"], inputs_requantised=static and k == 0, inputs_uncounted=uncounted,
+            activation_bits=source["bits"], inputs_requantised=static and k == 0,
+            inputs_scaled=uncounted is not None and k == 0, inputs_uncounted=uncounted,
         )
         for k, name in enumerate(row["names"])
     ]  # fmt: skip
@@ -369,6 +377,10 @@ def _embedding(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
     return [Uncounted(row["name"], "embedding", reader.bytes({"embeddings": tables}), elements, "a look-up in memory")]
 
 
+def _sum(reader: _Reader, row: Mapping[str, Any]) -> list[Site]:
+    return [Sum(row["name"], row["kind"], {}, math.prod(reader.sizes(row, "outputs")), SUM)]
+
+
 def _uncounted(why: str) -> "Maker":
     return lambda reader, row: [Uncounted(row["name"], row["kind"], {}, 0, why)]
 
@@ -395,7 +407,7 @@ SITES: dict[str, Maker] = {  # by the operator's kind
     "token-context": _token_product,
     "depthwise": _depthwise,
     "linear-attention": _linear_attention,
-    "add": _uncounted("two products and a rounding per element; python -m cost_model unit prices its unit"),
+    "add": _sum,
     "requantise": _uncounted("a product and a rounding per element; python -m cost_model unit prices its unit"),
     "product": _uncounted("a product and a rounding per element; python -m cost_model unit prices its unit"),
     "rope": _uncounted("two products, a sum and a rounding per element; python -m cost_model unit prices its unit"),

@@ -19,6 +19,7 @@ import numpy as np
 from ga_search.coefficients import CoefficientGrid, Parabola, parabola
 from ga_search.grid import Grid
 from ga_search.progress import Report, silent
+from ga_search.slopes import nearest_slope
 from ga_search.solution import Solution, with_coefficients
 from sim.reference.code_format import CodeFormat
 from sim.reference.pwl import frac_bits_pairs
@@ -147,9 +148,8 @@ class OptimalSearch:
 
     def _slope_bound(self, segments: _Segments, frac_bits: int) -> np.ndarray:
         """Length of each segment with the slope on its grid and in range, the intercept real."""
-        low, high = self.numbers.slope_range
         shape = segments.shape
-        nearest = np.ldexp(np.clip(np.rint(np.ldexp(shape.slope, frac_bits)), low, high), -frac_bits)
+        nearest = np.ldexp(nearest_slope(np.ldexp(shape.slope, frac_bits), self.numbers), -frac_bits)
         return shape.residual + shape.spread * (nearest - shape.slope) ** 2
 
     def _intercept_bound(self, segments: _Segments, frac_bits: int) -> np.ndarray:
@@ -265,26 +265,25 @@ def _trace(lengths: np.ndarray, length: np.ndarray) -> np.ndarray:
 def _every_slope(
     grid: CoefficientGrid, shape: Parabola, spend: Callable[[int], None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(error, K, B) over every integer slope, stepping outward until the parabola alone exceeds the best found."""
+    """(error, K, B) over every allowed slope, stepping outward until the parabola alone exceeds the best found."""
     error, slopes, intercepts = grid.best(shape, 2)
     ideal = shape.slope / grid.slope_unit
     for direction in (-1, 1):
-        begin = np.floor(ideal) - 1 if direction < 0 else np.floor(ideal) + 2
-        slope = np.clip(begin, grid.low, grid.high)
+        below = grid.below(ideal)
+        place = np.clip(below - 1 if direction < 0 else below + 2, grid.low, grid.high)
         active = np.arange(len(error))
         while active.size:
-            k = slope[active]
+            k = grid.slope(place[active])
             outward = (k - ideal[active]) * direction > 0  # inside the range's end the parabola still falls
             bound = shape.residual[active] + shape.spread[active] * (k * grid.slope_unit - shape.slope[active]) ** 2
-            kept = ~(outward & (bound >= error[active])) & (k >= grid.low) & (k <= grid.high)
-            active = active[kept]
+            active, k = (values[~(outward & (bound >= error[active]))] for values in (active, k))
             if not active.size:
                 break
             spend(active.size)
-            k = slope[active]
             b, e = grid.at(shape.take(active), k)
             better = e < error[active]
             where = active[better]
             error[where], slopes[where], intercepts[where] = e[better], k[better], b[better]
-            slope[active] += direction
+            place[active] += direction
+            active = active[(place[active] >= grid.low) & (place[active] <= grid.high)]
     return error, slopes, intercepts

@@ -40,33 +40,21 @@ def add(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    import torch
-    from tqdm import tqdm
-
-    from quant.calibration import CalibrationData, Sampling, require_fitting, transformers_tokeniser
+    from quant.calibration import transformers_tokeniser
     from quant.formats.gguf_file import KEY, origin_line
-    from quant.methods.perplexity import Windows, perplexity
+    from quant.methods.perplexity import Windows
     from quant.quantize_folder import device_of
 
     length = LENGTH if arguments.sequence_length is None else arguments.sequence_length
     windows = Windows(length, arguments.stride, arguments.samples or None, arguments.batch_size, arguments.seed)
     path, device = path_of(arguments.model), device_of(arguments.device)
     plan = None if arguments.plan is None else Plan.load(arguments.plan)
-    text = brown("test") if arguments.data == CORPUS and not Path(CORPUS).exists() else read_text(arguments.data)
+    text = held_out(arguments.data)
     tokeniser = transformers_tokeniser(path)
-    ids = tokeniser(text, add_special_tokens=False, verbose=False)["input_ids"]
-    begin = [i for i in tokeniser("")["input_ids"] if i == tokeniser.bos_token_id]
     model, kind = _model(path, plan, device)
     if arguments.sequence_length is None:
-        room = getattr(model.config, "max_position_embeddings", None) or LENGTH
-        windows = replace(windows, sequence_length=min(LENGTH, room - len(begin)))
-    row = [*begin, *ids[: windows.sequence_length - 1], max(ids, default=0)]  # the longest, with the largest token
-    require_fitting(model, CalibrationData(({"input_ids": torch.tensor([row])},), Sampling()), arguments.data)
-    with tqdm(total=len(windows.places(len(ids))), unit="window", file=sys.stderr, disable=None) as bar:
-        found = perplexity(
-            lambda rows: model(input_ids=rows.to(device)).logits,
-            ids, len(text.encode()), windows, begin, bar.update,
-        )  # fmt: skip
+        windows = replace(windows, sequence_length=fitting_length(model, tokeniser))
+    found = predicted(model, tokeniser, text, windows, arguments.data)
     origin = getattr(model.config, KEY, None)
     name = path.stem if path.is_file() else path.resolve().name
     how = {"sequence_length": windows.sequence_length, "stride": windows.step, "seed": windows.seed}
@@ -78,6 +66,41 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if line := origin_line(model.config):
         print(line, file=sys.stderr)
     return 0
+
+
+def held_out(data: str) -> str:
+    """The text of a file, or the part of the Brown corpus that nothing is trained or chosen on."""
+    return brown("test") if data == CORPUS and not Path(CORPUS).exists() else read_text(data)
+
+
+def fitting_length(model: Any, tokeniser: Any) -> int:
+    """Tokens of a window: `LENGTH`, or what the model has room for."""
+    room = getattr(model.config, "max_position_embeddings", None) or LENGTH
+    return min(LENGTH, room - len(_beginning(tokeniser)))
+
+
+def predicted(model: Any, tokeniser: Any, text: str, windows: Any, source: str) -> dict[str, Any]:
+    """`perplexity` of a model on the windows of a text, with a progress bar; `source` names the text in errors."""
+    import torch
+    from tqdm import tqdm
+
+    from quant.calibration import CalibrationData, Sampling, require_fitting
+    from quant.methods.perplexity import perplexity
+
+    ids = tokeniser(text, add_special_tokens=False, verbose=False)["input_ids"]
+    begin = _beginning(tokeniser)
+    row = [*begin, *ids[: windows.sequence_length - 1], max(ids, default=0)]  # the longest, with the largest token
+    require_fitting(model, CalibrationData(({"input_ids": torch.tensor([row])},), Sampling()), source)
+    device = next(model.parameters()).device
+    with tqdm(total=len(windows.places(len(ids))), unit="window", file=sys.stderr, disable=None) as bar:
+        return perplexity(
+            lambda rows: model(input_ids=rows.to(device)).logits, ids, len(text.encode()), windows, begin, bar.update
+        )
+
+
+def _beginning(tokeniser: Any) -> list[int]:
+    """The token for the beginning of a text, if the tokeniser puts it there."""
+    return [i for i in tokeniser("")["input_ids"] if i == tokeniser.bos_token_id]
 
 
 def _model(path: Path, plan: Plan | None, device: Any) -> tuple[Any, str]:

@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   python -m quant scaling-law fit sweep/runs.csv --scheme w4a4 --plot fit.png
 """
 AXES = ("sizes", "tokens", "schemes", "groups", "seeds")  # of a grid
+DIAGNOSED = ("samples", "sequence_length", "seed", "bits", "eight_bit", "evaluate", "windows")  # options of a diagnosis
 WEIGHT_BITS = 4  # of every published scheme that quantises weights
 
 
@@ -88,6 +89,10 @@ def add(commands: "argparse._SubParsersAction[Any]") -> None:
     option("--bits", type=int, default=4, metavar="B", help="of weights and inputs (4)")
     option("--eight-bit", type=int, default=1, metavar="K", help="kinds of layers whose inputs keep 8 bits (1)")
     option("-o", "--output", type=Path, metavar="JSON", help="write the mixed plan")
+    option("--evaluate", metavar="TEXT",
+           help="measure the plan on a text beside 4-bit and 8-bit inputs; brown: its held-out part")  # fmt: skip
+    option("--windows", type=int, default=64, metavar="N", help="of that text (64)")
+    option("--results", type=Path, metavar="JSON", help="keep the rows as a file of results too")
     option("--json", action="store_true", help="rows as JSON on stdout")
 
 
@@ -212,9 +217,11 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     from quant.methods.layers import quantisable, unfold
     from quant.methods.scaling_law.diagnose import Diagnosis, kind_of, kind_rows, layer_rows, mixed_plan
     from quant.quantize_folder import LateTokeniser
+    from quant.run_directory import versions
     from quant.zoo import corpora
 
     require_range("eight-bit", arguments.eight_bit, 0, 1000)
+    require_range("windows", arguments.windows, 1, 1 << 20)
     diagnosis = Diagnosis(tuple(arguments.group), arguments.bits)
     path = path_of(arguments.model)
     sampling = calibration.Sampling(arguments.samples, arguments.sequence_length, 4, arguments.seed)
@@ -235,14 +242,47 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     kept = [row["kind"] for row in kinds[: arguments.eight_bit]]
     if arguments.output is not None:
         mixed_plan(kept, arguments.bits, arguments.group[0]).save(arguments.output)
+    tables = {"kinds": kinds, "layers": layers}
+    if arguments.evaluate is not None:
+        tables["plans"] = _plan_rows(model, path, kept, arguments)
+    if arguments.results is not None:
+        options = {name: getattr(arguments, name) for name in DIAGNOSED}
+        rows = [row | {"table": name} for name, table in tables.items() for row in table]
+        given = "".join(f" --{name.replace('_', '-')} {value}" for name, value in options.items() if value is not None)
+        groups = " ".join(map(str, arguments.group))
+        command = f"python -m quant scaling-law diagnose {arguments.model} --data {arguments.data} -G {groups}{given}"
+        write_results(arguments.results, command, rows, versions=versions(), options=options)
     if arguments.json:
-        print_json({"kinds": kinds, "layers": layers, "eight_bit": kept})
+        print_json({**tables, "eight_bit": kept})
     else:
-        _report(layers, as_json=False)
-        print()
-        _report(kinds, as_json=False)
+        for rows in tables.values():
+            _report(rows, as_json=False)
+            print()
     print(f"8-bit inputs in the mixed plan: {', '.join(kept) or 'no layer'}", file=sys.stderr)
     return 0
+
+
+def _plan_rows(model: Any, path: Path, kept: list[str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """How well the model predicts held-out text, in floating point and by each plan."""
+    from quant.calibration import transformers_tokeniser
+    from quant.commands.evaluate import fitting_length, held_out, predicted
+    from quant.methods.perplexity import Windows
+    from quant.methods.post_training import quantize
+    from quant.methods.scaling_law.diagnose import mixed_plan
+    from quant.plan import Plan, Rule
+
+    bits, group = arguments.bits, arguments.group[0]
+    narrow = mixed_plan((), bits, group)
+    wide = Plan((*narrow.rules, Rule(".*", activation_bits=8)))
+    plans = {f"W{bits}A{bits}": narrow, "mixed": mixed_plan(kept, bits, group), f"W{bits}A8": wide}
+    tokeniser, text = transformers_tokeniser(path), held_out(arguments.evaluate)
+    length = min(arguments.sequence_length, fitting_length(model, tokeniser))
+    windows = Windows(length, None, arguments.windows, 8, arguments.seed)
+    models = {"floating point": lambda: model} | {
+        name: lambda plan=plan: quantize(model, plan) for name, plan in plans.items()
+    }
+    return [{"plan": name, "group": group, **predicted(make(), tokeniser, text, windows, arguments.evaluate)}
+            for name, make in models.items()]  # fmt: skip
 
 
 def _report(rows: Sequence[dict[str, Any]], as_json: bool) -> int:

@@ -25,7 +25,7 @@ CHUNK = 1 << 22  # weights searched at a time, which bounds the memory
 def round_half_up(values: Tensor) -> Tensor:
     """floor(v + 1/2), exact also where v + 1/2 has no floating-point representation."""
     low = torch.floor(values)
-    return low + (values - low >= 0.5)
+    return low.add_((values - low).ge_(0.5))  # in place: this passes over every weight and input
 
 
 def quantise(values: Tensor, scale: Tensor, zero_point: Tensor | int, bits: int, signed: bool) -> Tensor:

@@ -1,6 +1,6 @@
 """Below the grid: for each column, logic that turns the sums of a tile into accumulators; one control for all columns.
 
-join    sum = 16 * (sum of the high parts, a cycle earlier) + sum of the low parts     with two passes
+join    sum = 2**h * (sum of the high parts, a cycle earlier) + sum of the low parts   with two passes
 zero    sum - z_g * (sum of the activations)                                           with zero points
 scale   m_g * that                                                                     with group multipliers
 add     A[token] = (bias, or A[token] from the tiles before) + that
@@ -17,7 +17,7 @@ from amaranth.lib.data import ArrayLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl.array.config import PASS_BITS, ArrayConfig
+from rtl.array.config import ArrayConfig
 from rtl.array.controller import tag_layout
 
 
@@ -72,7 +72,7 @@ class Columns(wiring.Component):
         def join(value: Value, shape: Any, name: str) -> Signal:
             high = Signal.like(value, name=f"high_{name}", reset_less=True)
             both = Signal(shape, name=f"joined_{name}", reset_less=True)
-            m.d.sync += [high.eq(value), both.eq(Mux(joined, high << PASS_BITS, 0) + value)]
+            m.d.sync += [high.eq(value), both.eq(Mux(joined, high << self.config.pass_bits, 0) + value)]
             return both
 
         column, activation = self.config.joined_shapes

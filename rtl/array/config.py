@@ -25,7 +25,7 @@ from sim.reference.gemm import (
     weight_range,
 )
 
-PASS_BITS = 4  # of an activation's low part where it takes two passes
+PASSES = (8, 16)  # widths of activations that can take two passes
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class ArrayConfig:
     weight_bits, weight_signed : int, bool
         2, 3, 4 or 8 bits; unsigned weights have a zero point per group.
     activation_bits : int
-        4 or 8; activations are signed codes.
+        4 or 8, or 16 in two passes; activations are signed codes.
     two_pass : bool
-        The multipliers take 5 bits, and an 8-bit activation a = 16*a_hi + a_lo, a_hi signed and a_lo unsigned, takes
-        two passes. A job whose activations fit 4 bits may use one pass.
+        An activation a = 2**h * a_hi + a_lo, h half its bits, a_hi signed and a_lo unsigned, takes two passes, and the
+        multipliers take h + 1 bits. A job whose activations fit h bits may use one pass.
     group : int or None
         The group size; None per channel.
     group_multiplier_bits : int
@@ -102,10 +102,10 @@ class ArrayConfig:
             require_range(name, getattr(self, name), low, high)
         if self.weight_bits not in WEIGHT_BITS:
             raise InputError(f"weight_bits must be one of 2, 3, 4, 8, not {self.weight_bits}")
-        if self.activation_bits not in ACTIVATION_BITS:
+        if self.two_pass and self.activation_bits not in PASSES:
+            raise InputError(f"activation_bits must be 8 or 16 for two passes, not {self.activation_bits}")
+        if not self.two_pass and self.activation_bits not in ACTIVATION_BITS:
             raise InputError(f"activation_bits must be 4 or 8, not {self.activation_bits}")
-        if self.two_pass and self.activation_bits != 2 * PASS_BITS:
-            raise InputError(f"activation_bits must be 8 for two passes, not {self.activation_bits}")
         if self.group is not None:
             require_range("group", self.group, 1, 1 << 16)
         require_range("bias_bits", self.bias_width, 2, INT64_SAFE_BITS)
@@ -113,8 +113,9 @@ class ArrayConfig:
         reach = f"{self.needed_bits}, since {self.max_inputs} inputs and the bias can reach {worst}"
         if self.needed_bits > INT64_SAFE_BITS:
             raise InputError(f"acc_bits must be at most {INT64_SAFE_BITS}, but would be {reach}")
-        if self.acc_bits is not None and not self.needed_bits <= self.acc_bits <= INT64_SAFE_BITS:
-            raise InputError(f"acc_bits must be at least {reach}, and at most {INT64_SAFE_BITS}, not {self.acc_bits}")
+        widths = range(self.needed_bits, INT64_SAFE_BITS + 1)
+        if self.acc_bits is not None and self.acc_bits not in widths:
+            raise InputError(f"acc_bits must be at least {reach}, and at most {INT64_SAFE_BITS}, not {self.acc_bits!r}")
         _ = self.requant  # checks the widths of the output
         pipeline.check_stages(self.stages, 5 + (0 if self.pwl is None else self.pwl.deepest))
         if self.pwl is not None and (self.pwl.in_bits, self.pwl.in_signed) != (self.out_bits, self.out_signed):
@@ -138,11 +139,15 @@ class ArrayConfig:
     # ranges of values, from the operands on
 
     @property
+    def pass_bits(self) -> int:
+        """Bits of an activation's low part where it takes two passes."""
+        return self.activation_bits // 2
+
+    @property
     def operand_range(self) -> Range:
         """The range of a multiplier's operand: the activation, or its signed high or unsigned low part."""
-        return (
-            (-(1 << PASS_BITS - 1), (1 << PASS_BITS) - 1) if self.two_pass else code_range(self.activation_bits, True)
-        )
+        low, high = code_range(self.activation_bits, True)
+        return (low >> self.pass_bits, (1 << self.pass_bits) - 1) if self.two_pass else (low, high)
 
     def sum_range(self, rows: int) -> Range:
         """The range of the sum from a processing element in row `rows` - 1, in one pass, without zero points."""

@@ -15,7 +15,7 @@ from amaranth.lib.data import View
 from amaranth.lib.wiring import In, Out
 
 from rtl.array.columns import Columns
-from rtl.array.config import PASS_BITS, ArrayConfig
+from rtl.array.config import ArrayConfig
 from rtl.array.controller import Controller
 from rtl.array.core import Grid
 from rtl.blocks import pipeline, storage
@@ -164,7 +164,8 @@ class Gemm(wiring.Component):
         """The operand of the grid: the whole activation, or its high or low part."""
         if not self.config.two_pass:
             return activation
-        low, high = activation[:PASS_BITS], activation[PASS_BITS:].as_signed()
+        bits = self.config.pass_bits
+        low, high = activation[:bits], activation[bits:].as_signed()
         return Mux(controller.high, high, Mux(controller.joined, low, low.as_signed()))
 
     def _output_steps(self, m: Module) -> list[Step]:

@@ -46,7 +46,7 @@ def job(config: ArrayConfig, layer: GroupedLinear, tokens: int) -> Job:
         tokens,
         len(config.schedule.input_tiles(layer.inputs)),
         config.schedule.output_tiles(layer.outputs),
-        int(config.two_pass and layer.activation_bits > 4),
+        int(config.two_pass and layer.activation_bits > config.pass_bits),
     )
     for name in Job._fields[:3]:
         require_range(name, getattr(made, name), 1, (1 << config.count_bits) - 1)

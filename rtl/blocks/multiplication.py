@@ -9,7 +9,7 @@ References
    parallel multipliers using an algorithmic approach", IEEE Trans. Computers 45(3), 1996.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import ceil, log
@@ -59,6 +59,29 @@ def as_operator(
 PRODUCTS: dict[str, Product] = {"tree": carry_save, "plain": as_operator}
 
 
+def shifted_sum(
+    m: Module, a: Value, signs: Sequence[Value], shifts: Sequence[Value], width: int, addends: Sequence[Value]
+) -> tuple[Value, Value]:
+    """Two rows of `width` bits, whose sum modulo 2**width is that of the addends and of a * 2**shift for each sign and
+    shift, negated where the sign is 1.
+    """
+    columns: list[list[Value]] = [[] for _ in range(width)]
+    constant = 0
+    for k, (sign, shift) in enumerate(zip(signs, shifts, strict=True)):
+        reach = (1 << len(shift)) - 1
+        number = [*a] if a.shape().signed else [*a, C(0, 1)]
+        inverted = Cat(sign.replicate(reach), *(bit ^ sign for bit in number)).as_signed()
+        moved = (inverted << shift)[reach : reach + width]  # the sign is shifted in below, as -x is ~x + 1
+        constant -= _row(columns, list(wire(m, moved, f"shifted_{k}")), negative=True)
+        columns[0].append(sign)  # the 1 of the two's complement
+    for addend in addends:
+        constant -= _row(columns, list(addend), addend.shape().signed)
+    for k, column in enumerate(columns):
+        if constant >> k & 1:
+            column.append(C(1, 1))
+    return _compress(m, columns)
+
+
 def product_name(product: Product) -> str:
     """The name of a product in `PRODUCTS`."""
     return next(name for name, made in PRODUCTS.items() if made is product)
@@ -69,6 +92,11 @@ def carry_save_levels(b_bits: int, addends: int = 0) -> int:
     ns).
     """
     return 8 + 4 * ceil(log((b_bits // 2 + 1 + addends) / 2, 1.5))
+
+
+def shifted_sum_levels(bits: int, rows: int) -> int:
+    """The same of `shifted_sum` for shifts of up to `bits` bits and so many rows."""
+    return 2 + 2 * (bits - 1).bit_length() + 4 * (rows - 2)
 
 
 def _booth_rows(m: Module, columns: list[list[Value]], a: Value, b: Value, negate: Value | None) -> int:

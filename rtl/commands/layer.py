@@ -7,6 +7,7 @@ from typing import Any
 from rtl.commands import options
 from rtl.layer.config import EngineConfig
 from rtl.layer.engine import Engine
+from sim.common.errors import require_range
 from sim.reference import InputError, Norm, Normaliser, PwlTable, Softmax
 from sim.reference.norm import spread_bits_for
 from sim.reference.softmax import lower_exp, power_scale, scales_for, total_bits_for
@@ -36,24 +37,29 @@ def add(units: Any) -> None:
         )
     layer.add_argument("--length", type=int, default=384, metavar="N", help="codes of the norm's longest row (384)")
     layer.add_argument("--rms", action="store_true", help="RMSNorm in place of LayerNorm")
+    layer.add_argument("--decoder", action="store_true", help="with what causal language models need besides")
     layer.add_argument("-o", dest="output_file", type=Path, required=True, metavar="FILE.v", help="the Verilog file")
     layer.add_argument("--json", action="store_true", help="print the description that is written beside the Verilog")
 
 
 def _make(arguments: argparse.Namespace) -> options.Made:
+    require_range("--length", arguments.length, 2, 1 << 13)
+    require_range("--max-tokens", arguments.max_tokens, 2, 1 << 12)
     exp, div, rsqrt = (PwlTable.load(getattr(arguments, name)) for name in TABLES)
     if exp.function != "exp":
         raise InputError(f"--exp must be a table of exp, but {arguments.exp} is one of {exp.function}")
     scale = max(exp.scales)
     exp_scale = power_scale(7, exp.slope_frac_bits, scale)
     lowered = lower_exp(exp, scale, 8, exp_scale)
-    tokens, epsilon = max(arguments.max_tokens, 1), (1 << 32) - 1
+    tokens, epsilon = arguments.max_tokens, (1 << 32) - 1
     inverse = Normaliser(div, div.scales[-1], total_bits_for(lowered, tokens), exp_scale, False)
     softmax = Softmax(lowered, exp_scale, inverse, tokens, **scales_for(8))
     zeros = (0,) * arguments.length
-    root = Normaliser(rsqrt, rsqrt.scales[-1], spread_bits_for(max(len(zeros), 1), epsilon), 0, False)
+    root = Normaliser(rsqrt, rsqrt.scales[-1], spread_bits_for(len(zeros), epsilon), 0, False)
     norm = Norm(zeros, zeros, 0, epsilon, root, not arguments.rms)
     names = ("lanes", "words", "row_units", "max_tokens", "max_inputs", "entries", "stages")
-    config = EngineConfig(softmax, norm, **{name: getattr(arguments, name) for name in names})
+    config = EngineConfig(
+        softmax, norm, **{name: getattr(arguments, name) for name in names}, decoder=arguments.decoder
+    )
     source = {name: {"table_sha256": table.digest} for name, table in zip(TABLES, (exp, div, rsqrt), strict=True)}
     return "layer", Engine(config), source

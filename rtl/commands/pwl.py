@@ -10,6 +10,7 @@ from rtl.pwl import Pwl, PwlConfig
 from sim.common.errors import require_range
 from sim.reference import InputError, LoweredTable, PwlTable
 from sim.reference.code_format import WIDTH_RANGE
+from sim.reference.two_powers import SLOPE_FORMS
 
 
 def add(units: Any) -> None:
@@ -29,6 +30,9 @@ def add(units: Any) -> None:
         pwl.add_argument(f"--min-{name}-shift", type=int, metavar="N", help=f"smallest {name} shift (0)")
     pwl.add_argument("--max-intercept-shift", type=int, metavar="N", help="largest intercept shift (input width - 1)")
     pwl.add_argument("--max-output-shift", type=int, metavar="N", help="largest output shift (input + coefficient - 1)")
+    pwl.add_argument(
+        "--slope-form", choices=SLOPE_FORMS, default="any", help="two-powers: slopes ±2^a ± 2^b, no multiplier (any)"
+    )
     options.add_product(pwl)
     options.add_common(pwl, stages=3)
 
@@ -46,7 +50,8 @@ def _make(arguments: argparse.Namespace) -> options.Made:
     elif table is not None and fields["intercept_shift"] is None and fields["max_intercept_shift"] is None:
         needed = max(table.lower(s).intercept_shift for s in table.scales)
         fields["max_intercept_shift"] = max(needed, fields["in_bits"] - 1)
-    config = PwlConfig(**fields, output=arguments.output, storage=arguments.storage, stages=arguments.stages)
+    fields |= {name: getattr(arguments, name) for name in ("output", "storage", "stages", "slope_form")}
+    config = PwlConfig(**fields)
     if table is not None:
         _check_signs(config, table)
         for fitting in [table.lower(scale) for scale in table.scales] if lowered is None else [lowered]:

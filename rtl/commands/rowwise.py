@@ -10,9 +10,10 @@ from rtl.blocks.storage import STYLES
 from rtl.commands import options
 from rtl.rowwise.norm import NormConfig, NormUnit
 from rtl.rowwise.softmax import SoftmaxConfig, SoftmaxUnit
+from sim.common.errors import require_range
 from sim.common.files import read_json
 from sim.reference import InputError, Norm, Normaliser, PwlTable, Softmax
-from sim.reference.norm import spread_bits_for
+from sim.reference.norm import MAX_LENGTH, spread_bits_for
 from sim.reference.softmax import lower_exp, scales_for, total_bits_for
 
 PARAMETERS = ("gain", "bias", "epsilon", "shift")
@@ -124,6 +125,7 @@ def _norm(arguments: argparse.Namespace, centring: bool) -> options.Made:
         length = arguments.length
         if length is None:
             length = 384 if own is None else own.length
+        require_range("gain's length", length, 2, MAX_LENGTH)
         epsilon = (1 << 32) - 1 if arguments.max_epsilon is None else arguments.max_epsilon
         if own is not None and arguments.max_epsilon is None:
             epsilon = max(epsilon, own.epsilon)

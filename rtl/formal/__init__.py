@@ -20,6 +20,8 @@ Further proofs:
 
 - `whole`: the same claim for a small unit, with no wire freed.
 - `stored` and `table`: the same for one given table at full width, written or wired in.
+- `stored, two powers`: the same for a unit without a multiplier.
+- The truth-table unit: every 4-bit code at two scales; `--truth-table FILE` proves that of a given table.
 - `latches`: `load` for latches, in both halves of a cycle, with 4 entries of 4 bits.
 - `product` and `arithmetic` for 4-bit codes and intercepts shifted by up to 6. This is the smallest unit whose adder
   passes a carry from its low to its high half; with the default shifts that carry is constant 0. The same for 8-bit

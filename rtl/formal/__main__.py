@@ -8,13 +8,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rtl.formal.faults import DEEP_FAULTS, faulty
+from rtl.formal.faults import DEEP_FAULTS, SHIFTED_FAULTS, TRUTH_TABLE_FAULTS, faulty
 from rtl.formal.lines import SHAPE
 from rtl.formal.prove import Proof, latch_proof, proofs, require_solver, stored_proof, table_proof, whole_proof
 from rtl.formal.scaling import scaling_proofs
+from rtl.formal.truth_tables import truth_table_proofs
 from rtl.pwl import PwlConfig
 from sim.common.command import Parser, print_json, run
 from sim.reference import LoweredTable, PwlTable
+from sim.reference.truth_table import TruthTable
 
 # secants of GELU at s = 4 with the output at 2^-5: an example with slopes of both signs and a clamped end
 EXAMPLE = LoweredTable(
@@ -49,7 +51,14 @@ def table_proofs(lowered: LoweredTable) -> list[Proof]:
 def small_proofs() -> list[Proof]:
     """Proofs on small units: a whole unit at once, a table in latches, a stored table, the carry."""
     latched = latch_proof(replace(SMALL, entries=4))
-    return [whole_proof(SMALL), latched, stored_proof(SHORT, stages=2), *folded_proofs(), *wide_proofs()]
+    return [
+        whole_proof(SMALL),
+        latched,
+        stored_proof(SHORT, stages=2),
+        *folded_proofs(),
+        *shifted_proofs(),
+        *wide_proofs(),
+    ]
 
 
 def folded_proofs() -> list[Proof]:
@@ -70,6 +79,19 @@ def folded_faults() -> list[Proof]:
         replace(table_proof(table, 2, expected=wrong[name]), name=f"table, another fold than {name}")
         for name, table in tables.items()
     ]
+
+
+def shifted_proofs() -> list[Proof]:
+    """Units without a multiplier, whose slopes are sums of two powers of two: of the whole function and of a half."""
+    tables = {
+        "stored, two powers": replace(SHORT, slopes=(-7, 3, 12)),
+        "stored, two powers, gated": replace(FOLDED, slopes=(3, 0, 12), symmetry="gated", fold_bits=FOLDS["gated"]),
+    }
+    configs = {
+        name: PwlConfig(3, **table.code_format.to_dict(), stages=2, slope_form="two-powers")
+        for name, table in tables.items()
+    }
+    return [replace(stored_proof(table, 2, configs[name]), name=name) for name, table in tables.items()]
 
 
 def wide_proofs() -> list[Proof]:
@@ -117,11 +139,20 @@ def _main(argv: Sequence[str]) -> int:
     if arguments.table is not None:
         lowered = PwlTable.load(arguments.table).lower(arguments.scale, arguments.output_scale)
     loaded = replace(stored_proof(lowered, config.stages), name="stored, the table")
-    claims, deep = [*proofs(config), *small_proofs(), *scaling_proofs()], deep_proofs()
+    claims, deep = [*proofs(config), *small_proofs(), *scaling_proofs(), *truth_table_proofs()], deep_proofs()
+    if arguments.truth_table is not None:
+        claims.append(truth_table_proofs(TruthTable.load(arguments.truth_table))[0])
     jobs = [(proof, "proved") for proof in [*table_proofs(lowered), loaded, *claims, *deep]]
     jobs += [
         (proof, "refuted")
-        for proof in [*table_faults(EXAMPLE), *folded_faults(), *faulty(claims), *faulty(deep, DEEP_FAULTS)]
+        for proof in [
+            *table_faults(EXAMPLE),
+            *folded_faults(),
+            *faulty(claims),
+            *faulty(deep, DEEP_FAULTS),
+            *faulty(shifted_proofs(), SHIFTED_FAULTS),
+            *faulty(truth_table_proofs(), TRUTH_TABLE_FAULTS),
+        ]
     ]
     rows, good = [], True
     for proof, expected in tqdm(jobs, unit="proof", disable=not sys.stderr.isatty()):
@@ -147,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--table", type=Path, metavar="JSON", help="the table to prove, instead of an example")
     parser.add_argument("--scale", type=int, default=5, metavar="S", help="its input scale exponent (5)")
     parser.add_argument("--output-scale", type=int, default=5, metavar="S", help="its output scale exponent (5)")
+    parser.add_argument("--truth-table", type=Path, metavar="JSON", help="a truth table whose unit is proved too")
     parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS", help="for one call of the solver (300)")
     parser.add_argument("--json", action="store_true", help="rows as JSON")
     return parser

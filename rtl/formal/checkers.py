@@ -5,6 +5,7 @@ opened. Inputs of the unit that a claim does not constrain are free.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rtl.blocks import pipeline
 from rtl.formal import beats
@@ -201,7 +202,8 @@ def _addressed(config: PwlConfig, suffix: str) -> list[tuple[str, int]]:
 
     `suffix` is appended to the names of the port's signals.
     """
-    lists = (config.entries - 1, config.in_bits), (config.entries, config.coef_bits), (config.entries, config.coef_bits)
+    slope = config.coef_bits if config.slope_form == "any" else config.lists["slope_powers"][0]
+    lists = (config.entries - 1, config.in_bits), (config.entries, slope), (config.entries, config.coef_bits)
     return [
         (f"table__en{suffix} && table__select{suffix} == {select} && table__address{suffix} == {address}", bits)
         for select, (count, bits) in enumerate(lists)
@@ -271,7 +273,7 @@ def _number(word: str, sign: str) -> str:
 
 
 def _constants(config: PwlConfig, lowered: LoweredTable) -> str:
-    words = config.words(lowered)
+    words = replace(config, slope_form="any").words(lowered)
     widths = [bits for bits, _ in config.code_format.lists.values()]
     bits = [widths[word.select] for word in words]
     return _packed(config, [f"{width}'d{word.data}" for width, word in zip(bits, words, strict=True)])

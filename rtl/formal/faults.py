@@ -80,6 +80,17 @@ DEEP_FAULTS = (
 )
 
 
+TRUTH_TABLE_FAULTS = (
+    Fault("a flipped table bit", "truth table", r"(5'h0f:\s+code = 4'h)0", r"\g<1>1"),
+    Fault("a scale that is ignored", "truth table", r"\{ scale, i__payload \}", "{ 1'h0, i__payload }"),
+    Fault("a dropped beat", "truth table's handshake", *DROPPED),
+)
+SHIFTED_FAULTS = (
+    Fault("a flipped table bit", "stored, two powers", r"(slope_1 <= )(\S+ );", r"\1\2 ^ table__en;"),
+    Fault("a sign that is ignored", "stored, two powers", r"(i__payload\[2\]) \^ slope\[7\]", r"\1"),
+)
+
+
 def faulty(proofs: list[Proof], faults: Sequence[Fault] = FAULTS) -> list[Proof]:
     """One proof for each fault, with the fault in its unit."""
     named = {proof.name: proof for proof in proofs}

@@ -10,7 +10,8 @@ The unit is synthesised to gates. `mutate` of Yosys puts many faults (a stuck, i
 netlist, selected by an input; copy k of the simulation has fault k, copy 0 has no fault. Copy 0 must always equal
 `sim.reference`. A fault is killed if its copy shows another handshake, or another result while the result is valid.
 
-A survivor counts as equivalent only if the SAT solver proves that no output and no next state differs, from any state.
+A survivor is handed to a proof (`rtl.formal.equivalence`), which gets `--timeout` seconds. It counts as equivalent only
+if that proves that the fault changes no output and no next state of a running unit.
 Inverted clock pins are left out: a word that the table stores half a cycle early gives the same results. Exit 1 if
 fewer than 95 % of the faults that are not equivalent are killed, or if all are equivalent.
 """
@@ -26,9 +27,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from rtl.formal.equivalence import equivalence
 from rtl.formal.netlist import Netlist, differ, of_copy_0
 from rtl.formal.opened import opened
-from rtl.formal.prove import outcome, yosys
+from rtl.formal.prove import yosys
 from rtl.formal.stimulus import CODES, cycles
 from rtl.pwl import Pwl, PwlConfig
 from sim.common.command import Parser, print_json, run
@@ -56,30 +58,27 @@ simplemap
 clean
 write_json unit.json
 """
-COMPARE = """read_rtlil unit.il
-copy unit faulty
-{command}
-techmap faulty
-simplemap faulty
-expose -evert-dff unit faulty
-miter -equiv -flatten unit faulty compared
-hierarchy -top compared
-sat -prove trigger 0
-"""
 TABLES = 24  # in the vectors, of 256 codes each; of narrower codes as many more
+TIMEOUT = 120  # seconds of a proof
 NEEDED = 0.95  # of the faults that are not proved equivalent
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One mutant: its copy, the `mutate` command, and the outcome "killed", "equivalent" or "survived"."""
+    """One mutant: its copy, the `mutate` command, and the outcome "killed", "equivalent" or "survived".
+
+    `proof` is the verdict of `rtl.formal.equivalence` on one that no vector found, else None.
+    """
 
     copy: int
     command: str
     outcome: str
+    proof: str | None = None
 
 
-def mutate(config: PwlConfig, count: int = 100, seed: int = 1, tables: int = TABLES, timeout: int = 60) -> list[Fault]:
+def mutate(
+    config: PwlConfig, count: int = 100, seed: int = 1, tables: int = TABLES, timeout: int = TIMEOUT
+) -> list[Fault]:
     """Judge `count` faults of the unit's netlist.
 
     Raises `InputError` if the netlist has fewer, and `RuntimeError` if the copy without a fault is wrong.
@@ -101,8 +100,9 @@ def mutate(config: PwlConfig, count: int = 100, seed: int = 1, tables: int = TAB
         killed = _killed(Netlist((folder / "unit.json").read_text(), "unit", count + 1), config, seed, tables)
         faults = []
         for copy, command in enumerate(tqdm(commands, unit="fault", disable=not sys.stderr.isatty()), 1):
-            fate = "killed" if killed >> copy & 1 else _survivor(folder, command, timeout)
-            faults.append(Fault(copy, re.sub(r" -src \S+", "", command), fate))
+            proof = None if killed >> copy & 1 else equivalence(folder, config, command, timeout)
+            fate = {None: "killed", "proved": "equivalent"}.get(proof, "survived")
+            faults.append(Fault(copy, re.sub(r" -src \S+", "", command), fate, proof))
         return faults
 
 
@@ -110,15 +110,6 @@ def passed(faults: Sequence[Fault]) -> bool:
     """Whether some faults are not equivalent, and enough of those are killed."""
     real = [fault for fault in faults if fault.outcome != "equivalent"]
     return bool(real) and sum(fault.outcome == "killed" for fault in real) >= NEEDED * len(real)
-
-
-def _survivor(folder: Path, command: str, timeout: int) -> str:
-    """The outcome of a fault that no vector found; one at a flip-flop's output or clock counts as survived."""
-    if " -port Q " in command or " -port C " in command:
-        return "survived"
-    text = COMPARE.format(command=command.replace("-module unit", "-module faulty"))
-    (folder / "compare.ys").write_text(text)
-    return "equivalent" if outcome(yosys(folder, "compare.ys", timeout)) == "proved" else "survived"
 
 
 def _killed(netlist: Netlist, config: PwlConfig, seed: int, tables: int) -> int:
@@ -180,7 +171,8 @@ def _main(argv: Sequence[str]) -> int:
     )
     require_range("--count", arguments.count, 1, 1000)
     require_range("--tables", arguments.tables, 1, 1000)
-    faults = mutate(config, arguments.count, arguments.seed, arguments.tables)
+    require_range("--timeout", arguments.timeout, 1, 100_000)
+    faults = mutate(config, arguments.count, arguments.seed, arguments.tables, arguments.timeout)
     fates = {
         fate: [fault for fault in faults if fault.outcome == fate] for fate in ("killed", "equivalent", "survived")
     }
@@ -189,7 +181,7 @@ def _main(argv: Sequence[str]) -> int:
     else:
         print(", ".join(f"{len(found)} {fate}" for fate, found in fates.items()))
         for fault in fates["survived"] + fates["equivalent"]:
-            print(f"{fault.outcome}: {fault.command}")
+            print(f"{fault.outcome} ({fault.proof}): {fault.command}")
     if len(fates["equivalent"]) == len(faults):
         print("every fault is equivalent, so nothing was shown: another --seed or a larger --count", file=sys.stderr)
     return 0 if passed(faults) else 1
@@ -206,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=100, metavar="N", help="faults (100)")
     parser.add_argument("--tables", type=int, default=TABLES, metavar="N", help=f"tables in the vectors ({TABLES})")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the faults and the vectors (1)")
+    parser.add_argument("--timeout", type=int, default=TIMEOUT, metavar="S", help=f"seconds of a proof ({TIMEOUT})")
     parser.add_argument("--json", action="store_true", help="one record per fault as JSON")
     return parser
 

@@ -11,7 +11,8 @@ from sim.reference import LoweredTable
 CODES = 256  # at most so many for each table
 # how often the unit's input and output stall, table by table, as in `sim.cosim.cocotb_tests.protocol`
 STALLS = ((0.5, 0.5), (0.8, 0.0), (0.0, 0.8))
-RESULTS = ("inside", "around", "fine", "inside", "around")  # table by table; 5 and 3 have no common factor
+# table by table; 7 and 3 have no common factor
+RESULTS = ("inside", "around", "edges", "fine", "inside", "edges", "around")
 
 
 def cycles(rng: np.random.Generator, config: PwlConfig, tables: int) -> Generator[dict[str, Any], bool, None]:
@@ -57,7 +58,8 @@ def random_lowered(
 
     Thresholds are spread or crowded, often equal or at the ends of the codes; coefficients have the whole range and
     often its ends. `results` chooses the output shift: "inside" brings most results inside the codes, "around" brings
-    many just outside, "fine" has small coefficients and shifts, "anywhere" is random.
+    many just outside, "fine" has small coefficients and shifts, "edges" has sums beside powers of two that are outside,
+    "anywhere" is random.
     """
     entries = entries or config.entries
     low, high = config.code_format.threshold_range
@@ -76,12 +78,18 @@ def random_lowered(
         intercept_shift = int(np.clip(rng.integers(0, 2), *first))
         output_shift = int(np.clip(rng.integers(0, 2), smallest, largest))
         slopes, intercepts = (np.clip(rng.integers(-3, 4, entries), *pair) for pair in ends)
+    elif results == "edges":
+        output_shift, pairs = _beside_powers(rng, config, np.sort(np.clip(raw, low, high)), intercept_shift)
+        slopes, intercepts = pairs.T
     elif results == "anywhere":
         output_shift = int(rng.integers(smallest, largest, endpoint=True))
     else:
         fitting = max(config.in_bits, intercept_shift) + config.coef_bits - config.out_bits
         fitting -= int(rng.integers(0, 3)) + (4 if results == "around" else 0)
         output_shift = min(max(fitting, smallest), largest)
+    if config.slope_form != "any":
+        admitted = np.array(list(config.slope_powers))
+        slopes = admitted[np.abs(admitted - slopes[:, None]).argmin(axis=1)]
     shifts = {"intercept_shift": intercept_shift, "output_shift": output_shift}
     shifts = {name: value if getattr(config, name) is None else getattr(config, name) for name, value in shifts.items()}
     return LoweredTable(
@@ -93,3 +101,26 @@ def random_lowered(
         s=0,
         **config.code_format.to_dict(),
     )
+
+
+def _beside_powers(
+    rng: np.random.Generator, config: PwlConfig, thresholds: np.ndarray, intercept_shift: int
+) -> tuple[int, np.ndarray]:
+    """(output shift, slope and intercept of each entry): for one code of each entry the sum is about +-2**k, where k is
+    the table's and 2**k, shifted, is outside the codes.
+    """
+    ends, shifts = (config.code_format.slope_range, config.code_format.intercept_range), config.ends("output_shift")
+    codes = config.code_format.threshold_range
+    widest = max(map(abs, ends[0])) * max(map(abs, codes)) + (max(map(abs, ends[1])) << intercept_shift)
+    least = config.out_bits - 1 if config.output == "code" else 0
+    power = int(rng.integers(least, max(widest.bit_length(), least + 1)))
+    output_shift = int(np.clip(rng.integers(0, power - least + 1), *shifts))
+    first, last = np.append(codes[0], thresholds), np.append(thresholds - 1, codes[1])
+    pairs = []
+    for code in rng.integers(first, np.maximum(first, last), endpoint=True).tolist():
+        wanted = int(rng.choice((-1, 1))) * (1 << power) + int(rng.integers(-3, 4))
+        intercept = int(rng.integers(*ends[1], endpoint=True))
+        slope = int(np.clip(round((wanted - (intercept << intercept_shift)) / (code or 1)), *ends[0]))
+        intercept = int(np.clip(wanted - slope * code >> intercept_shift, *ends[1]))
+        pairs.append((slope, intercept))
+    return output_shift, np.array(pairs)

@@ -8,9 +8,11 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib.data import ArrayLayout, StructLayout
 
 from rtl.layer.sums import SumsConfig
+from rtl.product import ProductConfig
 from rtl.pwl import PwlConfig
 from rtl.requant import RequantConfig
 from rtl.residual import ResidualConfig
+from rtl.rope import RopeConfig
 from rtl.rowwise.norm import NormConfig
 from rtl.rowwise.softmax import SoftmaxConfig
 from rtl.rowwise.token import TokenConfig
@@ -25,6 +27,7 @@ from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 from sim.reference.softmax import total_bits_for
 
 OPERATIONS = ("write", "load", "store", "multiply", "softmax", "norm", "quantise", "add", "map")
+DECODER_OPERATIONS = (*OPERATIONS, "weigh", "rotate", "product")
 TABLES = ("softmax", "norm", "map")  # what "write" can write to, by number
 SOURCES = ("stream", "memory", "transposed")  # of the array's weights
 COUNT_BITS = 16
@@ -53,6 +56,9 @@ class EngineConfig:
         Entries of the table of "map".
     stages : int
         Depth of the pipeline from the array's sums to codes.
+    decoder : bool
+        Whether it runs causal language models: rotations, products of elements, magnitudes for keys and values, and
+        16-bit activations, which take the array two passes.
 
     Raises
     ------
@@ -69,6 +75,7 @@ class EngineConfig:
     max_inputs: int = 1536
     entries: int = 8
     stages: int = 4
+    decoder: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (("lanes", 2, 64), ("words", 64, 1 << 20)):
@@ -89,7 +96,8 @@ class EngineConfig:
             rows=self.lanes,
             columns=self.lanes,
             weight_bits=NARROW_BITS,
-            activation_bits=NARROW_BITS,
+            activation_bits=ELEMENT_BITS if self.decoder else NARROW_BITS,
+            two_pass=self.decoder,
             group_multiplier_bits=0,
             max_inputs=self.max_inputs,
             bias_bits=2,
@@ -134,7 +142,20 @@ class EngineConfig:
             hardware.Quantise: self.token_unit.schedule,
         }
         adder = ResidualConfig.stages
-        return EngineSchedule(self.lanes, self.array.schedule, self.stages, rows, adder, self.map_unit.stages)
+        return EngineSchedule(
+            self.lanes, self.array.schedule, self.stages, rows, adder, self.map_unit.stages, RopeConfig.stages,
+            ProductConfig.stages,
+        )  # fmt: skip
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """What it can do, by number."""
+        return DECODER_OPERATIONS if self.decoder else OPERATIONS
+
+    @property
+    def column_words(self) -> int:
+        """Words of the magnitudes of columns: those of keys and those of values."""
+        return 2 * -(-self.max_tokens // self.lanes)
 
     # layouts
 
@@ -163,7 +184,7 @@ class EngineConfig:
         }
         return ArrayLayout(StructLayout(fields), self.lanes)
 
-    @property
+    @cached_property
     def walk(self) -> StructLayout:
         """A walk: `base`, then count and stride of each level, the innermost first."""
         fields: dict[str, Any] = {"base": unsigned(self.address_bits)}
@@ -177,9 +198,10 @@ class EngineConfig:
         units = self.softmax_unit.exp, self.softmax_unit.div.pwl, self.norm_unit.rsqrt.pwl, self.map_unit
         return max(32, *(unit.data_bits for unit in units))
 
-    @property
+    @cached_property
     def instruction(self) -> StructLayout:
         """An instruction; what an operation does not need is 0."""
+        decoder = {"wide": unsigned(1), "columns": unsigned(1), "causal": unsigned(1)} if self.decoder else {}
         return StructLayout(
             {
                 "operation": unsigned(4),
@@ -202,6 +224,7 @@ class EngineConfig:
                 "select": unsigned(3),
                 "address": unsigned(COUNT_BITS),
                 "data": unsigned(self.data_bits),
+                **decoder,
             }
         )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import StructLayout, View
+from amaranth.lib.data import ArrayLayout, StructLayout, View
 from amaranth.lib.wiring import In, Out
 
 from rtl.blocks import pipeline, storage
@@ -19,7 +19,10 @@ from sim.reference.requant import MAX_SHIFT, MULTIPLIER_BITS
 
 
 class Adders(wiring.Component):
-    """A residual adder in each lane. `i` carries two words, `o` a word; the other inputs are quasi-static."""
+    """A residual adder in each lane. `i` carries two words, `o` a word; the other inputs are quasi-static.
+
+    Each lane has a multiplier of `a` of its own.
+    """
 
     stages = ResidualConfig.stages
 
@@ -29,7 +32,7 @@ class Adders(wiring.Component):
             {
                 "i": In(stream.Signature(StructLayout({"a": config.word, "b": config.word}))),
                 "o": Out(stream.Signature(config.word)),
-                "multiplier_a": In(MULTIPLIER_BITS),
+                "multiplier_a": In(ArrayLayout(MULTIPLIER_BITS, config.lanes)),
                 "multiplier_b": In(MULTIPLIER_BITS),
                 "shift": In(range(MAX_SHIFT + 1)),
                 "narrow": In(1),
@@ -46,7 +49,7 @@ class Adders(wiring.Component):
                 lane.i.payload.b.eq(self.i.payload.b[k]),
                 lane.i.valid.eq(self.i.valid),
                 lane.o.ready.eq(self.o.ready),
-                lane.multiplier_a.eq(self.multiplier_a),
+                lane.multiplier_a.eq(self.multiplier_a[k]),
                 lane.multiplier_b.eq(self.multiplier_b),
                 lane.shift.eq(self.shift),
                 self.o.payload[k].eq(Mux(self.narrow, saturate(code, signed(NARROW_BITS)), code)),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rtl.layer.config import OPERATIONS, SOURCES, TABLES, EngineConfig
+from rtl.layer.config import SOURCES, TABLES, EngineConfig
 from rtl.pwl import Word
 from sim.reference import engine as hardware
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, Instruction, Walk
@@ -55,7 +55,7 @@ def encode(config: EngineConfig, program: Sequence[Instruction]) -> Encoded:
 def _packed(config: EngineConfig, operation: str, fields: dict[str, Any]) -> int:
     layout = config.instruction
     total = 0
-    for name, value in {"operation": OPERATIONS.index(operation), **fields}.items():
+    for name, value in {"operation": config.operations.index(operation), **fields}.items():
         place = layout[name]
         if isinstance(value, Walk):
             value = _walk(config, value)
@@ -88,21 +88,35 @@ def _fields(config: EngineConfig, instruction: Instruction) -> tuple[str, dict[s
             if isinstance(instruction.weights, Walk):
                 source = "transposed" if instruction.transposed else "memory"
                 fields |= {"b": instruction.weights, "source": SOURCES.index(source)}
+            if config.decoder:
+                first = instruction.columns
+                fields |= {"wide": int(instruction.wide), "columns": int(first is not None), "first": first or 0}
             return "multiply", fields
         case hardware.Probabilities():
             exp = instruction.softmax.exp
             fields |= {"a": instruction.a, "length": instruction.length, "valid": instruction.valid}
+            if config.decoder:
+                fields |= {"causal": int(instruction.causal), "first": instruction.first}
             return "softmax", fields | {"intercept_shift": exp.intercept_shift, "shift": exp.output_shift}
         case hardware.Normalise():
             norm = instruction.norm
             fields |= {"a": instruction.a, "length": instruction.length}
             return "norm", fields | {"shift": norm.shift, "epsilon": norm.epsilon}
         case hardware.Quantise():
-            return "quantise", fields | {
+            kept = {"columns": int(instruction.columns)} if config.decoder else {}
+            return "quantise", fields | kept | {
                 "a": instruction.a,
                 "length": instruction.length,
                 "first": instruction.first,
             }
+        case hardware.Weigh():
+            return "weigh", fields | {"a": instruction.a, "first": instruction.first, "shift": instruction.shift}
+        case hardware.Rotate():
+            return "rotate", fields | {"a": instruction.a, "b": instruction.b}
+        case hardware.ElementProduct():
+            spec = instruction.product
+            fields |= {"a": instruction.a, "b": instruction.b, "narrow": int(instruction.narrow)}
+            return "product", fields | {"multiplier_a": spec.multiplier, "shift": spec.shift}
         case hardware.Add():
             first, second = instruction.multipliers
             return "add", fields | {

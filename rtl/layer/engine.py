@@ -12,22 +12,26 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl.layer.config import OPERATIONS, SOURCES, TABLES, EngineConfig
+from rtl.layer.config import SOURCES, TABLES, EngineConfig
+from rtl.layer.decoder import ColumnMagnitudes, Products, Rotators, both_words
 from rtl.layer.elementwise import Adders, Tables
 from rtl.layer.memory_access import Reader, Walker
 from rtl.layer.results import Results
 from rtl.layer.rows import Rows, chosen_bits
 from rtl.layer.sums import Sums
 from rtl.layer.transposer import Transposer
+from rtl.pwl import describe_table
+from rtl.rowwise.norm import NormUnit
+from rtl.rowwise.softmax import SoftmaxUnit
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS
 from sim.reference.engine_cycles import START
 from sim.reference.token import IN_BITS
 
 CYCLES = (
     "from an instruction's being taken to the next one's, w words written, if nothing outside stalls: write 1; load "
-    f"1 + w; store {START} + w; add and map {START} + w + stages; multiply 1 + wait + the array's cycles + stages, "
-    "with a wait of 0 for weights from the stream, 1 from the memory, 1 + lanes transposed; softmax, norm and quantise "
-    f"on G groups of rows {START} + units + the unit's cycles for G rows"
+    f"1 + w; store {START} + w; add, weigh, product and map {START} + w + stages, rotate one more; multiply 1 + wait + "
+    "the array's cycles + stages, with a wait of 0 for weights from the stream, 1 from the memory, 1 + lanes "
+    f"transposed; softmax, norm and quantise on G groups of rows {START} + units + the unit's cycles for G rows"
 )
 LAYOUT = (
     "element (m, n) of a tensor of M rows is lane n mod lanes of word base + (n div lanes) * M + m. A walk's addresses "
@@ -41,6 +45,16 @@ STREAMS = {
     "c": "for multiply: for each output tile (bias, m, k) of each column, held until its last token is through",
     "o": "the words of store, in the order of the walk a",
 }
+
+
+HOST = (
+    "hold rst at 1 for a clock edge before the first instruction",
+    "write the table of softmax, norm or map before the first instruction that needs it: a write for each word of "
+    "loads, with the table's number, select, the word's place as address, and its data; tables stay",
+    "offer instructions in order; one runs at a time, so that none needs to wait for another's results",
+    "offer the words of i, w and c in the order of the instructions that take them, and take those of o",
+    "after a reset begin anew with the first instruction and the first words; tables and memory keep their content",
+)
 
 
 class Engine(wiring.Component):
@@ -82,10 +96,10 @@ class Engine(wiring.Component):
         given, current = self.program.payload, Signal(config.instruction, reset_less=True)
         start = Signal()
         running = Signal()
-        starts = {name: Signal(name=f"start_{name}") for name in OPERATIONS}
-        runs = {name: Signal(name=f"is_{name}") for name in OPERATIONS}
+        starts = {name: Signal(name=f"start_{name}") for name in config.operations}
+        runs = {name: Signal(name=f"is_{name}") for name in config.operations}
         m.d.comb += [self.program.ready.eq(~running), start.eq(self.program.valid & ~running), self.busy.eq(running)]
-        for number, name in enumerate(OPERATIONS):
+        for number, name in enumerate(config.operations):
             m.d.comb += [
                 starts[name].eq(start & (given.operation == number)),
                 runs[name].eq(running & (current.operation == number)),
@@ -94,6 +108,10 @@ class Engine(wiring.Component):
             m.d.sync += current.eq(given)
 
         self._memory(m, given, current, start, starts, running)
+        self.columns = ColumnMagnitudes(config) if config.decoder else None
+        if self.columns is not None:
+            m.submodules.column_magnitudes = self.columns
+            m.d.comb += [self.columns.start.eq(start), self.columns.first.eq(current.first)]
         made = {
             "load": self.i,
             "multiply": self._array(m, current, starts, runs),
@@ -101,6 +119,12 @@ class Engine(wiring.Component):
             "map": self._tables(m, current, runs, starts),
             **dict.fromkeys(("softmax", "norm", "quantise"), self._rows(m, current, given, runs, starts)),
         }
+        if config.decoder:
+            made |= {
+                "weigh": made["add"],
+                "rotate": self._rotators(m, runs),
+                "product": self._products(m, current, runs),
+            }
         self._gather(m, current, runs, made)
         return m
 
@@ -112,7 +136,8 @@ class Engine(wiring.Component):
         """The memory with its readers `a` and `b` and its writer, and when an instruction has ended."""
         config = self.config
         m.submodules.memory = memory = Memory(shape=config.word, depth=config.words, init=[])
-        reads = {"a": ~starts["load"] & ~starts["write"], "b": starts["add"] | starts["multiply"] & (given.source != 0)}
+        both = Cat(starts[name] for name in ("add", "rotate", "product") if name in starts).any()
+        reads = {"a": ~starts["load"] & ~starts["write"], "b": both | starts["multiply"] & (given.source != 0)}
         self.readers: dict[str, Reader] = {}
         for name, needed in reads.items():
             port = memory.read_port()
@@ -189,7 +214,7 @@ class Engine(wiring.Component):
             m.d.comb += [
                 array.a.valid.eq(a.valid),
                 a.ready.eq(array.a.ready),
-                *(array.a.payload[k].eq(a.payload[k][:NARROW_BITS]) for k in range(config.lanes)),
+                *(array.a.payload[k].eq(a.payload[k]) for k in range(config.lanes)),
             ]
             with m.Switch(current.source):
                 with m.Case(weights[0]):
@@ -219,27 +244,46 @@ class Engine(wiring.Component):
             results.i.payload.magnitude.eq(Mux(current.scaled, read.data, 1)),
         ]
         m.d.sync += token.eq(following)
+        if self.columns is not None:
+            m.d.comb += [array.i.payload.two_pass.eq(current.wide), self.columns.step.eq(taken & last)]
+            with m.If(current.columns):
+                channels = results.i.payload.channels
+                m.d.comb += [channels[k].multiplier.eq(self.columns.word[k]) for k in range(config.lanes)]
         return results.o
 
     def _adders(self, m: Module, current: Any, runs: Mapping[str, Signal]) -> Any:
         m.submodules.adders = adders = Adders(self.config)
         a, b = (self.readers[name].words for name in ("a", "b"))
+        both_words(m, adders, a, b, runs["add"])
         m.d.comb += [
-            adders.i.payload.a.eq(a.payload),
-            adders.i.payload.b.eq(b.payload),
-            adders.multiplier_a.eq(current.multiplier_a),
+            *(multiplier.eq(current.multiplier_a) for multiplier in adders.multiplier_a),
             adders.multiplier_b.eq(current.multiplier_b),
             adders.shift.eq(current.shift),
             adders.narrow.eq(current.narrow),
         ]
-        with m.If(runs["add"]):
-            both = a.valid & b.valid
-            m.d.comb += [
-                adders.i.valid.eq(both),
-                a.ready.eq(both & adders.i.ready),
-                b.ready.eq(both & adders.i.ready),
-            ]
+        if self.columns is not None:
+            with m.If(runs["weigh"]):
+                m.d.comb += [
+                    adders.i.valid.eq(a.valid),
+                    a.ready.eq(adders.i.ready),
+                    adders.multiplier_a.eq(self.columns.word),
+                ]
         return adders.o
+
+    def _rotators(self, m: Module, runs: Mapping[str, Signal]) -> Any:
+        m.submodules.rotators = rotators = Rotators(self.config)
+        both_words(m, rotators, self.readers["a"].words, self.readers["b"].words, runs["rotate"])
+        return rotators.o
+
+    def _products(self, m: Module, current: Any, runs: Mapping[str, Signal]) -> Any:
+        m.submodules.products = products = Products(self.config)
+        both_words(m, products, self.readers["a"].words, self.readers["b"].words, runs["product"])
+        m.d.comb += [
+            products.multiplier.eq(current.multiplier_a),
+            products.shift.eq(current.shift),
+            products.narrow.eq(current.narrow),
+        ]
+        return products.o
 
     def _tables(self, m: Module, current: Any, runs: Mapping[str, Signal], starts: Mapping[str, Signal]) -> Any:
         m.submodules.tables = tables = Tables(self.config)
@@ -278,6 +322,15 @@ class Engine(wiring.Component):
             write.data.eq(rows.magnitude.value),
             write.en.eq(rows.magnitude.enable & runs["quantise"]),
         ]
+        if self.columns is not None:
+            kept = self.columns.write
+            m.d.comb += [
+                rows.causal.eq(current.causal),
+                kept.row.eq(rows.magnitude.row),
+                kept.value.eq(rows.magnitude.value),
+                kept.enable.eq(rows.magnitude.enable & runs["quantise"] & current.columns),
+                write.en.eq(rows.magnitude.enable & runs["quantise"] & ~current.columns),
+            ]
         for name in self.config.softmax_unit.exp.shift_ports:
             field = {"intercept_shift": current.intercept_shift, "output_shift": current.shift}[name]
             m.d.comb += getattr(rows, f"softmax_exp_{name}").eq(field)
@@ -297,24 +350,35 @@ class Engine(wiring.Component):
     def describe(self) -> dict[str, Any]:
         """What a user must know beside the ports."""
         config = self.config
+        wide = {"words": config.column_words, "bits": IN_BITS * config.lanes, "reads": 1, "writes": 1}
         return {
             "parameters": {
                 name: getattr(config, name)
-                for name in ("lanes", "words", "row_units", "max_tokens", "max_inputs", "entries", "stages")
+                for name in ("lanes", "words", "row_units", "max_tokens", "max_inputs", "entries", "stages", "decoder")
             },
             "latency": START,
             "cycles": CYCLES,
-            "operations": {name: number for number, name in enumerate(OPERATIONS)},
+            "operations": {name: number for number, name in enumerate(config.operations)},
             "tables": {name: number for number, name in enumerate(TABLES)},
+            "loads": {name: unit["table"]["load_order"] for name, unit in self._loaded.items()},
+            "host": list(HOST),
             "sources": {name: number for number, name in enumerate(SOURCES)},
             "streams": STREAMS,
             "layout": LAYOUT,
             "memories": [
                 {"name": "memory", "words": config.words, "bits": config.word.size, "reads": 2, "writes": 1},
                 {"name": "magnitudes", "words": config.max_tokens, "bits": IN_BITS, "reads": 1, "writes": 1},
+                *([{**wide, "name": "column_magnitudes"}] if config.decoder else []),
             ],
             "word": f"{config.lanes} elements of {ELEMENT_BITS} bits, lane 0 lowest",
         }
+
+    @property
+    def _loaded(self) -> dict[str, dict[str, Any]]:
+        """The descriptions of what "write" can write to."""
+        config = self.config
+        rows = SoftmaxUnit(config.softmax_unit).describe(), NormUnit(config.norm_unit).describe()
+        return dict(zip(TABLES, (*rows, describe_table(config.map_unit)), strict=True))
 
 
 def connect_stream(m: Module, source: Any, sink: Any) -> None:

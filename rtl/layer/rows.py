@@ -26,10 +26,13 @@ class RowLane(wiring.Component):
     `i` takes the words of a row, `o` gives its results' words, with the row's magnitude and `last` with its last one.
     `length` and `valid` are the elements of a row and those that count in softmax; `chosen` has a bit for each of
     `KINDS`. These and `softmax`, `norm` (ports of the units) are quasi-static.
+
+    In a decoder `start` begins an instruction. This is the lane `number` of `group`; its first row is `first` + number.
+    If `causal`, row r counts no more than r + 1 elements.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
-        self.config = config
+    def __init__(self, config: EngineConfig, number: int) -> None:
+        self.config, self.number = config, number
         self.units = {
             "softmax": SoftmaxUnit(config.softmax_unit),
             "norm": NormUnit(config.norm_unit),
@@ -43,6 +46,8 @@ class RowLane(wiring.Component):
             "length": In(COUNT_BITS),
             "valid": In(COUNT_BITS),
         }
+        if config.decoder:
+            ports |= {"start": In(1), "causal": In(1), "first": In(COUNT_BITS), "group": In(COUNT_BITS)}
         for name, unit in self.units.items():
             ports |= {f"{name}_{port}": unit.signature.members[port] for port in side_ports(unit)}
         super().__init__(ports)
@@ -70,6 +75,14 @@ class RowLane(wiring.Component):
             m.d.sync += [word.eq(word.as_value() >> len(word[0])), lane.eq(lane + 1)]
         with m.If(step):
             m.d.sync += position.eq(Mux(last, 0, position + 1))
+        counts = position < self.valid
+        if config.decoder:
+            row = Signal(COUNT_BITS)
+            counts &= ~self.causal | (position <= row)
+            with m.If(self.start):
+                m.d.sync += row.eq(self.first + self.number)
+            with m.Elif(step & last):
+                m.d.sync += row.eq(row + self.group)
 
         for k, (name, unit) in enumerate(self.units.items()):
             m.submodules[name] = unit
@@ -82,7 +95,7 @@ class RowLane(wiring.Component):
                 unit.o.ready.eq(taken & chosen),
             ]
             if name == "softmax":
-                m.d.comb += element.valid.eq(position < self.valid)
+                m.d.comb += element.valid.eq(counts)
             drive(m, unit, {port: getattr(self, f"{name}_{port}") for port in side_ports(unit)})
             output = unit.o.payload
             value = {"softmax": "probability"}.get(name, "code")
@@ -128,7 +141,7 @@ class Rows(wiring.Component):
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        self.lanes = [RowLane(config) for _ in range(config.row_units)]
+        self.lanes = [RowLane(config, k) for k in range(config.row_units)]
         ports = dict(self.lanes[0].signature.members)
         ports |= {
             "o": Out(stream.Signature(config.word)),

@@ -10,11 +10,25 @@ from rtl.array.config import ArrayConfig
 from rtl.array.gemm import Gemm
 from rtl.blocks import pipeline
 from rtl.blocks.pipeline import Fields, Step
+from sim.reference.engine import NARROW_BITS
+from sim.reference.gemm import Range, accumulator_range
 
 
 @dataclass(frozen=True)
 class SumsConfig(ArrayConfig):
-    """The array's parameters; those of a requantiser are unused."""
+    """The array's parameters; those of a requantiser are unused.
+
+    Activations that take two passes, of 16 bits, are in jobs of at most `depth` inputs.
+    """
+
+    @property
+    def _inputs_range(self) -> Range:
+        width = self.weight_bits, self.weight_signed
+        low, high = accumulator_range(self.max_inputs, *width, NARROW_BITS)
+        if not self.two_pass:
+            return low, high
+        lowest, highest = accumulator_range(self.depth, *width, self.activation_bits)
+        return min(low, lowest), max(high, highest)
 
     @property
     def out_layout(self) -> ArrayLayout:

@@ -5,7 +5,7 @@ element    code = saturate(round_half_up(x * ratio, 24))
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,7 @@ from rtl.blocks.arithmetic import round_and_saturate, shift_right
 from rtl.blocks.pipeline import Fields, Step
 from rtl.rowwise import shared as unit
 from rtl.rowwise.passes import Pass, PassPlan, chain, delay_of, way_of
+from rtl.unit_config import UnitConfig
 from sim.reference.arithmetic import code_range
 from sim.reference.pwl import require_range
 from sim.reference.row_cycles import RowSchedule
@@ -30,7 +31,7 @@ MAGNITUDE = unsigned(IN_BITS)  # up to 2**15
 
 
 @dataclass(frozen=True)
-class TokenConfig:
+class TokenConfig(UnitConfig):
     """Rows of up to `row_length` 16-bit codes, 1..65536, to codes of `out_bits`, 2..16.
 
     `divider_stages` is the depth of the divider, which finds as many bits of the ratio in each stage as that needs, 1
@@ -50,15 +51,6 @@ class TokenConfig:
         require_range("divider_stages", self.divider_stages, 1, self.ratio_bits)
         require_range("rows", self.rows, *unit.ROWS_RANGE)
         pipeline.check_stages(self.stages, ELEMENT_STEPS)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any], load: Mapping[str, Any] | None = None) -> "TokenConfig":
-        """The configuration from `to_dict`'s object; nothing of a `load` is wired in."""
-        return cls(**content)
 
     @property
     def ratio_bits(self) -> int:

@@ -18,6 +18,7 @@ from sim.common.results import write_results
 from sim.reference import InputError
 
 Rows = Sequence[dict[str, Any]]
+UNSAID = ("do", "task", "default", "folder", "run", "resume", "json", "jobs")  # no part of what is measured
 
 
 def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -37,7 +38,6 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
     language.add_argument("--calibration", type=int, default=8, metavar="N", help="windows to choose scales by (8)")
     language.add_argument("--length", type=int, default=256, metavar="N", help="tokens of a window (256)")
     language.add_argument("--group", type=int, default=64, metavar="N", help="weights that share a multiplier (64)")
-    language.add_argument("--wide", action="store_true", help="measure coefficients of 16 bits too")
     language.add_argument("--head", action="store_true", help="measure a head in integers too")
     language.add_argument("--no-rotation", action="store_true", help="leave the outliers of the residual stream")
 
@@ -57,6 +57,8 @@ def add_evaluations(commands: "argparse._SubParsersAction[Any]") -> None:
         parser.add_argument(
             "--granularity", choices=("token", "tensor"), default="token", help="of activations (token)"
         )
+    for parser in (language, vision):
+        parser.add_argument("--wide", action="store_true", help="measure folded tables, and wider coefficients, too")
     for parser in (segment, lightweight):
         parser.add_argument("--images", type=int, default=1000, metavar="N", help="how many are measured (1000)")
         parser.add_argument("--calibration", type=int, default=64, metavar="N", help="images of each seed (64)")
@@ -66,7 +68,7 @@ def _add(
     tasks: "argparse._SubParsersAction[Any]", name: str, help: str, do: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     parser = tasks.add_parser(name, help=help)
-    parser.set_defaults(do=do, task=name)
+    parser.set_defaults(do=do, task=name, default=parser.get_default)
     parser.add_argument("-o", dest="folder", type=Path, default=Path("results"), metavar="DIR", help="(results)")
     parser.add_argument("--quick", action="store_true", help="all operations together only, not one at a time")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted evaluation")
@@ -199,7 +201,12 @@ def _options(arguments: argparse.Namespace) -> Any:
     from sim.workloads.variants import Options
 
     return Options(
-        arguments.images, arguments.calibration, _seeds(arguments), arguments.granularity, not arguments.quick
+        arguments.images,
+        arguments.calibration,
+        _seeds(arguments),
+        arguments.granularity,
+        single=not arguments.quick,
+        wide=getattr(arguments, "wide", False),
     )
 
 
@@ -246,10 +253,20 @@ def _report(
         result = measure(run, lambda name: (bar.set_postfix_str(name), bar.update()))
     path = arguments.folder / f"{arguments.task}.json"
     rows = result.pop("rows")
-    result = write_results(path, f"python -m sim evaluate {arguments.task}", rows, versions=versions(), **result)
+    result = write_results(path, command(arguments), rows, versions=versions(), **result)
     print(path, file=sys.stderr)
     if arguments.json:
         print_json(result["rows"])
     else:
         print(table_text(result["rows"]))
     return 0
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """The command that measures the same anywhere: of a path the last part."""
+    words = ["python -m sim evaluate", arguments.task]
+    for name, value in vars(arguments).items():
+        if name not in UNSAID and value != arguments.default(name):
+            values = [] if value is True else value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *(Path(str(one)).name for one in values)]
+    return " ".join(words)

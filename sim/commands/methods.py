@@ -13,6 +13,7 @@ from sim.common.command import print_json
 from sim.common.errors import InputError, require_range
 from sim.common.results import write_results
 
+USUAL = {"windows": 192, "sentences": 96}  # how many items are measured
 SUBJECTS = ("char_lm", "minilm", "smollm2")
 EXAMPLES = "  python -m sim methods zeroquant -o results --resume\n"
 
@@ -23,8 +24,12 @@ def add_command(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.set_defaults(do=_methods)
     parser.add_argument("task", choices=("zeroquant", "efficientqat"), help="which methods beside others")
     parser.add_argument("-o", dest="folder", type=Path, default=Path("results"), metavar="DIR", help="(results)")
-    parser.add_argument("--windows", type=int, default=192, metavar="N", help="of 128 bytes, to measure on (192)")
-    parser.add_argument("--sentences", type=int, default=96, metavar="N", help="to measure MiniLM on (96)")
+    parser.add_argument(
+        "--windows", type=int, default=USUAL["windows"], metavar="N", help="of 128 bytes, to measure on (192)"
+    )
+    parser.add_argument(
+        "--sentences", type=int, default=USUAL["sentences"], metavar="N", help="to measure MiniLM on (96)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="of the data (0 1 2)")
     parser.add_argument(
         "--quick", action="store_true", help="without 4-bit weights and other data on the language model"
@@ -78,6 +83,7 @@ def _methods(arguments: argparse.Namespace) -> int:
         for subject, part in zip(subjects, trials, strict=True):
             rows += measure(subject, part, arguments.seeds, Work(run, progress, arguments.finished))
     flags = [f" --{name}" for name in ("quick", "finished") if getattr(arguments, name)]
+    flags += [f" --{name} {options[name]}" for name, usual in USUAL.items() if options[name] != usual]
     if arguments.methods is not None:
         flags.append(f" --methods {shlex.join(arguments.methods)}")
     command = f"python -m sim methods {arguments.task}{''.join(flags)}"

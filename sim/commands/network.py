@@ -29,7 +29,7 @@ EXAMPLES = """  python -m sim convert checkpoint --tables tables --data sentence
   python -m sim evaluate segment --quick
 """
 HEAD = "head.safetensors"  # of a rotated language model, in floating point
-SETS = ("sentence", "language", "vision", "segment", "lightweight")  # of `python -m sim vectors --from`
+SETS = ("sentence", "language", "four-bits", "vision", "segment", "lightweight")  # of `python -m sim vectors --from`
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callable[..., None]) -> None:
@@ -55,18 +55,18 @@ def add_commands(commands: "argparse._SubParsersAction[Any]", add_output: Callab
 
     run = commands.add_parser("run", help="the integer forward pass of a converted network")
     run.set_defaults(do=_run)
-    run.add_argument("folder", type=Path, metavar="DIR", help="from python -m sim convert")
+    run.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="from python -m sim convert")
     run.add_argument("-o", dest="output", type=Path, metavar="NPZ", help="the codes of each batch, and their scale")
     run.add_argument("--check", action="store_true", help="refuse any operation in floating point")
     add_hardware(run)
-    _add_data(run)
+    _add_data(run, required=False)
     add_output(run)
 
     add_evaluations(commands)
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="text, .jsonl, .npz or a folder")
+def _add_data(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--data", type=Path, required=required, metavar="PATH", help="text, .jsonl, .npz or a folder")
     parser.add_argument("--samples", type=int, default=128, help="how many samples (128)")
     parser.add_argument("--sequence-length", type=int, default=128, help="cut to N tokens (128)")
     parser.add_argument("--batch-size", type=int, default=8, help="samples at a time (8)")
@@ -170,6 +170,8 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.packaged is None and (arguments.folder is None or arguments.data is None):
+        raise InputError("DIR and --data must be given, or --from with --on")
     with needs("torch"):
         import numpy as np
         import torch
@@ -177,9 +179,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from sim.network.integer_only import require_integer
         from sim.network.packed import load
     if arguments.on is not None:
-        return run_on_hardware(arguments, load(arguments.folder), _load_data)
-    if arguments.layers is not None:
-        raise InputError("--layers must be given with --on")
+        return run_on_hardware(arguments, _load_data)
+    for option, given in (("--layers", arguments.layers), ("--from", arguments.packaged)):
+        if given is not None:
+            raise InputError(f"{option} must be given with --on")
     if arguments.output is not None and arguments.output.suffix != ".npz":
         raise InputError(f"-o must end in .npz, not {arguments.output.name!r}")
     network = load(arguments.folder)
@@ -220,6 +223,9 @@ def network_sets(arguments: argparse.Namespace) -> list[Any]:
     elif arguments.network == "language":
         with needs("language"):
             from sim.workloads.language_vectors import language_vectors as vectors
+    elif arguments.network == "four-bits":
+        with needs("language"):
+            from sim.workloads.four_bits_vectors import four_bits_vectors as vectors
     else:
         with needs("vision"):
             from sim.workloads import image_vectors

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from sim.common.errors import InputError
 
+LOCK = ".lock"  # the file in a folder that its writer holds
 PATIENCE = 10  # seconds to wait for a folder, of a run that holds it only while it writes
 
 
@@ -182,7 +183,7 @@ def locked(folder: Path, patience: float = 0) -> Iterator[None]:
     existed = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / LOCK)
         lock.acquire(timeout=patience)
     except Timeout:
         raise InputError(f"{folder}: another run is writing here") from None
@@ -191,7 +192,7 @@ def locked(folder: Path, patience: float = 0) -> Iterator[None]:
     try:
         yield
     except InputError:
-        if not existed and [path.name for path in folder.iterdir()] == [".lock"]:
+        if not existed and folder.exists() and [path.name for path in folder.iterdir()] == [LOCK]:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:

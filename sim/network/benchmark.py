@@ -4,8 +4,9 @@ The piecewise-linear module, int8 to int8, against `torch.nn.functional.gelu` in
 a network of all-MiniLM-L6-v2's shape, W8A8 and W4 in groups of 64, against the same in FP32. Beside them run PyTorch's
 dynamic INT8 and, if onnx and onnxruntime are installed, ONNX Runtime's. All take turns, round by round, so that what
 slows the machine slows all of them; a speed is the median, over the rounds, of FP32's time over the other's. Beside our
-networks' times is the least that they could be (`sim.network.benchmark_limit`). Last comes a language model of
-SmolLM2-135M's shape (`sim.network.benchmark_decoder`). Exit 1 if a target is missed.
+networks' times is the least that they could be, and a profile of a pass by kind of operator
+(`sim.network.benchmark_limit`). Last comes a language model of SmolLM2-135M's shape
+(`sim.network.benchmark_decoder`). Exit 1 if a target is missed.
 """
 
 import os
@@ -27,8 +28,8 @@ from quant import Plan
 from quant.run_directory import versions
 from sim.common.command import Parser, print_json, run
 from sim.common.results import write_results
-from sim.network.benchmark_decoder import calls, prompt, smollm2
-from sim.network.benchmark_limit import Rates, limit
+from sim.network.benchmark_decoder import batches, calls, prompt, smollm2
+from sim.network.benchmark_limit import Batches, Rates, limit, profile, profile_lines
 from sim.network.benchmark_peers import PACKAGES, onnx_runtime, torch_dynamic
 from sim.network.convert import convert
 from sim.network.graph import Network
@@ -40,9 +41,12 @@ CODES = 10_000_000
 ROUNDS = {(16, 128): 9, (1, 32): 40}  # by sequences and tokens
 PWL_ROUNDS = 9
 DECODER_ROUNDS = {"prompt": 5, "token": 15}
+PROFILED = 7  # passes
 FORMATS: Mapping[str, dict[str, Any]] = {
     "W8A8": {},
     "W4 g64": dict(weight_bits=4, weight_granularity="group", group_size=64),
+    # a weight times its group's multiplier fits 8 bits, and takes one product instead of two
+    "W4 g64 m4": dict(weight_bits=4, weight_granularity="group", group_size=64, multiplier_bits=4),
 }
 TARGETS = {"pwl": 1.0, "W8A8": 1.0}  # least speed relative to FP32
 Call = Callable[[], Any]
@@ -85,6 +89,8 @@ def _main(argv: Sequence[str]) -> int:
         print(
             f"{row['what']:<26} {row['size']:>8} {row['threads']} threads {row['seconds'] * 1e3:8.2f} ms, CPU "
             f"{row['cpu_seconds'] * 1e3:8.2f} ms: {row['speed']:.2f} times FP32's speed, CPU {row['cpu_speed']:.2f}",
+            *profile_lines(row.get("profile", [])),
+            sep="\n",
             file=sys.stderr,
         )
     print(f"load of the machine before: {before[0]:.2f}", file=sys.stderr)
@@ -192,24 +198,31 @@ def encoder(model: nn.Module, networks: Mapping[str, Network], peer_threads: int
         times = in_turns(calls, rounds)
         for name in runs:
             row = _row(name, "{} x {}".format(*size), times, TARGETS.get(name))
-            least = limit(networks[name], inputs, rates) if name in networks else {}
-            rows.append(row | {"first_seconds": first[name], "peak_bytes": peaks[name]} | least)
+            row |= {"first_seconds": first[name], "peak_bytes": peaks[name]}
+            rows.append(row | _explained(networks[name], lambda x=inputs: x, rates) if name in networks else row)
     return rows
 
 
 @torch.no_grad()
 def decoder(model: Any, network: Network) -> list[dict[str, Any]]:
-    """The language model: a prompt, and a token after it."""
+    """The language model: a prompt, and a token after it. What its profile lacks of a row's seconds is the head."""
     rows: list[dict[str, Any]] = []
-    ids = prompt()
+    ids, rates = prompt(), Rates.measured()
+    given = batches(network, ids)
     for kind, runs in calls(model, network, ids).items():
         tokens = ids.shape[1] if kind == "prompt" else 1
         peaks = {name: peak_bytes(call) for name, call in runs.items()}
         times = in_turns(runs, DECODER_ROUNDS[kind])
         for name in runs:
             row: dict[str, Any] = _row(name, kind, times, None) | {"what": f"language model, {name}"}
-            rows.append(row | {"tokens_per_second": tokens / row["seconds"], "peak_bytes": peaks[name]})
+            row |= {"tokens_per_second": tokens / row["seconds"], "peak_bytes": peaks[name]}
+            rows.append(row | _explained(network, given[kind], rates) if name != "FP32" else row)
     return rows
+
+
+def _explained(network: Network, batches: Batches, rates: Rates) -> dict[str, Any]:
+    """The least that a pass could take, and its profile."""
+    return {**limit(network, batches(), rates), "profile": profile(network, batches, rates, PROFILED)}
 
 
 def _row(what: str, size: str, times: Mapping[str, Times], target: float | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from quant import Plan
+from sim.network.benchmark_limit import Batches
 from sim.network.convert import convert
 from sim.network.graph import Network
 from sim.network.operators.causal import KeyValueCache
@@ -40,15 +41,24 @@ def prompt() -> Tensor:
     return torch.randint(SHAPE["vocab_size"], (1, PROMPT), generator=torch.Generator().manual_seed(1))
 
 
-def calls(model: Any, network: Network, ids: Tensor) -> dict[str, dict[str, Call]]:
-    """The calls of both networks for the "prompt" (1, T), and for a "token" after it; its cache stays as it is."""
-    head: nn.Module = model.lm_head
-    filled, real = KeyValueCache(), _real_cache()
+def batches(network: Network, ids: Tensor) -> dict[str, Batches]:
+    """The network's arguments for the "prompt" (1, T), and for a "token" after it; its cache stays as it is."""
+    filled = KeyValueCache()
     network(input_ids=ids, cache=filled)
+    return {
+        "prompt": lambda: {"input_ids": ids, "cache": KeyValueCache()},
+        "token": lambda: {"input_ids": ids[:, :1], "cache": filled.copy()},
+    }
+
+
+def calls(model: Any, network: Network, ids: Tensor) -> dict[str, dict[str, Call]]:
+    """The calls of both networks for the prompt and the token of `batches`, with the head."""
+    head: nn.Module = model.lm_head
+    given, real = batches(network, ids), _real_cache()
     model.model(ids, past_key_values=real, use_cache=True)
 
-    def integer(new: Tensor, cache: KeyValueCache) -> Tensor:
-        return head(network(input_ids=new, cache=cache).last_hidden_state[:, -1:])
+    def integer(kind: str) -> Tensor:
+        return head(network(**given[kind]()).last_hidden_state[:, -1:])
 
     def floating(new: Tensor, cache: Any) -> Tensor:
         return head(model.model(new, past_key_values=cache, use_cache=True).last_hidden_state[:, -1:])
@@ -59,8 +69,8 @@ def calls(model: Any, network: Network, ids: Tensor) -> dict[str, dict[str, Call
         return result
 
     return {
-        "prompt": {"FP32": lambda: floating(ids, _real_cache()), "W8A8": lambda: integer(ids, KeyValueCache())},
-        "token": {"FP32": token, "W8A8": lambda: integer(ids[:, :1], filled.copy())},
+        "prompt": {"FP32": lambda: floating(ids, _real_cache()), "W8A8": lambda: integer("prompt")},
+        "token": {"FP32": token, "W8A8": lambda: integer("token")},
     }
 
 

@@ -5,7 +5,6 @@ lie in memory. A tensor has its place from the operator that gives it to the las
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,166 +15,24 @@ from sim.network.graph import Network, Node
 from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Context, Scores, Softmax
 from sim.network.operators.base import Operator
+from sim.network.operators.causal import TokenContext, TokenScores
 from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
 from sim.network.operators.packed_linear import PackedLinear
+from sim.network.operators.product import Product
 from sim.network.operators.recording import require_fitted
 from sim.network.operators.residual import Add, Embedding, Input
+from sim.network.operators.rope import Rope
 from sim.network.operators.split import Split
-from sim.network.program_memory import Allocator
+from sim.network.program_builder import Place, Program
+from sim.network.program_decoder import DecoderBuilder
 from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import NARROW_BITS, Instruction, Walk
-from sim.reference.engine_cycles import units_for
-from sim.reference.softmax import total_bits_for
 
 
-@dataclass(frozen=True, eq=False)
-class Place:
-    """A tensor of `rows` and `channels` in memory; `order` has the channel at each position, if they are reordered."""
-
-    base: int
-    rows: int
-    channels: int
-    order: np.ndarray | None = None
-
-    def tiles(self, lanes: int) -> int:
-        """Its tiles of `lanes` channels."""
-        return -(-self.channels // lanes)
-
-    def walk(self, lanes: int) -> Walk:
-        """All its words in order."""
-        return Walk(self.base, (self.rows, self.tiles(lanes), 1), (1, self.rows, 0))
-
-    def part(self, tile: int, channels: int) -> "Place":
-        """`channels` of them, from a tile on."""
-        return Place(self.base + tile * self.rows, self.rows, channels)
-
-    def position(self, address: int, lane: int, lanes: int) -> tuple[int, int]:
-        """(row, channel) of an element in memory."""
-        tile, row = divmod(address - self.base, self.rows)
-        channel = tile * lanes + lane
-        return row, channel if self.order is None else int(self.order[channel])
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """An instruction, the operator that it computes, whole or in part, and the tensor that it writes.
-
-    `output` is the tensor's name in the graph, or None for activations that only one layer reads; `head` is which of a
-    tensor's heads it is. `last` is whether the tensor is whole after it.
-    """
-
-    instruction: Instruction
-    key: str
-    place: Place
-    output: str | None = None
-    head: int | None = None
-    last: bool = True
-
-
-@dataclass(eq=False)
-class Program:
-    """The steps for `tokens` tokens, of which the first `valid` count as keys.
-
-    `inputs` are the graph's tensors that are loaded from outside, `output` the one that is stored at the end.
-    """
-
-    config: EngineConfig
-    tokens: int
-    valid: int
-    steps: list[Step] = field(default_factory=list)
-    inputs: tuple[str, ...] = ()
-    output: str = ""
-    words: int = 0  # of the memory that it uses
-
-    @property
-    def operators(self) -> int:
-        """How many of the network's operators it computes."""
-        return len({step.key for step in self.steps if not isinstance(step.instruction, hardware.Load)})
-
-    @property
-    def instructions(self) -> list[Instruction]:
-        """The instructions, in order."""
-        return [step.instruction for step in self.steps]
-
-    def with_inputs(self, codes: Mapping[str, np.ndarray]) -> "Program":
-        """The program that loads these codes (M, N), by the tensors' names."""
-        steps = [*self.steps]
-        for k, step in enumerate(steps):
-            if isinstance(step.instruction, hardware.Load):
-                words = hardware.tiled(codes[step.key], self.config.lanes)
-                steps[k] = replace(step, instruction=replace(step.instruction, words=words))
-        return replace(self, steps=steps)
-
-
-class Builder:
-    """Makes a program from the nodes of a network."""
-
-    def __init__(self, network: Network, config: EngineConfig, tokens: int, valid: int) -> None:
-        self.nodes, self.shapes, self.lanes = network.graph.nodes, network.shapes(), config.lanes
-        self.program = Program(config, tokens, valid)
-        self.memory = Allocator(config.words)
-        self.places: dict[str, Place] = {}
-        self.scores: dict[str, tuple[Scores, Place, Place]] = {}  # until the head's context is computed
-        self.softmax: dict[str, tuple[Node, Node]] = {}
-        self.known: dict[str, Node] = {node.outputs[0]: node for node in self.nodes}
-
-    def build(self, first: int, last: int) -> Program:
-        """The program of the nodes `first` to `last` - 1."""
-        nodes = self.nodes[first:last]
-        inside = {name for node in nodes for name in node.outputs}
-        read = [name for node in nodes for name in node.inputs[: 1 if isinstance(node.step, Softmax) else None]]
-        self.program.inputs = tuple(dict.fromkeys(name for name in read if name not in inside))
-        self.program.output = nodes[-1].outputs[0]
-        self.ends = {name: k for k, node in enumerate(nodes) for name in node.inputs}
-        for k, node in enumerate(nodes):
-            if isinstance(node.step, Scores):  # read again for each head
-                context = next(c for c in range(k, len(nodes)) if isinstance(nodes[c].step, Context))
-                self.ends |= {name: max(self.ends[name], context) for name in node.inputs}
-        self.ends[self.program.output] = len(nodes)
-        for name in self.program.inputs:
-            place = self.places[name] = self._place(int(self.shapes[name][-1]))
-            load = hardware.Load(place.walk(self.lanes), np.zeros((0, self.lanes)))
-            self._emit(load, name, place, output=name)
-        for self.now, node in enumerate(nodes):
-            handler = next((h for kind, h in HANDLERS.items() if isinstance(node.step, kind)), None)
-            if handler is None:
-                raise InputError(f"{node.key}: the engine has no unit for {node.step.kind}")
-            handler(self, node)
-            for name in [name for name in self.places if self.ends.get(name, -1) <= self.now]:
-                self.memory.free(self.places.pop(name).base)
-        place = self.places[self.program.output]
-        self._emit(hardware.Store(place.walk(self.lanes)), nodes[-1].key, place)
-        self.program.words = self.memory.most
-        return self.program
-
-    # ---- places
-
-    def _place(self, channels: int, order: np.ndarray | None = None) -> Place:
-        """A new place for a tensor of the program's tokens."""
-        rows = self.program.tokens
-        place = Place(self.memory.allocate(-(-channels // self.lanes) * rows), rows, channels, order)
-        return place
-
-    def _result(self, node: Node, channels: int, index: int = 0, order: np.ndarray | None = None) -> Place:
-        place = self.places[node.outputs[index]] = self._place(channels, order)
-        return place
-
-    def _over(self, node: Node) -> Place:
-        """The result's place: that of the first input if nothing reads it afterwards, else a new one."""
-        name = node.inputs[0]
-        given = self.places[name]
-        if self.ends[name] > self.now:
-            return self._result(node, given.channels, order=given.order)
-        del self.places[name]
-        self.places[node.outputs[0]] = given
-        return given
-
-    def _emit(self, instruction: Instruction, key: str, place: Place, **where: Any) -> None:
-        self.program.steps.append(Step(instruction, key, place, **where))
-
-    # ---- operators
+class NetworkBuilder(DecoderBuilder):
+    """The instructions of each operator."""
 
     def linear(self, node: Node) -> None:
         operator: Linear = node.step  # pyright: ignore[reportAssignmentType]
@@ -203,8 +60,14 @@ class Builder:
             self.memory.free(scratch.base)
 
     def _order_for(self, name: str) -> np.ndarray | None:
-        """The order of channels for what reads a tensor: an activation takes them by the scale exponent."""
+        """The order of channels for what reads a tensor: an activation takes them by the scale exponent.
+
+        The other factor of an activation's product has its order.
+        """
         for node in self.nodes:
+            if name in node.inputs and isinstance(node.step, Product):
+                others = [self.known[other] for other in node.inputs if other != name and other in self.known]
+                return next((self._order_for(o.inputs[0]) for o in others if isinstance(o.step, Activation)), None)
             if name in node.inputs and isinstance(node.step, Activation) and node.step.scales is not None:
                 return np.argsort(node.step.scales.numpy(), kind="stable")
         return None
@@ -226,11 +89,8 @@ class Builder:
             shift,
             channels=o.channels,
             scaled=layer.token,
-            narrow=_is_narrow(name, layer.out_bits),
+            narrow=self._is_narrow(name, layer.out_bits),
         )
-
-    def _activations(self, a: Place, output_tiles: int) -> Walk:
-        return Walk(a.base, (a.rows, a.tiles(self.lanes), output_tiles), (1, a.rows, 0))
 
     def split(self, node: Node) -> None:
         given = self.places.pop(node.inputs[0])
@@ -240,13 +100,8 @@ class Builder:
         for name, base in zip(node.outputs, parts, strict=True):
             self.places[name] = Place(base, given.rows, channels)
 
-    def _whole_tiles(self, key: str, channels: int) -> int:
-        if channels % self.lanes:
-            raise InputError(f"{key}: {channels} channels must be a multiple of the engine's {self.lanes} lanes")
-        return channels // self.lanes
-
     def keep_scores(self, node: Node) -> None:
-        q, k = (self.places[name] for name in node.inputs)
+        q, k = (self.places[name] for name in node.inputs[:2])
         self.scores[node.outputs[0]] = node.step, q, k  # pyright: ignore[reportArgumentType]
 
     def keep_softmax(self, node: Node) -> None:
@@ -257,14 +112,9 @@ class Builder:
         scores, q, k = self.scores.pop(scores_node.outputs[0])
         softmax: Softmax = softmax_node.step  # pyright: ignore[reportAssignmentType]
         context: Context = node.step  # pyright: ignore[reportAssignmentType]
-        spec = softmax.specification
-        assert spec is not None
-        require_fitted(softmax.name, spec.exp)
+        spec = self._softmax_of(softmax)
         if spec.probability_bits != NARROW_BITS:
             raise InputError(f"{softmax.name}: probabilities must have 8 bits, not {spec.probability_bits}")
-        longest = self.program.config.max_tokens
-        div = replace(spec.div, input_bits=total_bits_for(spec.exp, longest))
-        spec = replace(spec, row_length=longest, div=div)
         v = self.places[node.inputs[1]]
         tokens, heads = self.program.tokens, scores.heads
         width = q.channels // heads
@@ -303,24 +153,8 @@ class Builder:
         m, shift = (t[channels].numpy().reshape(tiles, lanes) for t in (operator.multiplier, operator.shift))
         values = Walk(v.base + lanes - 1, (lanes, p.tiles(lanes), tiles), (-1, lanes, v.rows))
         a, bias = self._activations(p, tiles), np.zeros((tiles, lanes), dtype=np.int64)
-        narrow = _is_narrow(operator.name, operator.outputs[0].bits)
+        narrow = self._is_narrow(operator.name, operator.outputs[0].bits)
         return hardware.Multiply(o.walk(lanes), a, values, bias, m, shift, o.channels, narrow=narrow)
-
-    def _rowwise(
-        self, key: str, a: Place, o: Place, make: Callable[[Walk, Walk, int], Instruction], **where: Any
-    ) -> None:
-        """The rows in groups of one for each unit; those left over are a group of their own."""
-        tiles, rows = a.tiles(self.lanes), a.rows
-        units = units_for(a.channels, self.lanes, self.program.config.row_units)
-        groups, rest = divmod(rows, units)
-        counts = [(units, tiles, groups), (rest, tiles, 1)]
-        made = []
-        for (count, _, times), first in zip(counts, (0, groups * units), strict=True):
-            if count * times:
-                read, write = (Walk(p.base + first, (count, tiles, times), (1, rows, units)) for p in (a, o))
-                made.append(make(read, write, first))
-        for instruction in made:
-            self._emit(instruction, key, o, **where, last=instruction is made[-1])
 
     def norm(self, node: Node) -> None:
         operator: Norm = node.step  # pyright: ignore[reportAssignmentType]
@@ -363,15 +197,19 @@ class Builder:
 
 
 OUTSIDE = (Embedding, Input)  # and steps that only move values
-HANDLERS: dict[type, Callable[[Builder, Node], None]] = {
-    Linear: Builder.linear,
-    Split: Builder.split,
-    Scores: Builder.keep_scores,
-    Softmax: Builder.keep_softmax,
-    Context: Builder.attention,
-    Norm: Builder.norm,
-    Activation: Builder.activation,
-    Add: Builder.add,
+HANDLERS: dict[type, Callable[[NetworkBuilder, Node], None]] = {
+    Linear: NetworkBuilder.linear,
+    Split: NetworkBuilder.split,
+    Scores: NetworkBuilder.keep_scores,
+    Softmax: NetworkBuilder.keep_softmax,
+    Context: NetworkBuilder.attention,
+    Norm: NetworkBuilder.norm,
+    Activation: NetworkBuilder.activation,
+    Add: NetworkBuilder.add,
+    Rope: NetworkBuilder.rope,
+    TokenScores: NetworkBuilder.keep_scores,
+    TokenContext: NetworkBuilder.causal_attention,
+    Product: NetworkBuilder.product,
 }
 
 
@@ -395,7 +233,7 @@ def program_of(
         if not 0 <= layers[0] <= layers[1] < count:
             raise InputError(f"layers must be in 0..{count - 1}, not {layers[0]}..{layers[1]}")
         first, last = inside[0], inside[-1] + 1
-    return Builder(network, config, tokens, tokens if valid is None else valid).build(first, last)
+    return NetworkBuilder(network, config, tokens, tokens if valid is None else valid).build(first, last, HANDLERS)
 
 
 def results_of(network: Network, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -410,12 +248,6 @@ def results_of(network: Network, batch: Mapping[str, Any]) -> dict[str, np.ndarr
     with torch.no_grad():
         network.run(batch, watch)
     return found
-
-
-def _is_narrow(name: str, bits: int) -> bool:
-    if bits not in (NARROW_BITS, hardware.ELEMENT_BITS):
-        raise InputError(f"{name}: results must have 8 or 16 bits, not {bits}")
-    return bits == NARROW_BITS
 
 
 def _beats(weights: np.ndarray, lanes: int) -> np.ndarray:

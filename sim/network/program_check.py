@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.network.program import Program, Step
+from sim.network.program_builder import Program, Step
 from sim.reference import engine as hardware
 from sim.reference.engine import Engine
 

@@ -6,6 +6,7 @@ from rtl.layer.config import EngineConfig, widest_norm
 from sim.network.graph import Network
 from sim.network.operators.activation import Activation
 from sim.network.operators.attention import Softmax
+from sim.network.operators.causal import TokenScores
 from sim.network.operators.linear import Linear
 from sim.network.operators.norm import Norm
 from sim.network.operators.recording import require_fitted
@@ -47,6 +48,7 @@ def engine_for(
         row_units=row_units,
         max_tokens=max(tokens, 2),
         max_inputs=max(tokens, *(layer.codes.shape[1] for layer in linears)),
+        decoder=any(isinstance(operator, TokenScores) for operator in network.operators()),
         entries=max((len(table.slopes) for table in tables), default=8),
     )
     needed = program_of(network, config, tokens, layers=layers).words

@@ -17,11 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.common.errors import require_range
-from sim.reference.arithmetic import code_range, saturate
+from sim.reference.arithmetic import code_range, round_half_up, saturate
 from sim.reference.norm import Norm
+from sim.reference.product import Product
 from sim.reference.pwl import LoweredTable
 from sim.reference.requant import requantise
 from sim.reference.residual import add_scaled
+from sim.reference.rope import Rope
 from sim.reference.softmax import Softmax
 from sim.reference.token import quantise_tokens
 
@@ -87,8 +89,10 @@ class Multiply(Instruction):
     `a` walks the activations: the words of a tile, the input tiles, the output tiles. `weights` are beats of `lanes`
     weights, a tile's rows from the last to the first, for each output tile, each input tile: (N_t * K_t * lanes, lanes)
     from outside, or a walk of words; if `transposed`, each tile's words are its columns, from the first on.
-    `bias`, `multiplier` and `shift` are (N_t, lanes). With `scaled` the magnitudes are those of the last `Quantise`,
-    else 1. `narrow` saturates to 8 bits. `channels` is N.
+    `bias`, `multiplier` and `shift` are (N_t, lanes). With `scaled` the magnitudes are those of the last `Quantise` of
+    rows, else 1. With `columns` the magnitudes of columns from there on, a multiple of `lanes`, are the multipliers.
+    `wide` activations have 16 bits, else the low 8 bits of each element count. `narrow` saturates to 8 bits. `channels`
+    is N.
     """
 
     a: Walk
@@ -100,6 +104,8 @@ class Multiply(Instruction):
     transposed: bool = False
     scaled: bool = False
     narrow: bool = False
+    columns: int | None = None
+    wide: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +121,15 @@ class Rowwise(Instruction):
 
 @dataclass(frozen=True, eq=False)
 class Probabilities(Rowwise):
-    """Softmax over the first `valid` elements of each row; the others' probability is 0."""
+    """Softmax over the first `valid` elements of each row; the others' probability is 0.
+
+    If `causal`, row r counts no more than its first r + 1 elements; rows are numbered from `first` on.
+    """
 
     softmax: Softmax
     valid: int
+    causal: bool = False
+    first: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +141,13 @@ class Normalise(Rowwise):
 
 @dataclass(frozen=True, eq=False)
 class Quantise(Rowwise):
-    """8-bit codes at each row's own scale; its magnitude is kept under the row's number, `first` on."""
+    """8-bit codes at each row's own scale; its magnitude is kept under the row's number, `first` on.
+
+    It is kept as that of a row of activations, or of a column: a token whose key or value is a row of weights.
+    """
 
     first: int
+    columns: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +170,38 @@ class Map(Instruction):
     mask: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Weigh(Instruction):
+    """Words of one tile, 16-bit elements times the magnitudes of the columns from `first` on, shifted right."""
+
+    a: Walk
+    first: int
+    shift: int
+
+
+@dataclass(frozen=True, eq=False)
+class Rotate(Instruction):
+    """`sim.reference.rope`: `a` walks in turn a word of first halves and one of cosines, `b` second halves and sines.
+
+    `o` walks in turn the words of both halves.
+    """
+
+    a: Walk
+    b: Walk
+
+
+@dataclass(frozen=True, eq=False)
+class ElementProduct(Instruction):
+    """The elements of `a` times those of `b`; `narrow` saturates to 8 bits."""
+
+    a: Walk
+    b: Walk
+    product: Product
+    narrow: bool = False
+
+
 class Engine:
-    """The state of an engine: its memory (words, lanes), zeros at first, and the magnitudes of the rows."""
+    """The state of an engine: its memory (words, lanes), zeros at first, and the magnitudes of rows and columns."""
 
     def __init__(self, words: int, lanes: int) -> None:
         require_range("words", words, 2, 1 << 24)
@@ -164,6 +209,7 @@ class Engine:
         self.words, self.lanes = words, lanes
         self.memory = np.zeros((words, lanes), dtype=np.int64)
         self.magnitudes = np.ones(1 << ELEMENT_BITS, dtype=np.int64)
+        self.columns = self.magnitudes.copy()
 
     def read(self, walk: Walk) -> np.ndarray:
         """The words along a walk, (length, lanes)."""
@@ -189,6 +235,15 @@ class Engine:
                 a, b = self.read(instruction.a), self.read(instruction.b)
                 elements = add_scaled(a, b, instruction.multipliers, instruction.shift)
                 elements = saturate(elements, NARROW_BITS, True) if instruction.narrow else elements
+            case Weigh():
+                magnitudes = self.columns[instruction.first :][: self.lanes]
+                product = self.read(instruction.a) * magnitudes
+                elements = saturate(round_half_up(product, instruction.shift), ELEMENT_BITS, True)
+            case Rotate():
+                elements = self._rotate(instruction)
+            case ElementProduct():
+                elements = instruction.product.compute(self.read(instruction.a), self.read(instruction.b))
+                elements = saturate(elements, NARROW_BITS, True) if instruction.narrow else elements
             case Map():
                 codes = narrow(self.read(instruction.a))
                 counted = np.broadcast_to(instruction.mask, counted.shape)
@@ -206,7 +261,8 @@ class Engine:
         """The results in the order of output tiles, then rows, (N_t * M, lanes)."""
         lanes = self.lanes
         rows, input_tiles, output_tiles = instruction.a.counts
-        a = narrow(self.read(instruction.a)).reshape(output_tiles, input_tiles, rows, lanes)
+        a = self.read(instruction.a).reshape(output_tiles, input_tiles, rows, lanes)
+        a = a if instruction.wide else narrow(a)
         weights = instruction.weights
         w = narrow(self.read(weights)) if isinstance(weights, Walk) else np.asarray(weights, dtype=np.int64)
         w = w.reshape(output_tiles, input_tiles, lanes, lanes)
@@ -216,8 +272,18 @@ class Engine:
             total *= self.magnitudes[:rows, None]
         total += instruction.bias[:, None]
         bits = NARROW_BITS if instruction.narrow else ELEMENT_BITS
-        codes = requantise(total, instruction.multiplier[:, None], instruction.shift[:, None], 0, bits)
+        multiplier, first = instruction.multiplier, instruction.columns
+        if first is not None:
+            multiplier = self.columns[first : first + output_tiles * lanes].reshape(output_tiles, lanes)
+        codes = requantise(total, multiplier[:, None], instruction.shift[:, None], 0, bits)
         return codes.reshape(-1, lanes)
+
+    def _rotate(self, instruction: Rotate) -> np.ndarray:
+        """Both halves in turn, (words, lanes)."""
+        first, second = (self.read(walk).reshape(-1, 2, self.lanes) for walk in (instruction.a, instruction.b))
+        pairs = np.stack([first[:, 0], second[:, 0]], -1)
+        turned = Rope().rotate(pairs, first[:, 1, :, None], second[:, 1, :, None])
+        return turned.transpose(0, 2, 1).reshape(-1, self.lanes)
 
     def _rowwise(self, instruction: Rowwise) -> np.ndarray:
         """The results in the order of the walk."""
@@ -227,12 +293,16 @@ class Engine:
         rows = words.transpose(0, 2, 1, 3).reshape(groups * group, tiles * lanes)[:, :length]
         match instruction:
             case Probabilities():
-                results = instruction.softmax.compute(rows, np.arange(length) < instruction.valid)
+                limit = np.full((len(rows), 1), instruction.valid)
+                if instruction.causal:
+                    limit = np.minimum(limit, instruction.first + 1 + np.arange(len(rows))[:, None])
+                results = instruction.softmax.compute(rows, np.arange(length) < limit)
             case Normalise():
                 results = instruction.norm.compute(rows)
             case Quantise():
                 results, magnitude = quantise_tokens(rows, NARROW_BITS)
-                self.magnitudes[instruction.first : instruction.first + len(rows)] = magnitude[:, 0]
+                kept = self.columns if instruction.columns else self.magnitudes
+                kept[instruction.first : instruction.first + len(rows)] = magnitude[:, 0]
             case _:
                 raise TypeError(type(instruction).__name__)
         whole = np.zeros((groups * group, tiles * lanes), dtype=np.int64)

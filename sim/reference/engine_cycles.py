@@ -6,7 +6,8 @@ that (`START`), and a word is written in the cycle in which its unit gives it:
     write                    1
     load, of w words         1 + w
     store                    START + w
-    add, map                 START + w + stages
+    add, weigh, product, map START + w + stages
+    rotate                   START + w + stages + 1
     multiply                 1 + wait + (the array's cycles) + stages
     row units, G groups      START + units + (a unit's cycles for G rows)
 
@@ -31,7 +32,7 @@ class EngineSchedule:
     """The cycles of one engine.
 
     `array` is that of the array up to the sums, `result_stages` the depth of the pipeline behind it. `rows` has the
-    schedule of each unit for rows, by the instruction's class. `add_stages` and `map_stages` are depths too.
+    schedule of each unit for rows, by the instruction's class. The depths of the other units follow.
     """
 
     lanes: int
@@ -40,6 +41,8 @@ class EngineSchedule:
     rows: Mapping[type[Instruction], RowSchedule]
     add_stages: int
     map_stages: int
+    rotate_stages: int
+    product_stages: int
 
     def cycles(self, instruction: Instruction) -> int:
         """The cycles of an instruction, without the writes of tables before it."""
@@ -49,8 +52,12 @@ class EngineSchedule:
                 return 1 + words
             case hardware.Store():
                 return START + words
-            case hardware.Add():
+            case hardware.Add() | hardware.Weigh():
                 return START + words + self.add_stages
+            case hardware.ElementProduct():
+                return START + words + self.product_stages
+            case hardware.Rotate():  # the second half of a pair comes a cycle later
+                return START + words + self.rotate_stages + 1
             case hardware.Map():
                 return START + words + self.map_stages
             case hardware.Multiply():
@@ -63,17 +70,35 @@ class EngineSchedule:
     def array_cycles(self, instruction: hardware.Multiply) -> int:
         """From the array's taking the job to its last sums."""
         tokens, input_tiles, output_tiles = instruction.a.counts
-        return self.array.cycles(tokens, input_tiles * self.lanes, output_tiles * self.lanes)
+        sizes = tokens, input_tiles * self.lanes, output_tiles * self.lanes
+        return self.array.cycles(*sizes, passes=_passes(instruction))
+
+    def busy_cycles(self, instruction: Instruction) -> int:
+        """The cycles that the instruction's unit would need alone, if its pipeline were always full.
+
+        One of the array for each pass of a word of activations, one of a unit for rows for each element of its rows,
+        and one of the others for each word.
+        """
+        match instruction:
+            case hardware.Multiply():
+                return _passes(instruction) * instruction.a.length
+            case hardware.Rowwise():
+                return instruction.length * instruction.a.counts[2]
+        return instruction.o.length
 
     def products(self, program: Sequence[Instruction]) -> int:
         """The array's cycles with a product in every element: those that the array alone would need at least."""
-        jobs = (i for i in program if isinstance(i, hardware.Multiply))
-        return sum(job.a.length for job in jobs)
+        return sum(self.busy_cycles(i) for i in program if isinstance(i, hardware.Multiply))
 
     def _wait(self, instruction: hardware.Multiply) -> int:
         if not isinstance(instruction.weights, Walk):
             return 0
         return 1 + (self.lanes if instruction.transposed else 0)
+
+
+def _passes(instruction: hardware.Multiply) -> int:
+    """How often a word of activations goes through the array."""
+    return 2 if instruction.wide else 1
 
 
 def units_for(length: int, lanes: int, row_units: int) -> int:

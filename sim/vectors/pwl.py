@@ -10,7 +10,7 @@ from sim.reference import LoweredTable, PwlTable
 from sim.reference.arithmetic import holding
 from sim.reference.code_format import CodeFormat
 from sim.reference.pwl import frac_bits_range
-from sim.vectors.vector_set import TABLE_LISTS, VectorSet, column
+from sim.vectors.vector_set import VectorSet, column
 
 Load = tuple[LoweredTable, np.ndarray]  # a table and the codes to send through it
 
@@ -39,23 +39,25 @@ def pwl_set(
     fields |= changes
     config = PwlConfig(**fields)
     width = config.out_shape.width
-    filled = [config.filled(table) for table in tables]
+    held = [config.filled(table) | config.stored(table) for table in tables]
     arrays = {
         "inputs": np.concatenate([codes for _, codes in loads]).astype(np.int64),
         "expected": column(np.concatenate([_expected(table, codes) for table, codes in loads]), width),
         "counts": np.array([len(codes) for _, codes in loads], dtype=np.int64),
-        **{key: np.array([row[key] for row in filled], dtype=np.int64) for key in TABLE_LISTS},
+        **{key: np.array([row[key] for row in held], dtype=np.int64) for key in held[0]},
         "intercept_shift": np.array([table.intercept_shift for table in tables], dtype=np.int64),
         "s": np.array([table.s for table in tables], dtype=np.int64),
     }
     widths = {
         "inputs": (config.in_bits, config.in_signed),
         "expected": (width, acc or config.out_signed),
-        **{name: holding(*ends) for name, (_, ends) in config.code_format.lists.items()},
+        **{name: holding(*ends) for name, (_, ends) in (config.code_format.lists | config.lists).items()},
     }
     if not acc:
         arrays["output_shift"] = np.array([table.output_shift for table in tables], dtype=np.int64)
     fields.pop("constants", None)  # a table that is wired in is the set's one load
+    if fields.get("slope_form") == "any":
+        del fields["slope_form"]  # named only where it differs
     return VectorSet(name, "pwl", fields, arrays, widths, dict(source))
 
 

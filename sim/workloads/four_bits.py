@@ -29,7 +29,7 @@ from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
 from sim.network.converters.describe import describe, without_head
 from sim.network.rotation import rotated
-from sim.network.table_sets import control_tables
+from sim.network.table_sets import Tables, control_tables
 from sim.reference import InputError
 from sim.workloads import language, sentence
 from sim.workloads.variants import part
@@ -115,10 +115,14 @@ def subject(name: str, options: Options) -> Subject:
     return Subject(name, model, r"layers\.\d+\.mlp\.down_proj", data, scores)
 
 
-def plan(chosen: Subject, bits: int, down_bits: int, transforms: str | None) -> Plan:
-    """W4 in groups of 64, inputs scaled per token, exact functions."""
-    tables = control_tables(functions(describe(without_head(chosen.model))))
-    rules = [Rule(EVERY, activation_granularity="token", tables=tables, activation_bits=bits, **WEIGHTS)]
+def plan(
+    chosen: Subject, bits: int, down_bits: int, transforms: str | None, tables: Tables | None = None,
+    granularity: str = "token",
+) -> Plan:  # fmt: skip
+    """W4 in groups of 64, inputs scaled per token, exact functions, unless others are given."""
+    if tables is None:
+        tables = control_tables(functions(describe(without_head(chosen.model))))
+    rules = [Rule(EVERY, activation_granularity=granularity, tables=tables, activation_bits=bits, **WEIGHTS)]
     if transforms is not None:
         rules.append(Rule(chosen.down if transforms == "down" else EVERY, hadamard=True))
     return Plan((*rules, Rule(chosen.down, activation_bits=down_bits)))

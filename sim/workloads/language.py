@@ -32,7 +32,8 @@ from sim.network.operators.tables import EXACT
 from sim.network.rotation import require_rotatable, rotated
 from sim.network.table_sets import Tables
 from sim.reference import InputError
-from sim.workloads.variants import METHODS, WIDE, Fits, Variant, part, variants
+from sim.reference.softmax import probability_bits_for
+from sim.workloads.variants import METHODS, Fits, Variant, part, refined, variants
 
 Words = Callable[[str], Sequence[int]]
 FUNCTIONS = ("silu", "exp", "div", "rsqrt")  # of Llama
@@ -58,7 +59,7 @@ class Options:
     single : bool
         Replace one operation at a time too.
     wide : bool
-        Measure tables with coefficients of 16 bits too.
+        Measure folded tables, and coefficients of 16 bits, too.
     head : bool
         Measure the network of exact functions with its head in integers too.
     seed : int
@@ -85,7 +86,7 @@ class Options:
         """The variants to measure: ours alone one operation at a time, since each takes a run over the text."""
         every = variants(operations, self.single)
         every = [v for v in every if v.operation == "all" or (v.method, v.entries) == METHODS[0]]
-        return every + [Variant(f"{METHODS[0][0]}{WIDE}", entries) for entries in (8, 16) if self.wide]
+        return every + (refined() if self.wide else [])
 
     @property
     def weights(self) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def evaluate(
     real = measure("fp32", lambda: losses(lambda x: model.base_model(x)[0], model.lm_head, ids))
     if options.rotate:
         model = rotated(model, options.seed)
-    networks, fits = _Networks(model, calibration, options), Fits(operations)
+    networks, fits = _Networks(model, calibration, options), Fits(operations, probability_bits_for(options.length))
     rows: list[dict[str, Any]] = []
     exact: np.ndarray | None = None
     for variant in options.chosen(operations):

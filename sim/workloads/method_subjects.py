@@ -149,9 +149,9 @@ class SmolLm2:
         return _losses(model, _smollm2_tokens("test"), self.windows, 4)
 
     def data(self, text: str, seed: int) -> CalibrationData:
-        """128 windows of 128 tokens of Brown's training part, four in a batch."""
+        """128 windows of 128 tokens of Brown's training part, two in a batch."""
         drawn = char_lm.windows(_smollm2_tokens("train"), 128, MEASURED, seed)
-        return load([{"input_ids": part} for part in drawn.split(4)])
+        return load([{"input_ids": part} for part in drawn.split(2)])
 
 
 def _losses(model: nn.Module, tokens: Tensor, windows: int, batch: int) -> np.ndarray:

@@ -34,6 +34,8 @@ class Trial:
         Whether the seed changes the result.
     against : str, optional
         The name of the trial, of the same columns `weights`, from which its gain is counted.
+    beside : tuple of str
+        Other trials, of the same columns `weights` and measured before, whose gains its row has too.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Trial:
     make: Callable[[Any, int], nn.Module]
     seeded: bool = False
     against: str | None = None
+    beside: tuple[str, ...] = ()
 
     def unit(self, seed: int) -> str:
         """The name of its unit in the run directory."""
@@ -80,6 +83,7 @@ def measure(subject: Subject, trials: Sequence[Trial], seeds: Sequence[int], wor
 
     `rise` is what the trial costs over the model in floating point, `gain` what it recovers of the trial that it is
     held against, each a mean over the items with its paired standard error; `recovered` is gain over the other's rise.
+    `beside` has the gain over each trial that it stands beside, and how many standard errors that is.
     A row that no seed changes is there once.
     """
     real = work.unit(f"{subject.name} real", lambda: (subject.measure(subject.model), {}))
@@ -111,6 +115,12 @@ def measure(subject: Subject, trials: Sequence[Trial], seeds: Sequence[int], wor
             if other is not None:
                 row |= {"against": trial.against, **paired("gain", other - found[key])}
                 row["recovered"] = row["gain"] / float(other.mean())
+            gains = {name: paired("gain", found[name, key[1]] - found[key])
+                     for name in trial.beside if (name, key[1]) in found}  # fmt: skip
+            if gains:
+                row["beside"] = {
+                    name: {**gain, "errors": gain["gain"] / gain["gain_se"]} for name, gain in gains.items()
+                }
             rows.append(row)
     return rows
 

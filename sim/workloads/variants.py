@@ -17,6 +17,7 @@ from sim.reference import InputError
 Methods = Sequence[tuple[str, int]]
 PAPER = "-paper"  # after a method's name: its reciprocals are fitted on the paper's own domains
 WIDE = "-16-bit"  # after a method's name: its coefficients have 16 bits
+FOLDED = "-folded"  # after a method's name: its activations' tables are of |x|
 # two entries are the negative control
 METHODS: Methods = (("genetic", 8), ("genetic", 2), ("gqa-lut", 8), ("nn-lut", 8), ("genetic", 16))
 
@@ -33,6 +34,12 @@ class Variant:
     def name(self) -> str:
         """Of its part of a run."""
         return "-".join(str(part) for part in (self.method, self.entries, self.operation) if part is not None)
+
+
+def refined() -> list[Variant]:
+    """Ours with what costs more hardware than entries: folded tables, and coefficients of 16 bits."""
+    method = METHODS[0][0]
+    return [Variant(method + FOLDED, 8), *(Variant(method + WIDE, entries) for entries in (8, 16))]
 
 
 def variants(functions: Sequence[str], single: bool, methods: Methods | None = None) -> list[Variant]:
@@ -54,6 +61,7 @@ class Options:
     seeds: tuple[int, ...] = (0, 1, 2)
     granularity: str = "token"
     single: bool = True  # one operation at a time too, at the first seed
+    wide: bool = False  # the `refined` variants too
 
     def __post_init__(self) -> None:
         require_range("images", self.images, 2, 100_000)
@@ -65,16 +73,19 @@ class Options:
         """Every variant with each seed that measures it, in the order of measuring: all seeds of a variant together."""
         return [
             (variant, seed)
-            for variant in variants(functions, self.single)
+            for variant in variants(functions, self.single) + (refined() if self.wide else [])
             for seed in (self.seeds if variant.operation == "all" else self.seeds[:1])
         ]
 
 
 class Fits:
-    """The tables of each variant for the `functions` of a network, each method's fitted once."""
+    """The tables of each variant for the `functions` of a network, each method's fitted once.
 
-    def __init__(self, functions: Sequence[str]) -> None:
-        self.functions = functions
+    `probability_bits` are those of its softmax sites (`sim.network.table_sets.fitted_tables`).
+    """
+
+    def __init__(self, functions: Sequence[str], probability_bits: int = 8) -> None:
+        self.functions, self.probability_bits = functions, probability_bits
         self._fitted: dict[tuple[str, int], Tables] = {}
 
     def tables(self, variant: Variant) -> Tables:
@@ -84,10 +95,12 @@ class Fits:
             return control
         key = variant.method, variant.entries
         if key not in self._fitted:
-            name, paper = variant.method.removesuffix(PAPER), variant.method.endswith(PAPER)
-            name, bits = name.removesuffix(WIDE), 16 if name.endswith(WIDE) else 8
-            made = fitted_tables(name, variant.entries, self.functions, paper_domains=paper, coef_bits=bits)
-            self._fitted[key] = made
+            paper, wide, folded = (variant.method.endswith(suffix) for suffix in (PAPER, WIDE, FOLDED))
+            name = variant.method.removesuffix(PAPER).removesuffix(WIDE).removesuffix(FOLDED)
+            bits = 16 if wide else 8
+            self._fitted[key] = fitted_tables(
+                name, variant.entries, self.functions, paper, bits, self.probability_bits, folded
+            )
         fitted = self._fitted[key]
         return fitted if variant.operation == "all" else {**control, variant.operation: fitted[variant.operation]}
 

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from quant import Plan
 from quant.run_directory import RunDirectory
-from quant.zoo.focus import SIDE, FocusSegmenter
+from quant.zoo.focus import PATCH, SIDE, FocusSegmenter
 from sim.common.text_table import format_table
 from sim.network.calibration import Calibration
 from sim.network.convert import calibrate, functions, quantise
 from sim.network.converters.describe import describe
 from sim.network.graph import Network
+from sim.reference.softmax import probability_bits_for
 from sim.workloads.photographs import crops, digest
 from sim.workloads.variants import Fits, Options, Variant, part
 
@@ -54,7 +55,7 @@ def evaluate(
 
     real = measured("fp32", lambda: masks(model, images))
     operations = functions(describe(model.encoder))
-    fits, rows = Fits(operations), []
+    fits, rows = Fits(operations, probability_bits_for((SIDE // PATCH) ** 2 + 1)), []
     made, exact = dict[int, Calibration](), dict[int, Tensor]()
     for variant, seed in options.pairs(operations):
 

@@ -64,6 +64,8 @@ def test_a_real_library_gives_watts(tmp_path, capsys):
         (["table", "--jobs", "0"], "--jobs must be at least 1, not 0"),
         (["table", "--glitches"], "--glitches needs a library with delays: give --liberty"),
         (["unit", "--format", "INT7"], "invalid choice"),
+        (["explore", "unit", "numpy:arctan", "--budget", "max_ulp=1"], "function must be one of gelu, "),
+        (["explore", "unit", "gelu", "--period", "0"], "--period must be above 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):

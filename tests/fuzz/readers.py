@@ -12,6 +12,10 @@ import torch
 import quant
 import sim
 from cost_model.cells import library
+from cost_model.commands.build import ordered
+from cost_model.explore.network_report import network_report
+from cost_model.explore.network_space import NetworkSpace
+from cost_model.explore.points_file import read_points
 from ga_search import cli as fits
 from ga_search import fit_table
 from quant import Plan, Rule, calibration
@@ -22,6 +26,7 @@ from quant.formats.packed_index import PackedIndex, content_sha256
 from rtl.cli import main as rtl
 from rtl.commands.rowwise import read_parameters
 from sim.common.files import description_sha256
+from sim.cosim import handover
 from sim.cosim.dut import read_device
 from sim.network.table_sets import fitted_tables
 from sim.reference import PwlTable
@@ -29,6 +34,7 @@ from sim.vectors.files import load_folder
 from sim.vectors.suites import random_suite
 
 SMALL = Path(__file__).parents[2] / "cost_model" / "data" / "gate_equivalents.lib"
+EXPLORED = Path(__file__).parents[2] / "results" / "explore_char_lm.json"
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,28 @@ def _gguf(folder: Path) -> None:
     write(folder / "model.gguf", "Q4_0")
 
 
+def _points(folder: Path) -> None:
+    content = json.loads(EXPLORED.read_text())
+    (folder / "points.json").write_text(json.dumps(_own_hash({**content, "rows": content["rows"][:2]})))
+
+
+def _read_points(folder: Path) -> None:
+    content = read_points(folder / "points.json")
+    ordered(f"{folder / 'points.json'}#{content['rows'][0]['point']}")
+    network_report("a model", {**content, "file": "points.json"}).page(content["rows"])
+
+
+def _space(folder: Path) -> None:
+    (folder / "space.json").write_text(json.dumps({"fc1": ["w8a8", "w4g64a4"], "rows": [8], "acc_bits": [None, 32]}))
+
+
+def _handover(folder: Path) -> None:
+    (folder / "vectors").mkdir()
+    for name in ("vectors/a.json", "a.v"):
+        (folder / name).touch()
+    handover.write_manifest(folder, {"point": "p"}, {"a": "a.v"})
+
+
 READERS = {
     "table": Reader(_table, lambda f: PwlTable.load(f / "gelu.json").lower(5, 4), ("gelu.json",)),
     "gqa-lut": Reader(
@@ -158,5 +186,8 @@ READERS = {
     "parameters": Reader(_parameters, lambda f: read_parameters(f / "norm.json"), ("norm.json",)),
     "jsonl": Reader(_data, lambda f: calibration.load(f / "data.jsonl"), ("data.jsonl",)),
     "npz": Reader(_arrays, lambda f: calibration.load(f / "data.npz"), ("data.npz",)),
+    "points": Reader(_points, _read_points, ("points.json",), _own_hash),
+    "space": Reader(_space, lambda f: NetworkSpace.load(f / "space.json"), ("space.json",)),
+    "handover": Reader(_handover, handover.read_manifest, (handover.MANIFEST,), _own_hash),
     "liberty": Reader(_library, lambda f: library.load(f / "cells.lib"), ("cells.lib",)),
 }  # fmt: skip

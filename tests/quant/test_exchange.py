@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import quant
-from quant.exchange import export_gptq, import_gptq
+from quant.exchange import export_compressed_tensors, export_gptq, import_gptq
 from quant.formats.packed import PackedModel
 from quant.plan import Plan, Rule
 from quant.primitives.linear import QuantisedLinear
@@ -76,6 +76,14 @@ def test_the_configuration_says_which_layers_are_quantised_and_in_which_type(tmp
     inner = config["quantization_config"]
     assert inner["lm_head"] is True and inner["dynamic"] == {"-:^last$": {}} and inner["group_size"] == 32
     assert config["dtype"] == "float16"
+
+
+@pytest.mark.parametrize("export", [export_gptq, export_compressed_tensors])
+def test_a_config_that_is_no_object_is_refused_by_name(export, tmp_path):
+    (packed(tmp_path / "a") / "config.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"config\.json: must be an object"):
+        export(tmp_path / "a", tmp_path / "b")
+    assert not list((tmp_path / "b").glob("*.json"))
 
 
 def test_a_number_beyond_float16_is_refused_by_name_and_nothing_is_written(tmp_path):

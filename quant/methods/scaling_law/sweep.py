@@ -67,7 +67,7 @@ class Grid:
 
 GRIDS = {
     "tiny": Grid((Size(32, 1), Size(64, 1)), (16_384, 32_768), (16, 0), ("w4a4", "w4a16"), (0,), (3e-3, 6e-3), 32, 8),
-    "small": Grid((Size(128, 1), Size(128, 2), Size(192, 3)), (1 << 17, 1 << 18, 1 << 19)),
+    "small": Grid((Size(128, 1), Size(128, 2), Size(192, 3)), (1 << 16, 1 << 17, 1 << 18), batch=8),
     "medium": Grid((Size(128, 2), Size(192, 3), Size(256, 4)), (1 << 20, 1 << 21, 1 << 22)),
     "gpu": Grid(
         (Size(256, 4), Size(384, 6), Size(512, 8), Size(768, 12)),

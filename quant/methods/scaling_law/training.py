@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quant.primitives.quantisers import codes_ste
+from quant.primitives.quantisers import Replaced, codes_ste, round_half_up
 from sim.common.errors import InputError, require_range
 
 FULL = "w16a16"
@@ -149,14 +149,20 @@ def fake_groups(values: Tensor, group: int, bits: int, clip: Tensor | None = Non
     """
     padded = functional.pad(values, (0, -values.shape[-1] % group))
     parts = padded.reshape(*padded.shape[:-1], -1, group)
-    largest = parts.detach().abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    top = (1 << (bits - 1)) - 1
-    # the next number above: rounding must not put the largest beyond the top code, where it has no gradient
-    step = torch.nextafter(largest / top, largest.new_tensor(torch.inf))
-    if clip is not None:
+    step = _steps(parts.detach(), bits)
+    if clip is None:  # nothing saturates, so that the gradient is that of the values themselves
+        rounded = Replaced.apply(parts, round_half_up(parts.detach() / step).mul_(step))
+    else:
         step = torch.sigmoid(clip) * step
-    rounded = codes_ste(parts, step, 0, bits, True) * step
+        rounded = codes_ste(parts, step, 0, bits, True) * step
     return rounded.reshape(padded.shape)[..., : values.shape[-1]]
+
+
+def _steps(parts: Tensor, bits: int) -> Tensor:
+    """What the largest magnitude of each group (..., group) makes a step, (..., 1)."""
+    largest = parts.abs().amax(-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
+    # the next number above: rounding must not put the largest beyond the top code, where it has no gradient
+    return torch.nextafter(largest / ((1 << (bits - 1)) - 1), largest.new_tensor(torch.inf))
 
 
 def quantised(model: nn.Module, scheme: str, group: int) -> nn.Module:

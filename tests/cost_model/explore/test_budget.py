@@ -37,6 +37,10 @@ def test_the_released_budget_is_the_paper_s_table():
         (lambda: Budget(correctly_rounded=1.5), "correctly_rounded must be above 0 and at most 1, not 1.5"),
         (lambda: Budget.parse(["mse_full"]), "--budget must be NAME=NUMBER, not 'mse_full'"),
         (
+            lambda: Budget.parse(["max_ulp=1", "max_ulp=2"]),
+            "--budget must name each figure once, not max_ulp=1 max_ulp=2",
+        ),
+        (
             lambda: Budget.parse(["mse=1"]),
             "--budget must be of mse_full, mse_inside, max_ulp, correctly_rounded, not 'mse'",
         ),

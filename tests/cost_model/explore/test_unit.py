@@ -59,9 +59,21 @@ def test_functions_that_share_a_unit_share_its_format_and_each_keeps_its_budget(
     unit_config([one.table for one in found])
 
 
-def test_nothing_is_measured_of_a_search_without_a_choice():
-    with pytest.raises(InputError, match="entries must have at least one choice"):
-        UnitSpace(entries=())
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"entries": ()}, "entries must have at least one choice"),
+        ({"entries": (8, 4)}, "entries must be ascending, not 8 4"),
+        ({"entries": (1, 2)}, "entries must be in 2..64, not 1"),
+        ({"slope_bits": (8, 8)}, "slope_bits must be ascending, not 8 8"),
+        ({"intercept_bits": (13,)}, "intercept_bits must be in 2..12, not 13"),
+        ({"scales": (4, 4)}, "scales must be different ones, not 4 4"),
+        ({"sizes": 0}, "sizes must be in 1..64, not 0"),
+    ],
+)
+def test_nothing_is_measured_of_a_search_that_cannot_be(fields, line):
+    with pytest.raises(InputError, match=line):
+        UnitSpace(**fields)
 
 
 @pytest.mark.slow

@@ -10,23 +10,27 @@ import pytest
 from cost_model import cli
 from cost_model.commands.build import ordered
 from cost_model.explore import network_subjects
+from cost_model.explore.front import mark
 from cost_model.explore.network import Task, evaluate
 from cost_model.explore.network_space import NetworkPoint
+from cost_model.handover import build as module
 from cost_model.handover.build import Order, build
 from sim import cli as sim
+from sim.common.files import description_sha256, locked
 from sim.common.results import write_results
 from sim.cosim import handover
 from sim.reference import InputError
 from tests.cost_model.explore.toy import Toy
 
 POINT = NetworkPoint("w4g16a8", rows=4, columns=4, depth=16, tokens=12)
-FOUND = {"subject": {"name": "toy", "texts": 8}}
+SEARCH = {"subject": {"name": "toy", "texts": 8}}
+OBJECTIVES = ["error_cosine", "area_mm2"]
 
 
 def results(folder: Path, **changes: object) -> Path:
     """A file of results with one point."""
-    [row] = evaluate(Task(Toy(), (POINT,)))
-    write_results(folder / "points.json", "a command", [{**row, **changes}], search=FOUND)
+    rows = [{**row, "label": None, **changes} for row in evaluate(Task(Toy(), (POINT,)))]
+    write_results(folder / "points.json", "a command", mark(rows, OBJECTIVES), search=SEARCH, objectives=OBJECTIVES)
     return folder / "points.json"
 
 
@@ -66,6 +70,18 @@ def test_a_folder_that_is_not_empty_or_other_integers_leave_everything_as_it_was
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
+def test_a_folder_that_is_filled_takes_its_place_and_one_that_failed_leaves_nothing(tmp_path, monkeypatch) -> None:
+    good = {"mismatches": 0, "problem": None, "vectors": 1}
+    for name, rows in (("good", [good]), ("bad", [{**good, "mismatches": 1}])):
+        monkeypatch.setattr(module, "_fill", lambda order, folder, *_, rows=rows: (folder / "a").touch() or rows)
+        assert build(Order(Toy(), POINT), tmp_path / "new" / name) == rows
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == [
+        "new",
+        "new/good",
+        "new/good/a",
+    ]
+
+
 def test_what_is_ordered_must_be_a_measured_point(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(network_subjects.SUBJECTS, "toy", Toy)
     file = results(tmp_path)
@@ -97,3 +113,28 @@ def test_a_manifest_names_a_file_that_is_missing_changed_or_too_many(tmp_path) -
     shutil.rmtree(tmp_path / "sub")
     with pytest.raises(InputError, match="sub/a is not in the folder"):
         handover.read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("sets", [{"../a": "b"}, {"a": "../b"}, {"a": "/b"}, {"a": 1}, ["a"], {"a": "b\n"}])
+def test_a_manifest_can_name_files_of_its_own_folder_alone(sets, tmp_path) -> None:
+    folder = tmp_path / "folder"
+    for name in ("vectors/a.json", "b"):
+        for path in (folder / name, tmp_path / name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    handover.write_manifest(folder, {"point": "p"}, {"a": "b"})
+    content = handover.read_manifest(folder)
+    content = {**content, "sets": sets}
+    (folder / handover.MANIFEST).write_text(json.dumps({**content, "sha256": description_sha256(content)}))
+    with pytest.raises(InputError, match=r"manifest\.json: sets"):
+        handover.read_manifest(folder)
+
+
+def test_a_folder_that_another_run_makes_is_refused_and_what_a_killed_one_left_is_removed(tmp_path) -> None:
+    staging = tmp_path / ".new.partial"
+    with locked(staging), pytest.raises(InputError, match="another run is writing here"):
+        build(Order(Toy(), POINT), tmp_path / "new")
+    (staging / "left").mkdir(parents=True)
+    with pytest.raises(InputError, match="has other integers here"):
+        build(Order(Toy(), POINT, "0" * 64), tmp_path / "new")
+    assert not list(tmp_path.iterdir())

@@ -31,6 +31,8 @@ from sim.reference.row_cycles import RowSchedule
 from tests.sim.network.models import EXACT, bert, plan, real_batches, token_batches, torch_encoder
 
 TOKENS, BATCH = 12, 2
+IHP = "sg13g2_stdcell_typ_1p20V_25C"
+UNITS_BESIDE = ("residual adder", "token quantiser", "magnitudes")
 SMALL = Machine(4, 4, 16)
 FIRST = "encoder.layer.0"
 GROUPED: dict[str, Any] = dict(weight_bits=4, weight_granularity="group", group_size=6, weight_symmetric=False)
@@ -198,10 +200,25 @@ def test_what_is_not_counted_is_said_and_none_is_not_0(folder, tmp_path):
     }  # fmt: skip
 
 
+def test_sums_tokens_scales_and_memories_are_priced_beside_the_totals(folder, capsys):
+    assert cli.main(["model", str(folder), "--tokens", "12", "--library", IHP, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    rows = {unit: [r for r in result["beside"]["rows"] if r["unit"] == unit] for unit in UNITS_BESIDE}
+    # in each of two layers: two sums; queries, keys and values share an input; six layers have results
+    assert [len(found) for found in rows.values()] == [4, 8, 12]
+    assert all(row["energy"] > 0 for row in result["beside"]["rows"])
+    assert rows["residual adder"][0]["elements"] == rows["token quantiser"][0]["elements"] == 12 * 32
+    assert result["beside"]["memories"]["sram"] > 0 and result["beside"]["memories"]["area_um2"] > 0
+    assert not any(word in line for word in ("memories", "add:", "scale") for line in result["not_counted"])
+    assert cli.main(["model", str(folder), "--tokens", "12"]) == 0
+    printed = capsys.readouterr().out
+    assert "beside that: token quantiser, 8 sites" in printed and "memories and the traffic" in printed
+
+
 def test_a_clock_that_a_unit_cannot_keep_is_said(folder):
-    fast = found(folder, Machine(library="sg13g2_stdcell_typ_1p20V_25C"))
+    fast = found(folder, Machine(library=IHP))
     assert any(line.startswith("layernorm needs 9.") for line in fast["too_slow"])
-    assert not found(folder, Machine(library="sg13g2_stdcell_typ_1p20V_25C", clock_hz=100e6))["too_slow"]
+    assert not found(folder, Machine(library=IHP, clock_hz=100e6))["too_slow"]
 
 
 def test_an_encoder_of_torch_is_read_in_its_order(tmp_path):

@@ -79,6 +79,7 @@ def survivors(options: PwlOptions, seed: int, count: int, cache, folder) -> tupl
     return harmless, missed
 
 
+@pytest.mark.slow
 def test_every_mutant_that_passes_the_vectors_is_proved_to_be_no_fault(cache, tmp_path):
     harmless, missed = survivors(PwlOptions(4, 4, stages=1), 1, 60, cache, tmp_path)
     assert missed == [] and harmless

@@ -11,6 +11,7 @@ import torch
 from quant.cli import main
 from quant.methods.scaling_law import sweep as sweeps
 from quant.methods.scaling_law.training import Size
+from quant.zoo import char_lm
 from sim.common.results import read_results
 from tests.quant.models import llama_folder
 
@@ -101,3 +102,18 @@ def test_tokens_are_diagnosed_without_a_tokeniser(tmp_path: Path, capsys: pytest
     given = ["--data", str(tmp_path / "data.npz"), "-G", "0", "--json"]
     assert main(["scaling-law", "diagnose", str(tmp_path), *given]) == 0
     assert {row["kind"] for row in json.loads(capsys.readouterr().out)["kinds"]} >= {"q_proj", "down_proj"}
+
+
+def test_a_diagnosis_measures_its_plan_beside_4_and_8_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers", reason="the checkpoint is one of transformers")
+    recipe = char_lm.Recipe(width=32, layers=1, heads=2, key_heads=1, hidden=64, context=32, batch=2, steps=1)
+    char_lm.train(recipe, torch.arange(256), tmp_path / "model", progress=False)
+    (tmp_path / "text").write_text("the cat sat on the mat and the dog ran away. " * 8)
+    given = ["--data", str(tmp_path / "text"), "-G", "16", "--samples", "4", "--sequence-length", "16"]
+    given += ["--evaluate", str(tmp_path / "text"), "--windows", "4", "--results", str(tmp_path / "diagnose.json")]
+    assert main(["scaling-law", "diagnose", str(tmp_path / "model"), *given]) == 0
+    rows = read_results(tmp_path / "diagnose.json")["rows"]
+    plans = {row["plan"]: row["loss"] for row in rows if row["table"] == "plans"}
+    assert list(plans) == ["floating point", "W4A4", "mixed", "W4A8"]
+    assert len(set(plans.values())) == 4
+    assert {row["table"] for row in rows} == {"kinds", "layers", "plans"}

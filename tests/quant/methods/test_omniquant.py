@@ -37,6 +37,7 @@ def test_a_layer_in_training_equals_the_packed_layer_and_only_its_clipping_has_m
     assert moved == {"trained.low", "trained.high"} and len(clipping) == 2
 
 
+@pytest.mark.slow
 def test_it_lowers_the_error_of_the_hidden_states_and_leaves_norms_as_they_are() -> None:
     pytest.importorskip("transformers", reason="the models are those of transformers")
     model, _, _, _ = made("llama")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import quant
-from quant.exchange import export_gptq
+from quant.exchange import export_compressed_tensors, export_gptq
 from quant.formats.packed_schema import require_details
 from quant.methods.blocks import quantize_blocks
 from quant.methods.gptq import Gptq
@@ -85,8 +85,12 @@ def test_a_model_keeps_the_rotation_when_it_is_packed_and_loaded(tmp_path):
     loaded = from_pretrained(tmp_path, encoder(1))
     for batch in batches(9):
         torch.testing.assert_close(loaded(**batch), made(**batch), atol=0, rtol=0)
-    with pytest.raises(InputError, match="first: its inputs are transformed by hadamard, which GPTQ's layout"):
+    with pytest.raises(InputError, match="first: its inputs are transformed by hadamard, which the layout of GPTQ"):
         export_gptq(tmp_path, tmp_path / "gptq")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"first: .* by hadamard, which the layout of compressed-tensors"):
+        export_compressed_tensors(tmp_path, tmp_path / "compressed")
+    assert not (tmp_path / "gptq").exists() and not (tmp_path / "compressed").exists()
 
 
 def test_static_scales_are_those_of_the_rotated_inputs():

@@ -5,7 +5,6 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
 from rtl.array.columns import Columns
-from rtl.array.config import PASS_BITS
 
 
 def dropped_carry(
@@ -16,7 +15,7 @@ def dropped_carry(
     def join(value: Any, shape: Any, name: str) -> Signal:
         high = Signal.like(value, name=f"high_{name}", reset_less=True)
         both = Signal(shape, name=f"joined_{name}", reset_less=True)
-        shifted = high << PASS_BITS
+        shifted = high << self.config.pass_bits
         lower, upper = (shifted[:8] + value[:8])[:8], (shifted >> 8) + (value >> 8)
         m.d.sync += [high.eq(value), both.eq(Mux(joined, Cat(lower, upper), value))]
         return both

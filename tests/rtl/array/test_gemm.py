@@ -218,7 +218,8 @@ BAD = [
     ({"rows": 0}, "rows must be in 1..1024, not 0"),
     ({"weight_bits": 5}, "weight_bits must be one of 2, 3, 4, 8, not 5"),
     ({"activation_bits": 16}, "activation_bits must be 4 or 8, not 16"),
-    ({"activation_bits": 4, "two_pass": True}, "activation_bits must be 8 for two passes, not 4"),
+    ({"activation_bits": 4, "two_pass": True}, "activation_bits must be 8 or 16 for two passes, not 4"),
+    ({"activation_bits": 16}, "activation_bits must be 4 or 8, not 16"),
     ({"stages": 6}, "stages must be in 1..5, not 6"),
     ({"group": 0}, "group must be in 1..65536, not 0"),
     (

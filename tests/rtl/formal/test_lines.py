@@ -18,6 +18,7 @@ def claim(name: str, config=SHAPE):
     return next(proof for proof in proofs(config) if proof.name == name)
 
 
+@pytest.mark.slow
 def test_a_stuck_carry_is_refuted_in_the_shape_and_survives_where_it_is_constant():
     assert refuted(claim("arithmetic"), CARRY) == (CARRY, set())
     carry = {Stuck(Line("low", DEFAULT.acc_bits // 2), value) for value in (0, 1)}

@@ -13,11 +13,12 @@ from rtl.formal.__main__ import (
     folded_faults,
     folded_proofs,
     main,
+    shifted_proofs,
     small_proofs,
     table_faults,
     wide_proofs,
 )
-from rtl.formal.faults import FAULTS, faulty
+from rtl.formal.faults import FAULTS, SHIFTED_FAULTS, faulty
 from rtl.formal.opened import opened
 from rtl.formal.prove import Proof, latch_proof, proofs, shape_of, stored_proof, table_proof, whole_proof
 from rtl.formal.scaling import scaling_proofs
@@ -167,6 +168,13 @@ def test_an_assertion_that_does_not_reach_the_solver_is_an_error():
 @pytest.mark.parametrize("proof", [*folded_proofs(), *folded_faults()], ids=lambda proof: proof.name)
 def test_a_folded_unit_is_proved_and_another_fold_refuted(proof):
     assert proof.run().outcome == ("proved" if proof.name.startswith("stored") else "refuted")
+
+
+@pytest.mark.slow
+def test_a_unit_of_two_powers_is_proved_and_its_faults_are_refuted():
+    proofs = shifted_proofs()
+    assert [proof.run().outcome for proof in proofs] == ["proved"] * 2
+    assert [proof.run().outcome for proof in faulty(proofs, SHIFTED_FAULTS)] == ["refuted"] * len(SHIFTED_FAULTS)
 
 
 @pytest.mark.slow

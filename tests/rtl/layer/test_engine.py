@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,14 @@ import pytest
 from amaranth.sim import Simulator
 
 from rtl.cli import main
-from rtl.emit import emit
 from rtl.layer.config import EngineConfig, widest_norm
-from rtl.layer.encoding import encode
-from rtl.layer.engine import Engine
 from rtl.layer.memory_access import Walker
 from rtl.layer.transposer import Transposer
 from sim.reference import InputError
 from sim.reference import engine as hardware
 from sim.reference.engine import Walk
 from tests.rtl.layer.small import NORM, SOFTMAX, every_instruction
+from tests.rtl.layer.user_bench import run_users_bench
 from tests.sim.tables import secant_table
 
 CONFIG = EngineConfig(SOFTMAX, NORM, lanes=4, words=64, row_units=2, max_tokens=5, max_inputs=8)
@@ -94,33 +91,10 @@ def test_a_transposer_turns_every_tile(tiles, seed):
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is missing")
 def test_every_instruction_runs_in_a_users_bench(tmp_path):
     program = every_instruction(CONFIG)
-    description = emit(tmp_path / "engine.v", "layer", Engine(CONFIG))
-    encoded = encode(CONFIG, program)
     specification = hardware.Engine(CONFIG.words, CONFIG.lanes)
     specification.run(program)
-    files = {
-        "program": encoded.program,
-        "i": [_packed(word, 16) for words in encoded.i for word in words],
-        "w": [_packed(word, 8) for words in encoded.w for word in words],
-        "c": encoded.c,
-        "results": [_packed(word, 16) for word in specification.read(program[-1].o)],
-    }
-    for name, values in files.items():
-        (tmp_path / f"{name}.hex").write_text("".join(f"{value:x}\n" for value in values))
-    names = ("PROGRAM", "WORDS", "WEIGHTS", "CHANNELS", "RESULTS")
-    defines = [f"-D{name}={len(values)}" for name, values in zip(names, files.values(), strict=True)]
-    widths = {row["name"]: row["width"] for row in description["ports"]}
-    for name, port in (("PROGRAM", "program"), ("WORD", "i"), ("WEIGHT", "w"), ("CHANNEL", "c")):
-        defines.append(f"-D{name}_BITS={widths[f'{port}__payload']}")
-    bench = Path(__file__).with_name("user_bench.v")
-    command = ["iverilog", "-g2005", "-o", "bench", *defines, str(bench), "engine.v"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    out = subprocess.run(["vvp", "-n", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    assert out.startswith(f"{len(files['results'])} results, 0 wrong, "), out
-
-
-def _packed(elements, bits):
-    return sum((int(e) & ((1 << bits) - 1)) << (bits * k) for k, e in enumerate(elements))
+    results = specification.read(program[-1].o)
+    assert run_users_bench(tmp_path, CONFIG, program, results).startswith(f"{len(results)} results, 0 wrong, ")
 
 
 @pytest.mark.parametrize(
@@ -144,9 +118,10 @@ def test_the_command_writes_the_engine_and_what_a_host_must_do(tmp_path, monkeyp
         secant_table(name).save(f"{name}.json")
     tables = [part for name in ("exp", "div", "rsqrt") for part in (f"--{name}", f"{name}.json")]
     sizes = ["--lanes", "2", "--words", "64", "--max-tokens", "4", "--max-inputs", "8", "--length", "8"]
-    assert main(["layer", *tables, *sizes, "-o", "engine.v"]) == 0
+    assert main(["layer", *tables, *sizes, "--rms", "--decoder", "-o", "engine.v"]) == 0
     about = json.loads(Path("engine.rtl.json").read_text())
-    assert about["operations"]["multiply"] == 3 and {"layout", "streams", "cycles"} <= about.keys()
+    assert about["operations"]["rotate"] == 10 and {"layout", "streams", "cycles", "host"} <= about.keys()
+    assert list(about["loads"]) == list(about["tables"]) and all(about["loads"].values())
     assert main(["layer", *tables, "--lanes", "3", "-o", "engine.v"]) == 2
     assert "lanes must be a power of two, not 3" in capsys.readouterr().err
 

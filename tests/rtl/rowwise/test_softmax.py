@@ -8,7 +8,7 @@ import pytest
 from rtl.rowwise import softmax
 from rtl.rowwise.softmax import SoftmaxConfig, SoftmaxUnit
 from sim.reference import InputError, Normaliser, Softmax
-from sim.reference.softmax import total_bits_for
+from sim.reference.softmax import lower_exp, scales_for, total_bits_for
 from tests.rtl.rowwise.bench import lengths, run_rows
 from tests.sim.tables import secant_table
 
@@ -61,6 +61,13 @@ def test_every_kind_and_length_of_row_equals_the_reference_stalled_or_not(stages
         wrong, cycles = run(config, inputs, seed=seed)
         assert wrong == []
         assert cycles == config.schedule.cycles(sizes) if seed is None else cycles > config.schedule.cycles(sizes)
+
+
+def test_16_bit_probabilities_with_a_reciprocal_of_16_bit_codes_equal_the_reference():
+    exp = lower_exp(EXP, 4, 16, 10)
+    div = Normaliser(replace(DIV, in_bits=16, scales=(13,)), 13, total_bits_for(exp, LONGEST), 10, False)
+    config = SoftmaxConfig(Softmax(exp, 10, div, LONGEST, **scales_for(16)))
+    assert run(config, rows(5, lengths(np.random.default_rng(5), 1, LONGEST, 10)), seed=5)[0] == []
 
 
 def test_a_loaded_unit_serves_tables_at_other_scales():

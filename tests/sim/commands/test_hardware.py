@@ -30,9 +30,11 @@ def _run(folder, *options):
     "options, message",
     [
         (["--layers", "0"], "--layers must be given with --on"),
+        (["--on", "icarus", "--from", "sentence"], "--from must not be given with DIR or --data"),
         (["--on", "icarus", "--check"], "--check must not be given with --on"),
         (["--on", "icarus", "-o", "codes.npz"], "-o must end in .json with --on, not 'codes.npz'"),
         (["--on", "icarus", "--layers", "0-1"], "--layers must be a number or N..M, not '0-1'"),
+        (["--on", "icarus", "--layers", "²"], "--layers must be a number or N..M, not '²'"),
         (["--on", "icarus", "--lanes", "8", "--layers", "1..2"], "layers must be in 0..1, not 1..2"),
         (["--on", "icarus", "--lanes", "12"], "lanes must be a power of two, not 12"),
     ],
@@ -50,7 +52,10 @@ def test_a_layer_runs_in_icarus_and_its_row_is_stored(folder, tmp_path, capsys):
     assert _run(folder, *size, "--build", str(tmp_path / "builds"), "-o", str(result), "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     stored = read_results(result)
-    assert len(rows) == len(stored["rows"]) == 2 and stored["command"].startswith(
-        "python -m sim run NETWORK --on icarus"
+    assert len(rows) == len(stored["rows"]) == 2 and stored["data"] == "data.npz"
+    assert stored["command"] == (
+        "python -m sim run NETWORK --data DATA --samples 2 --sequence-length 128 --seed 0 --on icarus --layers 1 "
+        "--lanes 4 --row-units 2"
     )
     assert all(row["mismatches"] == 0 and row["operators"] == 12 and row["writes"] > 500 for row in rows)
+    assert all(sum(kind["cycles"] for kind in row["kinds"]) == row["cycles"] for row in rows)

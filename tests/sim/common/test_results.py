@@ -6,7 +6,7 @@ import pytest
 
 from sim.common import results
 from sim.common.errors import InputError
-from sim.common.files import locked
+from sim.common.files import description_sha256, locked
 from sim.common.results import read_results, write_results
 
 
@@ -44,6 +44,14 @@ def test_other_files_are_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match=r'x\.json: format must be "bitwright-results" and version 1'):
         read_results(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(("change", "line"), [({"rows": 5}, "rows must be a list"), ({"x": float("inf")}, "finite")])
+def test_content_that_is_never_written_is_refused_even_with_its_hash(change, line, written):
+    content = json.loads(written.read_text()) | change
+    written.write_text(json.dumps({**content, "sha256": description_sha256(content)}))
+    with pytest.raises(InputError, match=rf"speed\.json: .*{line}"):
+        read_results(written)
 
 
 def test_a_folder_that_another_run_holds_is_not_written_to(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from sim.vectors.requant import requant_set
 KEYS = {"unit", "set", "simulator", "bench", "repeats", "vectors", "cycles", "seconds", "vectors_per_second"}
 
 
+@pytest.mark.slow
 def test_the_report_has_a_row_for_each_bench_the_machine_and_the_versions(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "RUNS", 1)
     monkeypatch.setattr(bench, "random_set", lambda *_: random_set("small", 0, 1, 8))

@@ -93,3 +93,12 @@ def test_a_simulation_in_a_folder_that_takes_no_file_is_not_the_hardware_s_fault
     monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(InputError, match=f"{tmp_path}: cannot be written: No space left on device"):
         simulators.require_room(tmp_path)
+
+
+def test_another_optimisation_than_the_compiler_s_is_one_line(monkeypatch):
+    monkeypatch.setenv("OPT_FAST", "-O2 -fplugin=x")
+    with (
+        pytest.raises(InputError, match="OPT_FAST must be one of -O0, -O1, -O2, -O3, -Os"),
+        simulators.environment("verilator"),
+    ):
+        pass

@@ -8,7 +8,7 @@ from torch import nn
 
 from sim.network import benchmark as bench
 from sim.network import benchmark_decoder
-from sim.network.benchmark_limit import Work
+from sim.network.benchmark_limit import BETWEEN, Rates, Work, profile, profile_lines
 from sim.network.convert import convert
 from sim.network.peak_memory import peak_bytes
 from tests.sim.network.language_models import language_model, prompts
@@ -27,6 +27,7 @@ def small(monkeypatch):
     monkeypatch.setattr(bench, "PWL_ROUNDS", 1)
     monkeypatch.setattr(bench, "minilm", lambda: (bert(), {"W8A8": convert(bert(), plan(), token_batches())}))
     monkeypatch.setattr(bench, "DECODER_ROUNDS", {"prompt": 1, "token": 1})
+    monkeypatch.setattr(bench, "PROFILED", 1)
     monkeypatch.setattr(bench, "prompt", lambda: prompts(1))
     monkeypatch.setattr(bench, "smollm2", small_decoder)
     batch = bench.batch
@@ -45,7 +46,12 @@ def test_a_missed_target_is_exit_code_1(small, monkeypatch, tmp_path, target, co
     for row in result["rows"]:
         assert row["threads"] == 1 and row["seconds"] > 0 and row["cpu_seconds"] > 0
     assert result["rows"][1]["speed"] == result["rows"][1]["cpu_speed"] == 1.0
-    assert result["rows"][2]["products_seconds"] > 0 and result["rows"][2]["traffic_seconds"] > 0
+    for row in result["rows"]:
+        assert ("profile" in row) == ("W8A8" in row["what"])
+        for key in ("products_seconds", "traffic_seconds"):
+            assert (
+                row.get(key) == pytest.approx(sum(part[key] for part in row["profile"])) if "profile" in row else True
+            )
     assert (
         result["load_before"] == result["load_averages"]["before"][0] >= 0
         and {"onnxruntime", "torch"} <= result["versions"].keys()
@@ -88,6 +94,19 @@ def test_the_work_of_a_pass_is_its_products_and_what_it_moves():
     assert work.macs == expected and work.bytes > 2 * layer + rows * length * 32 * 2
     grouped = Work.of(convert(bert(), plan(weight_bits=4, weight_granularity="group", group_size=16), [batch]), batch)
     assert grouped.macs - expected == 2 * rows * length * layer  # another plane of every weight
+
+
+def test_a_profile_has_every_operator_once_and_leaves_the_network_as_it_was():
+    [batch] = token_batches(1)
+    network = convert(bert(), plan(), [batch])
+    expected = network.codes(**batch)
+    rows = profile(network, lambda: batch, Rates(1e9, 1e9), 2)
+    assert sum(row["operators"] for row in rows) == len(network.graph.nodes)
+    assert {"linear", "softmax", BETWEEN} <= {row["kind"] for row in rows}
+    assert sum(row["share"] for row in rows) == pytest.approx(1) and all(row["seconds"] > 0 for row in rows)
+    assert [row["seconds"] for row in rows] == sorted((row["seconds"] for row in rows), reverse=True)
+    assert len(profile_lines(rows)) == len(rows) and not any("compute" in vars(n.step) for n in network.graph.nodes)
+    assert torch.equal(network.codes(**batch), expected)
 
 
 def test_a_step_with_the_cache_leaves_it_as_it_was():

@@ -27,10 +27,15 @@ LONG = (
     *("random-int32-8-acc", "random-int32-8", "random-fp-pwl-fp32-8-7", "array-pwl"),
     *("array-w4u-a8-two-pass-g64", "random-softmax-40"),
 )
+COMPILED = ("random-int8-8", "random-normaliser-div-1", "array-8x4-1x1x1", "random-softmax-16", "random-rope")
+JOBS = [
+    pytest.param(name, simulator, marks=pytest.mark.slow if (simulator == "verilator" and name not in COMPILED)
+                 or name in LONG else ())
+    for name in QUICK for simulator in simulators.SIMULATORS
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in QUICK])
+@pytest.mark.parametrize("name, simulator", JOBS)
 def test_every_quick_set_passes_flowing_and_stalled(name, simulator):
     vectors = QUICK[name]
     rows = regress.run_job(regress.Job(vectors, simulator, False), seed=1, folder=BUILD, waves=None)

@@ -10,10 +10,13 @@ import torch
 pytest.importorskip("transformers", reason="the model is one of transformers")
 
 from quant.run_directory import RunDirectory
+from sim.cosim.options import BenchOptions
+from sim.cosim.run import run_bulk
 from sim.network.converters.describe import without_head
 from sim.reference import InputError
 from sim.workloads import four_bits
 from sim.workloads.four_bits import VARIANTS, Options, Subject, evaluate, figures, plan, table_text
+from sim.workloads.four_bits_vectors import subject_sets
 from tests.sim.network.language_models import language_model, prompts
 
 
@@ -50,6 +53,16 @@ def test_the_plan_gives_the_layers_what_the_variant_says():
     assert (down.activation_bits, down.hadamard, up.activation_bits, up.hadamard) == (8, True, 4, False)
     assert all(s.hadamard for s in plan(chosen, 4, 4, "all").resolve(names).values())
     assert without_head(chosen.model) is chosen.model.model
+
+
+@pytest.mark.slow
+def test_every_transform_and_quantiser_and_the_layers_have_vectors_that_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(four_bits, "WEIGHTS", {**four_bits.WEIGHTS, "group_size": 16, "multiplier_bits": 6})
+    sets = subject_sets(small("char_lm", Options()), [{"input_ids": prompts(1)}], None, 0)
+    names = {v.name: v for v in sets}
+    assert {"hadamard", "token", "array", "softmax", "rmsnorm", "rope", "product"} <= {v.unit for v in sets}
+    for name in ("four-bits-token-32-4", "four-bits-hadamard-32-16"):
+        assert run_bulk(names[name], BenchOptions("icarus", tmp_path)).passed
 
 
 def test_the_interval_is_paired_and_cosines_are_of_unit_vectors():

@@ -63,7 +63,8 @@ def test_ours_is_replaced_one_operation_at_a_time():
     assert names[0] == "exact-all" and "genetic-8-silu" in names and "nn-lut-8-silu" not in names
     assert len(names) == 1 + 5 + 2
     wide = [variant.name for variant in Options(single=False, wide=True).chosen(("silu", "exp"))]
-    assert wide[-2:] == ["genetic-16-bit-8-all", "genetic-16-bit-16-all"] and len(wide) == 1 + 5 + 2
+    assert wide[-3:] == ["genetic-folded-8-all", "genetic-16-bit-8-all", "genetic-16-bit-16-all"]
+    assert len(wide) == 1 + 5 + 3
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,10 @@ def _trials(calls: list[str]) -> list[Trial]:
         return made
 
     columns = {"weights": "W", "scales": "channel", "inputs": "real", "data": None}
-    return [Trial("two", columns, make(2)), Trial("eight", columns, make(8), seeded=True, against="two")]
+    return [
+        Trial("two", columns, make(2)),
+        Trial("eight", columns, make(8), seeded=True, against="two", beside=("two", "none")),
+    ]
 
 
 def test_gains_are_paired_and_finished_trials_are_not_made_again(tmp_path: Path) -> None:
@@ -57,6 +60,8 @@ def test_gains_are_paired_and_finished_trials_are_not_made_again(tmp_path: Path)
     assert [(row["method"], row["seed"]) for row in rows] == [("two", None), ("eight", 0), ("eight", 1)]
     assert rows[1]["gain"] == pytest.approx(rows[0]["rise"] - rows[1]["rise"])
     assert rows[1]["recovered"] == pytest.approx(1 - rows[1]["rise"] / rows[0]["rise"])
+    gain = rows[1]["beside"]["two"]
+    assert gain == {"gain": rows[1]["gain"], "gain_se": rows[1]["gain_se"], "errors": gain["gain"] / gain["gain_se"]}
     assert rows[0]["bits_per_weight"] == pytest.approx(8 * (1 + 2 + 1) / 4)
     with RunDirectory.open(tmp_path, {}, resume=True) as run:
         assert measure(subject, _trials(calls), (0, 1), Work(run)) == rows
@@ -83,3 +88,7 @@ def test_every_trial_has_its_own_unit_and_stands_after_the_one_it_is_held_agains
                 or trial.columns["weights"] == "W8"
                 or ((trial.against, trial.columns["weights"]) in before)
             )
+            assert {name for name in trial.beside if (name, trial.columns["weights"]) not in before} <= {
+                "E2E-QP",
+                "GPTQ",
+            }

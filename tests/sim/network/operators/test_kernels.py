@@ -27,6 +27,7 @@ from sim.network.operators.packed_linear import input_quantiser
 from sim.network.operators.planes import digits
 from sim.network.operators.tables import Gather, TensorNormaliser, normaliser
 from sim.reference import requant, residual, token
+from sim.reference.arithmetic import code_range
 from tests.sim.network.models import bert, plan, token_batches
 from tests.sim.tables import secant_table
 
@@ -170,7 +171,7 @@ def test_digits_put_together_are_the_values(values):
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize(
     "bits, group, multiplier_bits, planes",
-    [(8, None, 8, (1, 2)), (8, 16, 16, (3, 4)), (4, 16, 8, (2,)), (2, 24, 4, (1,))],
+    [(8, None, 8, (1, 2)), (8, 16, 16, (3, 4)), (4, 16, 8, (2,)), (4, 16, 4, (1, 2)), (2, 24, 4, (1,))],
 )
 def test_layers_on_planes_equal_the_specification(bits, group, multiplier_bits, planes, symmetric, threads):
     grouped: dict[str, Any] = (
@@ -192,6 +193,12 @@ def test_layers_on_planes_equal_the_specification(bits, group, multiplier_bits, 
     with kernels.pytorch_only():
         assert np.array_equal(packed(codes, magnitude).numpy(), expected)
     assert packed.planes.count in planes
+
+
+def test_signed_weights_of_4_bits_times_multipliers_of_4_bits_are_one_plane():
+    low, high = code_range(4, True)
+    weights, multipliers = torch.arange(low, high + 1)[:, None], torch.arange(1, code_range(4, False)[1] + 1)
+    assert len(digits(weights * multipliers)) == 1
 
 
 def test_no_kernel_holds_floating_point():
