@@ -78,7 +78,7 @@ def agreement(subject: Subject, rows: Sequence[Mapping[str, Any]]) -> dict[str, 
 def _rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's: the correlation of ranks, equal values sharing theirs."""
     frame = frames.table([{"a": x, "b": y} for x, y in zip(a, b, strict=True)])
-    return float(frame.corr(method="spearman")["a"]["b"])
+    return float(frame.corr(method="spearman").to_numpy()[0, 1])
 
 
 @lru_cache(maxsize=256)

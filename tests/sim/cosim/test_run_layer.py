@@ -73,7 +73,8 @@ def test_random_batches_of_every_length_through_stalls_and_resets(programs, conf
             own = np.array([next(words) for _ in range(place.tiles(config.lanes) * place.rows)])
             assert (untiled(own, place.rows, place.channels) == expected).all()
             checked += 1
-    assert checked == simulations * count and next(words, None) is None
+        assert next(words, None) is None
+    assert checked == simulations * count
 
 
 @pytest.mark.parametrize("fault", FAULTS)
