@@ -125,7 +125,7 @@ def _called(command: str) -> list[str]:
     if words[0] == "bitwright":
         words = [bitwright.COMMANDS[words[1]][0], *words[2:]]
     name = f"{words[0]}.cli" if words[0] in PACKAGES else words[0]
-    count = 2 if words[:2] in (["sim", "evaluate"], ["quant", "scaling-law"]) else 1
+    count = 2 if words[:2] in (["sim", "evaluate"], ["quant", "scaling-law"], ["cost_model", "explore"]) else 1
     subcommands = [word for word in words[1 : 1 + count] if re.fullmatch(r"[a-z][a-z-]*", word)]
     return [name, *subcommands]
 
@@ -136,7 +136,9 @@ def _help(module: str, *subcommand: str) -> str:
         return ""
     printed = io.StringIO()
     with pytest.raises(SystemExit) as ended, contextlib.redirect_stdout(printed):
-        importlib.import_module(module).main([*subcommand, "--help"])
+        found = importlib.import_module(module)
+        program = found if hasattr(found, "main") else importlib.import_module(f"{module}.__main__")
+        program.main([*subcommand, "--help"])
     assert ended.value.code == 0
     return printed.getvalue()
 

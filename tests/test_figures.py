@@ -35,7 +35,7 @@ PHRASES = {
         "weights of 2 to 8 bits", "inputs of 2 to 16", "outlier of 1000 times", "multipliers of 1 beside 255",
         "GGUF file (Q4_0, Q4_1, Q8_0, F16, F32)", "4 bit in groups of 32", "Qwen3-MoE)", "expert 3 of",
         "layers to 4 bits and attention to 8", "(ZeroQuant, 2206.01861)", "(EfficientQAT, 2407.11062)", "(2505.14302)",
-        "layers 4-bit inputs", "at 8 bits.",
+        "layers 4-bit inputs", "kind of layer at 8 bits",
         "(OmniQuant, 2308.13137)", "on an array of 16 x 16", "On SmolLM2 rounding to 2 bits leaves",
         "most weights as 4 bits in groups",
         "rounds every input to 8 bits", "At 3 and 4 bits GPTQ", "(m4) multipliers of 4 bits", "in groups of 64:",
