@@ -37,7 +37,7 @@ PHRASES = {
         "layers to 4 bits and attention to 8", "(ZeroQuant, 2206.01861)", "(EfficientQAT, 2407.11062)", "(2505.14302)",
         "layers 4-bit inputs", "kind of layer at 8 bits",
         "(OmniQuant, 2308.13137)", "on an array of 16 x 16", "On SmolLM2 rounding to 2 bits leaves",
-        "most weights as 4 bits in groups of 32", "MiniLM and SmolLM2 are not distilled",
+        "most weights as 4 bits in groups of 32", "MiniLM and SmolLM2 are not distilled", "at 8 bits in char_lm and the three worst in SmolLM2",
         "harms the small model and helps SmolLM2",
         "rounds every input to 8 bits", "At 3 and 4 bits GPTQ", "(m4) multipliers of 4 bits", "in groups of 64:",
         "products run in bfloat16", "SmolLM2: what a method",
