@@ -23,6 +23,7 @@ def test_the_fp16_operations_are_not_larger_than_the_published_ones(monkeypatch,
         assert 0 < row["logic_ge"] < row["area_ge"] < row["published_ge_low"]
 
 
+@pytest.mark.slow
 def test_the_whole_unit_is_split_into_table_pipeline_and_logic(monkeypatch, tmp_path, capsys):
     units = [unit for unit in floating._units() if unit[0].startswith("pwl") and unit[1] == "fp16"]
     monkeypatch.setattr(floating, "_units", lambda: units)

@@ -49,7 +49,12 @@ def test_every_code_equals_the_reference_for_random_tables():
 
 @pytest.mark.parametrize(
     "in_bits, coef_bits, out_bits",
-    [(4, 4, 4), (16, 16, 16), pytest.param(32, 32, 32, marks=pytest.mark.slow), (4, 32, 6), (32, 4, 5)],
+    [
+        (4, 4, 4),
+        (4, 32, 6),
+        (32, 4, 5),
+        *(pytest.param(bits, bits, bits, marks=pytest.mark.slow) for bits in (16, 32)),
+    ],
 )
 def test_other_widths_and_entries_equal_the_reference_on_corners(in_bits, coef_bits, out_bits):
     rng = np.random.default_rng(1)

@@ -22,6 +22,7 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_rows_go_to_every_file_and_to_stdout(space, tmp_path, capsys) -> None:
     pytest.importorskip("pyarrow", reason="the extra explore has pandas and pyarrow")
     files = [tmp_path / f"points.{suffix}" for suffix in ("json", "parquet", "html", "png")]

@@ -151,7 +151,7 @@ def command(files, cache, unit: str, *more: str) -> list[str]:
     [
         ("softmax", [], ["pass_0.ring", "pass_1.ring"]),
         pytest.param("layernorm", ["--parameters", "norm.json"], ["pass_0.ring"], marks=pytest.mark.slow),
-        ("rmsnorm", ["--parameters", "norm.json"], ["bias", "gain", "pass_0.ring"]),
+        pytest.param("rmsnorm", ["--parameters", "norm.json"], ["bias", "gain", "pass_0.ring"], marks=pytest.mark.slow),
     ],
 )
 def test_a_unit_that_rtl_wrote_is_costed_as_it_is(files, cache, capsys, unit, more, memories):

@@ -11,7 +11,7 @@ from ga_search.problem import prepare
 from sim.reference.code_format import CodeFormat
 
 
-@pytest.mark.parametrize("entries", [8, 16])
+@pytest.mark.parametrize("entries", [8, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("function", PAPER)
 def test_every_default_row_is_within_its_gap_of_the_optimum(function, entries):
     problem = prepare(FitConfig(function, entries))

@@ -122,7 +122,10 @@ class _Recorder:
         return {name: quantise_weight(layer.matrix, layer.settings) for name, layer in block.layers.items()}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+STREAMS = [pytest.param(name, marks=pytest.mark.slow if name == "segformer" else ()) for name in FAMILIES]
+
+
+@pytest.mark.parametrize("family", STREAMS)
 def test_streams_are_what_the_two_models_give_their_blocks(family: str) -> None:
     model, data, _, outside = made(family)
     plan = Plan.uniform(outside, weight_bits=4, activation_granularity="token")

@@ -109,6 +109,7 @@ def _error(model: nn.Module, other: nn.Module, data: calibration.CalibrationData
     return float(torch.stack([(a - b).square().mean() for a, b in states]).mean())
 
 
+@pytest.mark.slow
 def test_distillation_lowers_the_error_and_leaves_the_original_alone() -> None:
     model, data, _, _ = made("llama")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -49,7 +49,12 @@ def test_a_table_of_an_unsigned_unit_with_falling_entries_is_proved_too():
     assert table_proof(lowered, stages=2).run().outcome == "proved"
 
 
-@pytest.mark.parametrize("proof", CLAIMS, ids=NAMES)
+PROVED = [
+    pytest.param(proof, id=proof.name, marks=pytest.mark.slow if proof.name == "whole" else ()) for proof in CLAIMS
+]
+
+
+@pytest.mark.parametrize("proof", PROVED)
 def test_every_claim_is_proved_for_a_small_unit(proof):
     result = proof.run()
     assert result.outcome == "proved" and result.assertions == proof.check.count("assert(") > 0
@@ -141,6 +146,7 @@ def test_a_claim_whose_assumptions_exclude_what_it_is_about_is_vacuous(name, con
     assert assuming(CLAIMS[NAMES.index(name)], condition).run().outcome == "vacuous"
 
 
+@pytest.mark.slow
 def test_every_claim_says_the_size_of_the_unit_it_is_about():
     shapes = {proof.name: proof.shape for proof in [*proofs(PwlConfig()), *small_proofs(), *scaling_proofs()]}
     assert shapes["selection"] == "8 entries, 8 bits, 3 stages"
@@ -188,7 +194,8 @@ def test_the_command_exits_with_1_where_a_claim_does_not_hold(monkeypatch, capsy
 
     monkeypatch.setattr(command, "table_proofs", lambda lowered: table_faults(lowered)[:1])
     monkeypatch.setattr(command, "stored_proof", lambda *_: assuming(CLAIMS[0], "1'b0"))
-    for name in ("proofs", "faulty", "table_faults", "folded_faults", "small_proofs", "scaling_proofs", "deep_proofs"):
+    left_out = ("proofs", "faulty", "table_faults", "folded_faults", "small_proofs", "scaling_proofs", "deep_proofs")
+    for name in (*left_out, "truth_table_proofs"):
         monkeypatch.setattr(command, name, lambda *_: [])
     assert main([]) == 1
     lines = capsys.readouterr().out.splitlines()

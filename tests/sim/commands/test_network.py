@@ -130,6 +130,7 @@ def test_two_runs_in_one_directory_are_refused(folder, capsys, tmp_path):
         assert "another run is writing here" in failure(capsys, *evaluate)
 
 
+@pytest.mark.slow
 def test_an_evaluation_writes_its_rows_and_prints_them(folder, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("sim.workloads.sentence.METHODS", (("uniform", 8),))
     capsys.readouterr()

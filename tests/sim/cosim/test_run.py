@@ -19,6 +19,8 @@ from sim.vectors.pwl import pwl_set, random_set, random_table
 from sim.vectors.vector_set import VectorSet, integers
 from tests.sim.tables import wide_set
 
+# compiled ones are long to build and have the same benches
+BOTH = [pytest.param(name, marks=pytest.mark.slow if name == "verilator" else ()) for name in simulators.SIMULATORS]
 EIGHT = random_set("eight", seed=1, tables=8, entries=8)
 UNIT = device(EIGHT)
 
@@ -34,7 +36,7 @@ def test_a_unit_equals_the_specification_on_every_vector_with_and_without_stalls
         assert stalled.cycles > 1.5 * flowing.cycles  # the stalls were there
 
 
-@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+@pytest.mark.parametrize("simulator", BOTH)
 def test_stalls_resets_and_throughput_hold_on_the_unit_s_own_ports(simulator):
     outcome = runner.run_protocol(EIGHT, BenchOptions(simulator), seed=3)
     assert outcome.passed, outcome.problem
@@ -125,7 +127,7 @@ def with_fault(name: str) -> VectorSet:
     return dataclasses.replace(EIGHT, arrays={**EIGHT.arrays, "fault": fault})
 
 
-@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+@pytest.mark.parametrize("simulator", BOTH)
 def test_each_bulk_bench_finds_greater_for_greater_or_equal_a_wrong_rounding_constant_and_a_dropped_beat(simulator):
     none, comparator, rounding, dropped = (
         runner.run_bulk(with_fault(name), BenchOptions(simulator, dut=switched())) for name in FAULTS
@@ -140,7 +142,7 @@ def test_each_bulk_bench_finds_greater_for_greater_or_equal_a_wrong_rounding_con
     assert dropped.problem == f"stuck after 255 of {EIGHT.size} results"
 
 
-@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+@pytest.mark.parametrize("simulator", BOTH)
 def test_each_protocol_bench_finds_greater_for_greater_or_equal_and_a_dropped_beat(simulator):
     assert runner.run_protocol(with_fault("none"), BenchOptions(simulator, dut=switched()), limit=128).passed
     comparator = runner.run_protocol(with_fault("comparator"), BenchOptions(simulator, dut=switched()), loads=8)
@@ -307,6 +309,7 @@ def test_a_set_larger_than_the_memories_is_cut_and_every_vector_is_compared(monk
     assert (outcome.vectors, outcome.passed) == (small.size, True)
 
 
+@pytest.mark.slow
 def test_repeats_compare_the_set_again_and_count_it_again():
     once, thrice = (runner.run_bulk(EIGHT, BenchOptions("icarus", repeats=n)) for n in (1, 3))
     assert (thrice.vectors, thrice.cycles, thrice.passed) == (3 * once.vectors, 3 * once.cycles, True)

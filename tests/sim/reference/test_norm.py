@@ -72,7 +72,7 @@ def test_it_is_a_norm(centring):
     assert np.abs(norm.compute(x) / 2**norm.normal_frac_bits - exact).max() < 0.1  # a secant table with 8 entries
 
 
-@pytest.mark.parametrize("length", [2, 3, 384, 768, 8192])
+@pytest.mark.parametrize("length", [2, 3, 384, 768, pytest.param(8192, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("centring", [True, False])
 def test_every_intermediate_keeps_to_its_width(length, centring):
     norm = unit(length, gain=-(1 << 15), bias=-(1 << 31), shift=0, centring=centring)

@@ -172,6 +172,7 @@ def test_a_folder_of_tables_gives_every_code_of_every_scale_and_every_input_of_a
         fitted_suite(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_a_folder_of_tables_gives_the_floating_point_unit_every_code_of_every_scale_as_a_number(tmp_path):
     secant_table("gelu").save(tmp_path / "gelu-8.json")
     secant_table("rsqrt").save(tmp_path / "rsqrt-8.json")

@@ -27,6 +27,7 @@ def few_methods(monkeypatch):
     monkeypatch.setattr(variants, "METHODS", (("genetic", 8), ("genetic", 2)))
 
 
+@pytest.mark.slow
 def test_an_evaluation_has_its_rows_resumes_and_tells_the_control_from_two_entries(tmp_path, monkeypatch, few_methods):
     torch.manual_seed(0)
     model = spread(LinearAttentionSegmenter((6, 6, 6), 8)).eval()
