@@ -25,7 +25,7 @@ EIGHT = random_set("eight", seed=1, tables=8, entries=8)
 UNIT = device(EIGHT)
 
 
-@pytest.mark.parametrize("simulator", simulators.SIMULATORS)
+@pytest.mark.parametrize("simulator", BOTH)
 def test_a_unit_equals_the_specification_on_every_vector_with_and_without_stalls(simulator):
     flowing = runner.run_bulk(EIGHT, BenchOptions(simulator))
     assert (flowing.vectors, flowing.mismatches, flowing.problem) == (EIGHT.size, 0, None)
