@@ -59,7 +59,7 @@ def compare_tables(
         report = partial(_shown, bar)
         shared = _alike([narrowest(function, budget, space, report, cache)], function)
         scales = prepare(FitConfig(function, scales=space.scales)).codes.scales
-        found = [narrowest(function, budget, replace(space, scales=(s,), sizes=1), report, cache) for s in scales]
+        found = [narrowest(function, budget, replace(space, scales=(s,)), report, cache) for s in scales]
         private = _alike(found, function)
     rows = [_row("shared", shared, 1, 1), _row("private, one loaded", private, 1, len(private)),
             _row("private, all held", private, len(private), len(private))]  # fmt: skip
