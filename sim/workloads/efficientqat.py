@@ -23,7 +23,7 @@ CLIPPING = 0.2  # rate of learned clipping: of 0.005, 0.05, 0.2 and 0.5 the best
 # Block-AP's rates of steps and of weights, by subject and bits, where another than the preset is better: on the char_lm
 # validation part, of 1e-4 to 1e-3 by 1e-3 to 3e-3; for SmolLM2 by the batches held out of its first two blocks
 RATES = {("char_lm", 2): (3e-4, 1e-3), ("smollm2", 2): (1e-3, 3e-3)}
-SEARCHED = ("smollm2",)  # subjects whose training begins with searched steps: by the same batches, better or worse
+SEARCHED = ("smollm2",)  # subjects whose training begins with searched steps: chosen by the same data as the rates
 SMOLLM2 = ("rounding", "GPTQ", "Block-AP, searched", "both, distilled")
 BASE = "rounding"  # what the others' gains are counted from
 

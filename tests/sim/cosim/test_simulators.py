@@ -102,3 +102,15 @@ def test_another_optimisation_than_the_compiler_s_is_one_line(monkeypatch):
         simulators.environment("verilator"),
     ):
         pass
+
+
+def test_builds_of_another_optimisation_are_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(simulators, "_build", lambda wanted, sources, place: place.mkdir(parents=True))
+    places = {}
+    for simulator in simulators.SIMULATORS:
+        wanted = simulators.Build(simulator, {"unit.v": "module unit; endmodule\n"}, "unit", ())
+        for level in ("-O1", "-O2"):
+            monkeypatch.setenv("OPT_FAST", level)
+            places[simulator, level] = simulators.build(wanted, tmp_path)
+    assert places["verilator", "-O1"] != places["verilator", "-O2"]
+    assert places["icarus", "-O1"] == places["icarus", "-O2"]
